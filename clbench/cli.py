@@ -1,0 +1,321 @@
+"""The command line. Verbs that need no training import neither torch nor pandas."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clbench import __version__, config, registry
+from clbench.errors import UserError, unknown
+
+_KINDS = ("streams", "strategies", "datasets", "models", "metrics")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one sentence, with the nearest match, and leaves with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see '{self.prog} --help'.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _natural(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"got '{text}'; allowed: an integer >= 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if (value := _natural(text)) == 0:
+        raise argparse.ArgumentTypeError("got '0'; allowed: an integer >= 1")
+    return value
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="clbench", description="Continual-learning benchmarks, watched at every iteration.")
+    parser.add_argument("--version", action="version", version=f"clbench {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    run = verbs.add_parser("run", help="train a strategy on a benchmark")
+    run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
+    run.add_argument("--strategy", action="append", metavar="NAME", help="a name or import path; repeat for several")
+    run.add_argument("--seed", action="append", type=_natural, metavar="N", help="default 0; repeat for several")
+    run.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key")
+    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: the machine's cores")
+    run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
+    run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
+    run.add_argument("--force", action="store_true", help="repeat a finished run")
+    run.set_defaults(act=_run)
+
+    listing = verbs.add_parser("list", help="what there is")
+    listing.add_argument("kind", choices=_KINDS, metavar="|".join(_KINDS))
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(act=_list)
+
+    show = verbs.add_parser("show", help="one benchmark, strategy, data set, model or metric in full")
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(act=_show)
+
+    validate = verbs.add_parser("validate", help="check YAML files without running them")
+    validate.add_argument("files", nargs="+", metavar="FILE")
+    validate.set_defaults(act=_validate)
+
+    board = verbs.add_parser("leaderboard", help="the table of all runs under a folder")
+    board.add_argument("directory", nargs="?", type=Path, default=Path("results"), metavar="DIR")
+    board.add_argument("--csv", type=Path, metavar="FILE", help="also write the full table")
+    board.set_defaults(act=_leaderboard)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.act(options))
+    except UserError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command starts the run again.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `clbench list ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# ------------------------------------------------------------------------------------------------ run
+def _run(options: argparse.Namespace) -> int:
+    strategies, seeds = options.strategy or [None], options.seed or [0]
+    several = len(strategies) * len(seeds) > 1
+    if options.json and several:
+        raise UserError("--json describes one run; give one --strategy and one --seed.")
+    threads = options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    planned = [  # everything is checked before torch is imported
+        config.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
+        for s in strategies
+        for n in seeds
+    ]
+    stream = planned[0].benchmark.stream
+    registry.datasets().require(stream.data, stream.synthetic)
+    _writable(options.out)
+
+    from clbench import runner
+
+    device = options.device
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    status = 0
+    for plan in planned:
+        run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
+        label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
+        say = None if options.quiet else _say(label)
+        outcome = runner.execute(
+            run, options.out, force=options.force, say=say, progress=None if options.quiet else _bar(label)
+        )
+        record = outcome.record
+        failed = record["status"] == "failed"
+        status = max(status, int(failed))
+        if options.json:
+            _print_json(outcome)
+        elif failed:
+            print(f"{label}: failed: {record['failure']['message']} ({outcome.directory / 'run.json'})", file=sys.stderr)
+        else:
+            print(_line(label, outcome))
+    return status
+
+
+def _writable(out: Path) -> None:
+    """Fails before training where results could not be written."""
+    here = out
+    while not here.exists():
+        here = here.parent
+    if not here.is_dir() or not os.access(here, os.W_OK):
+        raise UserError(f"--out {out}: {here} is not a folder that can be written to.")
+
+
+def _say(label: str) -> Callable[[str], None]:
+    return lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
+
+
+def _bar(label: str) -> Callable[[int], Callable[[int], None]] | None:
+    """A progress bar with an ETA; None where there is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def start(total: int) -> Callable[[int], None]:
+        from tqdm import tqdm
+
+        bar = tqdm(total=total, desc=label, unit="it", file=sys.stderr, dynamic_ncols=True)
+
+        def tick(done: int) -> None:
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()
+
+        return tick
+
+    return start
+
+
+def _print_json(outcome: Any) -> None:
+    record = outcome.record
+    views = record["metrics"] or {}
+    shown = {
+        "run_dir": str(outcome.directory),
+        "status": record["status"],
+        "failure": record["failure"],
+        "skipped": outcome.skipped,
+        "run_id": record["run_id"],
+        "weights_sha256": record["weights_sha256"],
+        "metrics": {view: {k: m["value"] for k, m in values.items()} for view, values in views.items()},
+    }
+    print(json.dumps(shown, indent=1, sort_keys=True))
+
+
+def _line(label: str, outcome: Any) -> str:
+    record = outcome.record
+    values = record["metrics"][record["primary_view"]]
+
+    def percent(name: str) -> str:
+        value = values[name]["value"]
+        return "-" if value is None else f"{100 * value:.2f} %"
+
+    costs = record["costs"]
+    return (
+        f"{label}: ACC {percent('average_accuracy')}, forgetting.after_learning {percent('forgetting.after_learning')}, "
+        f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
+        + ("finished earlier, not repeated" if outcome.skipped else f"training {costs['train_s']:.1f} s, evaluation {costs['eval_s']:.1f} s")
+        + f"; {outcome.directory}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ list, show
+def _summary(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def _catalogue(kind: str) -> dict[str, str]:
+    """Names of a kind with a line each."""
+    if kind == "streams":
+        return {name: config.load_benchmark(name)[0].get("title", "") for name in sorted(registry.benchmarks())}
+    if kind == "strategies":
+        import importlib
+
+        table = registry.strategies()
+        return {n: _summary(importlib.import_module(p.partition(":")[0]).__doc__) for n, p in sorted(table.items())}
+    if kind == "datasets":
+        found: dict[str, str] = registry.datasets().available()
+        return {**found, "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y"}
+    if kind == "models":
+        return {config.tags(m)[0]: _summary(m.__doc__) for m in config.member_models(config.Network)}
+    from clbench.metrics import METRICS
+
+    return {name: metric.title for name, metric in METRICS.items()}
+
+
+def _list(options: argparse.Namespace) -> int:
+    names = _catalogue(options.kind)
+    if options.json:
+        print(json.dumps(names, indent=1))
+    else:
+        width = max(map(len, names))
+        for name, summary in names.items():
+            print(f"{name.ljust(width)}  {summary}".rstrip())
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    name = options.name
+    if registry.benchmark_path(name) is not None or name.endswith((".yaml", ".yml")):
+        return _show_benchmark(name)
+    if name in registry.strategies():
+        return _show_strategy(name)
+    from clbench.metrics import METRICS
+
+    if name in METRICS:
+        m = METRICS[name]
+        print(f"{m.name}: {m.title}\n  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
+        return 0
+    known = {n: s for kind in _KINDS for n, s in _catalogue(kind).items()}
+    if name not in known:
+        raise UserError(unknown("name", name, known))
+    print(f"{name}: {known[name]}")
+    model = next((m for m in config.member_models(config.Network) if name in config.tags(m)), None)
+    if model is not None:
+        print(_fields(model))
+    return 0
+
+
+def _show_benchmark(name: str) -> int:
+    import yaml
+
+    benchmark, strategy, _, _ = config.resolve(name, need_strategy=False)
+    resolved = benchmark.model_dump(mode="json")
+    if strategy is not None:
+        resolved["strategy"] = strategy.model_dump(mode="json")
+    print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), end="")
+    from clbench.stream import definition_hash
+
+    print(f"# stream definition hash {definition_hash(benchmark.stream)}")
+    return 0
+
+
+def _show_strategy(name: str) -> int:
+    import importlib
+
+    module = importlib.import_module(registry.strategies()[name].partition(":")[0])
+    print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.KEY):")
+    print(_fields(registry.strategy_config(name)) or "  none")
+    return 0
+
+
+def _fields(model: Any) -> str:
+    lines = []
+    for key, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+        lines.append(f"  {key}: {kind if '[' not in str(field.annotation) else str(field.annotation).replace('typing.', '')}, {default}")
+    return "\n".join(lines)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    problems: list[str] = []
+    for name in options.files:
+        try:
+            config.resolve(name, need_strategy=False)
+            print(f"{name}: ok")
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(*problems)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ leaderboard
+def _leaderboard(options: argparse.Namespace) -> int:
+    if not options.directory.is_dir():
+        raise UserError(f"{options.directory}: no such folder; runs are written there by `clbench run`.")
+    from clbench import leaderboard, results
+
+    records, problems = leaderboard.collect(options.directory)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    frame = leaderboard.table(records)
+    if options.csv is not None:
+        results.write_bytes(options.csv, leaderboard.to_csv(frame))
+    print(leaderboard.to_text(frame))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Where a result comes from: code, packages, machine. Recorded beside a result, never part of its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import clbench
+
+
+def collect(device: str) -> dict[str, Any]:
+    """Versions, commit and machine, as plain JSON values."""
+    packages = {}
+    for name in ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "avalanche-lib"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "clbench": clbench.__version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cuda": torch.version.cuda if device == "cuda" else None,
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that the package runs from; None for an installed package."""
+    home = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", "clbench/provenance.py") is None:
+        return None
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of a state dictionary's tensors, in the order of their keys."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
+            digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,156 @@
+"""Run directories: where a run's files are, how they are written, and how they are read again.
+
+    OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
+        run.json    configuration, hashes, metrics, costs, provenance, status
+        trace/      chunks, while the run goes on
+        trace.npz   the whole trace, at the end
+
+Every file is written under a temporary name in its folder, flushed to the disk, and renamed; a reader sees the old
+file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.config import RunConfig
+from clbench.errors import UserError
+from clbench.trace import Trace
+
+SCHEMA = 1
+"""Version of run.json."""
+
+
+def run_directory(out: Path, run: RunConfig) -> Path:
+    """Where a run's files are; always inside `out`."""
+    strategy = re.sub(r"[^A-Za-z0-9_-]+", ".", run.strategy.name).strip(".")
+    return out / run.benchmark.id / strategy / run.config_hash[:16] / f"seed-{run.seed}"
+
+
+def write_bytes(path: Path, payload: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full; an older file is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys; NaN is refused."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """A compressed npz whose bytes depend on the arrays alone (no time stamps)."""
+    import io
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asanyarray(arrays[name]), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue(), compresslevel=6)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file, nothing unpickled.
+
+    Raises:
+        UserError: missing, damaged or truncated; the message names the file and what is wrong with it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged or truncated ({error}).") from None
+
+
+@dataclass
+class TraceWriter:
+    """Appends evaluations to a run's `trace/` as the run goes on, and merges them at its end."""
+
+    directory: Path
+    chunks: int = 0
+
+    def start(self) -> None:
+        """Removes what an unfinished earlier attempt left."""
+        shutil.rmtree(self.directory / "trace", ignore_errors=True)
+        (self.directory / "trace.npz").unlink(missing_ok=True)
+
+    def append(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """One more chunk."""
+        write_arrays(self.directory / "trace" / f"chunk-{self.chunks:06d}.npz", arrays)
+        self.chunks += 1
+
+    def finish(self, trace: Trace) -> None:
+        """The whole trace in one file; the chunks go."""
+        write_arrays(self.directory / "trace.npz", trace.arrays())
+        shutil.rmtree(self.directory / "trace", ignore_errors=True)
+
+
+def read_trace(directory: Path) -> Trace:
+    """The trace of a finished run.
+
+    Raises:
+        UserError: missing or damaged, of another schema version, or with sizes that disagree.
+    """
+    path = directory / "trace.npz"
+    arrays = read_arrays(path)
+    try:
+        return Trace.from_arrays(arrays)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}.") from None
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """A run.json.
+
+    Raises:
+        UserError: missing, damaged, or of a schema version that this program does not read.
+    """
+    path = directory / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or truncated ({error}).") from None
+    if not isinstance(record, dict) or "schema_version" not in record:
+        raise UserError(f"{path}: not a run of clbench; 'schema_version' is missing.")
+    if record["schema_version"] != SCHEMA:
+        raise UserError(f"{path}: schema version {record['schema_version']}, this program reads {SCHEMA}.")
+    return record
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """Directories of runs under a folder, in order of their names."""
+    for path in sorted(root.rglob("run.json")):
+        yield path.parent

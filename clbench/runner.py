@@ -1,0 +1,563 @@
+"""One run: a strategy is trained on a stream while the evaluator watches, and everything is written down."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clbench import config as cfg
+from clbench import metrics, models, provenance, registry, results
+from clbench.chance import Chance, Generator, fenced
+from clbench.errors import RunFailed, UserError
+from clbench.evaluator import Evaluator
+from clbench.store import InputTransform, TrainingSet
+from clbench.strategy import Batch, Experience, Memory, SelfDriven, Setup, Strategy, Watcher
+from clbench.stream import Stream, Visit, compile_stream
+from clbench.trace import Phase, Trace
+
+_LOSS_FLUSH = 100
+"""Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
+
+_PROBE_STEPS = 8
+"""Updates timed before a run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        directory: its files.
+        record: its run.json.
+        skipped: whether it existed already.
+    """
+
+    directory: Path
+    record: dict[str, Any]
+    skipped: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ assembling
+@dataclass
+class Workbench:
+    """Everything a run is made of, built from its configuration; two of them share nothing that training changes."""
+
+    run: cfg.RunConfig
+    stream: Stream
+    device: torch.device
+    samples: TrainingSet
+    evaluator: Evaluator
+    strategy: Strategy
+    order: Generator
+
+    def iterations(self, visit: Visit) -> int:
+        """Updates in an experience: the budget, by the experience's own size whatever a strategy may see."""
+        training = self.run.benchmark.training
+        if training.iterations is not None:
+            return training.iterations
+        assert training.epochs is not None
+        return training.epochs * _batches_in_a_pass(len(visit.index), training)
+
+    def experience(self, number: int) -> Experience:
+        """What the strategy is given in an experience: by its access, this one, all so far, or the whole stream."""
+        visits = {
+            "experience": self.stream.visits[number : number + 1],
+            "past": self.stream.visits[: number + 1],
+            "stream": self.stream.visits,
+        }[self.strategy.access]
+        tasks = tuple(sorted({t for v in visits for t in v.tasks}))
+        return Experience(
+            number=number,
+            tasks=tasks,
+            outputs=tuple(sorted({o for t in tasks for o in self.stream.tasks[t].targets})),
+            index=np.concatenate([v.index for v in visits]),
+            task=np.concatenate([v.task for v in visits]),
+        )
+
+    def batches(self, experience: Experience, iterations: int) -> Iterator[Batch]:
+        """`iterations` batches, reshuffled at every pass by the axis "order"."""
+        training, single = self.run.benchmark.training, len(experience.tasks) == 1
+        n, size, done = len(experience.index), training.batch_size, 0
+        while done < iterations:
+            order = self.order.permutation(n)
+            index = torch.from_numpy(experience.index[order]).to(self.device)
+            task = experience.tasks[0] if single else torch.from_numpy(experience.task[order]).to(self.device)
+            for b in range(min(_batches_in_a_pass(n, training), iterations - done)):
+                rows = index[b * size : (b + 1) * size]
+                of = task if isinstance(task, int) else task[b * size : (b + 1) * size]
+                x, y = self.samples.fetch(rows, of)
+                yield Batch(x=x, y=y, index=rows, task=of)
+                done += 1
+
+
+def _batches_in_a_pass(n: int, training: cfg.Training) -> int:
+    whole, rest = divmod(n, training.batch_size)
+    return whole + bool(rest and (not training.drop_last or not whole))
+
+
+def optimizer(settings: cfg.Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The benchmark's optimiser over some parameters."""
+    options = settings.model_dump(exclude={"name"})
+    if isinstance(settings, cfg.Adam):
+        options["betas"] = tuple(settings.betas)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adagrad": torch.optim.Adagrad,
+        "rmsprop": torch.optim.RMSprop,
+    }
+    return kinds[settings.name](parameters, **options)
+
+
+def assemble(run: cfg.RunConfig, stream: Stream) -> Workbench:
+    """Builds model, strategy and evaluator of a run.
+
+    Raises:
+        UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
+    """
+    chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
+    device, bench = torch.device(run.numerics.device), run.benchmark
+    transform = InputTransform(stream, bench.stream.normalise, device)
+    samples = TrainingSet(stream, transform, device)
+    shape = tuple(stream.data.train_x.shape[1:])
+    chance.seed_globals("init")
+    model = models.build(bench.model, shape, stream.outputs).to(device)
+    training = bench.training
+    if training.active_outputs is None:
+        training = training.model_copy(update={"active_outputs": "task" if stream.setting == "task" else "all"})
+    setup = Setup(
+        model=model,
+        make_optimizer=lambda parameters: optimizer(training.optimizer, parameters),
+        samples=samples,
+        training=training,
+        generator=chance.generator("strategy"),
+        outputs=stream.outputs,
+        task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.tasks),
+        input_shape=shape,
+        device=device,
+    )
+    chance.seed_globals("strategy")
+    return Workbench(
+        run=run,
+        stream=stream,
+        device=device,
+        samples=samples,
+        evaluator=Evaluator(stream, transform, device, bench.evaluation.batch_size, stream.setting == "task"),
+        strategy=_strategy(run.strategy, setup, stream),
+        order=chance.generator("order"),
+    )
+
+
+def _strategy(chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strategy:
+    found = registry.strategy(chosen.name)
+    if isinstance(found, type) and issubclass(found, Strategy):
+        configuration, problems = cfg.check_section("configuration", "strategy", found.Config, chosen.parameters, {})
+        if problems:
+            raise UserError(*problems)
+        return found(configuration, setup)
+    from clbench import bridge  # the only way to Avalanche, which takes seconds to import
+
+    return bridge.host(found, chosen, setup, stream)
+
+
+# ------------------------------------------------------------------------------------------------ watching
+class _Stop(Exception):
+    """Ends a probe."""
+
+
+@dataclass
+class Recorder:
+    """Holds the evaluations and losses of a run, and hands them over in chunks."""
+
+    views: tuple[str, ...]
+    device: torch.device
+    rows: dict[str, list[Tensor]] = field(init=False)
+    iteration: list[int] = field(default_factory=list)
+    experience: list[int] = field(default_factory=list)
+    phase: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    _pending: list[Tensor] = field(default_factory=list)
+    _losses_written: int = 0
+
+    def __post_init__(self) -> None:
+        self.rows = {view: [] for view in self.views}
+
+    def add(self, counts: dict[str, Tensor], iteration: int, experience: int, phase: Phase) -> None:
+        """One evaluation."""
+        for view in self.views:
+            self.rows[view].append(counts[view])
+        self.iteration.append(iteration)
+        self.experience.append(experience)
+        self.phase.append(int(phase))
+
+    def add_loss(self, loss: Tensor) -> None:
+        """One update's loss; on a GPU it is fetched later.
+
+        Raises:
+            RunFailed: it is not finite; the update is named.
+        """
+        self._pending.append(loss)
+        if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
+            self.fetch_losses()
+
+    def fetch_losses(self) -> None:
+        """Brings pending losses to the host and checks them."""
+        values = [self._pending[0].item()] if len(self._pending) == 1 else torch.stack(self._pending).tolist() if self._pending else []
+        self._pending.clear()
+        for value in values:
+            self.loss.append(value)
+            if not math.isfinite(value):
+                at = len(self.loss)
+                word = "NaN" if math.isnan(value) else "infinite"
+                raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
+
+    def chunk(self) -> dict[str, NDArray[Any]]:
+        """What came since the last chunk."""
+        self.fetch_losses()
+        arrays: dict[str, NDArray[Any]] = {
+            f"correct.{view}": torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 0), np.int32)
+            for view, rows in self.rows.items()
+        }
+        arrays["iteration"] = np.array(self.iteration, np.int64)
+        arrays["experience"] = np.array(self.experience, np.int32)
+        arrays["phase"] = np.array(self.phase, np.int8)
+        arrays["loss"] = np.array(self.loss[self._losses_written :], np.float32)
+        self._losses_written = len(self.loss)
+        for rows in self.rows.values():
+            rows.clear()
+        self.iteration.clear()
+        self.experience.clear()
+        self.phase.clear()
+        self.chunks.append(arrays)
+        return arrays
+
+    def trace(self, bench: Workbench) -> Trace:
+        """The whole record."""
+        cells = bench.evaluator.cells
+        parts = [c for c in self.chunks if len(c["iteration"])]
+        joined = {name: np.concatenate([c[name] for c in parts]) for name in parts[0] if name != "loss"}
+        return Trace(
+            correct={view: joined[f"correct.{view}"] for view in self.views},
+            cell_domain=cells.domain,
+            cell_class=cells.label,
+            cell_size=cells.size,
+            task_cells=cells.membership,
+            visits=bench.stream.visit_matrix(),
+            iteration=joined["iteration"],
+            experience=joined["experience"],
+            phase=joined["phase"],
+            loss=np.concatenate([c["loss"] for c in self.chunks]),
+            every=bench.run.benchmark.evaluation.every,
+        )
+
+
+class Observation(Watcher):
+    """The runner's watcher: evaluates by the benchmark's schedule and records.
+
+    Args:
+        bench: what is watched.
+        recorder: where it is written; None to watch nothing (training must not notice).
+        on_iteration: called after every update, for progress and for ending a probe.
+    """
+
+    def __init__(self, bench: Workbench, recorder: Recorder | None, on_iteration: Callable[[], None]) -> None:
+        self._bench = bench
+        self._recorder = recorder
+        self._on_iteration = on_iteration
+        self._evaluation = bench.run.benchmark.evaluation
+        self._tasks = range(len(bench.stream.tasks))
+        self._seen: set[int] = set()
+        self._number = 0
+        self._in_experience = 0
+        self._budget = 0
+        self.iterations = 0
+        self.eval_s = 0.0
+
+    def enter(self, number: int, experience: Experience, budget: int) -> None:
+        """A new experience; its tasks count as seen from here on."""
+        self._number, self._in_experience, self._budget = number, 0, budget
+        self._seen.update(experience.tasks)
+        self._bench.evaluator.renew()
+
+    def before_first_update(self) -> None:
+        self._bench.evaluator.renew()
+        self._evaluate(Phase.BEFORE)
+
+    def after_iteration(self, loss: Tensor) -> bool:
+        self.iterations += 1
+        self._in_experience += 1
+        if self._recorder is not None:
+            self._recorder.add_loss(loss)
+        every = self._evaluation.every
+        if every and self._in_experience % every == 0:
+            self._evaluate(Phase.ITERATION)
+        self._on_iteration()
+        return self._in_experience < self._budget
+
+    def leave(self) -> None:
+        """The strategy has ended the experience."""
+        self._bench.evaluator.renew()
+        self._evaluate(Phase.END)
+
+    def _evaluate(self, phase: Phase) -> None:
+        if self._recorder is None:
+            return
+        start = time.perf_counter()
+        everything = phase is Phase.BEFORE or self._evaluation.scope == "all"
+        counts = self._bench.evaluator.evaluate(
+            self._bench.strategy, self._tasks if everything else self._seen, self._seen
+        )
+        self._recorder.add(counts, self.iterations, self._number, phase)
+        self.eval_s += time.perf_counter() - start
+
+
+def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int], None] = lambda v: None) -> None:
+    """Trains the strategy on the whole stream.
+
+    Args:
+        bench: what a run is made of.
+        watcher: is told of every update.
+        on_experience: called after each experience.
+    """
+    strategy = bench.strategy
+    for number, visit in enumerate(bench.stream.visits):
+        experience, budget = bench.experience(number), bench.iterations(visit)
+        watcher.enter(number, experience, budget)
+        if isinstance(strategy, SelfDriven):
+            strategy.fit(experience, budget, watcher)
+        else:
+            strategy.begin_experience(experience)
+            watcher.before_first_update()
+            for batch in bench.batches(experience, budget):
+                watcher.after_iteration(strategy.step(batch))
+            strategy.end_experience(experience)
+        watcher.leave()
+        on_experience(number)
+
+
+# ------------------------------------------------------------------------------------------------ a run
+def execute(
+    run: cfg.RunConfig,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], Callable[[int], None]] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Runs a configuration and writes its files; a finished run of the same id is recognised and not repeated.
+
+    Args:
+        run: the resolved configuration.
+        out: the results folder.
+        force: repeat a finished run.
+        progress: total updates -> a function called with updates done; None for silence.
+        say: prints a line for the user; None for silence, and then no time is spent on the estimate.
+
+    Raises:
+        UserError: data cannot be had, or something in the configuration shows to be wrong only here.
+
+    A run that fails is no exception: its record has the status "failed" and says why.
+    """
+    directory = results.run_directory(out, run)
+    if not force and (directory / "run.json").exists():
+        record = results.read_run(directory)
+        if record["status"] == "completed" and record["run_id"] == run.run_id:
+            return Outcome(directory, record, skipped=True)
+    registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
+    with _numerics(run.numerics), fenced(cuda=run.numerics.device == "cuda"):
+        started = time.perf_counter()
+        stream = compile_stream(run.benchmark.stream, run.seeds.stream if run.seeds.stream is not None else run.seed)
+        if say is not None:
+            with fenced(cuda=run.numerics.device == "cuda"):
+                say(estimate(assemble(run, stream)))
+        bench = assemble(run, stream)
+        record = {
+            "schema_version": results.SCHEMA,
+            "run_id": run.run_id,
+            "status": "running",
+            "failure": None,
+            "benchmark": run.benchmark.id,
+            "modified": run.modified,
+            "config": run.model_dump(mode="json"),
+            "definition_hash": run.definition_hash,
+            "config_hash": run.config_hash,
+            "stream": {
+                "definition_hash": stream.definition_hash,
+                "instance_hash": stream.instance_hash,
+                "data_sha256": stream.data.sha256,
+                "experiences": len(stream.visits),
+                "tasks": len(stream.tasks),
+                "classes": stream.data.classes,
+                "samples": int(sum(len(v.index) for v in stream.visits)),
+            },
+            "metrics": None,
+            "primary_view": stream.setting,
+            "weights_sha256": None,
+            "memory": None,
+            "access": bench.strategy.access,
+            "parameters": sum(p.numel() for p in bench.strategy.model.parameters()),
+            "costs": None,
+            "provenance": {
+                **provenance.collect(run.numerics.device),
+                "data": stream.data.origin,
+                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        }
+        return _run(bench, directory, record, progress, started)
+
+
+def _run(
+    bench: Workbench,
+    directory: Path,
+    record: dict[str, Any],
+    progress: Callable[[int], Callable[[int], None]] | None,
+    started: float,
+) -> Outcome:
+    total = sum(bench.iterations(v) for v in bench.stream.visits)
+    tick = progress(total) if progress else lambda done: None
+    recorder = Recorder(bench.evaluator.views, bench.device)
+    writer = results.TraceWriter(directory)
+    observation = Observation(bench, recorder, lambda: tick(observation.iterations))
+    results.write_json(directory / "run.json", record)
+    writer.start()
+    setup_s, begin = time.perf_counter() - started, time.perf_counter()
+    try:
+        train(bench, observation, lambda number: writer.append(recorder.chunk()))
+        trace = recorder.trace(bench)
+        writer.finish(trace)
+        record["metrics"] = metrics.compute(trace)
+        record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
+        record["status"] = "completed"
+    except RunFailed as failure:
+        _fail(record, failure.kind, failure.message, failure.iteration)
+    except KeyboardInterrupt:
+        _fail(record, "interrupted", "interrupted by the user", observation.iterations)
+        raise
+    except UserError as error:
+        _fail(record, "user_error", str(error), observation.iterations)
+        raise
+    except Exception as error:
+        _fail(record, type(error).__name__, f"{type(error).__name__}: {error}", observation.iterations)
+        import traceback
+
+        record["failure"]["traceback"] = traceback.format_exc()
+    finally:
+        memory: Memory = bench.strategy.memory()
+        record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
+        elapsed = time.perf_counter() - begin
+        record["costs"] = {
+            "wall_s": round(setup_s + elapsed, 3),
+            "setup_s": round(setup_s, 3),
+            "eval_s": round(observation.eval_s, 3),
+            "train_s": round(elapsed - observation.eval_s, 3),
+            "iterations": observation.iterations,
+            "evaluations": sum(len(c["iteration"]) for c in recorder.chunks) + len(recorder.iteration),
+            "peak_rss_bytes": provenance.peak_rss_bytes(),
+            "peak_gpu_bytes": torch.cuda.max_memory_allocated() if bench.device.type == "cuda" else None,
+        }
+        results.write_json(directory / "run.json", record)
+    return Outcome(directory, record)
+
+
+def _fail(record: dict[str, Any], kind: str, message: str, iteration: int | None) -> None:
+    record["status"] = "failed"
+    record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
+
+
+class _numerics:  # noqa: N801 - used as a function
+    """Threads and determinism of a run, as long as it lasts."""
+
+    def __init__(self, numerics: cfg.Numerics) -> None:
+        self._numerics = numerics
+
+    def __enter__(self) -> None:
+        if self._numerics.device == "cuda":
+            if not torch.cuda.is_available():
+                raise UserError("--device cuda: torch sees no CUDA device here.")
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        self._threads = torch.get_num_threads()
+        self._algorithms = torch.are_deterministic_algorithms_enabled()
+        self._fill = torch.utils.deterministic.fill_uninitialized_memory
+        torch.set_num_threads(self._numerics.threads)
+        torch.use_deterministic_algorithms(self._numerics.deterministic, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and reading it would be a bug anyway
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(self._algorithms)
+        torch.utils.deterministic.fill_uninitialized_memory = self._fill
+
+
+# ------------------------------------------------------------------------------------------------ the estimate
+def estimate(bench: Workbench) -> str:
+    """What a run will take, from a few timed updates and evaluations of a bench that is thrown away.
+
+    Updates are timed in the first experience; a strategy that does more later (replay) takes longer than said.
+    """
+    times: list[float] = []
+
+    def stop() -> None:
+        times.append(time.perf_counter())
+        if len(times) > _PROBE_STEPS:
+            raise _Stop
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            train(bench, Observation(bench, None, stop))
+        except _Stop:
+            pass
+    step_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    everything = range(len(bench.stream.tasks))
+    pass_s = min(_timed(lambda: bench.evaluator.evaluate(bench.strategy, everything, everything)) for _ in range(2))
+    evaluation, seen = bench.run.benchmark.evaluation, set()
+    updates, passes, work = 0, 0, 0.0
+    sizes = np.diff(bench.evaluator.cells.start) / max(1, len(bench.evaluator.cells.rows))
+    for number, visit in enumerate(bench.stream.visits):
+        n = bench.iterations(visit)
+        seen.update(bench.experience(number).tasks)
+        within = (n // evaluation.every if evaluation.every else 0) + 1
+        updates, passes = updates + n, passes + within + 1
+        work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
+    train_s, eval_s = updates * step_s, work * pass_s
+    return (
+        f"about {_duration(train_s + eval_s)}: training {_duration(train_s)} ({updates:,} updates), "
+        f"evaluation {_duration(eval_s)} ({passes:,} evaluations of up to {len(bench.evaluator.cells.rows):,} samples)"
+    )
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(3.2), _duration(75), _duration(7300)
+    ('3.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,222 @@
+"""The protocol of a strategy: a way to learn from a stream.
+
+A method usually overrides `loss` alone. It knows its model, its own generator, the experience it is in, and the
+samples it has met; it knows nothing of files, evaluation, or later experiences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pydantic
+
+from clbench.chance import Generator
+from clbench.config import Model, Training
+from clbench.lazy import F, torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from clbench.store import TrainingSet
+
+
+class NoParameters(Model):
+    """A strategy without hyper-parameters."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch.
+
+    Attributes:
+        x: inputs, float32 (N, ...).
+        y: targets, int64 (N,).
+        index: rows of the training set, int64 (N,); what a replay buffer stores.
+        task: the task of every sample: one number, or int64 (N,) where tasks are mixed.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    task: Tensor | int
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What a strategy may know of the experience it is in.
+
+    Attributes:
+        number: 0..V-1.
+        tasks: ids of the tasks in it.
+        outputs: output units of these tasks, ascending.
+        index: rows of the training set, int64 (N,), on the host.
+        task: the task of each row, int64 (N,), on the host.
+    """
+
+    number: int
+    tasks: tuple[int, ...]
+    outputs: tuple[int, ...]
+    index: NDArray[np.int64]
+    task: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the runner hands to a strategy.
+
+    Attributes:
+        model: the freshly initialised network, on the device.
+        make_optimizer: parameters -> the benchmark's optimiser.
+        samples: the training samples, by row and task.
+        training: the budget.
+        generator: the strategy's own source of chance.
+        outputs: number of output units.
+        task_outputs: output units of each task, T lists.
+        input_shape: of one sample.
+        device: where the model is.
+    """
+
+    model: nn.Module
+    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    samples: TrainingSet
+    training: Training
+    generator: Generator
+    outputs: int
+    task_outputs: tuple[tuple[int, ...], ...]
+    input_shape: tuple[int, ...]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a strategy keeps of past data: samples, and the bytes they would take as copies."""
+
+    samples: int = 0
+    bytes: int = 0
+
+
+class Strategy:
+    """Fine-tuning on what comes: the base of all methods, and itself the strategy `naive`.
+
+    Args:
+        config: the strategy's hyper-parameters, an instance of its `Config`.
+        setup: what the runner gives.
+    """
+
+    Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
+    access: ClassVar[Literal["experience", "past", "stream"]] = "experience"
+    """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        self.config = config
+        self.setup = setup
+        self.model = setup.model
+        self.optimizer = setup.make_optimizer(self.model.parameters())
+        self.experiences = 0
+        """Experiences begun so far; the number of the current one, counted from 1."""
+        self._outputs_seen: set[int] = set()
+        self._active = self._active_outputs()
+
+    # -------------------------------------------------------------------------------- the protocol
+    def begin_experience(self, experience: Experience) -> None:
+        """Called before the first update of an experience."""
+        if self.experiences and self.setup.training.optimizer_state == "reset":
+            self.optimizer = self.setup.make_optimizer(self.model.parameters())
+        self.experiences += 1
+        self._outputs_seen.update(experience.outputs)
+        self._active = self._active_outputs()
+
+    def step(self, batch: Batch) -> Tensor:
+        """One iteration: forward, loss, backward, optimiser. Returns the loss, a scalar without a graph."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What is minimised, a scalar."""
+        return self.cross_entropy(self.model(batch.x), batch.y, batch.task)
+
+    def end_experience(self, experience: Experience) -> None:
+        """Called after the last update of an experience: consolidation, class means, buffers."""
+
+    def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
+        """Scores (N, outputs), higher is likelier, or None where there is nothing to predict with yet.
+
+        Args:
+            model: a read-only twin of `self.model` in evaluation mode; use it, not `self.model`.
+            x: inputs (N, ...).
+            task: the task of each sample where the protocol tells it at test time, else None.
+        """
+        return model(x)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "experiences": self.experiences,
+            "outputs_seen": sorted(self._outputs_seen),
+            "generator": self.setup.generator.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.experiences = state["experiences"]
+        self._outputs_seen = set(state["outputs_seen"])
+        self._active = self._active_outputs()
+        self.setup.generator.load_state_dict(state["generator"])
+
+    def memory(self) -> Memory:
+        """What is kept of past data now."""
+        return Memory()
+
+    # -------------------------------------------------------------------------------- for methods
+    def cross_entropy(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
+        """Mean cross-entropy over the outputs that `training.active_outputs` lets take part."""
+        if self._active is not None:
+            logits = logits.masked_fill(~self._active[task], float("-inf"))
+        return F.cross_entropy(logits, y)
+
+    def _active_outputs(self) -> Tensor | None:
+        """Which outputs are active for samples of each task, bool (T, outputs); None where all are."""
+        mode = self.setup.training.active_outputs
+        if mode in (None, "all"):
+            return None
+        tasks = self.setup.task_outputs
+        active = torch.zeros((len(tasks), self.setup.outputs), dtype=torch.bool, device=self.setup.device)
+        for t, own in enumerate(tasks):
+            active[t, sorted({*own, *self._outputs_seen}) if mode == "seen" else list(own)] = True
+        return active
+
+
+class Watcher:
+    """What a strategy that drives itself calls while it trains; the runner's side of `SelfDriven.fit`."""
+
+    def before_first_update(self) -> None:
+        """The model stands as the first update of the experience will find it."""
+
+    def after_iteration(self, loss: Tensor) -> bool:
+        """One update is done. Returns whether another one is within the budget."""
+        return True
+
+
+class SelfDriven(Strategy):
+    """A strategy that has its own training loop, such as one of another framework hosted by a bridge."""
+
+    def fit(self, experience: Experience, iterations: int, watcher: Watcher) -> None:
+        """Trains on an experience, calling the watcher at every iteration.
+
+        Args:
+            experience: what to train on.
+            iterations: updates that the budget allows; a strategy may do fewer.
+            watcher: to be called before the first update and after each.
+        """
+        raise NotImplementedError

@@ -1,0 +1,15 @@
+"""Joint training: every phase trains on the data of the whole stream, shuffled. The upper reference; not continual.
+
+It has as many phases and as many updates as any strategy on the benchmark, so that costs compare (5 x 2,000 updates
+on Split-MNIST, as in van de Ven et al. 2022).
+"""
+
+from __future__ import annotations
+
+from clbench.strategy import Strategy
+
+
+class Joint(Strategy):
+    """Minimises the cross-entropy of batches drawn from the whole stream."""
+
+    access = "stream"

@@ -1,0 +1,27 @@
+"""Streams: data sets, families of tasks, schedules, and the benchmarks shipped as YAML files.
+
+The tables are explicit; a new benchmark is one file and one row.
+"""
+
+BENCHMARKS = {
+    "split_digits-v1": "split_digits-v1.yaml",
+    "permuted_digits-v1": "permuted_digits-v1.yaml",
+    "rotated_digits-v1": "rotated_digits-v1.yaml",
+    "split_mnist-v1": "split_mnist-v1.yaml",
+    "split_mnist_task-v1": "split_mnist_task-v1.yaml",
+    "split_mnist_domain-v1": "split_mnist_domain-v1.yaml",
+    "permuted_mnist-v1": "permuted_mnist-v1.yaml",
+    "rotated_mnist-v1": "rotated_mnist-v1.yaml",
+    "split_fashion_mnist-v1": "split_fashion_mnist-v1.yaml",
+    "split_cifar10-v1": "split_cifar10-v1.yaml",
+    "split_cifar100-v1": "split_cifar100-v1.yaml",
+    "split_synthetic-v1": "split_synthetic-v1.yaml",
+}
+"""id -> file beside this one."""
+
+TASKS = {
+    "classes": "streams.class_blocks:lay_out",
+    "permutations": "streams.pixel_permutations:lay_out",
+    "rotations": "streams.rotations:lay_out",
+}
+"""`stream.tasks.by` -> the function that lays the tasks out."""
