@@ -45,7 +45,9 @@ def _parser() -> _Parser:
     run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
     run.add_argument("--strategy", action="append", metavar="NAME", help="a name or import path; repeat for several")
     run.add_argument("--seed", action="append", type=_natural, metavar="N", help="default 0; repeat for several")
-    run.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key")
+    run.add_argument(
+        "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
+    )
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: the machine's cores")
@@ -97,7 +99,9 @@ def _run(options: argparse.Namespace) -> int:
     several = len(strategies) * len(seeds) > 1
     if options.json and several:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
-    threads = options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = (
+        options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     planned = [  # everything is checked before torch is imported
         config.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
         for s in strategies
@@ -128,7 +132,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.json:
             _print_json(outcome)
         elif failed:
-            print(f"{label}: failed: {record['failure']['message']} ({outcome.directory / 'run.json'})", file=sys.stderr)
+            print(
+                f"{label}: failed: {record['failure']['message']} ({outcome.directory / 'run.json'})", file=sys.stderr
+            )
         else:
             print(_line(label, outcome))
     return status
@@ -194,7 +200,11 @@ def _line(label: str, outcome: Any) -> str:
     return (
         f"{label}: ACC {percent('average_accuracy')}, forgetting.after_learning {percent('forgetting.after_learning')}, "
         f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
-        + ("finished earlier, not repeated" if outcome.skipped else f"training {costs['train_s']:.1f} s, evaluation {costs['eval_s']:.1f} s")
+        + (
+            "finished earlier, not repeated"
+            if outcome.skipped
+            else f"training {costs['train_s']:.1f} s, evaluation {costs['eval_s']:.1f} s"
+        )
         + f"; {outcome.directory}"
     )
 
@@ -244,7 +254,9 @@ def _show(options: argparse.Namespace) -> int:
 
     if name in METRICS:
         m = METRICS[name]
-        print(f"{m.name}: {m.title}\n  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
+        print(
+            f"{m.name}: {m.title}\n  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better"
+        )
         return 0
     known = {n: s for kind in _KINDS for n, s in _catalogue(kind).items()}
     if name not in known:
@@ -284,7 +296,9 @@ def _fields(model: Any) -> str:
     for key, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default {field.default!r}"
         kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
-        lines.append(f"  {key}: {kind if '[' not in str(field.annotation) else str(field.annotation).replace('typing.', '')}, {default}")
+        lines.append(
+            f"  {key}: {kind if '[' not in str(field.annotation) else str(field.annotation).replace('typing.', '')}, {default}"
+        )
     return "\n".join(lines)
 
 

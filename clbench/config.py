@@ -11,7 +11,7 @@ import hashlib
 import json
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -71,7 +71,7 @@ class RotationTasks(Model):
     """Counter-clockwise angles, one a task; bilinear interpolation, zero outside."""
 
 
-Tasks = Annotated[Union[ClassTasks, PermutationTasks, RotationTasks], Field(discriminator="by")]
+Tasks = Annotated[ClassTasks | PermutationTasks | RotationTasks, Field(discriminator="by")]
 
 
 class SequentialSchedule(Model):
@@ -96,7 +96,9 @@ class StreamConfig(Model):
     def _consistent(self) -> StreamConfig:
         by_class = isinstance(self.tasks, ClassTasks)
         if not by_class and self.setting != "domain":
-            raise ValueError(f"setting '{self.setting}' needs tasks by classes; {self.tasks.by} make domains of the same")
+            raise ValueError(
+                f"setting '{self.setting}' needs tasks by classes; {self.tasks.by} make domains of the same"
+            )
         if by_class and (self.setting == "domain") != (self.tasks.labels == "within_task"):  # type: ignore[union-attr]
             raise ValueError("tasks by classes are domains exactly where tasks.labels is 'within_task'")
         if (self.data == "synthetic") != (self.synthetic is not None):
@@ -148,7 +150,7 @@ class SlimResNet18(Model):
     filters: Annotated[int, Field(ge=1)] = 20
 
 
-Network = Annotated[Union[Mlp, Linear, Cnn, SlimResNet18], Field(discriminator="name")]
+Network = Annotated[Mlp | Linear | Cnn | SlimResNet18, Field(discriminator="name")]
 
 LearningRate = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -192,7 +194,7 @@ class RmsProp(Model):
     weight_decay: NonNegative = 0.0
 
 
-Optimizer = Annotated[Union[Sgd, Adam, AdamW, Adagrad, RmsProp], Field(discriminator="name")]
+Optimizer = Annotated[Sgd | Adam | AdamW | Adagrad | RmsProp, Field(discriminator="name")]
 
 
 class Training(Model):
@@ -355,7 +357,9 @@ def load_benchmark(reference: str) -> tuple[dict[str, Any], str]:
     source = reference if path is not None else None
     if path is None:
         if not reference.endswith((".yaml", ".yml")) and "/" not in reference:
-            raise UserError(unknown("benchmark", reference, registry.benchmarks()).rstrip(".") + ", or a path to a YAML file.")
+            raise UserError(
+                unknown("benchmark", reference, registry.benchmarks()).rstrip(".") + ", or a path to a YAML file."
+            )
         path = Path(reference)
     raw = strict_yaml.parse_file(path, source)
     name = source or str(path)
@@ -425,7 +429,12 @@ def _key_path(section: str, annotation: Any, loc: tuple[Any, ...]) -> tuple[list
 
 
 def tags(model: type[pydantic.BaseModel]) -> list[Any]:
-    return [v for tag in ("by", "name") if tag in model.model_fields for v in _literal_values(model.model_fields[tag].annotation)]
+    return [
+        v
+        for tag in ("by", "name")
+        if tag in model.model_fields
+        for v in _literal_values(model.model_fields[tag].annotation)
+    ]
 
 
 def _hint(given: str, allowed: list[str]) -> str:
@@ -443,7 +452,9 @@ def _sentence(error: Any, path: list[str], owner: type[pydantic.BaseModel] | Non
         return "required, but not given."
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tag = context["discriminator"].strip("'")
-        allowed = [w.strip(" '") for w in context.get("expected_tags", "").split(",")] if "expected_tags" in context else []
+        allowed = (
+            [w.strip(" '") for w in context.get("expected_tags", "").split(",")] if "expected_tags" in context else []
+        )
         if kind == "union_tag_not_found":
             if not isinstance(given, dict):
                 return f"expected keys and values with the key '{tag}', got {given!r}."
@@ -473,14 +484,18 @@ def _sentence(error: Any, path: list[str], owner: type[pydantic.BaseModel] | Non
         "string_too_long": "at most {max_length} letters",
     }
     if kind in limits:
-        shown = f"a list of {len(given)}" if kind in ("too_short", "too_long") and isinstance(given, list) else repr(given)
+        shown = (
+            f"a list of {len(given)}" if kind in ("too_short", "too_long") and isinstance(given, list) else repr(given)
+        )
         return f"got {shown}. Allowed: {limits[kind].format(**context)}."
     if kind == "value_error":
         return f"{context['error']}."
     return f"{error['msg']} (got {given!r})."
 
 
-def check_section(source: str, section: str, annotation: Any, value: Any, origin: dict[tuple[str, ...], str]) -> tuple[Any, list[str]]:
+def check_section(
+    source: str, section: str, annotation: Any, value: Any, origin: dict[tuple[str, ...], str]
+) -> tuple[Any, list[str]]:
     """Validates one section; returns the model (or None) and one sentence per mistake."""
     try:
         return pydantic.TypeAdapter(annotation).validate_python(value), []
@@ -569,8 +584,12 @@ def check_stream(stream: StreamConfig) -> list[str]:
     tasks, problems = stream.tasks, []
     if isinstance(tasks, ClassTasks):
         if tasks.count is not None and tasks.count > facts.classes:
-            problems.append(f"stream.tasks.count: {tasks.count} tasks, but '{stream.data}' has {facts.classes} classes.")
-        listed = tasks.blocks and [c for b in tasks.blocks for c in b] or (tasks.order if isinstance(tasks.order, list) else None)
+            problems.append(
+                f"stream.tasks.count: {tasks.count} tasks, but '{stream.data}' has {facts.classes} classes."
+            )
+        listed = (tasks.blocks and [c for b in tasks.blocks for c in b]) or (
+            tasks.order if isinstance(tasks.order, list) else None
+        )
         if listed is not None:
             where = "blocks" if tasks.blocks else "order"
             beyond = sorted({c for c in listed if c >= facts.classes})

@@ -8,7 +8,8 @@ never touched, so nothing has to be put back; what a prediction draws from globa
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,7 +41,10 @@ class Twin:
 
     The structure is copied again when the other's parameters or buffers are other tensors than before, and at
     `renew`. Plain attributes of modules that hold numbers or flags follow at every call; those that hold containers
-    follow at `renew`. Forward hooks are shared: they fire during evaluation, as they do in any evaluation.
+    follow at `renew`.
+
+    A module with forward hooks cannot be copied faithfully (a hook may write to the object that made it), so such a
+    model is looked at itself, and its modes and buffers are put back afterwards.
     """
 
     def __init__(self) -> None:
@@ -55,8 +59,13 @@ class Twin:
         """Forces a new copy of the structure at the next call."""
         self._source = None
 
-    def of(self, model: nn.Module) -> nn.Module:
-        """The twin of a model, with the model's present parameters and buffers."""
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model to predict with, for as long as the context lasts."""
+        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+            with _put_back(model):
+                yield model
+            return
         tensors = [t for m in model.modules() for d in (m._parameters, m._buffers) for t in d.values()]
         same = model is self._source and len(tensors) == len(self._tensors)
         if not same or any(a is not b for a, b in zip(tensors, self._tensors, strict=True)):
@@ -69,12 +78,11 @@ class Twin:
             if self._from:
                 torch._foreach_copy_(self._to, self._from)
         assert self._twin is not None
-        return self._twin
+        yield self._twin
 
     def _copy(self, model: nn.Module, tensors: list[Tensor | None]) -> None:
         memo: dict[int, Any] = {id(p): p for p in model.parameters()}
-        with torch.no_grad():
-            twin = copy.deepcopy(model, memo)
+        twin = copy.deepcopy(model, memo)
         twin.eval()
         self._source, self._twin, self._tensors = model, twin, tensors
         self._pairs = list(zip(model.modules(), twin.modules(), strict=True))
@@ -82,90 +90,139 @@ class Twin:
         self._to = [b for _, m in self._pairs for b in m._buffers.values() if b is not None]
 
 
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; modes and buffers as before outside, also those of modules the user froze."""
+    modes = [(m, m.training) for m in model.modules()]
+    buffers = [
+        (m, name, b, None if b is None else b.clone()) for m in model.modules() for name, b in m._buffers.items()
+    ]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, name, tensor, value in buffers:
+            if tensor is not None and value is not None:
+                tensor.copy_(value)
+            module._buffers[name] = tensor
+
+
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a stream, in the order in which test samples are kept: by task, then by class.
+    """What is evaluated: test samples in order of task, then class, and the cells that they make up.
 
     Attributes:
         domain, label, size: of each cell, int32 (K,).
-        task: the task that a cell belongs to, int64 (K,).
-        rows: rows of the test set, sorted by cell, int64 (N,).
-        start: first sample of each task in `rows`, with the end appended, int64 (T + 1,).
+        task: the task that a cell belongs to, int64 (K,), ascending.
+        target: output unit of each cell, int64 (K,).
+        outputs: number of output units.
     """
 
     domain: NDArray[np.int32]
     label: NDArray[np.int32]
     size: NDArray[np.int32]
     task: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    start: NDArray[np.int64]
+    target: NDArray[np.int64]
+    outputs: int
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks, T."""
+        return int(self.task.max()) + 1
 
     @property
     def membership(self) -> NDArray[np.bool_]:
         """Which cells make up a task, (T, K)."""
-        return np.arange(len(self.start) - 1)[:, None] == self.task[None, :]
+        return np.arange(self.tasks)[:, None] == self.task[None, :]
+
+    @property
+    def start(self) -> NDArray[np.int64]:
+        """First sample of each task, with the end appended, (T + 1,)."""
+        sizes = np.bincount(self.task, weights=self.size, minlength=self.tasks).astype(np.int64)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
 
-def lay_out_cells(stream: Stream) -> Cells:
-    """One cell for each class of each task; a class with no test sample is a cell of size 0."""
+def lay_out_cells(stream: Stream) -> tuple[Cells, NDArray[np.int64]]:
+    """One cell for each class of each task, and the rows of the test set in the order of the cells.
+
+    A class with no test sample is a cell of size 0.
+    """
     of_class = [np.flatnonzero(stream.data.test_y == c) for c in range(stream.data.classes)]
-    domain, label, task, rows, start = [], [], [], [], [0]
-    for t in stream.tasks:
-        for c in t.classes:
-            domain.append(t.domain)
-            label.append(c)
-            task.append(t.id)
-            rows.append(of_class[c])
-        start.append(start[-1] + sum(len(of_class[c]) for c in t.classes))
-    return Cells(
-        domain=np.array(domain, np.int32),
-        label=np.array(label, np.int32),
-        size=np.array([len(r) for r in rows], np.int32),
-        task=np.array(task, np.int64),
-        rows=np.concatenate(rows).astype(np.int64),
-        start=np.array(start, np.int64),
+    members = [(t, c, target) for t in stream.tasks for c, target in zip(t.classes, t.targets, strict=True)]
+    cells = Cells(
+        domain=np.array([t.domain for t, _, _ in members], np.int32),
+        label=np.array([c for _, c, _ in members], np.int32),
+        size=np.array([len(of_class[c]) for _, c, _ in members], np.int32),
+        task=np.array([t.id for t, _, _ in members], np.int64),
+        target=np.array([target for _, _, target in members], np.int64),
+        outputs=stream.outputs,
     )
+    return cells, np.concatenate([of_class[c] for _, c, _ in members]).astype(np.int64)
 
 
 class Evaluator:
     """Counts correct predictions per view and cell.
 
     Args:
-        stream: tasks, and which outputs are theirs.
-        transform: stored samples to inputs.
+        cells: what is evaluated.
+        inputs: the test inputs in the order of the cells, (N, ...), ready on the device; or a function of a first
+            and a last position that makes them.
+        views: "class" lets all seen classes compete (and, for a task not yet seen, that task's own beside them);
+            "task" lets the task's own compete; "domain" lets all outputs compete.
         device: where the model is.
         batch_size: samples per forward pass.
         tell_task: whether `predict` is given the task of each sample.
-
-    Views: `class` lets all seen classes compete (and, for a task not yet seen, that task's own beside them); `task`
-    lets the task's own compete; `domain` lets all outputs compete.
     """
 
     def __init__(
-        self, stream: Stream, transform: InputTransform, device: torch.device, batch_size: int, tell_task: bool
+        self,
+        cells: Cells,
+        inputs: Tensor | Callable[[int, int], Tensor],
+        *,
+        views: tuple[str, ...],
+        device: torch.device,
+        batch_size: int,
+        tell_task: bool,
     ) -> None:
-        self.cells = lay_out_cells(stream)
-        self.views = (stream.setting,)
+        self.cells = cells
+        self.views = views
+        self.samples = int(cells.size.sum())
+        self._inputs = inputs
         self._device = device
         self._batch_size = batch_size
         self._tell_task = tell_task
-        self._transform = transform
-        self._outputs = stream.outputs
-        self._task_outputs = [sorted(set(t.targets)) for t in stream.tasks]
-        stored = torch.from_numpy(stream.data.test_x)
-        self._stored = stored.to(device)
-        self._rows = torch.from_numpy(self.cells.rows).to(device)
-        labels = stream.data.test_y[self.cells.rows]
-        spans = list(zip(self.cells.start[:-1].tolist(), self.cells.start[1:].tolist(), strict=True))
-        targets = [stream.targets(labels[a:b], t) for t, (a, b) in enumerate(spans)]
-        self._targets = torch.from_numpy(np.concatenate(targets)).to(device)
-        self._task = torch.from_numpy(np.repeat(np.arange(len(spans)), np.diff(self.cells.start))).to(device)
-        self._cell = torch.from_numpy(np.repeat(np.arange(len(self.cells.size)), self.cells.size)).to(device)
+        self._start = cells.start
+        self._task_outputs = [sorted(set(cells.target[cells.task == t].tolist())) for t in range(cells.tasks)]
+        each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
+        self._cell = each.to(device)
+        self._targets = torch.from_numpy(cells.target)[each].to(device)
+        self._task = torch.from_numpy(cells.task)[each].to(device)
         self._twin = Twin()
-        self._ready: Tensor | None = None
-        if len(labels) * stored[0].numel() * 4 <= _CACHE_BYTES:
-            pieces = [transform(self._stored.index_select(0, self._rows[a:b]), t) for t, (a, b) in enumerate(spans)]
-            self._ready = torch.cat(pieces)
+
+    @classmethod
+    def of_stream(
+        cls, stream: Stream, transform: InputTransform, device: torch.device, batch_size: int, tell_task: bool
+    ) -> Evaluator:
+        """The evaluator of a stream, on its whole test set, in the stream's setting."""
+        cells, rows = lay_out_cells(stream)
+        stored = torch.from_numpy(stream.data.test_x).to(device)
+        row = torch.from_numpy(rows).to(device)
+        start = cells.start
+        task = torch.from_numpy(np.repeat(np.arange(cells.tasks), np.diff(start))).to(device)
+        inputs: Tensor | Callable[[int, int], Tensor]
+        if len(rows) * stored[0].numel() * 4 <= _CACHE_BYTES:
+            spans = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+            inputs = torch.cat([transform(stored.index_select(0, row[a:b]), t) for t, (a, b) in enumerate(spans)])
+        else:
+
+            def inputs(a: int, b: int) -> Tensor:
+                return transform(stored.index_select(0, row[a:b]), task[a:b])
+
+        return cls(
+            cells, inputs, views=(stream.setting,), device=device, batch_size=batch_size, tell_task=tell_task
+        )  # fmt: skip
 
     def renew(self) -> None:
         """To be called where a model's plain containers may have changed: around experiences."""
@@ -182,12 +239,15 @@ class Evaluator:
         Returns:
             per view, int32 (K,) on the device: the count, NOT_EVALUATED, or UNAVAILABLE. On a GPU nothing waits.
         """
-        counts = {v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device) for v in self.views}
+        counts = {
+            v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device)
+            for v in self.views
+        }
         seen_outputs = sorted({o for t in seen for o in self._task_outputs[t]})
-        with torch.inference_mode(), fenced(cuda=self._device.type == "cuda"):
-            twin = self._twin.of(strategy.model)
+        cuda = self._device.type == "cuda"
+        with torch.inference_mode(), fenced(cuda), self._twin.of(strategy.model) as twin:
             for tasks in _runs(sorted(scope)):
-                a, b = int(self.cells.start[tasks[0]]), int(self.cells.start[tasks[-1] + 1])
+                a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
                 scores = self._predict(strategy, twin, a, b)
                 cells = self._cell[a:b]
                 first, last = _span(self.cells.task, tasks)
@@ -205,10 +265,7 @@ class Evaluator:
         parts = []
         for start in range(a, b, self._batch_size):
             end = min(start + self._batch_size, b)
-            if self._ready is not None:
-                x = self._ready[start:end]
-            else:
-                x = self._transform(self._stored.index_select(0, self._rows[start:end]), self._task[start:end])
+            x = self._inputs[start:end] if isinstance(self._inputs, Tensor) else self._inputs(start, end)
             scores = strategy.predict(twin, x, self._task[start:end] if self._tell_task else None)
             if scores is None:
                 return None
@@ -216,9 +273,9 @@ class Evaluator:
                 raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {end - start} samples")
             parts.append(scores)
         if not parts:
-            return torch.zeros((0, self._outputs), device=self._device)
+            return torch.zeros((0, self.cells.outputs), device=self._device)
         scores = torch.cat(parts) if len(parts) > 1 else parts[0]
-        missing = self._outputs - scores.shape[1]  # a head that grows has no score yet for classes to come
+        missing = self.cells.outputs - scores.shape[1]  # a head that grows has no score yet for classes to come
         return nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
 
     def _best(self, scores: Tensor, view: str, tasks: list[int], offset: int, seen: set[int]) -> Tensor:
@@ -232,7 +289,7 @@ class Evaluator:
             j = i + 1
             while j < len(tasks) and allowed[j] == allowed[i]:
                 j += 1
-            a, b = int(self.cells.start[tasks[i]]) - offset, int(self.cells.start[tasks[j - 1] + 1]) - offset
+            a, b = int(self._start[tasks[i]]) - offset, int(self._start[tasks[j - 1] + 1]) - offset
             outputs = torch.tensor(allowed[i], device=self._device)
             best[a:b] = outputs[scores[a:b].index_select(1, outputs).argmax(1)]
             i = j
@@ -240,7 +297,7 @@ class Evaluator:
 
     def _competitors(self, view: str, task: int, seen: set[int]) -> list[int]:
         if view == "domain":
-            return list(range(self._outputs))
+            return list(range(self.cells.outputs))
         own = self._task_outputs[task]
         return sorted(seen.union(own)) if view == "class" else own
 

@@ -76,15 +76,17 @@ def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
         for statistic, value in summary(values).items():
             row[f"{name}_{statistic}"] = value
     for part in ("samples", "bytes"):
-        held = [r["memory"][part] for r in done if r["memory"]]
-        row[f"memory_{part}"] = max(held) if held else None
+        held = [r["memory"][part] for r in done]
+        row[f"memory_{part}"] = max(held) if held and None not in held else None
     for cost in _COSTS:
         spent = [r["costs"][cost] for r in done if r["costs"]]
         row[cost] = sum(spent) / len(spent) if spent else None
     row["model_parameters"] = first["parameters"]
     provenance = first["provenance"]
     row["clbench"] = provenance["clbench"]
-    row["git"] = ((provenance["git"] or {}).get("commit") or "") + ("+" if (provenance["git"] or {}).get("dirty") else "")
+    row["git"] = ((provenance["git"] or {}).get("commit") or "") + (
+        "+" if (provenance["git"] or {}).get("dirty") else ""
+    )
     row["torch"] = provenance["packages"]["torch"]
     row["device"] = provenance["gpu"] or provenance["cpu"]
     row["threads"] = first["config"]["numerics"]["threads"]
@@ -138,7 +140,9 @@ def to_text(frame: pd.DataFrame) -> str:
     columns = {
         "benchmark": list(frame["benchmark"]),
         "strategy, config": labels,
-        "seeds": [f"{n}" + (f" ({s})" if s != "completed" else "") for n, s in zip(frame["n"], frame["status"], strict=True)],
+        "seeds": [
+            f"{n}" + (f" ({s})" if s != "completed" else "") for n, s in zip(frame["n"], frame["status"], strict=True)
+        ],
         "ACC %": percent("average_accuracy"),
         "forgetting.after_learning %": percent("forgetting.after_learning"),
         "min-ACC %": percent("min_acc"),

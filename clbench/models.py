@@ -35,7 +35,9 @@ def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.M
     if isinstance(network, config.Cnn):
         shrunk = min(height, width) >> len(network.channels)
         if shrunk < 1:
-            raise UserError(f"model.channels: {len(network.channels)} poolings are too many for {height}x{width} images.")
+            raise UserError(
+                f"model.channels: {len(network.channels)} poolings are too many for {height}x{width} images."
+            )
         blocks: list[nn.Module] = []
         for filters in network.channels:
             blocks += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]

@@ -175,7 +175,9 @@ def _names_of(spec: importlib.machinery.ModuleSpec, depth: int = 0) -> set[str] 
     names: set[str] = set()
     package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
     for location in spec.submodule_search_locations or []:
-        names |= {p.stem for p in Path(location).glob("*.py")} | {p.name for p in Path(location).iterdir() if p.is_dir()}
+        names |= {p.stem for p in Path(location).glob("*.py")} | {
+            p.name for p in Path(location).iterdir() if p.is_dir()
+        }
     for node in _top_level(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
             names.add(node.name)
@@ -189,7 +191,11 @@ def _names_of(spec: importlib.machinery.ModuleSpec, depth: int = 0) -> set[str] 
                     names.add(alias.asname or alias.name)
                     continue
                 base = package.split(".")
-                origin = ".".join([*base[: len(base) - node.level + 1], *filter(None, [node.module])]) if node.level else node.module
+                origin = (
+                    ".".join([*base[: len(base) - node.level + 1], *filter(None, [node.module])])
+                    if node.level
+                    else node.module
+                )
                 try:
                     starred = _names_of(_find(origin or "", ""), depth + 1)
                 except UserError:

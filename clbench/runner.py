@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench import config as cfg
@@ -22,13 +20,11 @@ from clbench import metrics, models, provenance, registry, results
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
 from clbench.evaluator import Evaluator
+from clbench.recorder import Recorder
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Memory, SelfDriven, Setup, Strategy, Watcher
 from clbench.stream import Stream, Visit, compile_stream
-from clbench.trace import Phase, Trace
-
-_LOSS_FLUSH = 100
-"""Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
+from clbench.trace import Phase
 
 _PROBE_STEPS = 8
 """Updates timed before a run."""
@@ -155,7 +151,9 @@ def assemble(run: cfg.RunConfig, stream: Stream) -> Workbench:
         stream=stream,
         device=device,
         samples=samples,
-        evaluator=Evaluator(stream, transform, device, bench.evaluation.batch_size, stream.setting == "task"),
+        evaluator=Evaluator.of_stream(
+            stream, transform, device, bench.evaluation.batch_size, tell_task=stream.setting == "task"
+        ),
         strategy=_strategy(run.strategy, setup, stream),
         order=chance.generator("order"),
     )
@@ -176,93 +174,6 @@ def _strategy(chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strat
 # ------------------------------------------------------------------------------------------------ watching
 class _Stop(Exception):
     """Ends a probe."""
-
-
-@dataclass
-class Recorder:
-    """Holds the evaluations and losses of a run, and hands them over in chunks."""
-
-    views: tuple[str, ...]
-    device: torch.device
-    rows: dict[str, list[Tensor]] = field(init=False)
-    iteration: list[int] = field(default_factory=list)
-    experience: list[int] = field(default_factory=list)
-    phase: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
-    _pending: list[Tensor] = field(default_factory=list)
-    _losses_written: int = 0
-
-    def __post_init__(self) -> None:
-        self.rows = {view: [] for view in self.views}
-
-    def add(self, counts: dict[str, Tensor], iteration: int, experience: int, phase: Phase) -> None:
-        """One evaluation."""
-        for view in self.views:
-            self.rows[view].append(counts[view])
-        self.iteration.append(iteration)
-        self.experience.append(experience)
-        self.phase.append(int(phase))
-
-    def add_loss(self, loss: Tensor) -> None:
-        """One update's loss; on a GPU it is fetched later.
-
-        Raises:
-            RunFailed: it is not finite; the update is named.
-        """
-        self._pending.append(loss)
-        if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
-            self.fetch_losses()
-
-    def fetch_losses(self) -> None:
-        """Brings pending losses to the host and checks them."""
-        values = [self._pending[0].item()] if len(self._pending) == 1 else torch.stack(self._pending).tolist() if self._pending else []
-        self._pending.clear()
-        for value in values:
-            self.loss.append(value)
-            if not math.isfinite(value):
-                at = len(self.loss)
-                word = "NaN" if math.isnan(value) else "infinite"
-                raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
-
-    def chunk(self) -> dict[str, NDArray[Any]]:
-        """What came since the last chunk."""
-        self.fetch_losses()
-        arrays: dict[str, NDArray[Any]] = {
-            f"correct.{view}": torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 0), np.int32)
-            for view, rows in self.rows.items()
-        }
-        arrays["iteration"] = np.array(self.iteration, np.int64)
-        arrays["experience"] = np.array(self.experience, np.int32)
-        arrays["phase"] = np.array(self.phase, np.int8)
-        arrays["loss"] = np.array(self.loss[self._losses_written :], np.float32)
-        self._losses_written = len(self.loss)
-        for rows in self.rows.values():
-            rows.clear()
-        self.iteration.clear()
-        self.experience.clear()
-        self.phase.clear()
-        self.chunks.append(arrays)
-        return arrays
-
-    def trace(self, bench: Workbench) -> Trace:
-        """The whole record."""
-        cells = bench.evaluator.cells
-        parts = [c for c in self.chunks if len(c["iteration"])]
-        joined = {name: np.concatenate([c[name] for c in parts]) for name in parts[0] if name != "loss"}
-        return Trace(
-            correct={view: joined[f"correct.{view}"] for view in self.views},
-            cell_domain=cells.domain,
-            cell_class=cells.label,
-            cell_size=cells.size,
-            task_cells=cells.membership,
-            visits=bench.stream.visit_matrix(),
-            iteration=joined["iteration"],
-            experience=joined["experience"],
-            phase=joined["phase"],
-            loss=np.concatenate([c["loss"] for c in self.chunks]),
-            every=bench.run.benchmark.evaluation.every,
-        )
 
 
 class Observation(Watcher):
@@ -438,7 +349,7 @@ def _run(
     setup_s, begin = time.perf_counter() - started, time.perf_counter()
     try:
         train(bench, observation, lambda number: writer.append(recorder.chunk()))
-        trace = recorder.trace(bench)
+        trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.run.benchmark.evaluation.every)
         writer.finish(trace)
         record["metrics"] = metrics.compute(trace)
         record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
@@ -479,7 +390,7 @@ def _fail(record: dict[str, Any], kind: str, message: str, iteration: int | None
     record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
 
 
-class _numerics:  # noqa: N801 - used as a function
+class _numerics:
     """Threads and determinism of a run, as long as it lasts."""
 
     def __init__(self, numerics: cfg.Numerics) -> None:
@@ -529,7 +440,7 @@ def estimate(bench: Workbench) -> str:
     pass_s = min(_timed(lambda: bench.evaluator.evaluate(bench.strategy, everything, everything)) for _ in range(2))
     evaluation, seen = bench.run.benchmark.evaluation, set()
     updates, passes, work = 0, 0, 0.0
-    sizes = np.diff(bench.evaluator.cells.start) / max(1, len(bench.evaluator.cells.rows))
+    sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
     for number, visit in enumerate(bench.stream.visits):
         n = bench.iterations(visit)
         seen.update(bench.experience(number).tasks)
@@ -539,7 +450,7 @@ def estimate(bench: Workbench) -> str:
     train_s, eval_s = updates * step_s, work * pass_s
     return (
         f"about {_duration(train_s + eval_s)}: training {_duration(train_s)} ({updates:,} updates), "
-        f"evaluation {_duration(eval_s)} ({passes:,} evaluations of up to {len(bench.evaluator.cells.rows):,} samples)"
+        f"evaluation {_duration(eval_s)} ({passes:,} evaluations of up to {bench.evaluator.samples:,} samples)"
     )
 
 

@@ -93,10 +93,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a strategy keeps of past data: samples, and the bytes they would take as copies."""
+    """What a strategy keeps of past data: samples, and the bytes they would take as copies; None where unknown."""
 
-    samples: int = 0
-    bytes: int = 0
+    samples: int | None = 0
+    bytes: int | None = 0
 
 
 class Strategy:

@@ -78,7 +78,17 @@ class Trace:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Flat arrays for one npz file."""
-        fields = ("cell_domain", "cell_class", "cell_size", "task_cells", "visits", "iteration", "experience", "phase", "loss")
+        fields = (
+            "cell_domain",
+            "cell_class",
+            "cell_size",
+            "task_cells",
+            "visits",
+            "iteration",
+            "experience",
+            "phase",
+            "loss",
+        )
         return {
             "schema": np.array(SCHEMA),
             "every": np.array(self.every),

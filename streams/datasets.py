@@ -229,7 +229,9 @@ def _no_array(archive: zipfile.ZipFile, path: Path, name: str) -> str:
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     with _open(path) as archive:
-        train_x, train_y, test_x, test_y = (_member(archive, path, n) for n in ("train_x", "train_y", "test_x", "test_y"))
+        train_x, train_y, test_x, test_y = (
+            _member(archive, path, n) for n in ("train_x", "train_y", "test_x", "test_y")
+        )
     return train_x, train_y, test_x, test_y
 
 
