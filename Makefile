@@ -1,0 +1,105 @@
+# clbench. `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= results
+SEEDS ?= 0
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+RUN = $(BIN)/clbench run --out $(OUT) $(addprefix --seed ,$(SEEDS)) $(ARGS)
+REFERENCES := --strategy naive --strategy joint
+# The replay of van de Ven et al. 2022: 100 samples a class, chosen after each task, loss shared 1/k to 1 - 1/k.
+ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=class_balanced \
+          -o strategy.fill=after -o strategy.loss=weighted
+
+.DEFAULT_GOAL := help
+.PHONY: help install bench test test-slow lint typecheck check leaderboard clean
+
+help: ## this list
+	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"]   (ARGS go to clbench run)"
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
+
+install: .venv/installed ## make .venv and install everything there
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------- the quick suite
+QUICK := split_digits-v1 permuted_digits-v1 rotated_digits-v1
+QUICK_SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
+
+bench: install ## the quick suite on embedded data, and its leaderboard
+	@for b in $(QUICK); do \
+	  $(BIN)/clbench run $$b --strategy naive --strategy er --strategy cumulative --strategy joint \
+	    $(QUICK_SEEDS) --threads 1 --device cpu --out $(OUT) $(ARGS) || exit $$?; \
+	done
+	@$(MAKE) --no-print-directory leaderboard
+
+leaderboard: install ## write OUT/leaderboard.csv from the runs under OUT, and print it
+	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv
+
+# ---------------------------------------------------------------------------------------------- standard benchmarks
+.PHONY: split-mnist split-mnist-task split-mnist-domain permuted-mnist rotated-mnist split-fashion-mnist \
+        split-cifar10 split-cifar100
+
+split-mnist: install ## class-incremental MNIST: naive, replay, joint
+	$(RUN) split_mnist-v1 $(REFERENCES)
+	$(RUN) split_mnist-v1 $(ER_NMI)
+	@$(MAKE) --no-print-directory leaderboard
+
+split-mnist-task: install ## task-incremental MNIST: naive, replay, joint
+	$(RUN) split_mnist_task-v1 $(REFERENCES)
+	$(RUN) split_mnist_task-v1 $(ER_NMI)
+	@$(MAKE) --no-print-directory leaderboard
+
+split-mnist-domain: install ## domain-incremental MNIST: naive, replay, joint
+	$(RUN) split_mnist_domain-v1 $(REFERENCES)
+	$(RUN) split_mnist_domain-v1 $(ER_NMI)
+	@$(MAKE) --no-print-directory leaderboard
+
+permuted-mnist: install ## 20 pixel permutations of MNIST: naive, replay with 500 samples, joint
+	$(RUN) permuted_mnist-v1 $(REFERENCES)
+	$(RUN) permuted_mnist-v1 --strategy er -o strategy.memory=500
+	@$(MAKE) --no-print-directory leaderboard
+
+rotated-mnist: install ## MNIST turned by 0, 80, 160 degrees: naive, replay with 3,000 samples, joint
+	$(RUN) rotated_mnist-v1 $(REFERENCES)
+	$(RUN) rotated_mnist-v1 --strategy er -o strategy.memory=3000
+	@$(MAKE) --no-print-directory leaderboard
+
+split-fashion-mnist: install ## class-incremental Fashion-MNIST: naive, replay, joint
+	$(RUN) split_fashion_mnist-v1 $(REFERENCES)
+	$(RUN) split_fashion_mnist-v1 $(ER_NMI)
+	@$(MAKE) --no-print-directory leaderboard
+
+split-cifar10: install ## class-incremental CIFAR-10, for a GPU: naive, replay with 1,000 samples, joint
+	$(RUN) split_cifar10-v1 $(REFERENCES)
+	$(RUN) split_cifar10-v1 --strategy er -o strategy.memory=1000
+	@$(MAKE) --no-print-directory leaderboard
+
+split-cifar100: install ## class-incremental CIFAR-100, for a GPU: naive, replay with 2,000 samples, joint
+	$(RUN) split_cifar100-v1 $(REFERENCES)
+	$(RUN) split_cifar100-v1 --strategy er -o strategy.memory=2000
+	@$(MAKE) --no-print-directory leaderboard
+
+# ---------------------------------------------------------------------------------------------- checks
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: install ## mypy, strict
+	$(BIN)/mypy
+
+test: install ## the tests (under ten minutes on two cores)
+	$(BIN)/pytest -q -m "not slow"
+
+test-slow: install ## the tests that take minutes each
+	$(BIN)/pytest -q -m slow
+
+check: lint typecheck test ## what CI runs
+
+clean: ## remove the environment and caches; results stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,29 @@
+"""Shared by all tests: no network, one thread, and real data only where CLBENCH_DATA holds it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["CLBENCH_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Two threads round differently from one; golden bytes are those of one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """The data root, where it holds the sets that `@pytest.mark.needs("mnist")` names; else the test is skipped."""
+    marker = request.node.get_closest_marker("needs")
+    root = os.environ.get("CLBENCH_DATA", "")
+    absent = [n for n in (marker.args if marker else ()) if not root or not (Path(root) / f"{n}.npz").is_file()]
+    if absent:
+        pytest.skip(f"needs {', '.join(absent)} in CLBENCH_DATA")
+    return Path(root)
