@@ -127,7 +127,7 @@ class Chance:
 
         seed = derive(self.seeds[role], role, "global")
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that others draw from
         torch.manual_seed(seed % 2**63)
 
 
@@ -140,13 +140,14 @@ def fenced(cuda: bool = False) -> Iterator[None]:
     """
     import torch
 
-    python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, torch_state = random.getstate(), torch.get_rng_state()
+    numpy_state = np.random.get_state()  # noqa: NPY002 - the generator that others draw from
     cuda_state = torch.cuda.get_rng_state() if cuda else None
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(torch_state)
         if cuda_state is not None:
             torch.cuda.set_rng_state(cuda_state)

@@ -94,16 +94,15 @@ class Twin:
 def _put_back(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; modes and buffers as before outside, also those of modules the user froze."""
     modes = [(m, m.training) for m in model.modules()]
-    buffers = [
-        (m, name, b, None if b is None else b.clone()) for m in model.modules() for name, b in m._buffers.items()
-    ]
+    held = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
+    values = [None if b is None else b.clone() for _, _, b in held]
     try:
         model.eval()
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-        for module, name, tensor, value in buffers:
+        for (module, name, tensor), value in zip(held, values, strict=True):
             if tensor is not None and value is not None:
                 tensor.copy_(value)
             module._buffers[name] = tensor
@@ -135,7 +134,7 @@ class Cells:
     @property
     def membership(self) -> NDArray[np.bool_]:
         """Which cells make up a task, (T, K)."""
-        return np.arange(self.tasks)[:, None] == self.task[None, :]
+        return np.equal.outer(np.arange(self.tasks), self.task)
 
     @property
     def start(self) -> NDArray[np.int64]:

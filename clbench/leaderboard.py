@@ -22,7 +22,8 @@ _COSTS = ("train_s", "eval_s", "wall_s", "peak_rss_bytes")
 
 def collect(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """All run records under a folder, and a sentence for each file that cannot be read."""
-    records, problems = [], []
+    records: list[dict[str, Any]] = []
+    problems: list[str] = []
     for directory in results.find_runs(root):
         try:
             records.append(results.read_run(directory))
@@ -84,9 +85,8 @@ def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
     row["model_parameters"] = first["parameters"]
     provenance = first["provenance"]
     row["clbench"] = provenance["clbench"]
-    row["git"] = ((provenance["git"] or {}).get("commit") or "") + (
-        "+" if (provenance["git"] or {}).get("dirty") else ""
-    )
+    git = provenance["git"] or {}
+    row["git"] = (git.get("commit") or "") + ("+" if git.get("dirty") else "")
     row["torch"] = provenance["packages"]["torch"]
     row["device"] = provenance["gpu"] or provenance["cpu"]
     row["threads"] = first["config"]["numerics"]["threads"]
@@ -141,7 +141,7 @@ def to_text(frame: pd.DataFrame) -> str:
         "benchmark": list(frame["benchmark"]),
         "strategy, config": labels,
         "seeds": [
-            f"{n}" + (f" ({s})" if s != "completed" else "") for n, s in zip(frame["n"], frame["status"], strict=True)
+            f"{n}" if s == "completed" else f"{n} ({s})" for n, s in zip(frame["n"], frame["status"], strict=True)
         ],
         "ACC %": percent("average_accuracy"),
         "forgetting.after_learning %": percent("forgetting.after_learning"),
@@ -158,7 +158,9 @@ def to_text(frame: pd.DataFrame) -> str:
         cells = [c[i] for c in columns.values()]
         words = [c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))]
         lines.append("  ".join(words).rstrip())
-    lines += [f"failed: {r.benchmark} {r.strategy}: {r.failure}" for r in frame.itertuples() if r.failure]
+    for row in frame.to_dict("records"):
+        if row["failure"]:
+            lines.append(f"failed: {row['benchmark']} {row['strategy']}: {row['failure']}")
     if any(b.endswith("*") for b in frame["benchmark"]):
         lines.append("* differs from the shipped benchmark of that id, or none of that id is shipped")
     return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.M
     if isinstance(network, config.Mlp):
         sizes = [_size(shape), *network.hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, units in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, units in itertools.pairwise(sizes):
             layers += [nn.Linear(inputs, units), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
     if len(shape) != 3:
@@ -87,4 +89,5 @@ class SlimResNet18(nn.Module):
         self.head = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        out: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return out

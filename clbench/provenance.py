@@ -19,7 +19,7 @@ import clbench
 
 def collect(device: str) -> dict[str, Any]:
     """Versions, commit and machine, as plain JSON values."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "avalanche-lib"):
         try:
             packages[name] = metadata.version(name)

@@ -57,13 +57,7 @@ class Recorder:
 
     def fetch_losses(self) -> None:
         """Brings pending losses to the host and checks them."""
-        values = (
-            [self._pending[0].item()]
-            if len(self._pending) == 1
-            else torch.stack(self._pending).tolist()
-            if self._pending
-            else []
-        )
+        values = torch.stack(self._pending).tolist() if self._pending else []
         self._pending.clear()
         for value in values:
             self.loss.append(value)

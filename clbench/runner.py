@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.deterministic as _deterministic_module
 from torch import Tensor, nn
 
 from clbench import config as cfg
@@ -172,6 +174,9 @@ def _strategy(chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strat
 
 
 # ------------------------------------------------------------------------------------------------ watching
+_deterministic: Any = _deterministic_module  # its one attribute is a property that type checkers do not see
+
+
 class _Stop(Exception):
     """Ends a probe."""
 
@@ -405,15 +410,15 @@ class _numerics:
             torch.backends.cudnn.allow_tf32 = False
         self._threads = torch.get_num_threads()
         self._algorithms = torch.are_deterministic_algorithms_enabled()
-        self._fill = torch.utils.deterministic.fill_uninitialized_memory
+        self._fill = _deterministic.fill_uninitialized_memory
         torch.set_num_threads(self._numerics.threads)
         torch.use_deterministic_algorithms(self._numerics.deterministic, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and reading it would be a bug anyway
+        _deterministic.fill_uninitialized_memory = False  # costs time, and reading it would be a bug anyway
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads)
         torch.use_deterministic_algorithms(self._algorithms)
-        torch.utils.deterministic.fill_uninitialized_memory = self._fill
+        _deterministic.fill_uninitialized_memory = self._fill
 
 
 # ------------------------------------------------------------------------------------------------ the estimate
@@ -431,14 +436,12 @@ def estimate(bench: Workbench) -> str:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with contextlib.suppress(_Stop):
             train(bench, Observation(bench, None, stop))
-        except _Stop:
-            pass
     step_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     everything = range(len(bench.stream.tasks))
     pass_s = min(_timed(lambda: bench.evaluator.evaluate(bench.strategy, everything, everything)) for _ in range(2))
-    evaluation, seen = bench.run.benchmark.evaluation, set()
+    evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
     for number, visit in enumerate(bench.stream.visits):
@@ -457,7 +460,7 @@ def estimate(bench: Workbench) -> str:
 def _timed(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return time.perf_counter() - start
 

@@ -92,7 +92,7 @@ class InputTransform:
             x = x / self._top
         if self._source is not None:
             x = self._resample(x, task, self._source)
-        if self._mean is not None:
+        if self._mean is not None and self._std is not None:
             x = (x - self._mean) / self._std
         return x
 

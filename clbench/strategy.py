@@ -134,7 +134,7 @@ class Strategy:
         """One iteration: forward, loss, backward, optimiser. Returns the loss, a scalar without a graph."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
 
@@ -153,7 +153,8 @@ class Strategy:
             x: inputs (N, ...).
             task: the task of each sample where the protocol tells it at test time, else None.
         """
-        return model(x)
+        scores: Tensor = model(x)
+        return scores
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""

@@ -78,21 +78,11 @@ class Trace:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Flat arrays for one npz file."""
-        fields = (
-            "cell_domain",
-            "cell_class",
-            "cell_size",
-            "task_cells",
-            "visits",
-            "iteration",
-            "experience",
-            "phase",
-            "loss",
-        )
+        plain = sorted(set(self.__dataclass_fields__) - {"correct", "every"})
         return {
             "schema": np.array(SCHEMA),
             "every": np.array(self.every),
-            **{name: getattr(self, name) for name in fields},
+            **{name: getattr(self, name) for name in plain},
             **{f"correct.{view}": counts for view, counts in self.correct.items()},
         }
 
@@ -115,7 +105,9 @@ class Trace:
         correct = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("correct.")}
         trace = cls(correct=correct, **values)  # type: ignore[arg-type]
         evaluations, cells = len(trace.iteration), len(trace.cell_size)
-        shapes = {f"correct.{view}": (a.shape, (evaluations, cells)) for view, a in correct.items()}
+        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+            f"correct.{view}": (a.shape, (evaluations, cells)) for view, a in correct.items()
+        }
         shapes |= {name: (getattr(trace, name).shape, (evaluations,)) for name in ("experience", "phase")}
         shapes |= {name: (getattr(trace, name).shape, (cells,)) for name in ("cell_domain", "cell_class")}
         shapes["task_cells"] = (trace.task_cells.shape, (trace.visits.shape[1], cells))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Config(Model):
+class ReplayConfig(Model):
     """Hyper-parameters of experience replay."""
 
     memory: Annotated[int, Field(ge=1)] | None = None
@@ -45,7 +45,7 @@ class Config(Model):
     """w of the weighted loss; `share` is 1/k in experience k."""
 
     @pydantic.model_validator(mode="after")
-    def _one_size(self) -> Config:
+    def _one_size(self) -> ReplayConfig:
         if self.memory is not None and self.memory_per_class is not None:
             raise ValueError("give either 'memory' or 'memory_per_class'")
         if self.memory_per_class is not None and self.buffer != "class_balanced":
@@ -65,11 +65,11 @@ def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
 class ExperienceReplay(Strategy):
     """Replays from a buffer at every iteration in which it holds something."""
 
-    Config = Config
+    Config = ReplayConfig
 
-    def __init__(self, config: Config, setup: Setup) -> None:
+    def __init__(self, config: ReplayConfig, setup: Setup) -> None:
         super().__init__(config, setup)
-        self.config: Config = config
+        self.config: ReplayConfig = config
         per_class = config.memory_per_class
         self.buffer = Buffer(
             setup.generator, capacity=None if per_class else config.memory or 1000, per_group=per_class
@@ -118,8 +118,5 @@ class ExperienceReplay(Strategy):
         return x, y, on_device
 
     def _offer(self, index: np.ndarray[Any, Any], task: np.ndarray[Any, Any]) -> None:
-        if self.config.buffer == "reservoir":
-            group = np.zeros_like(index)
-        else:
-            group = self.setup.samples.labels_of(index)
-        self.buffer.add(index, task, group)
+        one_group = self.config.buffer == "reservoir"
+        self.buffer.add(index, task, np.zeros_like(index) if one_group else self.setup.samples.labels_of(index))

@@ -203,9 +203,9 @@ def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
     """The shape of a member, its values unread."""
     try:
         with archive.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]
+            version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(stream)[0]  # type: ignore[arg-type]
+            return read(stream)[0]
     except KeyError:
         raise UserError(_no_array(archive, path, name)) from None
     except (ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
@@ -229,15 +229,14 @@ def _no_array(archive: zipfile.ZipFile, path: Path, name: str) -> str:
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     with _open(path) as archive:
-        train_x, train_y, test_x, test_y = (
-            _member(archive, path, n) for n in ("train_x", "train_y", "test_x", "test_y")
-        )
+        names = ("train_x", "train_y", "test_x", "test_y")
+        train_x, train_y, test_x, test_y = (_member(archive, path, name) for name in names)
     return train_x, train_y, test_x, test_y
 
 
 # ------------------------------------------------------------------------------------------------ sources
 def _digits() -> tuple[NDArray[Any], ...]:
-    """scikit-learn's copy of the UCI handwritten digits, split by us: every fifth sample of a class is a test sample."""
+    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -299,12 +298,12 @@ def _read_torchvision(name: str) -> tuple[NDArray[Any], ...]:
     for train in (True, False):
         try:
             part = loader(str(root), train=train, download=not local and _can_download(str(known.host)))
-        except (RuntimeError, OSError, ValueError, EOFError) as error:
+        except Exception as error:  # torchvision's readers raise whatever the bytes lead them to, assertions included
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
             if local:
-                raise UserError(
-                    f"{root / str(known.folder)}: incomplete or damaged, torchvision cannot read it ({error})."
-                ) from None
-            raise UserError(_missing(name, known) + f" ({error})") from None
+                folder = root / str(known.folder)
+                raise UserError(f"{folder}: incomplete or damaged, torchvision cannot read it ({reason}).") from None
+            raise UserError(f"{_missing(name, known)} ({reason})") from None
         arrays += [np.asarray(part.data), np.asarray(part.targets, np.int64)]
     return tuple(arrays)
 
@@ -416,5 +415,5 @@ def _digest(*arrays: NDArray[Any]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

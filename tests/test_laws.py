@@ -84,9 +84,8 @@ def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_watching_changes_nothing_with_batch_norm_and_a_chunked_evaluation(strategy: str) -> None:
-    overrides = [
-        "stream.tasks.count=2", "model={name: slim_resnet18, filters: 2}", "training.batch_size=8", "evaluation.batch_size=100",
-    ]  # fmt: skip
+    overrides = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.batch_size=100"]
+    overrides += ["model={name: slim_resnet18, filters: 2}"]
     base = config.make_run("split_digits-v1", strategy=strategy, overrides=["training.iterations=3", *overrides])
     _, never = trained(base, watch=False)
     _, watched = trained(base)
@@ -307,7 +306,9 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
     # Least squares on the training set: a model that is mostly right, so that who may compete decides its errors.
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)).eval()
     x = transform(torch.from_numpy(stream.data.train_x), 0).flatten(1)
-    solution = torch.linalg.lstsq(x, nn.functional.one_hot(torch.from_numpy(stream.data.train_y)).float(), driver="gelsd")
+    solution = torch.linalg.lstsq(
+        x, nn.functional.one_hot(torch.from_numpy(stream.data.train_y)).float(), driver="gelsd"
+    )
     model[1].weight.data.copy_(solution.solution.T)
 
     class Anything:
@@ -320,7 +321,12 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
     cells, rows = lay_out_cells(stream)
     inputs = transform(torch.from_numpy(stream.data.test_x), 0)[torch.from_numpy(rows)]
     evaluator = Evaluator(
-        cells, inputs, views=("class", "task", "domain"), device=torch.device("cpu"), batch_size=batch_size, tell_task=False
+        cells,
+        inputs,
+        views=("class", "task", "domain"),
+        device=torch.device("cpu"),
+        batch_size=batch_size,
+        tell_task=False,
     )
     for scope, seen in (({0, 1, 2}, {0, 1, 2}), ({0, 1, 2}, {1}), ({0, 2}, {0, 2}), ({1}, {1})):
         counts = evaluator.evaluate(Anything(), scope, seen)

@@ -19,7 +19,7 @@ ONCE = np.eye(3, dtype=bool)
 
 
 def make_trace(accuracy: NDArray[np.float64], visits: NDArray[np.bool_], iterations: int, size: int = 1000) -> Trace:
-    """A trace of single-cell tasks: in each experience one evaluation before, `iterations` after updates, one at the end.
+    """A trace of single-cell tasks: in each experience one evaluation before, then one an update, one at the end.
 
     accuracy: (V, iterations + 2, T).
     """
@@ -120,7 +120,9 @@ def test_a_gap_in_the_record_is_a_gap_in_the_metric(missing: int) -> None:
 
 
 @given(st.floats(0, 1), st.integers(2, 5), st.integers(1, 4))
-def test_a_constant_model_has_its_accuracy_as_minimum_and_forgets_nothing(a: float, tasks: int, iterations: int) -> None:
+def test_a_constant_model_has_its_accuracy_as_minimum_and_forgets_nothing(
+    a: float, tasks: int, iterations: int
+) -> None:
     trace = make_trace(np.full((tasks, iterations + 2, tasks), a), np.eye(tasks, dtype=bool), iterations)
     exact = round(a * 1000) / 1000
     for name in ("average_accuracy", "average_incremental_accuracy", "min_acc", "wc_acc"):
@@ -202,5 +204,5 @@ def test_tasks_of_several_cells_weigh_samples() -> None:
 def test_every_metric_says_what_it_is() -> None:
     for name, metric in metrics.METRICS.items():
         assert metric.name == name
-        assert metric.formula and metric.source and metric.title
+        assert all([metric.formula, metric.source, metric.title])
         assert metric.better in ("higher", "lower")
