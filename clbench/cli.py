@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from clbench import __version__, config, registry
-from clbench.errors import UserError, unknown
+from clbench.errors import UserError, hint, shown, unknown
+
+if TYPE_CHECKING:
+    import pydantic
 
 _KINDS = ("streams", "strategies", "datasets", "models", "metrics")
 
@@ -19,21 +22,35 @@ _KINDS = ("streams", "strategies", "datasets", "models", "metrics")
 class _Parser(argparse.ArgumentParser):
     """Says a mistake in one sentence, with the nearest match, and leaves with status 2."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = super().parse_known_args(args, namespace)
+        flags = [text.partition("=")[0] for text in rest if text.startswith("-")]
+        if flags:
+            self.error(unknown("flag", flags[0], self._option_string_actions).rstrip("."))
+        if rest:
+            self.error(f"got {' '.join(rest)}, one argument too many")
+        return options, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            words = list(action.choices)
+            raise argparse.ArgumentError(action, f"got '{value}'.{hint(value, words)} Allowed: {', '.join(words)}")
+
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see '{self.prog} --help'.", file=sys.stderr)
+        print(f"{self.prog}: {message.removeprefix('argument ')}. See '{self.prog} --help'.", file=sys.stderr)
         raise SystemExit(2)
 
 
-def _natural(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"got '{text}'; allowed: an integer >= 0")
-    return int(text)
+def _integer(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 100 and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: an integer >= {least}")
+        return int(text)
 
-
-def _positive(text: str) -> int:
-    if (value := _natural(text)) == 0:
-        raise argparse.ArgumentTypeError("got '0'; allowed: an integer >= 1")
-    return value
+    return read
 
 
 def _parser() -> _Parser:
@@ -44,13 +61,13 @@ def _parser() -> _Parser:
     run = verbs.add_parser("run", help="train a strategy on a benchmark")
     run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
     run.add_argument("--strategy", action="append", metavar="NAME", help="a name or import path; repeat for several")
-    run.add_argument("--seed", action="append", type=_natural, metavar="N", help="default 0; repeat for several")
+    run.add_argument("--seed", action="append", type=_integer(0), metavar="N", help="default 0; repeat for several")
     run.add_argument(
         "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
     )
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: the machine's cores")
+    run.add_argument("--threads", type=_integer(1), metavar="N", help="CPU threads; default: the machine's cores")
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="repeat a finished run")
@@ -99,16 +116,18 @@ def _run(options: argparse.Namespace) -> int:
     several = len(strategies) * len(seeds) > 1
     if options.json and several:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
-    threads = (
-        options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = options.threads or cores
     planned = [  # everything is checked before torch is imported
         config.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
         for s in strategies
         for n in seeds
     ]
     stream = planned[0].benchmark.stream
-    registry.datasets().require(stream.data, stream.synthetic)
+    try:
+        registry.datasets().require(stream.data, stream.synthetic)
+    except UserError as error:
+        raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
     _writable(options.out)
 
     from clbench import runner
@@ -142,11 +161,12 @@ def _run(options: argparse.Namespace) -> int:
 
 def _writable(out: Path) -> None:
     """Fails before training where results could not be written."""
-    here = out
-    while not here.exists():
-        here = here.parent
-    if not here.is_dir() or not os.access(here, os.W_OK):
-        raise UserError(f"--out {out}: {here} is not a folder that can be written to.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}.") from None
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out}: cannot be written to.")
 
 
 def _say(label: str) -> Callable[[str], None]:
@@ -198,7 +218,8 @@ def _line(label: str, outcome: Any) -> str:
 
     costs = record["costs"]
     return (
-        f"{label}: ACC {percent('average_accuracy')}, forgetting.after_learning {percent('forgetting.after_learning')}, "
+        f"{label}: ACC {percent('average_accuracy')}, "
+        f"forgetting.after_learning {percent('forgetting.after_learning')}, "
         f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
         + (
             "finished earlier, not repeated"
@@ -217,7 +238,9 @@ def _summary(text: str | None) -> str:
 def _catalogue(kind: str) -> dict[str, str]:
     """Names of a kind with a line each."""
     if kind == "streams":
-        return {name: config.load_benchmark(name)[0].get("title", "") for name in sorted(registry.benchmarks())}
+        return {
+            name: config.flatten(config.load_benchmark(name)).get("title", "") for name in sorted(registry.benchmarks())
+        }
     if kind == "strategies":
         import importlib
 
@@ -254,9 +277,8 @@ def _show(options: argparse.Namespace) -> int:
 
     if name in METRICS:
         m = METRICS[name]
-        print(
-            f"{m.name}: {m.title}\n  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better"
-        )
+        print(f"{m.name}: {m.title}")
+        print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
         return 0
     known = {n: s for kind in _KINDS for n, s in _catalogue(kind).items()}
     if name not in known:
@@ -271,7 +293,7 @@ def _show(options: argparse.Namespace) -> int:
 def _show_benchmark(name: str) -> int:
     import yaml
 
-    benchmark, strategy, _, _ = config.resolve(name, need_strategy=False)
+    benchmark, strategy, _ = config.resolve(name, need_strategy=False)
     resolved = benchmark.model_dump(mode="json")
     if strategy is not None:
         resolved["strategy"] = strategy.model_dump(mode="json")
@@ -291,14 +313,13 @@ def _show_strategy(name: str) -> int:
     return 0
 
 
-def _fields(model: Any) -> str:
+def _fields(model: type[pydantic.BaseModel]) -> str:
+    """Each key with what it allows, its default, and the text below it in the source."""
     lines = []
     for key, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
-        lines.append(
-            f"  {key}: {kind if '[' not in str(field.annotation) else str(field.annotation).replace('typing.', '')}, {default}"
-        )
+        default = "required" if field.is_required() else f"default {shown(field.default).replace(chr(39), '')}"
+        lines.append(f"  {key}: {config.describe(config.annotation_of(field))}; {default}")
+        lines += [f"      {line}" for line in (field.description or "").splitlines()]
     return "\n".join(lines)
 
 

@@ -9,21 +9,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from clbench import registry, strict_yaml
-from clbench.errors import UserError, nearest, unknown
+from clbench.errors import UserError, hint, shown, unknown
 
 
 class Model(pydantic.BaseModel):
-    """A frozen piece of configuration: unknown keys are mistakes, numbers are finite."""
+    """A frozen piece of configuration: unknown keys are mistakes, numbers are finite.
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+    The text below a field is what `clbench show` says of it.
+    """
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, strict=True, use_attribute_docstrings=True
+    )
+
+
+def _mistake(sentence: str, key: str = "") -> PydanticCustomError:
+    """What a validator raises: a sentence without its full stop, and the key below that it is about."""
+    return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence, "key": key})
+
+
+def _one_of(model: Model, first: str, second: str) -> None:
+    """Two keys of which exactly one is to be given."""
+    given = [key for key in (first, second) if getattr(model, key) is not None]
+    if len(given) == 2:
+        raise _mistake(f"got both '{first}' and '{second}'. Allowed: one of them; null unsets a key")
+    if not given:
+        raise _mistake(f"needs '{first}' or '{second}'")
+
+
+def _unique(classes: list[int]) -> None:
+    twice = sorted({c for c in classes if classes.count(c) > 1})
+    if twice:
+        raise _mistake(f"{_classes(twice)} listed twice")
+
+
+def _classes(found: Iterable[int]) -> str:
+    """
+    >>> _classes([3]), _classes([3, 5])
+    ('class 3 is', 'classes 3, 5 are')
+    """
+    words = [str(c) for c in found]
+    return f"class{'es' * (len(words) > 1)} {', '.join(words)} {'are' if len(words) > 1 else 'is'}"
+
+
+ClassNumber = Annotated[int, Field(ge=0)]
 
 
 # ------------------------------------------------------------------------------------------------ streams
@@ -33,25 +74,38 @@ class ClassTasks(Model):
     by: Literal["classes"]
     count: Annotated[int, Field(ge=1)] | None = None
     """Number of tasks; classes are shared out as equally as possible, earlier tasks take one more."""
-    order: Literal["seed", "natural"] | list[Annotated[int, Field(ge=0)]] = "seed"
+    order: Literal["seed", "natural"] | list[ClassNumber] = "seed"
     """Order in which classes enter: drawn by the stream seed, 0..C-1, or a list."""
-    blocks: list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]] | None = None
+    blocks: Annotated[list[Annotated[list[ClassNumber], Field(min_length=1)]], Field(min_length=1)] | None = None
     """The classes of each task, instead of `count` and `order`."""
     labels: Literal["class", "within_task"] = "class"
     """What is predicted: the class, or its place within its task (Split-MNIST's domain-incremental form)."""
 
+    @pydantic.field_validator("order")
+    @classmethod
+    def _order_unique(cls, order: str | list[int]) -> str | list[int]:
+        if isinstance(order, list):
+            _unique(order)
+        return order
+
+    @pydantic.field_validator("blocks")
+    @classmethod
+    def _blocks_unique(cls, blocks: list[list[int]] | None) -> list[list[int]] | None:
+        _unique([c for block in blocks or [] for c in block])
+        return blocks
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> ClassTasks:
-        if (self.count is None) == (self.blocks is None):
-            raise ValueError("give either 'count' or 'blocks'")
+        _one_of(self, "count", "blocks")
         if self.blocks is not None and self.order != "seed":
-            raise ValueError("'blocks' fixes the order of classes; leave out 'order'")
-        listed = [c for block in self.blocks or [] for c in block]
-        for name, classes in (("blocks", listed), ("order", self.order if isinstance(self.order, list) else [])):
-            twice = sorted({c for c in classes if classes.count(c) > 1})
-            if twice:
-                raise ValueError(f"'{name}' lists class {', '.join(map(str, twice))} twice")
+            raise _mistake("leave it out; 'blocks' says the order of classes already", "order")
         return self
+
+    def listed(self) -> tuple[str, list[int]] | None:
+        """The key that lists classes, and all of them; None where none does."""
+        if self.blocks is not None:
+            return "blocks", [c for block in self.blocks for c in block]
+        return ("order", self.order) if isinstance(self.order, list) else None
 
 
 class PermutationTasks(Model):
@@ -89,20 +143,23 @@ class StreamConfig(Model):
     setting: Literal["class", "task", "domain"]
     """Class-incremental, task-incremental (the task is known at test time) or domain-incremental."""
     normalise: Literal["unit", "standard"] = "unit"
-    """`unit`: pixels in [0, 1], arrays of floats as they are. `standard`: then minus mean, by deviation, per channel."""
+    """`unit`: pixels in [0, 1], float arrays as they are. `standard`: then minus mean, by deviation, per channel."""
     synthetic: SyntheticData | None = None
+    """What the data set `synthetic` is made like; for that data set alone."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> StreamConfig:
-        by_class = isinstance(self.tasks, ClassTasks)
-        if not by_class and self.setting != "domain":
-            raise ValueError(
-                f"setting '{self.setting}' needs tasks by classes; {self.tasks.by} make domains of the same"
-            )
-        if by_class and (self.setting == "domain") != (self.tasks.labels == "within_task"):  # type: ignore[union-attr]
-            raise ValueError("tasks by classes are domains exactly where tasks.labels is 'within_task'")
-        if (self.data == "synthetic") != (self.synthetic is not None):
-            raise ValueError("data 'synthetic' and the key 'synthetic' need each other")
+        if not isinstance(self.tasks, ClassTasks):
+            if self.setting != "domain":
+                raise _mistake(f"got '{self.setting}'. Allowed with tasks by {self.tasks.by}: domain", "setting")
+        elif self.setting == "domain" and self.tasks.labels != "within_task":
+            raise _mistake("got 'domain', which needs tasks.labels to be within_task", "setting")
+        elif self.setting != "domain" and self.tasks.labels == "within_task":
+            raise _mistake(f"got '{self.setting}'. Allowed with labels within the task: domain", "setting")
+        if self.data == "synthetic" and self.synthetic is None:
+            raise _mistake("required for the data set 'synthetic', but not given", "synthetic")
+        if self.data != "synthetic" and self.synthetic is not None:
+            raise _mistake(f"is for the data set 'synthetic', not for '{self.data}'; null unsets it", "synthetic")
         return self
 
 
@@ -121,7 +178,7 @@ class SyntheticData(Model):
 StreamConfig.model_rebuild()
 
 
-# ------------------------------------------------------------------------------------------------ model, budget, protocol
+# ------------------------------------------------------------------------------------------------ model and protocol
 class Mlp(Model):
     """Linear layers with ReLU between them."""
 
@@ -215,8 +272,7 @@ class Training(Model):
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Training:
-        if (self.epochs is None) == (self.iterations is None):
-            raise ValueError("give either 'epochs' or 'iterations'")
+        _one_of(self, "epochs", "iterations")
         return self
 
 
@@ -240,12 +296,21 @@ class Numerics(Model):
     deterministic: bool = True
 
 
+def _finite(value: Any) -> Any:
+    try:
+        canonical(value)
+    except ValueError:
+        raise _mistake(f"got {shown(value)}. Allowed: finite numbers") from None
+    return value
+
+
 class StrategyConfig(pydantic.BaseModel):
     """A strategy by name or import path, with its hyper-parameters beside it; each strategy has its own model."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str
+    __pydantic_extra__: dict[str, Annotated[Any, pydantic.AfterValidator(_finite)]] = Field(init=False)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -255,7 +320,14 @@ class StrategyConfig(pydantic.BaseModel):
 class Benchmark(Model):
     """One YAML file of `streams/`: stream, model, training budget and evaluation protocol under a versioned id."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*-v[1-9][0-9]*$", max_length=80)]
+    id: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]+(_[a-z0-9]+)*-v[1-9][0-9]*$",
+            max_length=80,
+            title="a name like split_digits-v1 (small letters, digits, _, then -v and a number; up to 80 characters)",
+        ),
+    ]
     title: str = ""
     source: str = ""
     stream: StreamConfig
@@ -274,12 +346,8 @@ class Seeds(Model):
     strategy: Annotated[int, Field(ge=0)] | None = None
 
 
-_SECTIONS: dict[str, Any] = {
-    **{name: field for name, field in Benchmark.model_fields.items()},
-    "seeds": Seeds,
-    "strategy": StrategyConfig,
-}
-_REQUIRED = ("id", "stream", "model", "training")
+_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "seeds": Seeds, "strategy": StrategyConfig}
+_REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
 
 
 # ------------------------------------------------------------------------------------------------ hashes
@@ -300,7 +368,7 @@ class RunConfig(pydantic.BaseModel):
 
     benchmark: Benchmark
     strategy: StrategyConfig
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     seeds: Seeds
     numerics: Numerics
     modified: bool
@@ -351,171 +419,84 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def load_benchmark(reference: str) -> tuple[dict[str, Any], str]:
-    """The raw mapping of a shipped id or of a YAML file, `base:` applied, and the name to use in messages."""
+Layer = tuple[str, dict[str, Any]]
+"""A mapping of the user's, and where it was given: a file's name, or a flag."""
+
+
+def load_benchmark(reference: str) -> list[Layer]:
+    """The raw mappings of a shipped id or of a YAML file: its own, its `base:`, the base of that, and so on.
+
+    Raises:
+        UserError: no such benchmark or file, or one that is no mapping.
+    """
     path = registry.benchmark_path(reference)
-    source = reference if path is not None else None
     if path is None:
-        if not reference.endswith((".yaml", ".yml")) and "/" not in reference:
-            raise UserError(
-                unknown("benchmark", reference, registry.benchmarks()).rstrip(".") + ", or a path to a YAML file."
-            )
         path = Path(reference)
-    raw = strict_yaml.parse_file(path, source)
-    name = source or str(path)
+        if not (path.suffix in (".yaml", ".yml") or "/" in reference or path.exists()):
+            raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
+    name = reference
+    layers = [(name, strict_yaml.parse_file(path, name))]
     seen = {path.resolve()}
-    while "base" in raw:
-        base = raw.pop("base")
+    while "base" in layers[-1][1]:
+        base = layers[-1][1].pop("base")
+        name += ": base"
         if not isinstance(base, str):
-            raise UserError(f"{name}: base: expected a benchmark id or a path, got {base!r}.")
+            raise UserError(f"{name}: got {shown(base)}. Allowed: a benchmark's id or a path to a YAML file.")
         below = registry.benchmark_path(base)
         if below is None and not base.endswith((".yaml", ".yml")):
-            raise UserError(f"{name}: base: {unknown('benchmark', base, registry.benchmarks())}")
-        below = below or (path.parent / base)
-        if below.resolve() in seen:
-            raise UserError(f"{name}: base: '{base}' leads back to itself.")
-        seen.add(below.resolve())
-        raw, path = merge(strict_yaml.parse_file(below), raw), below
-    return raw, name
+            raise UserError(f"{name}: {unknown('benchmark', base, registry.benchmarks(), 'or a path to a YAML file')}")
+        path = below or path.parent / base
+        name += f": {base}"
+        if path.resolve() in seen:
+            raise UserError(f"{name} leads back to itself.")
+        seen.add(path.resolve())
+        layers.append((name, strict_yaml.parse_file(path, name)))
+    return layers
 
 
-def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
-    """`key.path=value` pairs over a raw mapping; also which path came from which flag, for messages."""
-    origin: dict[tuple[str, ...], str] = {}
-    for text in overrides:
-        path_text, equals, value_text = text.partition("=")
-        path = tuple(path_text.strip().split("."))
-        if not equals or not all(path):
-            raise UserError(f"-o {text}: expected key.path=value, for example -o training.batch_size=64.")
-        layer: Any = strict_yaml.parse(value_text, f"-o {text}")
-        for key in reversed(path):
-            layer = {key: layer}
-        raw = merge(raw, layer)
-        origin[path] = f"-o {text}"
-    return raw, origin
+def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
+    """A mapping for each `key.path=value`, the last one first.
 
-
-def _literal_values(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) is Literal:
-        return list(typing.get_args(annotation))
-    return [v for part in typing.get_args(annotation) for v in _literal_values(part)]
-
-
-def member_models(annotation: Any) -> list[type[pydantic.BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return [annotation]
-    return [m for part in typing.get_args(annotation) for m in member_models(part)]
-
-
-def _key_path(section: str, annotation: Any, loc: tuple[Any, ...]) -> tuple[list[str], type[pydantic.BaseModel] | None]:
-    """The user's key path of a pydantic location, and the model that its last key belongs to.
-
-    pydantic writes the tag of a union, and the types it tried, into the location; the reader of a file knows neither.
+    Raises:
+        UserError: every text that is not of that form.
     """
-    path, models = [section], member_models(annotation)
-    owner: type[pydantic.BaseModel] | None = None
-    for step in loc:
-        if isinstance(step, int):
-            path[-1] += f"[{step}]"
-        elif len(models) > 1:  # the tag of a union
-            models = [m for m in models if step in tags(m)]
-        elif models:
-            owner = models[0]
-            path.append(step)
-            field = owner.model_fields.get(step)
-            models = member_models(field.annotation) if field else []
-        # else: the name of a type that pydantic tried
-    return path, owner
-
-
-def tags(model: type[pydantic.BaseModel]) -> list[Any]:
-    return [
-        v
-        for tag in ("by", "name")
-        if tag in model.model_fields
-        for v in _literal_values(model.model_fields[tag].annotation)
-    ]
-
-
-def _hint(given: str, allowed: list[str]) -> str:
-    guess = nearest(given, allowed)
-    return f" Did you mean '{guess}'?" if guess else ""
-
-
-def _sentence(error: Any, path: list[str], owner: type[pydantic.BaseModel] | None) -> str:
-    """One clear sentence for one pydantic error."""
-    kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
-    if kind == "extra_forbidden":
-        allowed = list(owner.model_fields) if owner else []
-        return f"unknown key.{_hint(path[-1], allowed)} Allowed: {', '.join(allowed)}."
-    if kind == "missing":
-        return "required, but not given."
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        tag = context["discriminator"].strip("'")
-        allowed = (
-            [w.strip(" '") for w in context.get("expected_tags", "").split(",")] if "expected_tags" in context else []
-        )
-        if kind == "union_tag_not_found":
-            if not isinstance(given, dict):
-                return f"expected keys and values with the key '{tag}', got {given!r}."
-            return f"the key '{tag}' is required here, but not given."
-        return f"{tag}: {unknown('kind', str(context.get('tag')), allowed)}"
-    if kind == "literal_error":
-        allowed = [a.strip(" '") for a in context["expected"].replace(" or ", ", ").split(",")]
-        return f"got {given!r}.{_hint(str(given), allowed)} Allowed: {', '.join(allowed)}."
-    limits = {
-        "greater_than": "a number > {gt}",
-        "greater_than_equal": "a number >= {ge}",
-        "less_than": "a number < {lt}",
-        "less_than_equal": "a number <= {le}",
-        "finite_number": "a finite number",
-        "int_type": "an integer",
-        "int_from_float": "an integer",
-        "float_type": "a number",
-        "string_type": "a word",
-        "bool_type": "true or false",
-        "list_type": "a list",
-        "model_type": "keys and values",
-        "model_attributes_type": "keys and values",
-        "dict_type": "keys and values",
-        "too_short": "a list of at least {min_length}",
-        "too_long": "a list of at most {max_length}",
-        "string_pattern_mismatch": "a name like split_digits-v1 (small letters, digits, _, then -v and a number)",
-        "string_too_long": "at most {max_length} letters",
-    }
-    if kind in limits:
-        shown = (
-            f"a list of {len(given)}" if kind in ("too_short", "too_long") and isinstance(given, list) else repr(given)
-        )
-        return f"got {shown}. Allowed: {limits[kind].format(**context)}."
-    if kind == "value_error":
-        return f"{context['error']}."
-    return f"{error['msg']} (got {given!r})."
-
-
-def check_section(
-    source: str, section: str, annotation: Any, value: Any, origin: dict[tuple[str, ...], str]
-) -> tuple[Any, list[str]]:
-    """Validates one section; returns the model (or None) and one sentence per mistake."""
-    try:
-        return pydantic.TypeAdapter(annotation).validate_python(value), []
-    except pydantic.ValidationError as failure:
-        problems: list[str] = []
-        for error in failure.errors():
-            # `order: [0, 0.5]` also fails to be the word 'seed'; only the list's own mistake helps.
-            if error["type"] == "literal_error" and isinstance(error["input"], list):
+    layers: list[Layer] = []
+    problems: list[str] = []
+    for text in overrides:
+        key_path, equals, value_text = text.partition("=")
+        path = [key.strip() for key in key_path.split(".")]
+        flag = f"-o {text}"
+        if not equals or not all(path):
+            problems.append(f"{flag}: expected key.path=value, for example -o training.batch_size=64.")
+        elif any(key.isdigit() or "[" in key for key in path):
+            problems.append(f"{flag}: items of a list cannot be set alone; give the list, for example [100, 100].")
+        elif path == ["base"]:
+            problems.append(f"{flag}: only a file can name its base.")
+        else:
+            try:
+                value = strict_yaml.parse(value_text, flag)
+            except UserError as error:
+                problems += error.problems
                 continue
-            path, owner = _key_path(section, annotation, error["loc"])
-            where = next((flag for key, flag in origin.items() if tuple(path[: len(key)]) == key), source)
-            line = f"{where}: {'.'.join(path)}: {_sentence(error, path, owner)}"
-            if line not in problems:
-                problems.append(line)
-        return None, problems
+            for key in reversed(path):
+                value = {key: value}
+            layers.insert(0, (flag, value))
+    if problems:
+        raise UserError(*problems)
+    return layers
+
+
+def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
+    """Layers, the uppermost first, merged into one mapping."""
+    out: dict[str, Any] = {}
+    for _, content in reversed(list(layers)):
+        out = merge(out, content)
+    return out
 
 
 def resolve(
     reference: str, overrides: list[str] | None = None, strategy: str | None = None, need_strategy: bool = True
-) -> tuple[Benchmark, StrategyConfig | None, Seeds, str]:
+) -> tuple[Benchmark, StrategyConfig | None, Seeds]:
     """A benchmark reference and flags to checked configuration.
 
     Args:
@@ -525,106 +506,304 @@ def resolve(
         need_strategy: whether a missing strategy is a mistake.
 
     Returns:
-        benchmark, strategy (None where none is named and none is needed), seeds, and the source's name.
+        benchmark, strategy (None where none is named and none is needed), and seeds.
 
     Raises:
         UserError: every mistake found, all of them at once.
     """
-    raw, source = load_benchmark(reference)
+    flags = parse_overrides(overrides or [])
     if strategy is not None:
-        if not isinstance(raw.get("strategy", {}), dict):
-            raw["strategy"] = {}
-        raw = merge(raw, {"strategy": {"name": strategy}})
-    raw, origin = apply_overrides(raw, overrides or [])
+        flags.append(("--strategy", {"strategy": {"name": strategy}}))
+    files = load_benchmark(reference)
+    source, layers = reference, [*flags, *files]
+    # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
+    raw = merge(flatten(files), flatten(flags))
 
     problems = [
-        f"{next((f for k, f in origin.items() if k[0] == key), source)}: {key}: unknown key."
-        f"{_hint(key, [*_SECTIONS, 'base'])} Allowed: {', '.join([*_SECTIONS, 'base'])}."
+        f"{where(source, layers, [key])}: {key}: {_unknown_key(key, [*_SECTIONS, 'base'])}"
         for key in raw
         if key not in _SECTIONS
     ]
     parts: dict[str, Any] = {}
     for name, field in _SECTIONS.items():
-        if name not in raw:
-            if name in _REQUIRED:
-                problems.append(f"{source}: {name}: required, but not given.")
-            continue
-        annotation = field if isinstance(field, type) else _annotation(field)
-        parts[name], found = check_section(source, name, annotation, raw[name], origin)
-        problems += found
+        if name in raw:
+            annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
+            parts[name], found = check_section(source, name, annotation, raw[name], layers)
+            problems += found
+        elif name in _REQUIRED:
+            problems.append(f"{source}: {name}: required, but not given.")
     if parts.get("stream") is not None:
-        problems += [f"{source}: {p}" for p in check_stream(parts["stream"])]
+        problems += [
+            f"{where(source, layers, path)}: {_dotted(path)}: {sentence}"
+            for path, sentence in check_stream(parts["stream"])
+        ]
     chosen: StrategyConfig | None = parts.get("strategy")
-    if "strategy" not in raw:
-        if need_strategy:
-            problems.append(f"{source}: strategy: required, but not given; name one with --strategy.")
-    elif chosen is not None:
-        problems += check_strategy(source, chosen, origin)
+    if chosen is not None:
+        problems += _check_strategy(source, chosen, layers)
+    elif need_strategy and "strategy" not in raw:
+        problems.append(f"{source}: strategy: required, but not given; name one with --strategy.")
     if problems:
         raise UserError(*problems)
     benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
-    return benchmark, complete_strategy(chosen) if chosen else None, parts.get("seeds", Seeds()), source
+    return benchmark, complete_strategy(chosen) if chosen else None, parts.get("seeds", Seeds())
 
 
-def _annotation(field: Any) -> Any:
+# ------------------------------------------------------------------------------------------------ telling mistakes
+def member_models(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in member_models(part)]
+
+
+def tags(model: type[pydantic.BaseModel]) -> list[str]:
+    """The values of a model's tag, by which it is told from the others of its union."""
+    fields = [model.model_fields[tag] for tag in ("by", "name") if tag in model.model_fields]
+    return [v for field in fields for v in _literals(field.annotation)]
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The words of every closed set in a type."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(v) for v in typing.get_args(annotation)]
+    return [v for part in typing.get_args(annotation) for v in _literals(part)]
+
+
+def annotation_of(field: FieldInfo) -> Any:
     """A field's type with its constraints, as a TypeAdapter takes it."""
-    extras = list(field.metadata)
-    if field.discriminator:
-        extras.append(Field(discriminator=field.discriminator))
+    extras = [*field.metadata, *([Field(discriminator=field.discriminator)] if field.discriminator else [])]
+    if field.title:
+        extras.append(Field(title=field.title))
     return Annotated[(field.annotation, *extras)] if extras else field.annotation
 
 
-def check_stream(stream: StreamConfig) -> list[str]:
-    """Mistakes that need the data set's facts: its name, its number of classes."""
-    datasets = registry.datasets()
+def describe(annotation: Any, plural: bool = False, limits: dict[str, Any] | None = None) -> str:
+    """What a type allows, in words.
+
+    >>> describe(Annotated[int, Field(ge=1)] | Literal["all"] | None)
+    'an integer >= 1, or all'
+    >>> describe(Annotated[list[BelowOne], Field(min_length=2, max_length=2)])
+    'a list of 2 numbers from 0 to below 1'
+    """
+    limits = limits or {}
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        for extra in arguments[1:]:
+            if isinstance(extra, FieldInfo) and extra.title:
+                return extra.title
+            for constraint in extra.metadata if isinstance(extra, FieldInfo) else [extra]:
+                for name in ("gt", "ge", "lt", "le", "min_length", "max_length"):
+                    if getattr(constraint, name, None) is not None:
+                        limits = {**limits, name: getattr(constraint, name)}
+        return describe(arguments[0], plural, limits)
+    if origin in (typing.Union, types.UnionType):
+        parts = [describe(part, plural, limits) for part in arguments if part is not type(None)]
+        return ", or ".join(dict.fromkeys(parts))
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin is list:
+        low, high = limits.get("min_length", 0), limits.get("max_length")
+        count = f"{low} to {high} "
+        if high is None:
+            count = {0: "", 1: "one or more "}.get(low, f"at least {low} ")
+        elif low == high:
+            count = f"{low} "
+        return f"{'lists' if plural else 'a list'} of {count}{describe(arguments[0], plural=True)}"
+    if annotation in (int, float):
+        words = ("integers", "numbers") if plural else ("an integer", "a number")
+        return words[annotation is float] + _range(limits)
+    named = {str: ("text", "texts"), bool: ("true or false",) * 2}.get(annotation)
+    if named is None and (origin is dict or annotation is dict or member_models(annotation)):
+        named = ("keys and values", "mappings")
+    return named[plural] if named else str(getattr(annotation, "__name__", annotation))
+
+
+def _range(limits: dict[str, Any]) -> str:
+    """
+    >>> _range({"ge": 0, "lt": 1}), _range({"gt": 0.0})
+    (' from 0 to below 1', ' > 0')
+    """
+    if "ge" in limits and ("le" in limits or "lt" in limits):
+        high = f"{limits['le']:g}" if "le" in limits else f"below {limits['lt']:g}"
+        return f" from {limits['ge']:g} to {high}"
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    return " and".join(f" {sign} {limits[name]:g}" for name, sign in signs.items() if name in limits)
+
+
+def _locate(section: str, annotation: Any, loc: tuple[Any, ...]) -> tuple[list[str | int], Any]:
+    """The user's key path of a pydantic location, and the type there (for an unknown key: the model it was given to).
+
+    pydantic writes the tag of a union, and the types it tried, into the location; the reader of a file knows neither.
+    """
+    path: list[str | int] = [section]
+    for step in loc:
+        models = member_models(annotation)
+        if isinstance(step, int):
+            path.append(step)
+            annotation = typing.Union[tuple(_items(annotation)) or (Any,)]  # noqa: UP007
+        elif len(models) > 1:
+            annotation = next((m for m in models if step in tags(m)), annotation)
+        elif models:
+            path.append(step)
+            field = models[0].model_fields.get(step)
+            annotation = annotation_of(field) if field else models[0]
+    return path, annotation
+
+
+def _items(annotation: Any) -> list[Any]:
+    """The types of the items of every list in a type."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is list:
+        return list(arguments)
+    return [item for part in arguments for item in _items(part)]
+
+
+def _dotted(path: list[str | int]) -> str:
+    """
+    >>> _dotted(["stream", "tasks", "blocks", 0, 1])
+    'stream.tasks.blocks[0][1]'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+
+
+def where(source: str, layers: Iterable[Layer], path: list[str | int]) -> str:
+    """Who gave a key: the file, one of its bases, or a flag; a mapping may be given by a file and flags together."""
+    flags: list[str] = []
+    for name, content in layers:
+        found: Any = content
+        for step in path:
+            try:
+                found = found[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            if not name.startswith("-"):
+                return f"{name} with {' and '.join(flags)}" if flags else name
+            flags.insert(0, name)
+            if not isinstance(found, dict):
+                break
+    return " and ".join(flags) or source
+
+
+def _unknown_key(key: str, allowed: list[str]) -> str:
+    return f"unknown key.{hint(key, allowed)} Allowed: {', '.join(allowed) or 'none'}."
+
+
+def _sentence(error: Any, key: str | int, annotation: Any) -> str:
+    """What is wrong, in one sentence.
+
+    Args:
+        error: one of pydantic's.
+        key: the last step of the key path.
+        annotation: the type that is expected there.
+    """
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(str(key), list(member_models(annotation)[0].model_fields))
+    if kind == "missing":
+        return "required, but not given."
+    if kind == "union_tag_not_found":
+        return f"required, but not given. Allowed: {', '.join(t for m in member_models(annotation) for t in tags(m))}."
+    if kind == "union_tag_invalid":
+        given = given[key]
+        annotation = Literal[tuple(t for m in member_models(annotation) for t in tags(m))]
+    elif kind == "mistake":
+        return f"{error['ctx']['sentence']}."
+    elif kind == "value_error":
+        return f"{error['ctx']['error']}."
+    allowed = describe(annotation)
+    if kind == "finite_number":
+        allowed = allowed.replace("a number", "a finite number", 1)
+    guess = ""
+    if isinstance(given, str):
+        guess = hint(given, _literals(annotation))
+        models = member_models(annotation)
+        tag = next((tag for tag in ("by", "name") if models and tag in models[0].model_fields), None)
+        if tag is not None:
+            guess = f" Did you mean {{{tag}: {given}}}?"
+    return f"got {shown(given)}.{guess} Allowed: {allowed}."
+
+
+def check_section(
+    source: str, section: str, annotation: Any, value: Any, layers: Iterable[Layer]
+) -> tuple[Any, list[str]]:
+    """Validates one section.
+
+    Args:
+        source: where it comes from, for messages.
+        section: its key.
+        annotation: its type.
+        value: what was given.
+        layers: where single keys of it come from, for messages; may be empty.
+
+    Returns:
+        the checked value (None where it is mistaken), and one sentence for each mistake.
+    """
     try:
-        facts = datasets.facts(stream.data, stream.synthetic)
+        return pydantic.TypeAdapter(annotation).validate_python(value), []
+    except pydantic.ValidationError as failure:
+        found: list[tuple[list[str | int], str, list[str | int]]] = []
+        for error in failure.errors(include_url=False):
+            path, expected = _locate(section, annotation, error["loc"])
+            giver = path
+            if error["type"].startswith("union_tag"):
+                path = [*path, error["ctx"]["discriminator"].strip("'")]
+            elif error["type"] == "mistake" and error["ctx"]["key"]:
+                path = [*path, error["ctx"]["key"]]
+            if error["type"] in ("missing", "union_tag_not_found"):
+                giver = path[:-1]
+            elif error["type"] != "mistake":
+                giver = path
+            found.append((path, _sentence(error, path[-1], expected), giver))
+    # Of a union, every branch that was tried has its say; the one that got farthest is the one that was meant.
+    longest = [p for p, _, _ in found]
+    lines = [
+        f"{where(source, layers, giver)}: {_dotted(path)}: {sentence}"
+        for path, sentence, giver in found
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in longest)
+    ]
+    return None, list(dict.fromkeys(lines))
+
+
+def check_stream(stream: StreamConfig) -> list[tuple[list[str | int], str]]:
+    """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences."""
+    try:
+        facts = registry.datasets().facts(stream.data, stream.synthetic)
     except UserError as error:
-        return [f"stream.data: {p}" for p in error.problems]
-    tasks, problems = stream.tasks, []
+        return [(["stream", "data"], problem) for problem in error.problems]
+    tasks, found = stream.tasks, []
     if isinstance(tasks, ClassTasks):
         if tasks.count is not None and tasks.count > facts.classes:
-            problems.append(
-                f"stream.tasks.count: {tasks.count} tasks, but '{stream.data}' has {facts.classes} classes."
+            found.append(("count", f"{tasks.count} tasks, but '{stream.data}' has {facts.classes} classes."))
+        key, classes = tasks.listed() or ("", [])
+        beyond = sorted({c for c in classes if c >= facts.classes})
+        if beyond:
+            found.append(
+                (key, f"{_classes(beyond)} not in '{stream.data}', which has classes 0 to {facts.classes - 1}.")
             )
-        listed = (tasks.blocks and [c for b in tasks.blocks for c in b]) or (
-            tasks.order if isinstance(tasks.order, list) else None
-        )
-        if listed is not None:
-            where = "blocks" if tasks.blocks else "order"
-            beyond = sorted({c for c in listed if c >= facts.classes})
-            if beyond:
-                problems.append(
-                    f"stream.tasks.{where}: class {', '.join(map(str, beyond))} does not exist; "
-                    f"'{stream.data}' has classes 0 to {facts.classes - 1}."
-                )
-            absent = sorted(set(range(facts.classes)) - set(listed))
-            if absent and where == "order":
-                problems.append(f"stream.tasks.order: class {', '.join(map(str, absent))} is missing.")
-        if tasks.labels == "within_task" and tasks.blocks and len({len(b) for b in tasks.blocks}) > 1:
-            problems.append("stream.tasks.blocks: labels within the task need blocks of one size.")
-        if tasks.labels == "within_task" and tasks.count and facts.classes % tasks.count:
-            problems.append(
-                f"stream.tasks.count: labels within the task need blocks of one size; "
-                f"{facts.classes} classes do not divide by {tasks.count}."
-            )
+        absent = sorted(set(range(facts.classes)) - set(classes))
+        if key == "order" and absent:
+            found.append((key, f"{_classes(absent)} missing."))
+        if tasks.labels == "within_task":
+            if len({len(b) for b in tasks.blocks or []}) > 1:
+                found.append(("blocks", "labels within the task need blocks of one size."))
+            if tasks.count is not None and facts.classes % tasks.count:
+                sentence = f"labels within the task need blocks of one size, and {facts.classes} classes"
+                found.append(("count", f"{sentence} do not divide by {tasks.count}."))
     elif isinstance(tasks, RotationTasks) and not facts.image:
-        problems.append(f"stream.tasks: rotations need images, and '{stream.data}' holds vectors.")
-    return problems
+        found.append(("by", f"rotations need images, and '{stream.data}' holds vectors."))
+    return [(["stream", "tasks", key], sentence) for key, sentence in found]
 
 
-def check_strategy(source: str, strategy: StrategyConfig, origin: dict[tuple[str, ...], str]) -> list[str]:
+def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) -> list[str]:
     """Mistakes in a strategy's name or hyper-parameters, without importing torch for strategies of the table."""
-    where = next((flag for key, flag in origin.items() if key == ("strategy", "name")), source)
     try:
         registry.check_strategy_name(strategy.name)
     except UserError as error:
-        return [f"{where}: strategy.name: {p}" for p in error.problems]
+        giver = where(source, layers, ["strategy", "name"])
+        return [f"{giver}: strategy.name: {problem}" for problem in error.problems]
     model = registry.strategy_config(strategy.name)
-    if model is None:
-        return []
-    _, problems = check_section(source, "strategy", model, strategy.parameters, origin)
-    return problems
+    return check_section(source, "strategy", model, strategy.parameters, layers)[1] if model else []
 
 
 def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
@@ -635,6 +814,7 @@ def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
     return StrategyConfig(name=strategy.name, **model.model_validate(strategy.parameters).model_dump(mode="json"))
 
 
+# ------------------------------------------------------------------------------------------------ a run
 def make_run(
     reference: str,
     *,
@@ -657,7 +837,7 @@ def make_run(
     Raises:
         UserError: see `resolve`.
     """
-    benchmark, chosen, seeds, _ = resolve(reference, overrides, strategy)
+    benchmark, chosen, seeds = resolve(reference, overrides, strategy)
     assert chosen is not None
     run = RunConfig(
         benchmark=benchmark,

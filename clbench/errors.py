@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -44,13 +46,53 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
     return None
 
 
-def unknown(what: str, given: str, allowed: Iterable[str]) -> str:
+def hint(given: str, allowed: Iterable[str]) -> str:
+    """The nearest match as a sentence with a space before it, or nothing.
+
+    >>> hint("memroy", ["memory", "buffer"])
+    " Did you mean 'memory'?"
+    """
+    guess = nearest(given, allowed)
+    return f" Did you mean '{guess}'?" if guess else ""
+
+
+def unknown(what: str, given: str, allowed: Iterable[str], more: str = "") -> str:
     """The tail of a sentence about an unknown name.
 
-    >>> unknown("strategy", "nave", ["er", "naive"])
-    "unknown strategy 'nave'. Did you mean 'naive'? Allowed: er, naive."
+    Args:
+        what: the kind of name.
+        given: what the user wrote.
+        allowed: the names there are.
+        more: what else is allowed.
+
+    >>> unknown("strategy", "nave", ["er", "naive"], "or an import path")
+    "unknown strategy 'nave'. Did you mean 'naive'? Allowed: er, naive, or an import path."
     """
     words = sorted(allowed)
-    guess = nearest(given, words)
-    hint = f" Did you mean '{guess}'?" if guess else ""
-    return f"unknown {what} '{given}'.{hint} Allowed: {', '.join(words) or 'none'}."
+    return f"unknown {what} '{given}'.{hint(given, words)} Allowed: {', '.join([*words, *filter(None, [more])])}."
+
+
+def shown(value: Any, depth: int = 2) -> str:
+    """A value in one short line, as YAML has it, whatever its size.
+
+    >>> shown({"lr": 1e-3, "hidden": [True, None, "a"]})
+    "{lr: 0.001, hidden: [true, null, 'a']}"
+    >>> shown(float("-inf")), shown([[[1]]]), shown(list(range(99)))
+    ('-.inf', '[[...]]', '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, (list, dict)):
+        opening, closing = "[]" if isinstance(value, list) else "{}"
+        if value and not depth:
+            return f"{opening}...{closing}"
+        items = list(value.items() if isinstance(value, dict) else value)
+        inside = [
+            f"{item[0]}: {shown(item[1], depth - 1)}" if isinstance(value, dict) else shown(item, depth - 1)
+            for item in items[:6]
+        ]
+        return opening + ", ".join(inside + ["..."] * (len(items) > 6)) + closing
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -4,7 +4,8 @@ The three packages `clbench`, `strategies` and `streams` are siblings of one ins
 named `strategies/` would be imported instead when Python is started there with `python -m`; `_sibling` tells.
 
 Import paths (`package.module:Name`) are checked without importing: importing Avalanche to find a typing mistake
-would take ten seconds.
+would take ten seconds. A module of the user's own is looked for in the working directory too, after everything that
+is installed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import ast
 import importlib
 import importlib.machinery
 import importlib.util
+import os
+import pkgutil
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clbench.errors import UserError, nearest, unknown
+from clbench.errors import UserError, hint, unknown
 
 _IMPORT_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 
@@ -77,14 +81,16 @@ def strategy(name: str) -> Any:
         UserError: unknown name, or an import path that does not import.
     """
     check_strategy_name(name)
-    path = strategies().get(name, name)
-    module_name, _, attribute = path.partition(":")
+    module_name, _, attribute = strategies().get(name, name).partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise UserError(f"strategy '{name}' cannot be imported: {error}.") from error
-    except AttributeError:
-        raise UserError(f"strategy '{name}': module '{module_name}' has no '{attribute}'.") from None
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may do anything when it is imported
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+        place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if len(frames) > 1 else ""
+        raise UserError(f"strategy '{name}' does not import: {place}{type(error).__name__}: {error}.") from error
+    if not hasattr(module, attribute):
+        raise UserError(f"strategy '{name}' does not import: module '{module_name}' has no '{attribute}'.")
+    return getattr(module, attribute)
 
 
 def check_strategy_name(name: str) -> None:
@@ -95,9 +101,8 @@ def check_strategy_name(name: str) -> None:
     """
     if name in strategies():
         return
-    if ":" not in name:
-        message = unknown("strategy", name, strategies())
-        raise UserError(message.rstrip(".") + ", or an import path like package.module:Name.")
+    if not _IMPORT_PATH.match(name):
+        raise UserError(unknown("strategy", name, strategies(), "or an import path like package.module:Name"))
     check_import_path(name)
 
 
@@ -117,38 +122,40 @@ def strategy_config(name: str) -> Any:
 def check_import_path(path: str) -> None:
     """Whether `package.module:Name` names something that exists, found by reading files, not by importing them.
 
+    Afterwards the working directory is the last place that Python imports from.
+
     Raises:
         UserError: not of that form, no such module, or no such name in it.
     """
     if not _IMPORT_PATH.match(path):
         raise UserError(f"'{path}' is no import path; expected package.module:Name.")
+    # The console script, unlike `python -m`, does not look in the working directory. Last: it cannot shadow anything.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     module_name, _, attribute = path.partition(":")
-    if module_name in sys.modules:
-        names: set[str] | None = set(vars(sys.modules[module_name]))
-    else:
-        names = _names_of(_find(module_name, path))
+    try:
+        loaded = sys.modules.get(module_name)
+        names = _names_of(_find(module_name)) if loaded is None else set(vars(loaded))
+    except UserError as error:
+        raise UserError(f"'{path}' does not import: {error}") from None
     if names is None or attribute in names or "__getattr__" in names:
         return
-    guess = nearest(attribute, [n for n in names if not n.startswith("_")])
-    hint = f" Did you mean '{guess}'?" if guess else ""
-    raise UserError(f"'{path}' does not import: module '{module_name}' has no '{attribute}'.{hint}")
+    guess = hint(attribute, [n for n in names if not n.startswith("_")])
+    raise UserError(f"'{path}' does not import: module '{module_name}' has no '{attribute}'.{guess}")
 
 
-def _find(module_name: str, path: str) -> importlib.machinery.ModuleSpec:
+def _find(module_name: str) -> importlib.machinery.ModuleSpec:
     """The spec of a module, its parents not imported."""
-    locations: Any = None
-    parts = module_name.split(".")
-    spec = None
-    for i, part in enumerate(parts):
-        name = ".".join(parts[: i + 1])
-        if name in sys.builtin_module_names:
-            spec = importlib.util.find_spec(name)
-        else:
-            spec = importlib.machinery.PathFinder.find_spec(name, locations) or (
-                importlib.util.find_spec(name) if locations is None else None
-            )
+    locations: list[str] | None = None
+    spec, name = None, ""
+    for part in module_name.split("."):
+        name += f".{part}" if name else part
+        spec = importlib.machinery.PathFinder.find_spec(name, locations)
+        if spec is None and locations is None:
+            spec = importlib.util.find_spec(name)  # built-in, frozen, or of an editable installation
         if spec is None:
-            raise UserError(f"'{path}' does not import: no module named '{name}' (missing part: '{part}').")
+            guess = hint(part, [m.name for m in pkgutil.iter_modules(locations)])
+            raise UserError(f"no module named '{name}'.{guess}")
         locations = list(spec.submodule_search_locations or [])
     assert spec is not None
     return spec
@@ -166,18 +173,18 @@ def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
 
 def _names_of(spec: importlib.machinery.ModuleSpec, depth: int = 0) -> set[str] | None:
     """Names bound at the top level of a module's source; None where the source does not tell."""
-    if not spec.origin or not spec.origin.endswith(".py") or depth > 8:
+    if spec.origin is None:
+        return set()  # a folder without __init__.py
+    if not spec.origin.endswith(".py") or depth > 8:
         return None
     try:
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, UnicodeDecodeError):
+    except SyntaxError as error:
+        raise UserError(f"{spec.origin}, line {error.lineno}: {error.msg}.") from None
+    except (OSError, ValueError):
         return None
     names: set[str] = set()
     package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
-    for location in spec.submodule_search_locations or []:
-        names |= {p.stem for p in Path(location).glob("*.py")} | {
-            p.name for p in Path(location).iterdir() if p.is_dir()
-        }
     for node in _top_level(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
             names.add(node.name)
@@ -190,15 +197,10 @@ def _names_of(spec: importlib.machinery.ModuleSpec, depth: int = 0) -> set[str] 
                 if alias.name != "*":
                     names.add(alias.asname or alias.name)
                     continue
-                base = package.split(".")
-                origin = (
-                    ".".join([*base[: len(base) - node.level + 1], *filter(None, [node.module])])
-                    if node.level
-                    else node.module
-                )
                 try:
-                    starred = _names_of(_find(origin or "", ""), depth + 1)
-                except UserError:
+                    origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                    starred = _names_of(_find(origin), depth + 1)
+                except (UserError, ImportError):
                     return None
                 if starred is None:
                     return None
