@@ -35,7 +35,7 @@ SCHEMA = 1
 
 def run_directory(out: Path, run: RunConfig) -> Path:
     """Where a run's files are; always inside `out`."""
-    strategy = re.sub(r"[^A-Za-z0-9_-]+", ".", run.strategy.name).strip(".")
+    strategy = re.sub(r"[^A-Za-z0-9_-]+", ".", run.strategy.name).strip(".") or "_"
     return out / run.benchmark.id / strategy / run.config_hash[:16] / f"seed-{run.seed}"
 
 
@@ -85,7 +85,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         UserError: missing, damaged or truncated; the message names the file and what is wrong with it.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None

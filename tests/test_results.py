@@ -1,0 +1,228 @@
+"""Run files and the leaderboard: atomic, readable again, loud about damage, derived from the files alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clbench import config, leaderboard, results, runner
+from clbench.errors import UserError
+from clbench.trace import SCHEMA
+
+TINY = ["training.iterations=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three finished runs and a failed one."""
+    out = tmp_path_factory.mktemp("runs")
+    for strategy, seed in (("naive", 0), ("naive", 1), ("er", 0)):
+        runner.execute(config.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
+    bad = [*TINY, "training.optimizer={name: sgd, lr: 1e30}", "training.iterations=20"]
+    outcome = runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
+    assert outcome.record["status"] == "failed"
+    return out
+
+
+def one_run(root: Path) -> Path:
+    return next(d for d in results.find_runs(root) if results.read_run(d)["status"] == "completed")
+
+
+def copied(root: Path, tmp_path: Path) -> Path:
+    """A run's directory of one's own."""
+    import shutil
+
+    return Path(shutil.copytree(one_run(root), tmp_path / "copy"))
+
+
+# ------------------------------------------------------------------------------------------------ files
+def test_the_tree_is_the_one_that_is_documented(finished: Path) -> None:
+    for directory in results.find_runs(finished):
+        benchmark, strategy, config_hash, seed = directory.relative_to(finished).parts
+        record = results.read_run(directory)
+        assert benchmark == record["benchmark"] == "split_synthetic-v1"
+        assert strategy == record["config"]["strategy"]["name"]
+        assert record["config_hash"].startswith(config_hash)
+        assert seed == f"seed-{record['config']['seed']}"
+        files = {p.name for p in directory.iterdir()}
+        assert files == ({"run.json", "trace.npz"} if record["status"] == "completed" else {"run.json"})
+
+
+def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:
+    record = results.read_run(one_run(finished))
+    assert record["modified"], "iterations were overridden"
+    assert record["provenance"]["packages"]["torch"]
+    assert record["provenance"]["git"] is None or len(record["provenance"]["git"]["commit"]) == 40
+    assert set(record["costs"]) >= {"train_s", "eval_s", "wall_s", "peak_rss_bytes", "iterations", "evaluations"}
+    assert record["costs"]["iterations"] == 10
+    assert len(record["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["../../escape:Me", "a/b:C", "..:x", "a\\b:C", "."])
+def test_no_name_leads_out_of_the_results_folder(name: str, tmp_path: Path) -> None:
+    run = config.make_run("split_synthetic-v1", strategy="naive")
+    run = run.model_copy(update={"strategy": config.StrategyConfig(name=name)})
+    assert results.run_directory(tmp_path, run).resolve().is_relative_to(tmp_path.resolve())
+    assert len(results.run_directory(tmp_path, run).relative_to(tmp_path).parts) == 4
+
+
+def test_a_finished_run_is_recognised_and_a_failed_one_is_tried_again(finished: Path, tmp_path: Path) -> None:
+    run = config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
+    first = runner.execute(run, tmp_path)
+    stamp = (first.directory / "run.json").stat().st_mtime_ns
+    assert runner.execute(run, tmp_path).skipped
+    assert (first.directory / "run.json").stat().st_mtime_ns == stamp
+    assert not runner.execute(run, tmp_path, force=True).skipped
+    first.record["status"] = "failed"
+    results.write_json(first.directory / "run.json", first.record)
+    assert not runner.execute(run, tmp_path).skipped
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    results.write_json(path, {"old": 1})
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError) as caught:
+        results.write_json(path, {"new": 2})
+    assert str(caught.value) == f"{path}: cannot be written: No space left on device."
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "nothing temporary is left"
+
+
+def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
+    run = config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
+
+    def impatient(total: int) -> Any:
+        def tick(done: int) -> None:
+            if done == 5:
+                raise KeyboardInterrupt
+
+        return tick
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(run, tmp_path, progress=impatient)
+    (directory,) = results.find_runs(tmp_path)
+    record = results.read_run(directory)
+    assert record["status"] == "failed"
+    assert record["failure"] == {"kind": "interrupted", "message": "interrupted by the user", "iteration": 5}
+    assert sorted(p.name for p in (directory / "trace").iterdir()) == ["chunk-000000.npz", "chunk-000001.npz"]
+    assert runner.execute(run, tmp_path).record["status"] == "completed"
+
+
+def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from strategies.naive import Naive
+
+    def broken(self: Any, batch: Any) -> Any:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(Naive, "loss", broken)
+    outcome = runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+    assert outcome.record["failure"]["message"] == "ZeroDivisionError: by hand"
+    assert "in broken" in outcome.record["failure"]["traceback"]
+
+
+# ------------------------------------------------------------------------------------------------ damage
+def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
+    directory = copied(finished, tmp_path)
+    path = directory / "trace.npz"
+    arrays = results.read_arrays(path)
+
+    def said(**changes: Any) -> str:
+        results.write_arrays(path, {k: v for k, v in {**arrays, **changes}.items() if v is not None})
+        with pytest.raises(UserError) as caught:
+            results.read_trace(directory)
+        return str(caught.value)
+
+    assert said(schema=np.array(99)) == f"{path}: schema version 99, this program reads {SCHEMA}."
+    assert said(schema=None) == f"{path}: array 'schema' is missing."
+    assert said(phase=None) == f"{path}: array 'phase' is missing."
+    assert said(**{"correct.class": None}) == f"{path}: no array 'correct.*'."
+    n = len(arrays["iteration"])
+    assert said(phase=arrays["phase"][:-1]) == f"{path}: array 'phase' has the shape ({n - 1},), expected ({n},)."
+    results.write_arrays(path, arrays)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"trace.npz: damaged or truncated \("):
+        results.read_trace(directory)
+    path.unlink()
+    with pytest.raises(UserError, match=r"trace.npz: no such file."):
+        results.read_trace(directory)
+
+
+def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tmp_path: Path) -> None:
+    directory = copied(finished, tmp_path)
+    path = directory / "run.json"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"run.json: damaged or truncated \("):
+        results.read_run(directory)
+    path.write_text("[]")
+    with pytest.raises(UserError, match=r"run.json: not a run of clbench; 'schema_version' is missing."):
+        results.read_run(directory)
+    path.write_text(json.dumps({"schema_version": 99}))
+    with pytest.raises(UserError, match=r"run.json: schema version 99, this program reads 1."):
+        results.read_run(directory)
+    runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+    records, problems = leaderboard.collect(tmp_path)
+    assert (len(records), len(problems)) == (1, 1)
+
+
+# ------------------------------------------------------------------------------------------------ the leaderboard
+def test_the_leaderboard_is_a_pure_function_of_run_files(finished: Path) -> None:
+    records, problems = leaderboard.collect(finished)
+    assert not problems
+    expected = leaderboard.to_csv(leaderboard.table(records))
+    for seed in range(5):
+        random.Random(seed).shuffle(records)
+        assert leaderboard.to_csv(leaderboard.table(records)) == expected
+
+
+def test_rows_by_hand(finished: Path) -> None:
+    records, _ = leaderboard.collect(finished)
+    frame = pd.read_csv(io.BytesIO(leaderboard.to_csv(leaderboard.table(records))), keep_default_na=False)
+    assert len(frame) == 3, "naive, er, and naive with the learning rate that fails"
+    naive = frame[(frame.strategy == "naive") & (frame.status == "completed")].iloc[0]
+    values = [
+        r["metrics"]["class"]["average_accuracy"]["value"]
+        for r in records
+        if r["config_hash"] == naive.config_hash
+    ]  # fmt: skip
+    assert (naive.n, naive.seeds, naive.n_failed) == (2, "0 1", 0)
+    assert float(naive.average_accuracy_mean) == pytest.approx(np.mean(values))
+    assert float(naive.average_accuracy_std) == pytest.approx(np.std(values, ddof=1))
+    half = 12.7062047362 * np.std(values, ddof=1) / np.sqrt(2)  # Student t, 1 degree of freedom, 0.975
+    assert float(naive.average_accuracy_ci95_hi) == pytest.approx(np.mean(values) + half)
+    er = frame[frame.strategy == "er"].iloc[0]
+    assert er.average_accuracy_std == "", "one seed has no deviation, and it is not 0"
+    assert int(float(er.memory_samples)) == 200
+    failed = frame[frame.status == "failed"].iloc[0]
+    assert failed.average_accuracy_mean == ""
+    assert (failed.n, failed.n_failed) == (0, 1)
+    assert failed.failure.startswith("seed 0: the loss became NaN at iteration ")
+    assert naive.benchmark == "split_synthetic-v1*", "a changed benchmark does not pass for the shipped one"
+    assert naive.definition_hash != failed.definition_hash
+
+
+def test_the_table_for_the_terminal_shows_failures(finished: Path) -> None:
+    text = leaderboard.to_text(leaderboard.table(leaderboard.collect(finished)[0]))
+    assert "failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration " in text
+    assert "0 (failed)" in text
+    assert leaderboard.to_text(leaderboard.table([])) == "no runs"
+
+
+def test_what_a_spreadsheet_would_execute_is_neutralised() -> None:
+    frame = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", ""], "b": [-1.5] * 6})
+    lines = leaderboard.to_csv(frame).decode().splitlines()
+    assert lines[1:] == ["'=1+1,-1.5", "'+x,-1.5", "'-x,-1.5", "'@x,-1.5", "x=1,-1.5", ",-1.5"]
