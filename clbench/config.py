@@ -597,8 +597,7 @@ def describe(annotation: Any, plural: bool = False, limits: dict[str, Any] | Non
                         limits = {**limits, name: getattr(constraint, name)}
         return describe(arguments[0], plural, limits)
     if origin in (typing.Union, types.UnionType):
-        parts = [describe(part, plural, limits) for part in arguments if part is not type(None)]
-        return ", or ".join(dict.fromkeys(parts))
+        return ", or ".join(dict.fromkeys(describe(part, plural, limits) for part in _branches(annotation)))
     if origin is Literal:
         return ", ".join(map(str, arguments))
     if origin is list:
@@ -633,21 +632,33 @@ def _range(limits: dict[str, Any]) -> str:
 def _locate(section: str, annotation: Any, loc: tuple[Any, ...]) -> tuple[list[str | int], Any]:
     """The user's key path of a pydantic location, and the type there (for an unknown key: the model it was given to).
 
-    pydantic writes the tag of a union, and the types it tried, into the location; the reader of a file knows neither.
+    pydantic writes the branch of a union that it tried into the location; the reader of a file knows nothing of it.
     """
     path: list[str | int] = [section]
+    branch = annotation
     for step in loc:
-        models = member_models(annotation)
+        branches = _branches(branch)
         if isinstance(step, int):
-            path.append(step)
-            annotation = typing.Union[tuple(_items(annotation)) or (Any,)]  # noqa: UP007
-        elif len(models) > 1:
-            annotation = next((m for m in models if step in tags(m)), annotation)
-        elif models:
-            path.append(step)
-            field = models[0].model_fields.get(step)
-            annotation = annotation_of(field) if field else models[0]
+            annotation = typing.Union[tuple(_items(branch)) or (Any,)]  # noqa: UP007
+        elif len(branches) > 1:
+            branch = next((m for m in member_models(branch) if step in (*tags(m), m.__name__)), branch)
+            continue
+        else:
+            owner = next(iter(member_models(branch)), None)
+            field = owner.model_fields.get(step) if owner else None
+            annotation = annotation_of(field) if field else owner
+        path.append(step)
+        branch = annotation
     return path, annotation
+
+
+def _branches(annotation: Any) -> list[Any]:
+    """The types of a union, None left out; of another type: itself."""
+    if typing.get_origin(annotation) is Annotated:
+        return _branches(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [part for part in typing.get_args(annotation) if part is not type(None)]
+    return [annotation]
 
 
 def _items(annotation: Any) -> list[Any]:

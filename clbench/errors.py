@@ -81,18 +81,18 @@ def shown(value: Any, depth: int = 2) -> str:
     ('-.inf', '[[...]]', '[0, 1, 2, 3, 4, 5, ...]')
     """
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    if isinstance(value, (list, dict)):
-        opening, closing = "[]" if isinstance(value, list) else "{}"
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, float) and not math.isfinite(value):
+        text = ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    elif isinstance(value, (list, dict)):
         if value and not depth:
-            return f"{opening}...{closing}"
-        items = list(value.items() if isinstance(value, dict) else value)
-        inside = [
-            f"{item[0]}: {shown(item[1], depth - 1)}" if isinstance(value, dict) else shown(item, depth - 1)
-            for item in items[:6]
-        ]
-        return opening + ", ".join(inside + ["..."] * (len(items) > 6)) + closing
-    text = repr(value)
+            items = ["..."]
+        elif isinstance(value, dict):
+            items = [f"{key}: {shown(item, depth - 1)}" for key, item in list(value.items())[:7]]
+        else:
+            items = [shown(item, depth - 1) for item in value[:7]]
+        inside = ", ".join(items[:6] + ["..."] * (len(items) > 6))
+        text = f"[{inside}]" if isinstance(value, list) else f"{{{inside}}}"
+    else:
+        text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
