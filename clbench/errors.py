@@ -35,15 +35,13 @@ class RunFailed(Exception):
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """The allowed word most like the given one, or None where none is alike.
 
-    >>> nearest("memroy", ["memory", "buffer"])
-    'memory'
+    >>> nearest("memroy", ["memory", "buffer"]), nearest("acc", ["wc_acc"]), nearest("x", ["xyz"])
+    ('memory', 'wc_acc', None)
     """
     words = list(allowed)
-    for candidates in (words, [w for w in words if given and (given in w or w in given)]):
-        found = difflib.get_close_matches(given, candidates, n=1, cutoff=0.6 if candidates is words else 0.0)
-        if found:
-            return found[0]
-    return None
+    parts = [w for w in words if min(len(given), len(w)) > 2 and (given in w or w in given)]
+    found = difflib.get_close_matches(given, words, 1, 0.6) or difflib.get_close_matches(given, parts, 1, 0.0)
+    return found[0] if found else None
 
 
 def hint(given: str, allowed: Iterable[str]) -> str:

@@ -1,0 +1,213 @@
+"""The command: exit statuses, what it prints and where, overrides, runs that are there already."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clbench import __version__, registry
+from clbench.cli import main
+
+QUICK = ("-o", "training.iterations=3", "-o", "evaluation.every=0")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLBENCH_OFFLINE", "1")
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
+    """The object that a run prints."""
+    found = main(["run", "split_synthetic-v1", "--quiet", "--json", "--threads", "1", *QUICK, *arguments])
+    assert found == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out)
+
+
+# ------------------------------------------------------------------------------------------------ run
+def test_a_run_prints_one_line_and_its_progress_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "split_synthetic-v1", "--strategy", "naive", "--threads", "1", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert out.startswith("split_synthetic-v1 naive seed 0: ACC ")
+    assert err.startswith("split_synthetic-v1 naive seed 0: about ")
+    (directory,) = Path("results").rglob("run.json")
+    assert out.rstrip().endswith(str(directory.parent))
+
+
+def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run_json(capsys, "--strategy", "naive")
+    record = json.loads((Path(shown["run_dir"]) / "run.json").read_text())
+    assert (shown["status"], shown["failure"], shown["skipped"]) == ("completed", None, False)
+    assert shown["run_id"] == record["run_id"]
+    assert shown["weights_sha256"] == record["weights_sha256"]
+    assert 0 <= shown["metrics"]["class"]["average_accuracy"] <= 1
+    assert shown["metrics"] == {
+        view: {name: metric["value"] for name, metric in metrics.items()} for view, metrics in record["metrics"].items()
+    }
+
+
+def test_overrides_are_saved_and_part_of_the_runs_id(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = run_json(capsys, "--strategy", "er")
+    shown = run_json(
+        capsys, "--strategy", "er", "-o", "strategy.memory=7", "-o", "seeds.order=5", "-o", "model.hidden=[3]",
+        "-o", "training.optimizer.momentum=0.9",
+    )  # fmt: skip
+    record = json.loads((Path(shown["run_dir"]) / "run.json").read_text())
+    assert shown["run_id"] != plain["run_id"]
+    assert record["modified"] is True
+    assert record["config"]["strategy"]["memory"] == 7
+    assert record["config"]["seeds"]["order"] == 5
+    assert record["config"]["benchmark"]["model"]["hidden"] == [3]
+    assert record["config"]["benchmark"]["training"]["optimizer"]["momentum"] == 0.9
+    assert record["memory"]["samples"] == 7
+
+
+def test_a_finished_run_is_not_repeated_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_json(capsys, "--strategy", "naive")
+    path = Path(first["run_dir"]) / "run.json"
+    written = path.stat().st_mtime_ns
+    again = run_json(capsys, "--strategy", "naive")
+    assert again == {**first, "skipped": True}
+    assert path.stat().st_mtime_ns == written
+    assert run_json(capsys, "--strategy", "naive", "--force") == first
+    assert path.stat().st_mtime_ns > written
+    assert not run_json(capsys, "--strategy", "naive", "--seed", "1")["skipped"]
+    assert main(["run", "split_synthetic-v1", "--strategy", "naive", "--threads", "1", *QUICK]) == 0
+    assert "; finished earlier, not repeated; " in capsys.readouterr().out
+
+
+def test_several_strategies_and_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    several = ["--strategy", "naive", "--strategy", "er", "--seed", "1", "--seed", "2", "--threads", "1", "--quiet"]
+    assert main(["run", "split_synthetic-v1", *several, *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        f"split_synthetic-v1 {s} seed {n}" for s in ("naive", "er") for n in (1, 2)
+    ]
+    assert err == ""
+
+
+def test_nothing_is_trained_where_one_of_several_is_mistaken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "split_synthetic-v1", "--strategy", "naive", "--strategy", "err", *QUICK]) == 2
+    assert not Path("results").exists()
+    assert capsys.readouterr().err.startswith("--strategy: strategy.name: unknown strategy 'err'. Did you mean 'er'?")
+
+
+def test_threads_are_those_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
+    record = json.loads((Path(run_json(capsys, "--strategy", "naive")["run_dir"]) / "run.json").read_text())
+    assert record["config"]["numerics"]["threads"] == 1
+
+
+# ------------------------------------------------------------------------------------------------ a run that fails
+def test_a_failed_run_says_why_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = ("--strategy", "naive", "-o", "training.optimizer.lr=1e38")
+    shown = run_json(capsys, *diverging, status=1)
+    assert (shown["status"], shown["metrics"], shown["weights_sha256"]) == ("failed", {}, None)
+    assert shown["failure"]["kind"] == "nan_loss"
+    iteration = shown["failure"]["iteration"]
+    assert 1 <= iteration <= 3
+    assert shown["failure"]["message"] == f"the loss became NaN at iteration {iteration}"
+    record = json.loads((Path(shown["run_dir"]) / "run.json").read_text())
+    assert (record["status"], record["failure"]) == ("failed", shown["failure"])
+    assert record["costs"]["iterations"] == iteration
+
+    # It is not taken for finished: the same command tries again.
+    assert main(["run", "split_synthetic-v1", "--quiet", "--threads", "1", *QUICK, *diverging]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"split_synthetic-v1 naive seed 0: failed: the loss became NaN at iteration {iteration} "
+        f"({shown['run_dir']}/run.json)\n"
+    )
+
+    assert main(["leaderboard", "--csv", "board.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "(failed)" in out
+    assert f"failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration {iteration}\n" in out
+    assert f"seed 0: the loss became NaN at iteration {iteration}" in Path("board.csv").read_text()
+
+
+def test_one_failure_among_several_runs_is_the_status_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--seed", "0", "--seed", "1", "--quiet", "--threads", "1", *QUICK]
+    diverging = ["-o", "training.optimizer.lr=1e38"]
+    assert main(["run", "split_synthetic-v1", "--strategy", "naive", *arguments, *diverging]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+# ------------------------------------------------------------------------------------------------ the other verbs
+def test_validate_accepts_everything_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    names = sorted(registry.benchmarks())
+    files = [str(registry.benchmark_path(name)) for name in names]
+    assert main(["validate", *names, *files]) == 0
+    assert capsys.readouterr() == ("".join(f"{name}: ok\n" for name in [*names, *files]), "")
+
+
+@pytest.mark.parametrize("kind", ["streams", "strategies", "datasets", "models", "metrics"])
+def test_list_and_show_know_the_same_names(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    assert main(["list", kind, "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)
+    assert names
+    assert main(["list", kind]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(names)
+    for name, summary in names.items():
+        assert summary, f"{name} says what it is"
+        assert main(["show", name]) == 0
+        out, err = capsys.readouterr()
+        assert out
+        assert err == ""
+
+
+def test_show_a_strategy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "er"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("er\n\nExperience replay: ")
+    _, _, fields = shown.partition("hyper-parameters (strategy.KEY):\n")
+    assert (
+        "  memory: an integer >= 1; default null\n"
+        "      Samples held in all; 1000 where neither this nor `memory_per_class` is given.\n"
+    ) in fields
+    assert "  new_weight: a number from 0 to 1, or share; default share\n      w of the weighted loss; " in fields
+    assert main(["show", "naive"]) == 0
+    assert capsys.readouterr().out.endswith("hyper-parameters (strategy.KEY):\n  none\n")
+
+
+def test_show_a_model_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "cnn"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  name: cnn; required",
+        "  channels: a list of 1 to 4 integers >= 1; default [16, 32]",
+        "  hidden: an integer >= 1; default 128",
+    ]
+
+
+def test_what_show_prints_of_a_benchmark_is_that_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "split_mnist_task-v1"]) == 0
+    printed = capsys.readouterr().out
+    Path("again.yaml").write_text(printed)
+    assert main(["show", "again.yaml"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, start in ((["--version"], f"clbench {__version__}\n"), (["--help"], "usage: clbench ")):
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        assert leaving.value.code == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(start)
+        assert err == ""
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m clbench list streams | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

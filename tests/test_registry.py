@@ -1,0 +1,215 @@
+"""Names to objects: the tables, and import paths checked without importing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clbench import registry
+from clbench.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that Python imports from as it would from the console script."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    return tmp_path
+
+
+def refused(path: str) -> str:
+    with pytest.raises(UserError) as caught:
+        registry.check_import_path(path)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ tables
+@pytest.mark.parametrize("name", sorted(registry.strategies()))
+def test_every_strategy_of_the_table(name: str) -> None:
+    from clbench.strategy import Strategy
+
+    found = registry.strategy(name)
+    assert issubclass(found, Strategy)
+    assert registry.strategy_config(name) is found.Config
+
+
+def test_every_benchmark_of_the_table_and_no_other_file() -> None:
+    for name, file in registry.benchmarks().items():
+        path = registry.benchmark_path(name)
+        assert path is not None
+        assert path.is_file()
+        assert file == f"{name}.yaml"
+    found = {p.name for p in Path(registry._sibling("streams").__file__ or "").parent.glob("*.yaml")}
+    assert found == set(registry.benchmarks().values())
+    assert registry.benchmark_path("no such") is None
+
+
+@pytest.mark.parametrize("kind", sorted(registry._sibling("streams").TASKS))
+def test_every_family_of_tasks(kind: str) -> None:
+    assert callable(registry.compile_tasks(kind))
+
+
+def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "clbench", "list", "strategies"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    home = Path(registry.__file__).resolve().parent.parent
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"the package 'strategies' was taken from {tmp_path.resolve()}, not from clbench's own {home}. "
+        "Use the command `clbench` instead of `python -m`, or leave the folder that holds another 'strategies'.\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ import paths
+@pytest.mark.parametrize(
+    "path",
+    [
+        "avalanche.training.supervised:MIR",  # bound by a star import
+        "avalanche.training.supervised:Naive",
+        "avalanche.training.plugins:EWCPlugin",
+        "torch.nn:Linear",
+        "json:dumps",
+        "os.path:join",
+        "math:sqrt",  # built in: nothing to read
+        "strategies.er:ExperienceReplay",
+    ],
+)
+def test_import_paths_that_lead_somewhere(path: str) -> None:
+    registry.check_import_path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("json:dump_", "'json:dump_' does not import: module 'json' has no 'dump_'. Did you mean 'dump'?"),
+        ("avalanche.training.supervised:MIRR", "'avalanche.training.supervised:MIRR' does not import: module "
+         "'avalanche.training.supervised' has no 'MIRR'. Did you mean 'MIR'?"),
+        ("no_such_module:X", "'no_such_module:X' does not import: no module named 'no_such_module'."),
+        ("avalanche.no.such:X", "'avalanche.no.such:X' does not import: no module named 'avalanche.no'."),
+        ("json.decoder.x:X", "'json.decoder.x:X' does not import: no module named 'json.decoder.x'."),
+        ("json.decodr:X", "'json.decodr:X' does not import: no module named 'json.decodr'. Did you mean 'decoder'?"),
+        *((p, f"'{p}' is no import path; expected package.module:Name.")
+          for p in ("a", "a:", ":a", "a:b:c", "a b:c", "a.:c", ".a:c", "a/b:c", "")),
+    ],
+)  # fmt: skip
+def test_import_paths_that_do_not(path: str, message: str) -> None:
+    assert refused(path) == message
+
+
+def test_checking_does_not_import() -> None:
+    code = (
+        "import sys\nfrom clbench import registry\n"
+        "registry.check_import_path('avalanche.training.supervised:MIR')\n"
+        "assert not {'avalanche', 'torch'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_are_read_from_the_source(folder: Path) -> None:
+    (folder / "lab_names.py").write_text(
+        "import os.path\nimport json as j\nfrom math import sqrt as root\nfrom lab_star import *\n"
+        "a = b = 1\nc, (d, *e) = 1, (2, 3)\nf: int = 1\n"
+        "if a:\n    g = 1\nelse:\n    h = 1\ntry:\n    i = 1\nexcept ValueError:\n    k = 1\nfor m in []:\n    pass\n"
+        "with open('x') as n:\n    pass\nclass O:\n    hidden = 1\ndef p():\n    hidden = 1\n"
+    )
+    (folder / "lab_star.py").write_text("from lab_more import *\nclass Star: ...\n")
+    (folder / "lab_more.py").write_text("class More: ...\n")
+    for name in (
+        "os",
+        "j",
+        "root",
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+        "g",
+        "h",
+        "i",
+        "k",
+        "m",
+        "n",
+        "O",
+        "p",
+        "Star",
+        "More",
+    ):
+        registry.check_import_path(f"lab_names:{name}")
+    assert refused("lab_names:hidden").startswith("'lab_names:hidden' does not import: module 'lab_names' has no")
+
+
+def test_where_the_source_does_not_tell_the_import_decides(folder: Path) -> None:
+    (folder / "lab_lazy.py").write_text("def __getattr__(name): raise AttributeError(name)\n")
+    (folder / "lab_unclear.py").write_text("from no_such_module_at_all import *\n")
+    registry.check_import_path("lab_unclear:X")
+    registry.check_import_path("lab_lazy:X")
+    with pytest.raises(UserError, match=r"^strategy 'lab_lazy:X' does not import: module 'lab_lazy' has no 'X'\.$"):
+        registry.strategy("lab_lazy:X")
+
+
+def test_a_folder_without_init(folder: Path) -> None:
+    (folder / "lab_folder").mkdir()
+    (folder / "lab_folder" / "methods.py").write_text("class Mine: ...\n")
+    registry.check_import_path("lab_folder.methods:Mine")
+    assert refused("lab_folder:Mine") == "'lab_folder:Mine' does not import: module 'lab_folder' has no 'Mine'."
+
+
+def test_a_module_that_breaks_when_imported(folder: Path) -> None:
+    (folder / "lab_zero.py").write_text("class Mine: ...\n1 / 0\n")
+    (folder / "lab_needs.py").write_text("import no_such_module\nclass Mine: ...\n")
+    (folder / "lab_syntax.py").write_text("class Mine: ...\ndef f(:\n")
+    with pytest.raises(UserError) as caught:
+        registry.strategy("lab_zero:Mine")
+    assert str(caught.value) == (
+        f"strategy 'lab_zero:Mine' does not import: {folder / 'lab_zero.py'}, line 2: "
+        "ZeroDivisionError: division by zero."
+    )
+    with pytest.raises(UserError) as caught:
+        registry.strategy("lab_needs:Mine")
+    assert str(caught.value) == (
+        f"strategy 'lab_needs:Mine' does not import: {folder / 'lab_needs.py'}, line 1: "
+        "ModuleNotFoundError: No module named 'no_such_module'."
+    )
+    assert refused("lab_syntax:Mine") == (
+        f"'lab_syntax:Mine' does not import: {folder / 'lab_syntax.py'}, line 2: invalid syntax."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the working directory
+def test_a_module_of_the_users_own_is_found_from_the_console_script(tmp_path: Path) -> None:
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "helpers.py").write_text("RATE = 1\n")
+    (tmp_path / "my_lab" / "methods.py").write_text(
+        "from clbench.strategy import Strategy\nfrom my_lab.helpers import RATE\n"
+        "class MyStrategy(Strategy):\n    '''Mine.'''\n"
+    )
+    (tmp_path / "mine.yaml").write_text("base: split_synthetic-v1\nstrategy: {name: 'my_lab.methods:MyStrategy'}\n")
+    command = Path(sys.executable).with_name("clbench")
+    done = subprocess.run(
+        [command, "run", "mine.yaml", "-o", "training.iterations=1", "-o", "evaluation.every=0", "--quiet"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("split_synthetic-v1 my_lab.methods:MyStrategy seed 0: ACC ")
+
+
+def test_the_working_directory_shadows_nothing(folder: Path) -> None:
+    (folder / "json").mkdir()
+    (folder / "json" / "__init__.py").write_text("class Fake: ...\n")
+    (folder / "streams").mkdir()
+    (folder / "streams" / "__init__.py").write_text("BENCHMARKS = {}\n")
+    assert refused("json:Fake") == "'json:Fake' does not import: module 'json' has no 'Fake'."
+    assert sys.path[-1] == str(folder)
+    assert sys.path.count(str(folder)) == 1
+    refused("json:Fake")
+    assert sys.path.count(str(folder)) == 1
+    assert registry.benchmarks()
