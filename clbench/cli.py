@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -242,8 +243,6 @@ def _catalogue(kind: str) -> dict[str, str]:
             name: config.flatten(config.load_benchmark(name)).get("title", "") for name in sorted(registry.benchmarks())
         }
     if kind == "strategies":
-        import importlib
-
         table = registry.strategies()
         return {n: _summary(importlib.import_module(p.partition(":")[0]).__doc__) for n, p in sorted(table.items())}
     if kind == "datasets":
@@ -305,8 +304,6 @@ def _show_benchmark(name: str) -> int:
 
 
 def _show_strategy(name: str) -> int:
-    import importlib
-
     module = importlib.import_module(registry.strategies()[name].partition(":")[0])
     print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.KEY):")
     print(_fields(registry.strategy_config(name)) or "  none")

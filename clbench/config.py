@@ -755,16 +755,13 @@ def check_section(
     except pydantic.ValidationError as failure:
         found: list[tuple[list[str | int], str, list[str | int]]] = []
         for error in failure.errors(include_url=False):
+            kind, context = error["type"], error.get("ctx", {})
             path, expected = _locate(section, annotation, error["loc"])
-            giver = path
-            if error["type"].startswith("union_tag"):
-                path = [*path, error["ctx"]["discriminator"].strip("'")]
-            elif error["type"] == "mistake" and error["ctx"]["key"]:
-                path = [*path, error["ctx"]["key"]]
-            if error["type"] in ("missing", "union_tag_not_found"):
-                giver = path[:-1]
-            elif error["type"] != "mistake":
-                giver = path
+            below = context["discriminator"].strip("'") if kind.startswith("union_tag") else context.get("key")
+            giver = path[:-1] if kind == "missing" else path
+            if below:  # pydantic tells of the mapping, we of the key in it
+                path = [*path, below]
+                giver = path if kind == "union_tag_invalid" else giver
             found.append((path, _sentence(error, path[-1], expected), giver))
     # Of a union, every branch that was tried has its say; the one that got farthest is the one that was meant.
     longest = [p for p, _, _ in found]
