@@ -9,10 +9,15 @@ our streams into an ordinary Avalanche benchmark.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 import inspect
+import os
+import re
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -21,8 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench import registry
+from clbench.chance import fenced
 from clbench.config import StrategyConfig
-from clbench.errors import UserError, nearest
+from clbench.errors import RunFailed, UserError, nearest
 from clbench.evaluator import Cells, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import TrainingSet
@@ -31,20 +37,46 @@ from clbench.stream import Stream
 from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its dependencies warn about themselves at import
-    from avalanche.benchmarks import CLExperience, CLScenario, benchmark_from_datasets, with_classes_timeline
+    warnings.filterwarnings("ignore", "no QP solver found", UserWarning)  # of qpsolvers; GEM says so when it needs one
+    import avalanche
+    from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, with_classes_timeline
     from avalanche.benchmarks.scenarios.task_aware import with_task_labels
-    from avalanche.benchmarks.utils import DataAttribute
+    from avalanche.benchmarks.utils import ConstantSequence, DataAttribute
     from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervisedClassificationDataset
-    from avalanche.core import SupervisedPlugin
-    from avalanche.models import NCMClassifier, avalanche_forward
-    from avalanche.models.utils import is_multi_task_module
+    from avalanche.core import BasePlugin, SupervisedPlugin
+    from avalanche.logging import BaseLogger
+    from avalanche.models import MultiTaskModule, NCMClassifier
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.supervised import JointTraining
     from avalanche.training.templates.base import BaseTemplate
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Avalanche's notices about its own code are dropped, and what it prints goes to stderr.
+
+    Each of its deprecated functions puts a filter in front of all others, so that no filter reaches its warnings;
+    they are recognised where they are shown. The filters are as before afterwards.
+    """
+    home = os.path.dirname(avalanche.__file__)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        show = warnings.showwarning
+
+        def selected(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any) -> None:
+            of_avalanche = filename.startswith(home) or re.match(r"Call to deprecated (function|class) ", str(message))
+            if not (issubclass(category, DeprecationWarning) and of_avalanche):
+                show(message, category, filename, *rest, **named)
+
+        warnings.showwarning = selected
+        yield
 
 
 # ------------------------------------------------------------------------------------------------ streams, outwards
 class _Rows(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Training samples of one experience, fetched at first use and kept: Avalanche asks for them one by one."""
+    """Training samples of one experience, fetched at first use and kept: Avalanche asks for them one by one.
+
+    They are on the host, where its loaders (which pin memory) and its buffers (which mix them with copies) want them.
+    """
 
     def __init__(self, samples: TrainingSet, index: NDArray[np.int64], task: NDArray[np.int64], device: torch.device):
         self._samples, self._index, self._task, self._device = samples, index, task, device
@@ -57,17 +89,32 @@ class _Rows(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         if self._x is None:
             index, task = torch.from_numpy(self._index), torch.from_numpy(self._task)
-            self._x, y = self._samples.fetch(index.to(self._device), task.to(self._device))
-            self._y = y.tolist()
+            x, y = self._samples.fetch(index.to(self._device), task.to(self._device))
+            self._x, self._y = x.cpu(), y.tolist()
         return self._x[i], self._y[i]
 
 
-def _dataset(rows: Any, targets: Sequence[int], task_label: int) -> TaskAwareSupervisedClassificationDataset[Any]:
+class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
+    """One whose data a strategy may replace, as Avalanche's older benchmarks let it (BiC does)."""
+
+    @property
+    def dataset(self) -> Any:
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+
+def _dataset(rows: Any, targets: Sequence[int], labels: Sequence[int]) -> TaskAwareSupervisedClassificationDataset[Any]:
+    one = len(set(labels)) == 1  # Avalanche's own data has this type then, and iCaRL joins no other
     return TaskAwareSupervisedClassificationDataset(
         [rows],
         data_attributes=[
             DataAttribute(list(targets), "targets"),
-            DataAttribute([task_label] * len(targets), "targets_task_labels", use_in_getitem=True),
+            DataAttribute(
+                ConstantSequence(labels[0], len(labels)) if one else labels, "targets_task_labels", use_in_getitem=True
+            ),
         ],
     )
 
@@ -77,14 +124,15 @@ def to_avalanche(stream: Stream, samples: TrainingSet, device: torch.device) -> 
 
     Task labels are the task's id in the task setting and 0 otherwise, as Avalanche's own benchmarks have them.
     """
-    parts = []
+    parts: list[_Experience] = []
     for visit in stream.visits:
         targets = np.empty(len(visit.index), np.int64)
         for t in visit.tasks:
             targets[visit.task == t] = stream.targets(stream.data.train_y[visit.index[visit.task == t]], t)
-        label = visit.tasks[0] if stream.setting == "task" else 0
-        parts.append(_dataset(_Rows(samples, visit.index, visit.task, device), targets.tolist(), label))
-    benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
+        labels = visit.task.tolist() if stream.setting == "task" else [0] * len(visit.task)
+        dataset = _dataset(_Rows(samples, visit.index, visit.task, device), targets.tolist(), labels)
+        parts.append(_Experience(dataset=dataset, current_experience=len(parts)))
+    benchmark = with_task_labels(with_classes_timeline(CLScenario([EagerCLStream("train", parts)])))
     # Some of Avalanche's methods (iCaRL) read these of the older class-incremental benchmark.
     order: list[int] = []
     per_experience = []
@@ -97,24 +145,49 @@ def to_avalanche(stream: Stream, samples: TrainingSet, device: torch.device) -> 
     benchmark.n_classes = stream.outputs
     for experience in benchmark.train_stream:
         experience.benchmark = benchmark
+        experience.classes_in_this_experience = sorted(experience.classes_in_this_experience)  # heads index with it
     return benchmark
 
 
 # ------------------------------------------------------------------------------------------------ predictions
-def scores(model: nn.Module, x: Tensor, task_label: Tensor | None) -> Tensor | None:
-    """What Avalanche's evaluation loop would ask of a model; None while its class means do not exist.
+def scores(strategy: Any, model: nn.Module, x: Tensor, labels: Tensor | None, experience: Any) -> Tensor | None:
+    """What the evaluation loop of an Avalanche strategy would compute; None while it has nothing to predict with.
+
+    The loop runs on a shallow copy of the strategy, which has no labels to look at: the forward pass, and then what
+    plugins make of its output (BiC corrects it, CoPE looks for the nearest prototype). Plugins that keep account of
+    a whole evaluation measure, and are left out.
 
     Args:
-        model: a model in evaluation mode.
+        strategy: stays as it is.
+        model: to be used in place of the strategy's, in evaluation mode.
         x: inputs (N, ...).
-        task_label: Avalanche task labels (N,), for models with a head for each task; None stands for 0.
+        labels: Avalanche task labels (N,), for models with a head for each task; None stands for 0.
+        experience: the experience that is trained or was trained last.
     """
-    if any(isinstance(m, NCMClassifier) and not m.class_means_dict for m in model.modules()):
-        return None
-    if task_label is None and is_multi_task_module(model):
-        task_label = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    out: Tensor = avalanche_forward(model, x, task_label)
+    for module in model.modules():
+        if isinstance(module, NCMClassifier) and not module.class_means_dict:
+            return None
+        known = module.known_train_tasks_labels if isinstance(module, MultiTaskModule) else None
+        if known and not known.issuperset([0] if labels is None else labels.tolist()):
+            return None
+    nothing = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    loop = copy.copy(strategy)
+    loop.model, loop.is_training, loop.experience = model, False, experience
+    loop.mbatch = [x, nothing, nothing if labels is None else labels]
+    loop.mb_output = loop.forward()
+    plugins = [p for p in strategy.plugins if isinstance(p, BasePlugin)]
+    for event in ("after_eval_forward", "after_eval_iteration"):
+        for plugin in plugins:
+            if _overrides(plugin, event) and not (
+                _overrides(plugin, "before_eval") or _overrides(plugin, "after_eval")
+            ):
+                getattr(copy.copy(plugin), event)(loop)
+    out: Tensor = loop.mb_output
     return out
+
+
+def _overrides(plugin: Any, event: str) -> bool:
+    return getattr(type(plugin), event, None) is not getattr(SupervisedPlugin, event)
 
 
 # ------------------------------------------------------------------------------------------------ hosting
@@ -131,26 +204,49 @@ _OURS = {
 """Arguments of Avalanche's strategies that the benchmark decides, and the key that decides each."""
 
 
-class _Calls(SupervisedPlugin[Any]):
+class _Budgeted:
+    """A data loader that ends with the budget, for training loops that do not look at `stop_training`."""
+
+    def __init__(self, loader: Any, more: Callable[[], bool]) -> None:
+        self._loader, self._more = loader, more
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._loader:
+            if not self._more():
+                return
+            yield batch
+
+
+class _Calls(SupervisedPlugin[Any]):  # type: ignore[misc]
     """The last plugin of a hosted strategy: passes its events on to a watcher."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.watcher = Watcher()
-        self.limited = False
-        self._first = True
+        self._watcher = Watcher()
+        self._limited = False
+        self._first = self._more = True
 
     def enter(self, watcher: Watcher, limited: bool) -> None:
-        self.watcher, self.limited, self._first = watcher, limited, True
+        self._watcher, self._limited, self._first, self._more = watcher, limited, True, True
+
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        if self._limited and not isinstance(strategy.dataloader, _Budgeted):
+            strategy.dataloader = _Budgeted(strategy.dataloader, lambda: self._more)
 
     def before_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         if self._first:
-            self.watcher.before_first_update()
+            self._watcher.before_first_update()
             self._first = False
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        more = self.watcher.after_iteration(strategy.loss.detach().reshape(()))
-        if self.limited and not more:
+        if not self._more:
+            raise RunFailed("over_budget", "the strategy goes on after the last update that training.iterations allows")
+        more = self._watcher.after_iteration(strategy.loss.detach().reshape(()))
+        if self._limited and not more:
+            self._more = False
             strategy.stop_training()
 
 
@@ -197,19 +293,27 @@ class Hosted(SelfDriven):
         self._calls.enter(watcher, limited=training.iterations is not None)
         # An epoch has at least one update, so as many epochs as updates are enough; the plugin stops it in time.
         self.hosted.train_epochs = iterations if training.epochs is None else training.epochs
-        reset = {"reset_optimizer_state": True} if training.optimizer_state == "reset" else {}
-        self.hosted.train(self._experiences[experience.number], eval_streams=[], **reset)
+        options = {}
+        if training.optimizer_state == "reset":
+            options["reset_optimizer_state"] = True
+        if training.drop_last and len(experience.index) >= training.batch_size:
+            options["drop_last"] = True
+        with _hushed():
+            self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
-        return scores(model, x, task if self._by_task else None)
+        number = max(self.experiences - 1, 0)
+        return scores(self.hosted, model, x, task if self._by_task else None, self._experiences[number])
 
     def state_dict(self) -> dict[str, Any]:
         """Model and optimiser; what plugins hold is theirs and is not saved."""
-        return {"model": self.model.state_dict(), "optimizer": self.hosted.optimizer.state_dict()}
+        optimizer = self.hosted.optimizer  # StreamingLDA has none
+        return {"model": self.model.state_dict(), "optimizer": None if optimizer is None else optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.hosted.optimizer.load_state_dict(state["optimizer"])
+        if self.hosted.optimizer is not None:
+            self.hosted.optimizer.load_state_dict(state["optimizer"])
 
     def memory(self) -> Memory:
         """Samples in the storage policies of its plugins; unknown where a plugin keeps them in its own way."""
@@ -226,7 +330,8 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
     It is called with those of `model`, `optimizer`, `criterion`, `train_mb_size`, `train_epochs`, `eval_mb_size`,
     `device`, `evaluator`, `eval_every`, `feature_extractor` and `classifier` that it has parameters for, and with
     the keys beside `name` in the configuration. A value of the form `{name: package.module:Class, ...}`, alone or in
-    a list, is built first (plugins, for example).
+    a list, is built first (plugins, for example). A criterion that it has as a default and that is no cross-entropy
+    is left to it.
 
     Raises:
         UserError: what was named cannot be called so, or is no Avalanche strategy; the message says what it accepts.
@@ -245,14 +350,13 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         "train_epochs": lambda: setup.training.epochs or 1,
         "eval_mb_size": lambda: setup.training.batch_size,
         "device": lambda: setup.device,
-        "evaluator": lambda: None,
+        "evaluator": lambda: EvaluationPlugin(loggers=[BaseLogger()]),  # says nothing, not even that it says nothing
         "eval_every": lambda: -1,
         "feature_extractor": lambda: _split(setup.model, where)[0],
         "classifier": lambda: _split(setup.model, where)[1],
     }
     accepted, open_ended = _parameters(found)
-    arguments = {k: _build(v, f"{where}: {k}") for k, v in chosen.parameters.items()}
-    for key in arguments:
+    for key in chosen.parameters:
         if key in _OURS:
             decided = f"; set {_OURS[key]} instead" if _OURS[key] else ""
             raise UserError(f"{where}: '{key}' is decided by the benchmark{decided}.")
@@ -261,16 +365,22 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
             guess = nearest(key, free)
             hint = f" Did you mean '{guess}'?" if guess else ""
             raise UserError(f"{where}: unknown key '{key}'.{hint} Allowed: {', '.join(free) or 'none'}.")
-    for key, make in offered.items():
-        if key in accepted and key not in arguments:
-            arguments[key] = make()
-    absent = [k for k, required in accepted.items() if required and k not in arguments]
+    given = accepted.keys() & (offered.keys() | chosen.parameters.keys())
+    absent = [k for k, default in accepted.items() if default is inspect.Parameter.empty and k not in given]
     if absent:
         raise UserError(f"{where}: needs {', '.join(absent)}; give it beside 'name' in the configuration.")
-    try:
-        hosted = found(**arguments)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"{where} cannot be built: {error}.") from error
+    if not isinstance(accepted.get("criterion"), (nn.CrossEntropyLoss, type(inspect.Parameter.empty))):
+        del offered["criterion"]
+    with _hushed():
+        arguments = {k: _build(v, f"{where}: {k}") for k, v in chosen.parameters.items()}
+        for key, make in offered.items():
+            if key in accepted and key not in arguments:
+                arguments[key] = make()
+        hosted = _call(found, arguments, where, spare=offered.keys() - chosen.parameters.keys())
+    if isinstance(hosted, JointTraining):
+        raise UserError(
+            f"{where}: it is trained once, on a whole stream, and refuses a second experience; use 'joint'."
+        )
     if not isinstance(hosted, BaseTemplate):
         raise UserError(
             f"{where}: gave {type(hosted).__name__}, which is no Avalanche strategy and no clbench Strategy."
@@ -278,15 +388,33 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
     return Hosted(hosted, setup, stream, criterion)
 
 
-def _parameters(found: Callable[..., Any]) -> tuple[dict[str, bool], bool]:
-    """Keyword parameters of a callable (name -> required), `**kwargs` of constructors followed to their bases."""
-    accepted: dict[str, bool] = {}
-    chain = [c.__init__ for c in found.__mro__ if "__init__" in vars(c)] if inspect.isclass(found) else [found]
+def _call(found: Callable[..., Any], arguments: dict[str, Any], where: str, spare: Set[str] = frozenset()) -> Any:
+    """What somebody else's constructor makes; whatever it raises is told in one sentence.
+
+    A spare argument is left out where the constructor gives it to its base itself (StreamingLDA and `model`).
+    """
+    try:
+        return found(**arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        # Python 3.11 says it with a KeyError at times.
+        twice = re.search(r"(?:multiple values for (?:keyword )?argument |^)'(\w+)'$", str(error))
+        if twice and twice[1] in arguments.keys() & spare:
+            return _call(found, {k: v for k, v in arguments.items() if k != twice[1]}, where, spare)
+        said = str(error).rstrip(".") or type(error).__name__
+        raise UserError(f"{where}: cannot be built: {said}.") from error
+
+
+def _parameters(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """Keyword parameters of a callable (name -> default), `**kwargs` of constructors followed to their bases."""
+    accepted: dict[str, Any] = {}
+    chain = [vars(c)["__init__"] for c in found.__mro__ if "__init__" in vars(c)] if inspect.isclass(found) else [found]
     for function in chain:
         parameters = list(inspect.signature(function).parameters.values())
         for p in parameters[1:] if inspect.isclass(found) else parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                accepted.setdefault(p.name, p.default is p.empty)
+                accepted.setdefault(p.name, p.default)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return accepted, False
     return accepted, not inspect.isclass(found)
@@ -305,10 +433,7 @@ def _build(value: Any, where: str) -> Any:
         raise UserError(f"{where}: {error}") from None
     module, _, attribute = path.partition(":")
     arguments = {k: _build(v, where) for k, v in value.items() if k != "name"}
-    try:
-        return getattr(importlib.import_module(module), attribute)(**arguments)
-    except (TypeError, ValueError, AssertionError, ImportError) as error:
-        raise UserError(f"{where}: '{path}' cannot be built: {error}.") from error
+    return _call(getattr(importlib.import_module(module), attribute), arguments, f"{where}: '{path}'")
 
 
 def _split(model: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
@@ -322,10 +447,10 @@ def _split(model: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
 
 # ------------------------------------------------------------------------------------------------ our evaluator, there
 class _Watched:
-    """An Avalanche strategy as the evaluator sees one."""
+    """An Avalanche strategy in the midst of an experience, as the evaluator sees one."""
 
-    def __init__(self, strategy: Any) -> None:
-        self._strategy = strategy
+    def __init__(self, strategy: Any, labels: Tensor) -> None:
+        self._strategy, self._labels = strategy, labels
 
     @property
     def model(self) -> nn.Module:
@@ -333,22 +458,37 @@ class _Watched:
         return model
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
-        return scores(model, x, task)
+        return scores(self._strategy, model, x, self._labels[task], self._strategy.experience)
 
 
-class ContinualEvaluation(SupervisedPlugin[Any]):
+class _Losses(Recorder):
+    """Takes losses that are not finite as they come: what is done about them is the script's affair."""
+
+    def fetch_losses(self) -> None:
+        self.loss += torch.stack(self._pending).tolist() if self._pending else []
+        self._pending.clear()
+
+
+class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
     """Our evaluator as a plugin of an Avalanche strategy: evaluates every `every` iterations, changes nothing.
 
     Args:
-        test_stream: the experiences to evaluate on; number i of it belongs to number i of the training stream.
-        setting: "class", "task" or "domain": which outputs compete, see `Evaluator`.
+        test_stream: the experiences to evaluate on; number i of it belongs to number i of the training stream, or a
+            single one to all. Each has one task label, which models with a head for each task are given.
+        setting: "class", "task" or "domain": which outputs compete, see `Evaluator`. In Avalanche's own evaluation
+            it is all outputs that the model has, as in "domain".
         outputs: number of output units; the largest class + 1 where not given.
         every: period in iterations within an experience, >= 0; 0 evaluates around experiences only.
         batch_size: samples per forward pass.
         device: where the model is.
 
     Put it last in the list of plugins. Afterwards `trace()` gives the record and `clbench.metrics.compute` every
-    metric. Test data is read once, here, in evaluation transforms.
+    metric. Test data is read once, here, in evaluation transforms. Experiences of an online stream that come from
+    one experience are one visit to it.
+
+    Raises:
+        UserError: a wrong setting or period, an experience that mixes task labels; in training, an experience that
+            has none in the test stream.
     """
 
     supports_distributed = False
@@ -366,61 +506,105 @@ class ContinualEvaluation(SupervisedPlugin[Any]):
         super().__init__()
         if setting not in ("class", "task", "domain"):
             raise UserError(f"ContinualEvaluation: setting '{setting}'. Allowed: class, task, domain.")
-        x, y, task = _materialise(test_stream)
-        cells, order = _cells(y, task, setting, outputs)
+        if every < 0:
+            raise UserError(f"ContinualEvaluation: every {every}. Allowed: 0 and more.")
         self._device = torch.device(device)
+        with fenced(self._device.type == "cuda"):
+            x, y, task, labels = _materialise(test_stream)
+        cells, order = _cells(y, task, setting, outputs)
+        self._labels = torch.tensor(labels, device=self._device)
         self._evaluator = Evaluator(
             cells,
             x[torch.from_numpy(order)].to(self._device),
             views=(setting,),
             device=self._device,
             batch_size=batch_size,
-            tell_task=setting == "task",
+            tell_task=True,
         )
-        self._recorder = Recorder(self._evaluator.views, self._device)
+        self._recorder = _Losses(self._evaluator.views, self._device)
         self._every = every
         self._seen: list[int] = []
+        self._origin: Any = None
+        self._end: dict[str, Tensor] | None = None
         self._iterations = self._within = 0
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        self._seen.append(int(strategy.experience.current_experience))
-        self._within = 0
+        self._record_end()
+        experience = strategy.experience.logging()
+        origin = getattr(experience, "origin_experience", None)
+        again = origin is not None and origin is self._origin
+        self._origin = origin
         self._evaluator.renew()
-        self._evaluate(strategy, Phase.BEFORE)
+        if again:
+            return
+        tests = self._evaluator.cells.tasks
+        number = 0 if tests == 1 else int((origin or experience).current_experience)
+        if number >= tests:
+            raise UserError(f"ContinualEvaluation: training experience {number}, but test_stream ends at {tests - 1}.")
+        self._seen.append(number)
+        self._within = 0
+        self._record(self._counts(strategy, range(tests)), Phase.BEFORE)
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self._iterations += 1
         self._within += 1
         self._recorder.add_loss(strategy.loss.detach().reshape(()))
         if self._every and self._within % self._every == 0:
-            self._evaluate(strategy, Phase.ITERATION)
+            self._record(self._counts(strategy, self._seen), Phase.ITERATION)
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self._evaluator.renew()
-        self._evaluate(strategy, Phase.END)
+        self._end = self._counts(strategy, self._seen)
 
-    def _evaluate(self, strategy: Any, phase: Phase) -> None:
-        scope = range(self._evaluator.cells.tasks) if phase is Phase.BEFORE else set(self._seen)
-        counts = self._evaluator.evaluate(_Watched(strategy), scope, set(self._seen))
+    def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        if self._end is not None:  # some strategies (SCR) are not ready before all their plugins are
+            self.after_training_exp(strategy)
+        self._record_end()
+
+    def _record_end(self) -> None:
+        if self._end is not None:
+            self._record(self._end, Phase.END)
+        self._end = None
+
+    def _counts(self, strategy: Any, scope: Iterable[int]) -> dict[str, Tensor]:
+        return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), set(self._seen))
+
+    def _record(self, counts: dict[str, Tensor], phase: Phase) -> None:
         self._recorder.add(counts, self._iterations, len(self._seen) - 1, phase)
 
     def trace(self) -> Trace:
-        """The record so far."""
+        """The record so far.
+
+        Raises:
+            UserError: nothing was trained.
+        """
+        if not self._seen:
+            raise UserError("ContinualEvaluation: no experience was trained with this plugin, so there is no trace.")
+        self._record_end()
         self._recorder.chunk()
         visits = np.zeros((len(self._seen), self._evaluator.cells.tasks), np.bool_)
         visits[np.arange(len(self._seen)), self._seen] = True
         return self._recorder.trace(self._evaluator.cells, visits, self._every)
 
 
-def _materialise(test_stream: Iterable[CLExperience]) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """All test samples: inputs, targets, and the experience of each."""
+def _materialise(
+    test_stream: Iterable[CLExperience],
+) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64], list[int]]:
+    """All test samples: inputs, targets, the experience of each; and the task label of each experience."""
     x, y, task = [], [], []
+    labels: list[int] = []
     for number, experience in enumerate(test_stream):
+        found: set[int] = set()
         for item in experience.dataset.eval():
             x.append(torch.as_tensor(item[0]))
             y.append(int(item[1]))
             task.append(number)
-    return torch.stack(x), np.array(y, np.int64), np.array(task, np.int64)
+            found.add(int(item[2]) if len(item) > 2 else 0)
+        if len(found) != 1:
+            what = f"mixes task labels {', '.join(map(str, sorted(found)))}" if found else "is empty"
+            raise UserError(f"ContinualEvaluation: test experience {number} {what}; each needs samples of one task.")
+        labels += found
+    return torch.stack(x), np.array(y, np.int64), np.array(task, np.int64), labels
 
 
 def _cells(

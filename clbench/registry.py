@@ -19,6 +19,7 @@ import pkgutil
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,10 @@ def strategy(name: str) -> Any:
     check_strategy_name(name)
     module_name, _, attribute = strategies().get(name, name).partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with warnings.catch_warnings():
+            # Of qpsolvers, which Avalanche imports; GEM says so itself when it needs a solver.
+            warnings.filterwarnings("ignore", "no QP solver found", UserWarning)
+            module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may do anything when it is imported
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
         place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if len(frames) > 1 else ""

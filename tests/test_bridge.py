@@ -1,0 +1,733 @@
+"""Avalanche's strategies under our runner, and our evaluator in Avalanche's scripts. Its import takes seconds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clbench import bridge, config, leaderboard, metrics, results, runner
+from clbench.chance import fenced
+from clbench.errors import UserError
+from clbench.strategy import Watcher
+from clbench.stream import compile_stream
+from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
+
+# After the bridge, which knows what its dependencies say when they are imported.
+from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark  # isort: skip
+from avalanche.benchmarks import split_online_stream, with_classes_timeline  # isort: skip
+from avalanche.benchmarks.scenarios import CLScenario  # isort: skip
+from avalanche.benchmarks.scenarios.task_aware import with_task_labels  # isort: skip
+from avalanche.benchmarks.utils import _make_taskaware_classification_dataset  # isort: skip
+from avalanche.benchmarks.utils import _make_taskaware_tensor_classification_dataset  # isort: skip
+from avalanche.core import SupervisedPlugin  # isort: skip
+from avalanche.evaluation.metrics import accuracy_metrics  # isort: skip
+from avalanche.logging import BaseLogger  # isort: skip
+from avalanche.models import IncrementalClassifier, SCRModel, SimpleMLP, as_multitask  # isort: skip
+from avalanche.training.plugins import EvaluationPlugin  # isort: skip
+from avalanche.training.supervised import SCR, CoPE, ICaRL, JointTraining, Naive, Replay, StreamingLDA  # isort: skip
+
+SUPERVISED = "avalanche.training.supervised:"
+HERE = f"{__name__}:"
+
+
+# ------------------------------------------------------------------------------------------------ factories
+def scr(model: nn.Module, optimizer: Any, train_mb_size: int, eval_mb_size: int, **options: Any) -> SCR:
+    """A factory: SCR wants a network of its own."""
+    network = SCRModel(model[:-1], nn.Linear(model[-1].in_features, 16))  # type: ignore[index]
+    return SCR(
+        model=network, optimizer=optimizer, train_mb_size=train_mb_size, eval_mb_size=eval_mb_size,
+        mem_size=40, batch_size_mem=10, evaluator=silent(),
+    )  # fmt: skip
+
+
+def heads(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
+    """A factory: a network with a head for each task."""
+    network = as_multitask(SimpleMLP(input_size=64, hidden_size=32, drop_rate=0), "classifier")
+    return Naive(
+        model=network, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, evaluator=silent()
+    )
+
+
+class Growing(Naive):
+    """A network whose outputs grow with the classes."""
+
+    def __init__(self, model: nn.Module, **options: Any) -> None:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), IncrementalClassifier(20, 1))
+        super().__init__(model=network, **options)
+
+
+class Replacing(Naive):
+    """Puts another network in place of its own at the end of every experience."""
+
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        super()._after_training_exp(**kwargs)
+        self.model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for p in self.model.parameters():
+                p.zero_()
+            list(self.model.parameters())[-1][3] = 1.0
+
+
+class Idle(Naive):
+    """Trains nothing."""
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        pass
+
+
+class Deaf(Naive):
+    """Has a loop of its own that looks at the data loader and at nothing else."""
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        for self.mbatch in self.dataloader:  # noqa: B020
+            self._unpack_minibatch()
+            self._before_training_iteration(**kwargs)
+            self.optimizer.zero_grad()
+            self.mb_output = self.forward()
+            self.loss = self.criterion()
+            self.loss.backward()
+            self.optimizer.step()
+            self._after_training_iteration(**kwargs)
+
+
+class Endless(Deaf):
+    """Does not even look at the data loader that it is given."""
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        self.dataloader = torch.utils.data.DataLoader(self.adapted_dataset, batch_size=8)
+        super().training_epoch(**kwargs)
+
+
+class Broken(Naive):
+    def __init__(self, model: nn.Module, optimizer: Any, **options: Any) -> None:
+        raise LookupError("the moon is not full.")
+
+
+def silent(*measures: Any) -> EvaluationPlugin:
+    return EvaluationPlugin(*measures, loggers=[BaseLogger()])
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+def make_run(name: str, parameters: dict[str, Any] | None = None, *overrides: str, iterations: int = 8) -> Any:
+    given = [f"strategy.{k}={json.dumps(v)}" for k, v in (parameters or {}).items()]
+    base = ["stream.tasks.count=3", f"training.iterations={iterations}"]
+    return config.make_run("split_digits-v1", strategy=name, overrides=[*base, *given, *overrides])
+
+
+def trained(run: config.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any], Any]:
+    """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
+    with fenced():
+        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        recorder = runner.Recorder(bench.evaluator.views, bench.device) if watch else None
+        runner.train(bench, runner.Observation(bench, recorder, lambda: None))
+        model = bench.strategy.model
+        state = {
+            "strategy": bench.strategy.state_dict(),
+            "modes": [m.training for m in model.modules()],
+            "gradients": [p.grad for p in model.parameters()],
+            "python": random.getstate(),
+            "numpy": np.random.get_state()[1],
+            "torch": torch.get_rng_state(),
+        }
+    return bench, state, recorder
+
+
+def trace_of(bench: runner.Workbench, recorder: Any) -> Trace:
+    recorder.chunk()
+    trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), 1)
+    return trace
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    """Bit for bit."""
+    assert type(a) is type(b), where
+    if isinstance(a, (Tensor, np.ndarray)):
+        assert a.dtype == b.dtype, where
+        assert a.shape == b.shape, where
+        assert bytes(np.asarray(a)) == bytes(np.asarray(b)), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+HOSTED: dict[str, dict[str, Any]] = {
+    "Naive": {},
+    "Replay": {"mem_size": 40},
+    "EWC": {"ewc_lambda": 1.0},
+    "AGEM": {"patterns_per_exp": 20},
+    "LwF": {"alpha": 1.0, "temperature": 2.0},
+    "ICaRL": {"memory_size": 40, "buffer_transform": None, "fixed_memory": True},
+    "MIR": {"mem_size": 40, "subsample": 20, "batch_size_mem": 10},
+    "DER": {"mem_size": 40},
+    "GDumb": {"mem_size": 40},
+    "CWRStar": {"cwr_layer_name": "3"},
+    "CoPE": {"mem_size": 40, "n_classes": 10, "p_size": 10},
+    "StreamingLDA": {"slda_model": {"name": "torch.nn:Flatten"}, "input_size": 64, "num_classes": 10},
+}
+
+
+# ------------------------------------------------------------------------------------------------ law 1
+@pytest.mark.parametrize("name", [*HOSTED, "scr"])
+def test_watching_changes_nothing(name: str) -> None:
+    path = HERE + name if name == "scr" else SUPERVISED + name
+    _, never, _ = trained(make_run(path, HOSTED.get(name)), watch=False)
+    for every in (1, 7, 0):
+        _, watched, _ = trained(make_run(path, HOSTED.get(name), f"evaluation.every={every}"))
+        assert_same(watched, never)
+    _, everything, _ = trained(make_run(path, HOSTED.get(name), "evaluation.scope=all", "evaluation.batch_size=50"))
+    assert_same(everything, never)
+
+
+@pytest.mark.parametrize("name", ["Naive", "Replay"])
+def test_watching_changes_nothing_with_batch_norm_and_momentum(name: str) -> None:
+    extra = ["model={name: slim_resnet18, filters: 2}", "training.optimizer.momentum=0.9", "training.batch_size=8"]
+    _, never, _ = trained(make_run(SUPERVISED + name, HOSTED[name], *extra, iterations=3), watch=False)
+    _, watched, _ = trained(make_run(SUPERVISED + name, HOSTED[name], *extra, iterations=3))
+    assert_same(watched, never)
+
+
+# ------------------------------------------------------------------------------------------------ as in stock Avalanche
+def stock_benchmark(bench: runner.Workbench) -> CLScenario[Any]:
+    """The training data of a bench as Avalanche's own helpers lay it out."""
+    parts = []
+    for visit in bench.stream.visits:
+        x, y = bench.samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+        parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
+    return with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["Naive", "Replay"])
+def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, momentum: float) -> None:
+    epochs = ["training={iterations: null, epochs: 2}", f"training.optimizer.momentum={momentum}"]
+    run = make_run(SUPERVISED + name, HOSTED[name], *epochs)
+    _, hosted, recorder = trained(run)
+    with fenced():
+        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        chance = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        model = copy.deepcopy(bench.strategy.model)
+        stock = {"Naive": Naive, "Replay": Replay}[name](
+            model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum),
+            criterion=nn.CrossEntropyLoss(), train_mb_size=32, train_epochs=2, evaluator=silent(), **HOSTED[name],
+        )  # fmt: skip
+        benchmark = stock_benchmark(bench)
+        random.setstate(chance[0])
+        np.random.set_state(chance[1])
+        torch.set_rng_state(chance[2])
+        with bridge._hushed():
+            for experience in benchmark.train_stream:
+                stock.train(experience, eval_streams=[])
+        assert_same(hosted["strategy"]["model"], stock.model.state_dict())
+        assert_same(hosted["torch"], torch.get_rng_state())
+    assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.visits)
+
+
+@pytest.mark.parametrize("iterations", [1, 7, 20])
+def test_a_budget_in_iterations_is_met_exactly(iterations: int) -> None:
+    for path, parameters in ((SUPERVISED + "Replay", HOSTED["Replay"]), (HERE + "Deaf", {})):
+        bench, _, recorder = trained(make_run(path, parameters, iterations=iterations))
+        trace = trace_of(bench, recorder)
+        assert len(trace.loss) == 3 * iterations
+        assert trace.iteration[trace.phase == Phase.BEFORE].tolist() == [0, iterations, 2 * iterations]
+        assert trace.iteration[trace.phase == Phase.END].tolist() == [n * iterations for n in (1, 2, 3)]
+        assert (trace.phase == Phase.ITERATION).sum() == 3 * iterations
+
+
+def test_drop_last_and_the_reset_of_the_optimiser_reach_the_strategy() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Looking(SupervisedPlugin[Any]):
+        def before_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+            seen.append((len(strategy.mb_y), len(strategy.optimizer.state)))
+
+    options = ["training={iterations: null, epochs: 1, drop_last: true, optimizer_state: reset}"]
+    run = make_run(SUPERVISED + "Naive", {}, *options, "training.optimizer.momentum=0.9")
+    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    assert isinstance(bench.strategy, bridge.Hosted)
+    bench.strategy.hosted.plugins.append(Looking())
+    runner.train(bench, runner.Observation(bench, None, lambda: None))
+    updates = [len(v.index) // 32 for v in bench.stream.visits]
+    assert {n for n, _ in seen} == {32}
+    assert len(seen) == sum(updates)
+    states = [s for _, s in seen]
+    assert [states[0], states[1], states[updates[0]], states[updates[0] + 1]] == [0, 4, 0, 4]
+
+
+# ------------------------------------------------------------------------------------------------ quirks
+@pytest.mark.parametrize("path", [SUPERVISED + "ICaRL", HERE + "scr"])
+def test_class_means_that_do_not_exist_yet_are_unavailable_and_not_wrong(path: str) -> None:
+    bench, _, recorder = trained(make_run(path, HOSTED.get(path.partition(":")[2])))
+    trace = trace_of(bench, recorder)
+    counts = trace.correct["class"]
+    first = trace.experience == 0
+    assert (counts[first & (trace.phase == Phase.BEFORE)] == UNAVAILABLE).all()
+    within = counts[first & (trace.phase == Phase.ITERATION)]
+    assert set(np.unique(within)) == {UNAVAILABLE, NOT_EVALUATED}
+    assert (counts[first & (trace.phase == Phase.END)] != UNAVAILABLE).all()
+    assert (counts[trace.experience > 0] != UNAVAILABLE).all()
+    accuracy = metrics.accuracy_matrix(trace, "class")
+    assert accuracy[0, 0] > 0.5
+
+
+def test_a_strategy_predicts_through_its_own_evaluation_loop() -> None:
+    """What it does to the network's output there (StreamingLDA, CoPE) counts."""
+    for name, least in (("StreamingLDA", 0.9), ("CoPE", 0.1)):
+        bench, _, recorder = trained(make_run(SUPERVISED + name, HOSTED[name], iterations=20))
+        matrix = metrics.accuracy_matrix(trace_of(bench, recorder), "class")
+        assert matrix[0, 0] > least, name
+
+
+def test_a_head_that_does_not_exist_yet_is_unavailable() -> None:
+    setting = ["stream.setting=task"]
+    bench, _, recorder = trained(make_run(HERE + "heads", {}, *setting))
+    trace = trace_of(bench, recorder)
+    task = bench.evaluator.cells.task
+    for v in range(3):
+        before = trace.correct["task"][(trace.experience == v) & (trace.phase == Phase.BEFORE)][0]
+        assert (before[task <= v] >= 0).all()
+        assert (before[task > v] == UNAVAILABLE).all()
+    assert np.diag(metrics.accuracy_matrix(trace, "task")).min() > 0.6
+    _, never, _ = trained(make_run(HERE + "heads", {}, *setting), watch=False)
+    _, watched, _ = trained(make_run(HERE + "heads", {}, *setting))
+    assert_same(watched, never)
+
+
+def test_outputs_may_grow_with_the_classes() -> None:
+    bench, state, recorder = trained(make_run(HERE + "Growing", {}))
+    trace = trace_of(bench, recorder)
+    assert (trace.correct["class"] != UNAVAILABLE).all()
+    assert metrics.accuracy_matrix(trace, "class")[0, 0] > 0.3
+    _, never, _ = trained(make_run(HERE + "Growing", {}), watch=False)
+    assert_same(state, never)
+
+
+def test_a_network_that_was_replaced_is_the_one_that_is_looked_at() -> None:
+    bench, _, recorder = trained(make_run(HERE + "Replacing", {}))
+    trace = trace_of(bench, recorder)
+    ends = trace.correct["class"][trace.phase == Phase.END][-1]
+    assert {int(c) for c, n in zip(trace.cell_class, ends, strict=True) if n} == {3}
+
+
+def test_a_strategy_that_trains_nothing_has_ends_and_no_loss(tmp_path: Path) -> None:
+    outcome = runner.execute(make_run(HERE + "Idle", {}), tmp_path)
+    trace = results.read_trace(outcome.directory)
+    assert outcome.record["status"] == "completed"
+    assert trace.phase.tolist() == [Phase.END] * 3
+    assert len(trace.loss) == 0
+    assert outcome.record["metrics"]["class"]["average_accuracy"]["value"] is not None
+
+
+def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
+    record = runner.execute(make_run(HERE + "Endless", {}), tmp_path).record
+    assert record["status"] == "failed"
+    assert record["failure"]["kind"] == "over_budget"
+    assert record["failure"]["message"] == (
+        "the strategy goes on after the last update that training.iterations allows"
+    )
+
+
+def test_gem_says_that_it_needs_a_solver(tmp_path: Path) -> None:
+    pytest.importorskip("qpsolvers")
+    from qpsolvers import available_solvers
+
+    run = make_run(SUPERVISED + "GEM", {"patterns_per_exp": 20, "memory_strength": 0.5})
+    record = runner.execute(run, tmp_path).record
+    if "quadprog" not in available_solvers:
+        assert record["status"] == "failed"
+        assert "quadprog" in record["failure"]["message"]
+    else:
+        assert record["status"] == "completed"
+
+
+# ------------------------------------------------------------------------------------------------ configuration
+@pytest.mark.parametrize(
+    ("path", "parameters", "message"),
+    [
+        (
+            SUPERVISED + "Replay", {"mem_sise": 40},
+            "unknown key 'mem_sise'. Did you mean 'mem_size'? Allowed: mem_size, plugins, peval_mode.",
+        ),
+        (SUPERVISED + "EWC", {}, "needs ewc_lambda; give it beside 'name' in the configuration."),
+        (
+            SUPERVISED + "ICaRL", {"memory_size": 1},
+            "needs buffer_transform, fixed_memory; give it beside 'name' in the configuration.",
+        ),
+        (
+            SUPERVISED + "Naive", {"train_mb_size": 8},
+            "'train_mb_size' is decided by the benchmark; set training.batch_size instead.",
+        ),
+        (SUPERVISED + "Naive", {"evaluator": None}, "'evaluator' is decided by the benchmark."),
+        (
+            SUPERVISED + "JointTraining", {},
+            "it is trained once, on a whole stream, and refuses a second experience; use 'joint'.",
+        ),
+        ("math:pi", {}, "expected a class or a function, found float."),
+        ("torch.nn:Flatten", {}, "gave Flatten, which is no Avalanche strategy and no clbench Strategy."),
+        (HERE + "Broken", {}, "cannot be built: the moon is not full."),
+        (
+            SUPERVISED + "SCR", {},
+            "cannot be built: Supervised Contrastive Replay model needs to be an instance of "
+            "avalanche.models.SCRModel.",
+        ),
+        (
+            SUPERVISED + "Naive", {"plugins": [{"name": "avalanche.training.plugins:EWCPlugni", "ewc_lambda": 1}]},
+            "plugins: 'avalanche.training.plugins:EWCPlugni' does not import: "
+            "module 'avalanche.training.plugins' has no 'EWCPlugni'. Did you mean 'EWCPlugin'?",
+        ),
+        (
+            SUPERVISED + "Naive", {"plugins": [{"name": "avalanche.training.plugins:EWCPlugin"}]},
+            "plugins: 'avalanche.training.plugins:EWCPlugin': cannot be built: EWCPlugin.__init__() missing 1 required "
+            "positional argument: 'ewc_lambda'.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_told_in_one_sentence(path: str, parameters: dict[str, Any], message: str) -> None:
+    run = make_run(path, parameters)
+    with pytest.raises(UserError) as caught:
+        runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    assert caught.value.problems == (f"strategy '{path}': {message}",)
+
+
+def test_a_network_that_cannot_be_cut_is_told() -> None:
+    run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}")
+    with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use mlp, linear or cnn"):
+        runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+
+
+def test_plugins_are_built_from_the_configuration() -> None:
+    plugins = [{"name": "avalanche.training.plugins:EWCPlugin", "ewc_lambda": 1.0}]
+    _, composed, _ = trained(make_run(SUPERVISED + "Naive", {"plugins": plugins}))
+    _, ewc, _ = trained(make_run(SUPERVISED + "EWC", {"ewc_lambda": 1.0}))
+    _, naive, _ = trained(make_run(SUPERVISED + "Naive"))
+    assert_same(composed, ewc)
+    assert not torch.equal(composed["strategy"]["model"]["1.weight"], naive["strategy"]["model"]["1.weight"])
+
+
+FACTORY = """
+from avalanche.training.supervised import Replay
+
+def my_replay(model, optimizer, criterion, train_mb_size, evaluator, memory=10):
+    return Replay(model=model, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, mem_size=memory,
+                  evaluator=evaluator)
+"""
+YAML = """
+base: split_digits-v1
+id: three_digits-v1
+stream: {tasks: {count: 3}}
+training: {iterations: 3}
+strategy: {name: "some_lab:my_replay", memory: 40}
+"""
+
+
+def test_a_factory_in_a_file_lands_on_the_leaderboard_and_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "some_lab.py").write_text(FACTORY)
+    (tmp_path / "bench.yaml").write_text(YAML)
+    command = [
+        sys.executable,
+        "-m",
+        "clbench",
+        "run",
+        "bench.yaml",
+        "--out",
+        "out",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    ran = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["status"] == "completed"
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("three_digits-v1")]
+    assert said == []
+
+
+def test_an_unknown_strategy_by_import_path_is_a_row_beside_ours(tmp_path: Path) -> None:
+    for name in ("naive", SUPERVISED + "Naive"):
+        runner.execute(make_run(name, {}, iterations=2), tmp_path)
+    table = leaderboard.table(leaderboard.collect(tmp_path)[0])
+    assert set(table["strategy"]) == {"naive", SUPERVISED + "Naive"}
+    assert table["definition_hash"].nunique() == 1
+
+
+def test_our_own_warnings_are_not_swallowed() -> None:
+    with pytest.warns(UserWarning, match="ours"), bridge._hushed():
+        warnings.warn("ours", UserWarning, stacklevel=1)
+    with pytest.warns(DeprecationWarning, match="Call to a function of ours"), bridge._hushed():
+        warnings.warn("Call to a function of ours", DeprecationWarning, stacklevel=1)
+
+
+# ------------------------------------------------------------------------------------------------ the other way
+def samples(seed: int, domains: int = 1) -> list[torch.utils.data.TensorDataset]:
+    """Six Gaussian classes in 8 dimensions, a training and a test set for each domain."""
+    g = torch.Generator().manual_seed(seed)
+    means = 2.0 * torch.randn(6, 8, generator=g)
+    out = []
+    for _ in range(domains):
+        shift = torch.randn(8, generator=g)
+        for n in (40, 15):
+            y = torch.arange(6).repeat_interleave(n)
+            data = torch.utils.data.TensorDataset(means[y] + shift + torch.randn(len(y), 8, generator=g), y)
+            data.targets = y.tolist()  # type: ignore[attr-defined]
+            out.append(data)
+    return out
+
+
+def classes_benchmark(task_labels: bool = False) -> CLScenario[Any]:
+    train, test = samples(0)
+    return nc_benchmark(
+        train, test, n_experiences=3, task_labels=task_labels, seed=1, class_ids_from_zero_in_each_exp=task_labels
+    )
+
+
+def domains_benchmark(labels: list[int]) -> CLScenario[Any]:
+    """All classes in every experience, each experience with a shift and a task label of its own."""
+    data = samples(5, domains=len(labels))
+    parts = [_make_taskaware_classification_dataset(d, task_labels=labels[i // 2]) for i, d in enumerate(data)]
+    benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts[::2], test=parts[1::2])))
+    for stream in benchmark.streams.values():
+        for experience in stream:  # Avalanche's heads cannot index with the set that its decorator leaves
+            experience.classes_in_this_experience = sorted(experience.classes_in_this_experience)
+    return benchmark
+
+
+class Accuracies(BaseLogger):
+    """Keeps what Avalanche's own evaluation says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
+        if name.startswith("Top1_Acc_Exp/eval"):
+            self.values.append(float(value))
+
+
+def network(kind: str) -> nn.Module:
+    torch.manual_seed(3)
+    if kind == "growing":
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), IncrementalClassifier(16, 1))
+    if kind == "heads":
+        return as_multitask(SimpleMLP(num_classes=2, input_size=8, hidden_size=16, drop_rate=0), "classifier")
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 6))
+
+
+def script(kind: str, benchmark: CLScenario[Any], plugins: list[Any], evaluate: bool = True) -> tuple[Any, np.ndarray]:
+    """An ordinary script; returns its strategy and the accuracy on each test experience after each experience."""
+    model = network(kind)
+    log = Accuracies()
+    options: dict[str, Any] = {
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
+        "train_mb_size": 10, "train_epochs": 2, "eval_mb_size": 50, "plugins": plugins,
+        "evaluator": EvaluationPlugin(accuracy_metrics(experience=True), loggers=[log]),
+    }  # fmt: skip
+    if kind == "icarl":
+        strategy: Any = ICaRL(
+            feature_extractor=model[:-1], classifier=model[-1], memory_size=30,  # type: ignore[index]
+            buffer_transform=None, fixed_memory=True, **options,
+        )  # fmt: skip
+    elif kind == "scr":
+        strategy = SCR(
+            model=SCRModel(model[:-1], nn.Linear(16, 8)),
+            mem_size=30,
+            batch_size_mem=10,
+            **options,  # type: ignore[index]
+        )
+    elif kind == "cope":
+        strategy = CoPE(model=model, criterion=nn.CrossEntropyLoss(), mem_size=30, n_classes=6, p_size=6, **options)
+    elif kind == "slda":
+        del options["optimizer"]
+        strategy = StreamingLDA(
+            slda_model=model[:1],
+            criterion=nn.CrossEntropyLoss(),
+            input_size=16,
+            num_classes=6,
+            **options,  # type: ignore[index]
+        )
+    else:
+        strategy = Replay(model=model, criterion=nn.CrossEntropyLoss(), mem_size=30, **options)
+    torch.manual_seed(4)
+    with bridge._hushed():
+        for experience in benchmark.train_stream:
+            strategy.train(experience, eval_streams=[])
+            if evaluate:
+                strategy.eval(benchmark.test_stream)
+    return strategy, np.array(log.values).reshape(-1, len(benchmark.test_stream))
+
+
+@pytest.mark.parametrize("kind", ["plain", "growing", "heads", "icarl", "scr", "cope", "slda"])
+def test_the_plugin_agrees_with_avalanches_evaluation_and_changes_nothing(kind: str) -> None:
+    benchmark = classes_benchmark(task_labels=kind == "heads")
+    # Avalanche lets all outputs compete; with heads that are a task's own outputs.
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", outputs=6)
+    watched, theirs = script(kind, benchmark, [ours])
+    trace = ours.trace()
+    matrix = metrics.accuracy_matrix(trace, "domain")
+    so_far = np.tril(np.ones((3, 3), bool))
+    np.testing.assert_array_equal(matrix[so_far].astype(np.float32), theirs[so_far].astype(np.float32))
+    assert matrix[so_far].max() > (0 if kind == "cope" else 0.5)
+    alone, _ = script(kind, classes_benchmark(task_labels=kind == "heads"), [])
+    assert_same(watched.model.state_dict(), alone.model.state_dict())
+    if kind != "slda":
+        assert_same(watched.optimizer.state_dict(), alone.optimizer.state_dict())
+    values = metrics.compute(trace)["domain"]
+    assert values["average_accuracy"]["value"] == pytest.approx(theirs[-1].mean(), abs=1e-6)
+    assert values["min_acc"]["value"] is not None
+
+
+def test_training_without_evaluation_ends_in_the_same_random_state() -> None:
+    states = []
+    for every in (1, 7, 0, None):
+        benchmark = classes_benchmark()
+        plugins = [] if every is None else [bridge.ContinualEvaluation(benchmark.test_stream, every=every)]
+        strategy, _ = script("plain", benchmark, plugins, evaluate=False)
+        states.append([strategy.model.state_dict(), torch.get_rng_state(), random.getstate()])
+    for state in states[1:]:
+        assert_same(state, states[0])
+
+
+def test_each_head_competes_within_its_task() -> None:
+    benchmark = classes_benchmark(task_labels=True)
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="task")
+    _, theirs = script("heads", benchmark, [ours])
+    trace = ours.trace()
+    assert trace.correct["task"].shape[1] == 6  # three tasks of two outputs each
+    before = trace.correct["task"][(trace.phase == Phase.BEFORE) & (trace.experience == 1)][0]
+    assert before[:4].min() >= 0
+    assert (before[4:] == UNAVAILABLE).all()
+    assert metrics.accuracy_matrix(trace, "task")[2] == pytest.approx(theirs[2])
+
+
+def test_task_labels_are_avalanches_and_not_the_number_of_the_experience() -> None:
+    """Tasks come in another order than their labels."""
+    benchmark = domains_benchmark([1, 0])
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain")
+    _, theirs = script("heads", benchmark, [ours])
+    matrix = metrics.accuracy_matrix(ours.trace(), "domain")
+    assert matrix[1] == pytest.approx(theirs[1])
+
+
+def test_domains_trained_twice_and_in_one_call() -> None:
+    benchmark = domains_benchmark([0, 0])
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
+    model = network("plain")
+    strategy = Naive(
+        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
+        train_mb_size=10, plugins=[ours], evaluator=silent(),
+    )  # fmt: skip
+    with bridge._hushed():
+        strategy.train(list(benchmark.train_stream), eval_streams=[])
+        strategy.train(benchmark.train_stream[0].train(), eval_streams=[])
+    trace = ours.trace()
+    assert trace.visits.tolist() == [[True, False], [False, True], [True, False]]
+    assert (trace.phase == Phase.END).sum() == 3
+    assert trace.iteration[trace.phase == Phase.END].tolist() == [24, 48, 72]
+    assert metrics.compute(trace)["domain"]["average_accuracy"]["value"] > 0.5
+
+
+def test_one_test_experience_serves_all() -> None:
+    train, test = samples(2)
+    benchmark = ni_benchmark(train, test, n_experiences=3, seed=1)
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
+    _, theirs = script("plain", benchmark, [ours])
+    assert len(benchmark.test_stream) == 1
+    assert metrics.accuracy_matrix(ours.trace(), "domain") == pytest.approx(theirs)
+
+
+def test_sub_experiences_of_an_online_stream_are_one_visit() -> None:
+    benchmark = classes_benchmark()
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=0)
+    model = network("plain")
+    strategy = Naive(
+        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
+        train_mb_size=10, plugins=[ours], evaluator=silent(),
+    )  # fmt: skip
+    for experience in split_online_stream(benchmark.train_stream, experience_size=20, seed=1):
+        strategy.train(experience.train(), eval_streams=[])
+    trace = ours.trace()
+    assert trace.visits.tolist() == np.eye(3, dtype=bool).tolist()
+    assert (trace.phase == Phase.BEFORE).sum() == 3
+    assert trace.iteration[trace.phase == Phase.END].tolist() == [2 * n for n in range(1, 13)]
+    assert np.isfinite(metrics.accuracy_matrix(trace, "class")[np.tril_indices(3)]).all()
+
+
+def test_a_loss_that_is_not_finite_does_not_stop_the_script() -> None:
+    benchmark = classes_benchmark()
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=0)
+    model = network("plain")
+    strategy = Naive(
+        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
+        criterion=lambda out, y: out.sum() * float("nan"), plugins=[ours], train_mb_size=40, evaluator=silent(),
+    )  # fmt: skip
+    strategy.train(benchmark.train_stream[0], eval_streams=[])
+    assert np.isnan(ours.trace().loss).all()
+    assert len(ours.trace().loss) == 2
+
+
+def test_joint_training_takes_the_plugin_too() -> None:
+    benchmark = classes_benchmark()
+    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=4)
+    model = network("plain")
+    strategy = JointTraining(
+        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
+        train_mb_size=40, plugins=[ours], evaluator=silent(),
+    )  # fmt: skip
+    strategy.train(benchmark.train_stream, eval_streams=[])
+    assert len(ours.trace().loss) == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda b: {"setting": "clas"}, "setting 'clas'. Allowed: class, task, domain."),
+        (lambda b: {"every": -1}, "every -1. Allowed: 0 and more."),
+    ],
+)
+def test_a_mistake_in_the_plugins_arguments_is_told(make: Callable[[Any], dict[str, Any]], message: str) -> None:
+    benchmark = classes_benchmark()
+    with pytest.raises(UserError) as caught:
+        bridge.ContinualEvaluation(benchmark.test_stream, **make(benchmark))
+    assert str(caught.value) == f"ContinualEvaluation: {message}"
+
+
+def test_experiences_without_a_test_and_traces_without_training_are_told() -> None:
+    benchmark = classes_benchmark()
+    ours = bridge.ContinualEvaluation(benchmark.test_stream[:2])
+    with pytest.raises(UserError, match="no experience was trained"):
+        ours.trace()
+    with pytest.raises(UserError, match="training experience 2, but test_stream ends at 1"):
+        script("plain", benchmark, [ours], evaluate=False)
+
+
+def test_our_stream_is_an_ordinary_benchmark_of_avalanche() -> None:
+    run = make_run("naive", {}, "stream.setting=task")
+    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    benchmark = bridge.to_avalanche(bench.stream, bench.samples, bench.device)
+    for visit, experience in zip(bench.stream.visits, benchmark.train_stream, strict=True):
+        assert len(experience.dataset) == len(visit.index)
+        assert experience.task_label == visit.tasks[0]
+        assert sorted(experience.classes_in_this_experience) == sorted(bench.stream.tasks[visit.tasks[0]].targets)
+        x, y, label = experience.dataset[1]
+        wanted = bench.samples.fetch(torch.from_numpy(visit.index[1:2]), visit.tasks[0])
+        assert torch.equal(x, wanted[0][0])
+        assert (y, label) == (int(wanted[1]), visit.tasks[0])
+    assert Watcher().after_iteration(torch.zeros(())) is True
