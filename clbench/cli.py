@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
         label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
         say = None if options.quiet else _say(label)
         outcome = runner.execute(
-            run, options.out, force=options.force, say=say, progress=None if options.quiet else _bar(label)
+            run, options.out, force=options.force, say=say, progress=None if options.quiet else _Bar(label)
         )
         record = outcome.record
         failed = record["status"] == "failed"
@@ -174,24 +174,26 @@ def _say(label: str) -> Callable[[str], None]:
     return lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
 
 
-def _bar(label: str) -> Callable[[int], Callable[[int], None]] | None:
-    """A progress bar with an ETA; None where there is no terminal."""
-    if not sys.stderr.isatty():
-        return None
+class _Bar:
+    """A progress bar with an ETA, on a terminal; nothing elsewhere."""
 
-    def start(total: int) -> Callable[[int], None]:
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def start(self, total: int) -> None:
         from tqdm import tqdm
 
-        bar = tqdm(total=total, desc=label, unit="it", file=sys.stderr, dynamic_ncols=True)
+        silent = not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total, desc=self._label, unit="it", file=sys.stderr, dynamic_ncols=True, disable=silent, leave=False
+        )
 
-        def tick(done: int) -> None:
-            bar.update(done - bar.n)
-            if done >= total:
-                bar.close()
+    def update(self, done: int) -> None:
+        self._bar.update(done - self._bar.n)
 
-        return tick
-
-    return start
+    def close(self) -> None:
+        self._bar.close()
 
 
 def _print_json(outcome: Any) -> None:

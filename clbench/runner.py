@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -266,12 +266,33 @@ def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int],
 
 
 # ------------------------------------------------------------------------------------------------ a run
+class Progress(Protocol):
+    """Somebody who wants to know how far a run is."""
+
+    def start(self, total: int) -> None:
+        """Training begins; `total` updates are planned."""
+
+    def update(self, done: int) -> None:
+        """So many updates are done."""
+
+    def close(self) -> None:
+        """Training has ended, well or not."""
+
+
+class _Nobody:
+    def start(self, total: int) -> None: ...
+
+    def update(self, done: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def execute(
     run: cfg.RunConfig,
     out: Path,
     *,
     force: bool = False,
-    progress: Callable[[int], Callable[[int], None]] | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Runs a configuration and writes its files; a finished run of the same id is recognised and not repeated.
@@ -280,7 +301,7 @@ def execute(
         run: the resolved configuration.
         out: the results folder.
         force: repeat a finished run.
-        progress: total updates -> a function called with updates done; None for silence.
+        progress: is told of every update; None for silence.
         say: prints a line for the user; None for silence, and then no time is spent on the estimate.
 
     Raises:
@@ -334,24 +355,24 @@ def execute(
                 "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             },
         }
-        return _run(bench, directory, record, progress, started)
+        return _run(bench, directory, record, progress or _Nobody(), started)
 
 
 def _run(
     bench: Workbench,
     directory: Path,
     record: dict[str, Any],
-    progress: Callable[[int], Callable[[int], None]] | None,
+    progress: Progress,
     started: float,
 ) -> Outcome:
     total = sum(bench.iterations(v) for v in bench.stream.visits)
-    tick = progress(total) if progress else lambda done: None
     recorder = Recorder(bench.evaluator.views, bench.device)
     writer = results.TraceWriter(directory)
-    observation = Observation(bench, recorder, lambda: tick(observation.iterations))
+    observation = Observation(bench, recorder, lambda: progress.update(observation.iterations))
     results.write_json(directory / "run.json", record)
     writer.start()
     setup_s, begin = time.perf_counter() - started, time.perf_counter()
+    progress.start(total)
     try:
         train(bench, observation, lambda number: writer.append(recorder.chunk()))
         trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.run.benchmark.evaluation.every)
@@ -373,6 +394,7 @@ def _run(
 
         record["failure"]["traceback"] = traceback.format_exc()
     finally:
+        progress.close()
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         elapsed = time.perf_counter() - begin

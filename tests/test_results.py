@@ -104,15 +104,23 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
     run = config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
 
-    def impatient(total: int) -> Any:
-        def tick(done: int) -> None:
+    class Impatient:
+        closed = False
+
+        def start(self, total: int) -> None:
+            assert total == 10
+
+        def update(self, done: int) -> None:
             if done == 5:
                 raise KeyboardInterrupt
 
-        return tick
+        def close(self) -> None:
+            self.closed = True
 
+    impatient = Impatient()
     with pytest.raises(KeyboardInterrupt):
         runner.execute(run, tmp_path, progress=impatient)
+    assert impatient.closed
     (directory,) = results.find_runs(tmp_path)
     record = results.read_run(directory)
     assert record["status"] == "failed"
