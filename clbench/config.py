@@ -361,6 +361,16 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+DEFAULTS_VERSION = 1
+"""Raised when a default changes its value; a new key whose default means what was before leaves it."""
+
+
+def definition(model: pydantic.BaseModel, exclude: set[str] | None = None) -> dict[str, Any]:
+    """What a piece of configuration says beyond the defaults: a grammar that grows leaves old hashes as they are."""
+    said = model.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
+    return {"defaults": DEFAULTS_VERSION, **said}
+
+
 class RunConfig(pydantic.BaseModel):
     """Everything that a run is a function of, resolved."""
 
@@ -377,8 +387,7 @@ class RunConfig(pydantic.BaseModel):
     @property
     def definition_hash(self) -> str:
         """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
-        definition = self.benchmark.model_dump(mode="json", exclude={"id", "title", "source"})
-        return content_hash(definition)
+        return content_hash(definition(self.benchmark, exclude={"id", "title", "source"}))
 
     @property
     def config_hash(self) -> str:
@@ -391,10 +400,13 @@ class RunConfig(pydantic.BaseModel):
         return content_hash({**self._identity(), "seed": self.seed})
 
     def _identity(self) -> dict[str, Any]:
+        model = registry.strategy_config(self.strategy.name)
+        parameters = self.strategy.parameters
         return {
             "benchmark_id": self.benchmark.id,
             "definition": self.definition_hash,
-            "strategy": self.strategy.model_dump(mode="json"),
+            "strategy": self.strategy.name,
+            "parameters": definition(model.model_validate(parameters)) if model else parameters,
             "seeds": self.seeds.model_dump(mode="json", exclude_none=True),
             "numerics": self.numerics.model_dump(mode="json"),
         }

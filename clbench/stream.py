@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clbench import registry
 from clbench.chance import Generator
-from clbench.config import StreamConfig, content_hash
+from clbench.config import StreamConfig, content_hash, definition
 
 if TYPE_CHECKING:
     from streams.datasets import DataSet
@@ -116,7 +116,7 @@ class Layout:
 
 def definition_hash(config: StreamConfig) -> str:
     """SHA-256 of a stream's canonical form; independent of seeds and of the order of keys."""
-    return content_hash(config.model_dump(mode="json"))
+    return content_hash(definition(config))
 
 
 def compile_stream(config: StreamConfig, seed: int, data: DataSet | None = None) -> Stream:

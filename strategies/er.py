@@ -41,6 +41,7 @@ class ReplayConfig(Model):
     replay_batch: Annotated[int, Field(ge=1)] | None = None
     """Replayed samples an iteration; as many as new ones where not given."""
     loss: Literal["concatenated", "weighted"] = "concatenated"
+    """One mean over new and replayed samples, or a weighted sum of the two means."""
     new_weight: Annotated[float, Field(ge=0, le=1)] | Literal["share"] = "share"
     """w of the weighted loss; `share` is 1/k in experience k."""
 
