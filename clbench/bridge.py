@@ -46,14 +46,15 @@ with warnings.catch_warnings():
     from avalanche.core import BasePlugin, SupervisedPlugin
     from avalanche.logging import BaseLogger
     from avalanche.models import MultiTaskModule, NCMClassifier
+    from avalanche.models.utils import is_multi_task_module
     from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import JointTraining
-    from avalanche.training.templates.base import BaseTemplate
+    from avalanche.training.templates.base import BaseTemplate, PositionalArgumentsDeprecatedWarning
 
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Avalanche's notices about its own code are dropped, and what it prints goes to stderr.
+    """Avalanche's notices about its own code and habits are dropped, and what it prints goes to stderr.
 
     Each of its deprecated functions puts a filter in front of all others, so that no filter reaches its warnings;
     they are recognised where they are shown. The filters are as before afterwards.
@@ -63,8 +64,9 @@ def _hushed() -> Iterator[None]:
         show = warnings.showwarning
 
         def selected(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any) -> None:
+            deprecated = issubclass(category, (DeprecationWarning, PositionalArgumentsDeprecatedWarning))
             of_avalanche = filename.startswith(home) or re.match(r"Call to deprecated (function|class) ", str(message))
-            if not (issubclass(category, DeprecationWarning) and of_avalanche):
+            if not (deprecated and of_avalanche) and not str(message).startswith("No loggers specified"):
                 show(message, category, filename, *rest, **named)
 
         warnings.showwarning = selected
@@ -155,7 +157,7 @@ def scores(strategy: Any, model: nn.Module, x: Tensor, labels: Tensor | None, ex
 
     The loop runs on a shallow copy of the strategy, which has no labels to look at: the forward pass, and then what
     plugins make of its output (BiC corrects it, CoPE looks for the nearest prototype). Plugins that keep account of
-    a whole evaluation measure, and are left out.
+    a whole evaluation measure, and are left out. A network that is told the task sees one task at a time.
 
     Args:
         strategy: stays as it is.
@@ -163,7 +165,21 @@ def scores(strategy: Any, model: nn.Module, x: Tensor, labels: Tensor | None, ex
         x: inputs (N, ...).
         labels: Avalanche task labels (N,), for models with a head for each task; None stands for 0.
         experience: the experience that is trained or was trained last.
+
+    Raises:
+        RunFailed: what comes out is no tensor.
     """
+    if labels is not None and is_multi_task_module(model) and bool((labels != labels[0]).any()):
+        parts = {
+            t: scores(strategy, model, x[labels == t], labels[labels == t], experience) for t in set(labels.tolist())
+        }
+        width = max(0 if p is None else p.shape[1] for p in parts.values())
+        joined = x.new_full((len(x), width), float("-inf"))
+        for t, part in parts.items():
+            if part is None:
+                return None
+            joined[labels == t, : part.shape[1]] = part
+        return joined
     for module in model.modules():
         if isinstance(module, NCMClassifier) and not module.class_means_dict:
             return None
@@ -182,8 +198,9 @@ def scores(strategy: Any, model: nn.Module, x: Tensor, labels: Tensor | None, ex
                 _overrides(plugin, "before_eval") or _overrides(plugin, "after_eval")
             ):
                 getattr(copy.copy(plugin), event)(loop)
-    out: Tensor = loop.mb_output
-    return out
+    if not isinstance(loop.mb_output, Tensor):
+        raise RunFailed("no_scores", f"its evaluation gives {type(loop.mb_output).__name__}, and not scores of classes")
+    return loop.mb_output
 
 
 def _overrides(plugin: Any, event: str) -> bool:
@@ -373,9 +390,13 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         del offered["criterion"]
     with _hushed():
         arguments = {k: _build(v, f"{where}: {k}") for k, v in chosen.parameters.items()}
-        for key, make in offered.items():
-            if key in accepted and key not in arguments:
-                arguments[key] = make()
+        for key, default in accepted.items():
+            if key in arguments:
+                continue
+            if key in offered:
+                arguments[key] = offered[key]()
+            elif isinstance(default, (BasePlugin, nn.Module)):  # one for all strategies of the process otherwise
+                arguments[key] = copy.deepcopy(default)
         hosted = _call(found, arguments, where, spare=offered.keys() - chosen.parameters.keys())
     if isinstance(hosted, JointTraining):
         raise UserError(

@@ -82,6 +82,9 @@ class Twin:
 
     def _copy(self, model: nn.Module, tensors: list[Tensor | None]) -> None:
         memo: dict[int, Any] = {id(p): p for p in model.parameters()}
+        for value in (v for m in model.modules() for v in vars(m).values()):
+            if isinstance(value, Tensor) and not value.is_leaf:  # kept from a forward pass; cannot be copied
+                memo[id(value)] = value.detach()
         twin = copy.deepcopy(model, memo)
         twin.eval()
         self._source, self._twin, self._tensors = model, twin, tensors

@@ -320,7 +320,11 @@ def execute(
         stream = compile_stream(run.benchmark.stream, run.seeds.stream if run.seeds.stream is not None else run.seed)
         if say is not None:
             with fenced(cuda=run.numerics.device == "cuda"):
-                say(estimate(assemble(run, stream)))
+                probe = assemble(run, stream)
+                try:
+                    say(estimate(probe))
+                except Exception as error:  # the run meets it too, and records it
+                    say(f"no estimate: {type(error).__name__}: {error}")
         bench = assemble(run, stream)
         record = {
             "schema_version": results.SCHEMA,

@@ -35,8 +35,10 @@ from avalanche.core import SupervisedPlugin  # isort: skip
 from avalanche.evaluation.metrics import accuracy_metrics  # isort: skip
 from avalanche.logging import BaseLogger  # isort: skip
 from avalanche.models import IncrementalClassifier, SCRModel, SimpleMLP, as_multitask  # isort: skip
+from avalanche.models.packnet import packnet_simple_mlp  # isort: skip
 from avalanche.training.plugins import EvaluationPlugin  # isort: skip
-from avalanche.training.supervised import SCR, CoPE, ICaRL, JointTraining, Naive, Replay, StreamingLDA  # isort: skip
+from avalanche.training.supervised import SCR, CoPE, FeatureReplay, ICaRL, JointTraining, Naive  # isort: skip
+from avalanche.training.supervised import PackNet, Replay, StreamingLDA  # isort: skip
 
 SUPERVISED = "avalanche.training.supervised:"
 HERE = f"{__name__}:"
@@ -58,6 +60,29 @@ def heads(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) 
     return Naive(
         model=network, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, evaluator=silent()
     )
+
+
+class OwnFeatureReplay(FeatureReplay):
+    """The network keeps the features of its last forward pass, with their graph; its default criterion learns."""
+
+    def __init__(self, model: nn.Module, **options: Any) -> None:
+        network = SimpleMLP(input_size=64, hidden_size=32, drop_rate=0.1)
+        super().__init__(model=network, mem_size=40, **options)
+
+
+def packnet(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> PackNet:
+    """A factory: the network is told the task, and takes a batch of one task only."""
+    return PackNet(
+        model=packnet_simple_mlp(input_size=64, hidden_size=32, drop_rate=0), optimizer=optimizer,
+        criterion=criterion, train_mb_size=train_mb_size, post_prune_epochs=1, prune_proportion=0.5, evaluator=silent(),
+    )  # fmt: skip
+
+
+class Generator(Naive):
+    """Gives no scores."""
+
+    def forward(self) -> Any:
+        return super().forward() if self.is_training else (super().forward(), 0)
 
 
 class Growing(Naive):
@@ -186,9 +211,9 @@ HOSTED: dict[str, dict[str, Any]] = {
 
 
 # ------------------------------------------------------------------------------------------------ law 1
-@pytest.mark.parametrize("name", [*HOSTED, "scr"])
+@pytest.mark.parametrize("name", [*HOSTED, "scr", "OwnFeatureReplay"])
 def test_watching_changes_nothing(name: str) -> None:
-    path = HERE + name if name == "scr" else SUPERVISED + name
+    path = (SUPERVISED if name in HOSTED else HERE) + name
     _, never, _ = trained(make_run(path, HOSTED.get(name)), watch=False)
     for every in (1, 7, 0):
         _, watched, _ = trained(make_run(path, HOSTED.get(name), f"evaluation.every={every}"))
@@ -309,6 +334,23 @@ def test_a_head_that_does_not_exist_yet_is_unavailable() -> None:
     _, never, _ = trained(make_run(HERE + "heads", {}, *setting), watch=False)
     _, watched, _ = trained(make_run(HERE + "heads", {}, *setting))
     assert_same(watched, never)
+
+
+def test_a_network_that_takes_one_task_at_a_time() -> None:
+    """In PackNet's phase after pruning no other task can be asked for, so it is watched around experiences only."""
+    epochs = ["stream.setting=task", "training={iterations: null, epochs: 2}", "evaluation.every=0"]
+    bench, watched, recorder = trained(make_run(HERE + "packnet", {}, *epochs))
+    _, never, _ = trained(make_run(HERE + "packnet", {}, *epochs), watch=False)
+    assert_same(watched, never)
+    assert np.diag(metrics.accuracy_matrix(trace_of(bench, recorder), "task")).min() > 0.6
+
+
+def test_a_strategy_without_scores_fails(tmp_path: Path) -> None:
+    said: list[str] = []
+    record = runner.execute(make_run(HERE + "Generator", {}), tmp_path, say=said.append).record
+    assert record["failure"]["kind"] == "no_scores"
+    assert record["failure"]["message"] == "its evaluation gives tuple, and not scores of classes"
+    assert said == ["no estimate: RunFailed: its evaluation gives tuple, and not scores of classes"]
 
 
 def test_outputs_may_grow_with_the_classes() -> None:
