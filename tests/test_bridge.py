@@ -648,6 +648,21 @@ def test_training_without_evaluation_ends_in_the_same_random_state() -> None:
         assert_same(state, states[0])
 
 
+class Drawing(torch.utils.data.TensorDataset):
+    """Draws a random number for every sample, as a random transform would."""
+
+    def __getitem__(self, i: int) -> Any:
+        return super().__getitem__(i)[0] + torch.rand(8) + random.random(), int(self.tensors[1][i])
+
+
+def test_reading_the_test_stream_moves_no_chance() -> None:
+    data = Drawing(*samples(0)[1].tensors)
+    test = _make_taskaware_classification_dataset(data, targets=data.tensors[1].tolist(), task_labels=0)
+    before = torch.get_rng_state(), random.getstate()
+    bridge.ContinualEvaluation(benchmark_from_datasets(test=[test]).test_stream)
+    assert_same((torch.get_rng_state(), random.getstate()), before)
+
+
 def test_each_head_competes_within_its_task() -> None:
     benchmark = classes_benchmark(task_labels=True)
     ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="task")
