@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clbench import __version__, config, registry
+from clbench import __version__, config, mistakes, registry, resolve
 from clbench.errors import UserError, hint, shown, unknown
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or cores
     planned = [  # everything is checked before torch is imported
-        config.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
+        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
         for s in strategies
         for n in seeds
     ]
@@ -242,7 +242,8 @@ def _catalogue(kind: str) -> dict[str, str]:
     """Names of a kind with a line each."""
     if kind == "streams":
         return {
-            name: config.flatten(config.load_benchmark(name)).get("title", "") for name in sorted(registry.benchmarks())
+            name: resolve.flatten(resolve.load_benchmark(name)).get("title", "")
+            for name in sorted(registry.benchmarks())
         }
     if kind == "strategies":
         table = registry.strategies()
@@ -251,7 +252,7 @@ def _catalogue(kind: str) -> dict[str, str]:
         found: dict[str, str] = registry.datasets().available()
         return {**found, "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y"}
     if kind == "models":
-        return {config.tags(m)[0]: _summary(m.__doc__) for m in config.member_models(config.Network)}
+        return {mistakes.tags(m)[0]: _summary(m.__doc__) for m in mistakes.member_models(config.Network)}
     from clbench.metrics import METRICS
 
     return {name: metric.title for name, metric in METRICS.items()}
@@ -285,7 +286,7 @@ def _show(options: argparse.Namespace) -> int:
     if name not in known:
         raise UserError(unknown("name", name, known))
     print(f"{name}: {known[name]}")
-    model = next((m for m in config.member_models(config.Network) if name in config.tags(m)), None)
+    model = next((m for m in mistakes.member_models(config.Network) if name in mistakes.tags(m)), None)
     if model is not None:
         print(_fields(model))
     return 0
@@ -294,7 +295,7 @@ def _show(options: argparse.Namespace) -> int:
 def _show_benchmark(name: str) -> int:
     import yaml
 
-    benchmark, strategy, _ = config.resolve(name, need_strategy=False)
+    benchmark, strategy, _ = resolve.resolve(name, need_strategy=False)
     resolved = benchmark.model_dump(mode="json")
     if strategy is not None:
         resolved["strategy"] = strategy.model_dump(mode="json")
@@ -317,7 +318,7 @@ def _fields(model: type[pydantic.BaseModel]) -> str:
     lines = []
     for key, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default {shown(field.default).replace(chr(39), '')}"
-        lines.append(f"  {key}: {config.describe(config.annotation_of(field))}; {default}")
+        lines.append(f"  {key}: {mistakes.describe(mistakes.annotation_of(field))}; {default}")
         lines += [f"      {line}" for line in (field.description or "").splitlines()]
     return "\n".join(lines)
 
@@ -326,7 +327,7 @@ def _validate(options: argparse.Namespace) -> int:
     problems: list[str] = []
     for name in options.files:
         try:
-            config.resolve(name, need_strategy=False)
+            resolve.resolve(name, need_strategy=False)
             print(f"{name}: ok")
         except UserError as error:
             problems += error.problems

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.config import RunConfig
 from clbench.errors import UserError
+from clbench.resolve import RunConfig
 from clbench.trace import Trace
 
 SCHEMA = 1

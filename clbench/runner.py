@@ -18,7 +18,7 @@ import torch.utils.deterministic as _deterministic_module
 from torch import Tensor, nn
 
 from clbench import config as cfg
-from clbench import metrics, models, provenance, registry, results
+from clbench import metrics, mistakes, models, provenance, registry, resolve, results
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
 from clbench.evaluator import Evaluator
@@ -52,7 +52,7 @@ class Outcome:
 class Workbench:
     """Everything a run is made of, built from its configuration; two of them share nothing that training changes."""
 
-    run: cfg.RunConfig
+    run: resolve.RunConfig
     stream: Stream
     device: torch.device
     samples: TrainingSet
@@ -120,7 +120,7 @@ def optimizer(settings: cfg.Optimizer, parameters: Iterable[nn.Parameter]) -> to
     return kinds[settings.name](parameters, **options)
 
 
-def assemble(run: cfg.RunConfig, stream: Stream) -> Workbench:
+def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     """Builds model, strategy and evaluator of a run.
 
     Raises:
@@ -164,7 +164,9 @@ def assemble(run: cfg.RunConfig, stream: Stream) -> Workbench:
 def _strategy(chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strategy:
     found = registry.strategy(chosen.name)
     if isinstance(found, type) and issubclass(found, Strategy):
-        configuration, problems = cfg.check_section("configuration", "strategy", found.Config, chosen.parameters, {})
+        configuration, problems = mistakes.check_section(
+            f"strategy '{chosen.name}'", "strategy", found.Config, chosen.parameters, []
+        )
         if problems:
             raise UserError(*problems)
         return found(configuration, setup)
@@ -288,7 +290,7 @@ class _Nobody:
 
 
 def execute(
-    run: cfg.RunConfig,
+    run: resolve.RunConfig,
     out: Path,
     *,
     force: bool = False,

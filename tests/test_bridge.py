@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import bridge, config, leaderboard, metrics, results, runner
+from clbench import bridge, leaderboard, metrics, resolve, results, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
 from clbench.strategy import Watcher
@@ -148,10 +148,10 @@ def silent(*measures: Any) -> EvaluationPlugin:
 def make_run(name: str, parameters: dict[str, Any] | None = None, *overrides: str, iterations: int = 8) -> Any:
     given = [f"strategy.{k}={json.dumps(v)}" for k, v in (parameters or {}).items()]
     base = ["stream.tasks.count=3", f"training.iterations={iterations}"]
-    return config.make_run("split_digits-v1", strategy=name, overrides=[*base, *given, *overrides])
+    return resolve.make_run("split_digits-v1", strategy=name, overrides=[*base, *given, *overrides])
 
 
-def trained(run: config.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any], Any]:
+def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any], Any]:
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from clbench import config, registry
-from clbench.config import describe, make_run, merge
+from clbench import config, mistakes, registry, resolve
 from clbench.errors import UserError
+from clbench.mistakes import describe
+from clbench.resolve import make_run, merge
 
-# .venv/bin/python -c "from clbench.config import make_run; print(make_run('ID', strategy='naive').definition_hash)"
+# .venv/bin/python -c "from clbench.resolve import make_run; print(make_run('ID', strategy='naive').definition_hash)"
 # Exact: a hash that changes makes every earlier result another benchmark's. A benchmark that is meant to change is -v2.
 GOLDEN = {
     "split_digits-v1": "ae7eed042626fe3a5b8bc929bd1d0e8f35e7fd176f22f51e716db2c0747b435d",
@@ -38,7 +39,7 @@ def _turned(value: Any) -> Any:
 
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
 def test_order_of_keys_does_not_enter_the_hash(name: str) -> None:
-    benchmark, _, _ = config.resolve(name, need_strategy=False)
+    benchmark, _, _ = resolve.resolve(name, need_strategy=False)
     dumped = benchmark.model_dump(mode="json")
     again = config.Benchmark.model_validate(_turned(dumped))
     assert list(_turned(dumped)) != list(dumped)
@@ -210,7 +211,7 @@ def test_strategy_flag_goes_over_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
 def test_every_shipped_benchmark_is_sound_and_says_what_it_is(name: str) -> None:
-    benchmark, strategy, seeds = config.resolve(name, need_strategy=False)
+    benchmark, strategy, seeds = resolve.resolve(name, need_strategy=False)
     assert benchmark.id == name
     assert benchmark.title
     assert benchmark.source
@@ -260,16 +261,16 @@ def test_check_section_of_another_program() -> None:
         parts: Annotated[list[Part], Field(min_length=1)]
         part: Part | Literal["none"] = "none"
 
-    good, none = config.check_section("here", "strategy", Whole, {"parts": [{"size": 2}]}, [])
+    good, none = mistakes.check_section("here", "strategy", Whole, {"parts": [{"size": 2}]}, [])
     assert (good, none) == (Whole(parts=[Part(size=2)]), [])
-    _, problems = config.check_section("here", "strategy", Whole, {"parts": [{}, {"size": 0}, {"siz": 1}]}, [])
+    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}, {"size": 0}, {"siz": 1}]}, [])
     assert problems == [
         "here: strategy.parts[1].size: got 0. Allowed: an integer >= 1.",
         "here: strategy.parts[2].siz: unknown key. Did you mean 'size'? Allowed: size.",
     ]
-    _, problems = config.check_section("here", "strategy", Whole, {"parts": [{}], "part": 3}, [])
+    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}], "part": 3}, [])
     assert problems == ["here: strategy.part: got 3. Allowed: keys and values, or none."]
-    _, problems = config.check_section("here", "strategy", Whole, {"parts": [{}], "part": {"size": 0}}, [])
+    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}], "part": {"size": 0}}, [])
     assert problems == ["here: strategy.part.size: got 0. Allowed: an integer >= 1."]
 
 
@@ -278,5 +279,5 @@ def test_a_huge_value_is_told_in_one_short_line(tmp_path: Path) -> None:
     lists = "".join(f"  x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 30))
     path.write_text(f"base: split_digits-v1\nmodel:\n  x0: &x0 [1]\n{lists}  hidden: *x29\n")
     with pytest.raises(UserError) as caught:
-        config.resolve(str(path), need_strategy=False)
+        resolve.resolve(str(path), need_strategy=False)
     assert max(map(len, caught.value.problems)) < 300

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import config, runner
+from clbench import resolve, runner
 from clbench.config import SyntheticData
 from clbench.errors import UserError
 from streams import datasets
@@ -225,7 +225,7 @@ def test_mismatched_torchvision_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_users_arrays_run_end_to_end(root: Path) -> None:
     np.savez(root / "mine.npz", **arrays())
-    run = config.make_run(
+    run = resolve.make_run(
         "split_digits-v1",
         strategy="er",
         overrides=["id=split_mine-v1", "stream.data=mine", "stream.tasks.count=2", "training.iterations=3"],

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import config, metrics, registry, results, runner
+from clbench import metrics, registry, resolve, results, runner
 from clbench.chance import Generator
 from clbench.evaluator import Evaluator, Twin, lay_out_cells
 from clbench.store import InputTransform
@@ -26,12 +26,12 @@ SMALL = ["training.iterations=5"]
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
 
 
-def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> config.RunConfig:
+def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> resolve.RunConfig:
     budget = ["training={iterations: 5, epochs: null}"] if benchmark == DOMAIN else SMALL
-    return config.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
+    return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
 
 
-def trained(run: config.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any]]:
+def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any]]:
     """Trains without files; returns the bench and the state of everything that chance and learning move."""
     stream = compile_stream(run.benchmark.stream, run.seed)
     bench = runner.assemble(run, stream)
@@ -86,7 +86,7 @@ def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
 def test_watching_changes_nothing_with_batch_norm_and_a_chunked_evaluation(strategy: str) -> None:
     overrides = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.batch_size=100"]
     overrides += ["model={name: slim_resnet18, filters: 2}"]
-    base = config.make_run("split_digits-v1", strategy=strategy, overrides=["training.iterations=3", *overrides])
+    base = resolve.make_run("split_digits-v1", strategy=strategy, overrides=["training.iterations=3", *overrides])
     _, never = trained(base, watch=False)
     _, watched = trained(base)
     assert_same(watched, never)
@@ -300,7 +300,7 @@ def test_the_untrained_model_is_evaluated_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
     """Every view, with some tasks seen and some not, against one sample at a time."""
-    benchmark = config.resolve("split_digits-v1", ["stream.tasks.count=3"], need_strategy=False)[0]
+    benchmark = resolve.resolve("split_digits-v1", ["stream.tasks.count=3"], need_strategy=False)[0]
     stream = compile_stream(benchmark.stream, 3)
     transform = InputTransform(stream, "unit", torch.device("cpu"))
     # Least squares on the training set: a model that is mostly right, so that who may compete decides its errors.

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench import config, runner
+from clbench import resolve, runner
 from clbench.chance import Generator
 from clbench.stream import compile_stream
 from strategies.buffers import Buffer
@@ -96,7 +96,7 @@ def test_state_round_trip(before: int, after: int, per_group: bool) -> None:
 
 # ------------------------------------------------------------------------------------------------ the strategy
 def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> runner.Workbench:
-    run = config.make_run(
+    run = resolve.make_run(
         "split_synthetic-v1", strategy=strategy, overrides=[f"training.iterations={iterations}", *overrides]
     )
     return runner.assemble(run, compile_stream(run.benchmark.stream, 0))

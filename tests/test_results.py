@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import config, leaderboard, results, runner
+from clbench import config, leaderboard, resolve, results, runner
 from clbench.errors import UserError
 from clbench.trace import SCHEMA
 
@@ -25,9 +25,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three finished runs and a failed one."""
     out = tmp_path_factory.mktemp("runs")
     for strategy, seed in (("naive", 0), ("naive", 1), ("er", 0)):
-        runner.execute(config.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
+        runner.execute(resolve.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
     bad = [*TINY, "training.optimizer={name: sgd, lr: 1e30}", "training.iterations=20"]
-    outcome = runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
+    outcome = runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
     assert outcome.record["status"] == "failed"
     return out
 
@@ -68,14 +68,14 @@ def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../escape:Me", "a/b:C", "..:x", "a\\b:C", "."])
 def test_no_name_leads_out_of_the_results_folder(name: str, tmp_path: Path) -> None:
-    run = config.make_run("split_synthetic-v1", strategy="naive")
+    run = resolve.make_run("split_synthetic-v1", strategy="naive")
     run = run.model_copy(update={"strategy": config.StrategyConfig(name=name)})
     assert results.run_directory(tmp_path, run).resolve().is_relative_to(tmp_path.resolve())
     assert len(results.run_directory(tmp_path, run).relative_to(tmp_path).parts) == 4
 
 
 def test_a_finished_run_is_recognised_and_a_failed_one_is_tried_again(finished: Path, tmp_path: Path) -> None:
-    run = config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
+    run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
     first = runner.execute(run, tmp_path)
     stamp = (first.directory / "run.json").stat().st_mtime_ns
     assert runner.execute(run, tmp_path).skipped
@@ -102,7 +102,7 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
-    run = config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
+    run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
 
     class Impatient:
         closed = False
@@ -136,7 +136,7 @@ def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkey
         raise ZeroDivisionError("by hand")
 
     monkeypatch.setattr(Naive, "loss", broken)
-    outcome = runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+    outcome = runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
     assert outcome.record["failure"]["message"] == "ZeroDivisionError: by hand"
     assert "in broken" in outcome.record["failure"]["traceback"]
 
@@ -182,7 +182,7 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tm
     path.write_text(json.dumps({"schema_version": 99}))
     with pytest.raises(UserError, match=r"run.json: schema version 99, this program reads 1."):
         results.read_run(directory)
-    runner.execute(config.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+    runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
     records, problems = leaderboard.collect(tmp_path)
     assert (len(records), len(problems)) == (1, 1)
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clbench import config
+from clbench import config, mistakes
 from clbench.chance import Generator
 from clbench.store import InputTransform, TrainingSet, resampling
 from clbench.stream import Domain, compile_stream, definition_hash
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def stream_config(**changes: Any) -> config.StreamConfig:
     base = {"data": "digits", "tasks": {"by": "classes", "count": 5}, "setting": "class"}
-    found, problems = config.check_section("test", "stream", config.StreamConfig, {**base, **changes}, {})
+    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, {**base, **changes}, {})
     assert not problems
     return found
 
@@ -85,7 +85,7 @@ def test_golden_hashes(digits: datasets.DataSet) -> None:
 
 def test_the_definition_hash_knows_meaning_and_not_order_of_keys() -> None:
     one = stream_config(tasks={"by": "classes", "count": 5, "order": "natural"})
-    other = config.check_section(
+    other = mistakes.check_section(
         "t", "stream", config.StreamConfig,
         {"setting": "class", "tasks": {"order": "natural", "count": 5, "by": "classes"}, "data": "digits"}, {},
     )[0]  # fmt: skip

@@ -1,0 +1,245 @@
+"""From what pydantic finds wrong to one clear sentence for each mistake (design law 7).
+
+A sentence says who gave the key (a file, its base, a flag), the key's path, what was given, the nearest match, and what
+is allowed; the last comes from the key's own type.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from clbench.errors import hint, shown
+
+Layer = tuple[str, dict[str, Any]]
+"""A mapping of the user's, and where it was given: a file's name, or a flag."""
+
+
+def member_models(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in member_models(part)]
+
+
+def tags(model: type[pydantic.BaseModel]) -> list[str]:
+    """The values of a model's tag, by which it is told from the others of its union."""
+    fields = [model.model_fields[tag] for tag in ("by", "name") if tag in model.model_fields]
+    return [v for field in fields for v in _literals(field.annotation)]
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The words of every closed set in a type."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(v) for v in typing.get_args(annotation)]
+    return [v for part in typing.get_args(annotation) for v in _literals(part)]
+
+
+def annotation_of(field: FieldInfo) -> Any:
+    """A field's type with its constraints, as a TypeAdapter takes it."""
+    extras = [*field.metadata, *([Field(discriminator=field.discriminator)] if field.discriminator else [])]
+    if field.title:
+        extras.append(Field(title=field.title))
+    return Annotated[(field.annotation, *extras)] if extras else field.annotation
+
+
+def describe(annotation: Any, plural: bool = False, limits: dict[str, Any] | None = None) -> str:
+    """What a type allows, in words.
+
+    >>> describe(Annotated[int, Field(ge=1)] | Literal["all"] | None)
+    'an integer >= 1, or all'
+    >>> describe(Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)])
+    'a list of 2 numbers from 0 to below 1'
+    """
+    limits = limits or {}
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        for extra in arguments[1:]:
+            if isinstance(extra, FieldInfo) and extra.title:
+                return extra.title
+            for constraint in extra.metadata if isinstance(extra, FieldInfo) else [extra]:
+                for name in ("gt", "ge", "lt", "le", "min_length", "max_length"):
+                    if getattr(constraint, name, None) is not None:
+                        limits = {**limits, name: getattr(constraint, name)}
+        return describe(arguments[0], plural, limits)
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(dict.fromkeys(describe(part, plural, limits) for part in _branches(annotation)))
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin is list:
+        low, high = limits.get("min_length", 0), limits.get("max_length")
+        count = f"{low} to {high} "
+        if high is None:
+            count = {0: "", 1: "one or more "}.get(low, f"at least {low} ")
+        elif low == high:
+            count = f"{low} "
+        return f"{'lists' if plural else 'a list'} of {count}{describe(arguments[0], plural=True)}"
+    if annotation in (int, float):
+        words = ("integers", "numbers") if plural else ("an integer", "a number")
+        return words[annotation is float] + _range(limits)
+    named = {str: ("text", "texts"), bool: ("true or false",) * 2}.get(annotation)
+    if named is None and (origin is dict or annotation is dict or member_models(annotation)):
+        named = ("keys and values", "mappings")
+    return named[plural] if named else str(getattr(annotation, "__name__", annotation))
+
+
+def _range(limits: dict[str, Any]) -> str:
+    """
+    >>> _range({"ge": 0, "lt": 1}), _range({"gt": 0.0})
+    (' from 0 to below 1', ' > 0')
+    """
+    if "ge" in limits and ("le" in limits or "lt" in limits):
+        high = f"{limits['le']:g}" if "le" in limits else f"below {limits['lt']:g}"
+        return f" from {limits['ge']:g} to {high}"
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    return " and".join(f" {sign} {limits[name]:g}" for name, sign in signs.items() if name in limits)
+
+
+def _locate(section: str, annotation: Any, loc: tuple[Any, ...]) -> tuple[list[str | int], Any]:
+    """The user's key path of a pydantic location, and the type there (for an unknown key: the model it was given to).
+
+    pydantic writes the branch of a union that it tried into the location; the reader of a file knows nothing of it.
+    """
+    path: list[str | int] = [section]
+    branch = annotation
+    for step in loc:
+        branches = _branches(branch)
+        if isinstance(step, int):
+            annotation = typing.Union[tuple(_items(branch)) or (Any,)]  # noqa: UP007
+        elif len(branches) > 1:
+            branch = next((m for m in member_models(branch) if step in (*tags(m), m.__name__)), branch)
+            continue
+        else:
+            owner = next(iter(member_models(branch)), None)
+            field = owner.model_fields.get(step) if owner else None
+            annotation = annotation_of(field) if field else owner
+        path.append(step)
+        branch = annotation
+    return path, annotation
+
+
+def _branches(annotation: Any) -> list[Any]:
+    """The types of a union, None left out; of another type: itself."""
+    if typing.get_origin(annotation) is Annotated:
+        return _branches(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [part for part in typing.get_args(annotation) if part is not type(None)]
+    return [annotation]
+
+
+def _items(annotation: Any) -> list[Any]:
+    """The types of the items of every list in a type."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is list:
+        return list(arguments)
+    return [item for part in arguments for item in _items(part)]
+
+
+def dotted(path: list[str | int]) -> str:
+    """
+    >>> dotted(["stream", "tasks", "blocks", 0, 1])
+    'stream.tasks.blocks[0][1]'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+
+
+def where(source: str, layers: Iterable[Layer], path: list[str | int]) -> str:
+    """Who gave a key: the file, one of its bases, or a flag; a mapping may be given by a file and flags together."""
+    flags: list[str] = []
+    for name, content in layers:
+        found: Any = content
+        for step in path:
+            try:
+                found = found[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            if not name.startswith("-"):
+                return f"{name} with {' and '.join(flags)}" if flags else name
+            flags.insert(0, name)
+            if not isinstance(found, dict):
+                break
+    return " and ".join(flags) or source
+
+
+def unknown_key(key: str, allowed: list[str]) -> str:
+    return f"unknown key.{hint(key, allowed)} Allowed: {', '.join(allowed) or 'none'}."
+
+
+def _sentence(error: Any, key: str | int, annotation: Any) -> str:
+    """What is wrong, in one sentence.
+
+    Args:
+        error: one of pydantic's.
+        key: the last step of the key path.
+        annotation: the type that is expected there.
+    """
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return unknown_key(str(key), list(member_models(annotation)[0].model_fields))
+    if kind == "missing":
+        return "required, but not given."
+    if kind == "union_tag_not_found":
+        return f"required, but not given. Allowed: {', '.join(t for m in member_models(annotation) for t in tags(m))}."
+    if kind == "union_tag_invalid":
+        given = given[key]
+        annotation = Literal[tuple(t for m in member_models(annotation) for t in tags(m))]
+    elif kind == "mistake":
+        return f"{error['ctx']['sentence']}."
+    elif kind == "value_error":
+        return f"{error['ctx']['error']}."
+    allowed = describe(annotation)
+    if kind == "finite_number":
+        allowed = allowed.replace("a number", "a finite number", 1)
+    guess = ""
+    if isinstance(given, str):
+        guess = hint(given, _literals(annotation))
+        models = member_models(annotation)
+        tag = next((tag for tag in ("by", "name") if models and tag in models[0].model_fields), None)
+        if tag is not None:
+            guess = f" Did you mean {{{tag}: {given}}}?"
+    return f"got {shown(given)}.{guess} Allowed: {allowed}."
+
+
+def check_section(
+    source: str, section: str, annotation: Any, value: Any, layers: Iterable[Layer]
+) -> tuple[Any, list[str]]:
+    """Validates one section.
+
+    Args:
+        source: where it comes from, for messages.
+        section: its key.
+        annotation: its type.
+        value: what was given.
+        layers: where single keys of it come from, for messages; may be empty.
+
+    Returns:
+        the checked value (None where it is mistaken), and one sentence for each mistake.
+    """
+    try:
+        return pydantic.TypeAdapter(annotation).validate_python(value), []
+    except pydantic.ValidationError as failure:
+        found: list[tuple[list[str | int], str, list[str | int]]] = []
+        for error in failure.errors(include_url=False):
+            kind, context = error["type"], error.get("ctx", {})
+            path, expected = _locate(section, annotation, error["loc"])
+            below = context["discriminator"].strip("'") if kind.startswith("union_tag") else context.get("key")
+            giver = path[:-1] if kind == "missing" else path
+            if below:  # pydantic tells of the mapping, we of the key in it
+                path = [*path, below]
+                giver = path if kind == "union_tag_invalid" else giver
+            found.append((path, _sentence(error, path[-1], expected), giver))
+    # Of a union, every branch that was tried has its say; the one that got farthest is the one that was meant.
+    longest = [p for p, _, _ in found]
+    lines = [
+        f"{where(source, layers, giver)}: {dotted(path)}: {sentence}"
+        for path, sentence, giver in found
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in longest)
+    ]
+    return None, list(dict.fromkeys(lines))

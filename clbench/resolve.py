@@ -1,0 +1,308 @@
+"""From a reference and flags to checked configuration.
+
+A file is read in four steps: strict YAML, `base:` (another benchmark that it changes), overrides from the command
+line, and the models of `clbench.config`. Every mistake that can be told without loading data or torch is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from clbench import registry, strict_yaml
+from clbench.config import (
+    Benchmark,
+    ClassTasks,
+    Numerics,
+    RotationTasks,
+    Seeds,
+    StrategyConfig,
+    StreamConfig,
+    content_hash,
+    definition,
+    name_classes,
+)
+from clbench.errors import UserError, shown, unknown
+from clbench.mistakes import Layer, annotation_of, check_section, dotted, unknown_key, where
+
+_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "seeds": Seeds, "strategy": StrategyConfig}
+_REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
+
+
+class RunConfig(pydantic.BaseModel):
+    """Everything that a run is a function of, resolved."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: Benchmark
+    strategy: StrategyConfig
+    seed: Annotated[int, Field(ge=0)]
+    seeds: Seeds
+    numerics: Numerics
+    modified: bool
+    """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
+
+    @property
+    def definition_hash(self) -> str:
+        """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
+        return content_hash(definition(self.benchmark, exclude={"id", "title", "source"}))
+
+    @property
+    def config_hash(self) -> str:
+        """Of everything except the run's seed: runs that differ only in the seed share it."""
+        return content_hash(self._identity())
+
+    @property
+    def run_id(self) -> str:
+        """Of everything: two runs with one id end in the same bytes on the same machine and software."""
+        return content_hash({**self._identity(), "seed": self.seed})
+
+    def _identity(self) -> dict[str, Any]:
+        model = registry.strategy_config(self.strategy.name)
+        parameters = self.strategy.parameters
+        return {
+            "benchmark_id": self.benchmark.id,
+            "definition": self.definition_hash,
+            "strategy": self.strategy.name,
+            "parameters": definition(model.model_validate(parameters)) if model else parameters,
+            "seeds": self.seeds.model_dump(mode="json", exclude_none=True),
+            "numerics": self.numerics.model_dump(mode="json"),
+        }
+
+
+# ------------------------------------------------------------------------------------------------ reading
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings merge key by key, everything else is replaced.
+
+    Where both name a kind (`by` or `name`) and the kinds differ, the upper mapping stands alone.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    for tag in ("by", "name"):
+        if tag in above and tag in below and above[tag] != below[tag]:
+            return dict(above)
+    out = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+def load_benchmark(reference: str) -> list[Layer]:
+    """The raw mappings of a shipped id or of a YAML file: its own, its `base:`, the base of that, and so on.
+
+    Raises:
+        UserError: no such benchmark or file, or one that is no mapping.
+    """
+    path = registry.benchmark_path(reference)
+    if path is None:
+        path = Path(reference)
+        if not (path.suffix in (".yaml", ".yml") or "/" in reference or path.exists()):
+            raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
+    name = reference
+    layers = [(name, strict_yaml.parse_file(path, name))]
+    seen = {path.resolve()}
+    while "base" in layers[-1][1]:
+        base = layers[-1][1].pop("base")
+        name += ": base"
+        if not isinstance(base, str):
+            raise UserError(f"{name}: got {shown(base)}. Allowed: a benchmark's id or a path to a YAML file.")
+        below = registry.benchmark_path(base)
+        if below is None and not base.endswith((".yaml", ".yml")):
+            raise UserError(f"{name}: {unknown('benchmark', base, registry.benchmarks(), 'or a path to a YAML file')}")
+        path = below or path.parent / base
+        name += f": {base}"
+        if path.resolve() in seen:
+            raise UserError(f"{name} leads back to itself.")
+        seen.add(path.resolve())
+        layers.append((name, strict_yaml.parse_file(path, name)))
+    return layers
+
+
+def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
+    """A mapping for each `key.path=value`, the last one first.
+
+    Raises:
+        UserError: every text that is not of that form.
+    """
+    layers: list[Layer] = []
+    problems: list[str] = []
+    for text in overrides:
+        key_path, equals, value_text = text.partition("=")
+        path = [key.strip() for key in key_path.split(".")]
+        flag = f"-o {text}"
+        if not equals or not all(path):
+            problems.append(f"{flag}: expected key.path=value, for example -o training.batch_size=64.")
+        elif any(key.isdigit() or "[" in key for key in path):
+            problems.append(f"{flag}: items of a list cannot be set alone; give the list, for example [100, 100].")
+        elif path == ["base"]:
+            problems.append(f"{flag}: only a file can name its base.")
+        else:
+            try:
+                value = strict_yaml.parse(value_text, flag)
+            except UserError as error:
+                problems += error.problems
+                continue
+            for key in reversed(path):
+                value = {key: value}
+            layers.insert(0, (flag, value))
+    if problems:
+        raise UserError(*problems)
+    return layers
+
+
+def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
+    """Layers, the uppermost first, merged into one mapping."""
+    out: dict[str, Any] = {}
+    for _, content in reversed(list(layers)):
+        out = merge(out, content)
+    return out
+
+
+def resolve(
+    reference: str, overrides: list[str] | None = None, strategy: str | None = None, need_strategy: bool = True
+) -> tuple[Benchmark, StrategyConfig | None, Seeds]:
+    """A benchmark reference and flags to checked configuration.
+
+    Args:
+        reference: a shipped id or a path to YAML.
+        overrides: `key.path=value` texts; they go over the file.
+        strategy: a name or import path; it goes over the file's `strategy.name`.
+        need_strategy: whether a missing strategy is a mistake.
+
+    Returns:
+        benchmark, strategy (None where none is named and none is needed), and seeds.
+
+    Raises:
+        UserError: every mistake found, all of them at once.
+    """
+    flags = parse_overrides(overrides or [])
+    if strategy is not None:
+        flags.append(("--strategy", {"strategy": {"name": strategy}}))
+    files = load_benchmark(reference)
+    source, layers = reference, [*flags, *files]
+    # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
+    raw = merge(flatten(files), flatten(flags))
+
+    problems = [
+        f"{where(source, layers, [key])}: {key}: {unknown_key(key, [*_SECTIONS, 'base'])}"
+        for key in raw
+        if key not in _SECTIONS
+    ]
+    parts: dict[str, Any] = {}
+    for name, field in _SECTIONS.items():
+        if name in raw:
+            annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
+            parts[name], found = check_section(source, name, annotation, raw[name], layers)
+            problems += found
+        elif name in _REQUIRED:
+            problems.append(f"{source}: {name}: required, but not given.")
+    if parts.get("stream") is not None:
+        problems += [
+            f"{where(source, layers, path)}: {dotted(path)}: {sentence}"
+            for path, sentence in check_stream(parts["stream"])
+        ]
+    chosen: StrategyConfig | None = parts.get("strategy")
+    if chosen is not None:
+        problems += _check_strategy(source, chosen, layers)
+    elif need_strategy and "strategy" not in raw:
+        problems.append(f"{source}: strategy: required, but not given; name one with --strategy.")
+    if problems:
+        raise UserError(*problems)
+    benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
+    return benchmark, complete_strategy(chosen) if chosen else None, parts.get("seeds", Seeds())
+
+
+def check_stream(stream: StreamConfig) -> list[tuple[list[str | int], str]]:
+    """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences."""
+    try:
+        facts = registry.datasets().facts(stream.data, stream.synthetic)
+    except UserError as error:
+        return [(["stream", "data"], problem) for problem in error.problems]
+    tasks, found = stream.tasks, []
+    if isinstance(tasks, ClassTasks):
+        if tasks.count is not None and tasks.count > facts.classes:
+            found.append(("count", f"{tasks.count} tasks, but '{stream.data}' has {facts.classes} classes."))
+        key, classes = tasks.listed() or ("", [])
+        beyond = sorted({c for c in classes if c >= facts.classes})
+        if beyond:
+            found.append(
+                (key, f"{name_classes(beyond)} not in '{stream.data}', which has classes 0 to {facts.classes - 1}.")
+            )
+        absent = sorted(set(range(facts.classes)) - set(classes))
+        if key == "order" and absent:
+            found.append((key, f"{name_classes(absent)} missing."))
+        if tasks.labels == "within_task":
+            if len({len(b) for b in tasks.blocks or []}) > 1:
+                found.append(("blocks", "labels within the task need blocks of one size."))
+            if tasks.count is not None and facts.classes % tasks.count:
+                sentence = f"labels within the task need blocks of one size, and {facts.classes} classes"
+                found.append(("count", f"{sentence} do not divide by {tasks.count}."))
+    elif isinstance(tasks, RotationTasks) and not facts.image:
+        found.append(("by", f"rotations need images, and '{stream.data}' holds vectors."))
+    return [(["stream", "tasks", key], sentence) for key, sentence in found]
+
+
+def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) -> list[str]:
+    """Mistakes in a strategy's name or hyper-parameters, without importing torch for strategies of the table."""
+    try:
+        registry.check_strategy_name(strategy.name)
+    except UserError as error:
+        giver = where(source, layers, ["strategy", "name"])
+        return [f"{giver}: strategy.name: {problem}" for problem in error.problems]
+    model = registry.strategy_config(strategy.name)
+    return check_section(source, "strategy", model, strategy.parameters, layers)[1] if model else []
+
+
+def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
+    """The strategy with its defaults written out, so that the saved configuration says them."""
+    model = registry.strategy_config(strategy.name)
+    if model is None:
+        return strategy
+    return StrategyConfig(name=strategy.name, **model.model_validate(strategy.parameters).model_dump(mode="json"))
+
+
+# ------------------------------------------------------------------------------------------------ a run
+def make_run(
+    reference: str,
+    *,
+    strategy: str | None = None,
+    seed: int = 0,
+    overrides: list[str] | None = None,
+    threads: int = 1,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> RunConfig:
+    """The resolved configuration of one run.
+
+    Args:
+        reference: a shipped benchmark id or a path to YAML.
+        strategy: a name or import path, over the file's own.
+        seed: the run's seed, >= 0.
+        overrides: `key.path=value` texts.
+        threads: CPU threads for torch; part of the run's id.
+        device: where to train.
+
+    Raises:
+        UserError: see `resolve`.
+    """
+    benchmark, chosen, seeds = resolve(reference, overrides, strategy)
+    assert chosen is not None
+    run = RunConfig(
+        benchmark=benchmark,
+        strategy=chosen,
+        seed=seed,
+        seeds=seeds,
+        numerics=Numerics(threads=threads, device=device),
+        modified=True,
+    )
+    shipped = registry.benchmark_path(benchmark.id)
+    if shipped is None:
+        return run
+    original = run.model_copy(update={"benchmark": resolve(benchmark.id, need_strategy=False)[0]})
+    return run.model_copy(update={"modified": run.definition_hash != original.definition_hash})
