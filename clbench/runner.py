@@ -451,22 +451,10 @@ class _numerics:
 
 # ------------------------------------------------------------------------------------------------ the estimate
 def estimate(bench: Workbench) -> str:
-    """What a run will take, from a few timed updates and evaluations of a bench that is thrown away.
-
-    Updates are timed in the first experience; a strategy that does more later (replay) takes longer than said.
-    """
-    times: list[float] = []
-
-    def stop() -> None:
-        times.append(time.perf_counter())
-        if len(times) > _PROBE_STEPS:
-            raise _Stop
-
+    """What a run will take, from a few timed updates and evaluations of a bench that is thrown away."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.suppress(_Stop):
-            train(bench, Observation(bench, None, stop))
-    step_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        step_s = _step_s(bench)
     everything = range(len(bench.stream.tasks))
     pass_s = min(_timed(lambda: bench.evaluator.evaluate(bench.strategy, everything, everything)) for _ in range(2))
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
@@ -483,6 +471,30 @@ def estimate(bench: Workbench) -> str:
         f"about {_duration(train_s + eval_s)}: training {_duration(train_s)} ({updates:,} updates), "
         f"evaluation {_duration(eval_s)} ({passes:,} evaluations of up to {bench.evaluator.samples:,} samples)"
     )
+
+
+def _step_s(bench: Workbench) -> float:
+    """Seconds of an update. In the second experience, where replay has begun; a strategy with a loop of its own is
+    timed in the first, because it could not be stopped between two."""
+    if isinstance(bench.strategy, SelfDriven):
+        times: list[float] = []
+
+        def stop() -> None:
+            times.append(time.perf_counter())
+            if len(times) > _PROBE_STEPS:
+                raise _Stop
+
+        with contextlib.suppress(_Stop):
+            train(bench, Observation(bench, None, stop))
+        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    for number in range(min(2, len(bench.stream.visits))):
+        experience, times = bench.experience(number), [time.perf_counter()]
+        bench.strategy.begin_experience(experience)
+        for batch in bench.batches(experience, _PROBE_STEPS):
+            bench.strategy.step(batch)
+            times.append(time.perf_counter())
+        bench.strategy.end_experience(experience)
+    return float(np.median(np.diff(times)))
 
 
 def _timed(function: Callable[[], Any]) -> float:
