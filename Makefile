@@ -32,11 +32,10 @@ QUICK := split_digits-v1 permuted_digits-v1 rotated_digits-v1
 QUICK_SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
 
 bench: install ## the quick suite on embedded data, and its leaderboard
-	@for b in $(QUICK); do \
+	@status=0; for b in $(QUICK); do \
 	  $(BIN)/clbench run $$b --strategy naive --strategy er --strategy cumulative --strategy joint \
-	    $(QUICK_SEEDS) --threads 1 --device cpu --out $(OUT) $(ARGS) || exit $$?; \
-	done
-	@$(MAKE) --no-print-directory leaderboard
+	    $(QUICK_SEEDS) --threads 1 --device cpu --out $(OUT) $(ARGS) || status=$$?; \
+	done; $(MAKE) --no-print-directory leaderboard && exit $$status
 
 leaderboard: install ## write OUT/leaderboard.csv from the runs under OUT, and print it
 	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv

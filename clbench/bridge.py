@@ -48,7 +48,7 @@ with warnings.catch_warnings():
     from avalanche.models import MultiTaskModule, NCMClassifier
     from avalanche.models.utils import is_multi_task_module
     from avalanche.training.plugins import EvaluationPlugin
-    from avalanche.training.supervised import JointTraining
+    from avalanche.training.supervised import Cumulative, JointTraining
     from avalanche.training.templates.base import BaseTemplate, PositionalArgumentsDeprecatedWarning
 
 
@@ -295,6 +295,8 @@ class Hosted(SelfDriven):
         self._calls = _Calls()
         hosted.plugins.append(self._calls)
         self._by_task = stream.setting == "task"
+        if isinstance(hosted, Cumulative):
+            self.access = "past"
         self._experiences = to_avalanche(stream, setup.samples, setup.device).train_stream
 
     @property
@@ -373,6 +375,9 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         "classifier": lambda: _split(setup.model, where)[1],
     }
     accepted, open_ended = _parameters(found)
+    if not (accepted.keys() & offered.keys()):  # a file of settings does not call whatever is importable
+        known = ", ".join(offered)
+        raise UserError(f"{where}: neither a strategy nor a factory of one, which would take some of {known}.")
     for key in chosen.parameters:
         if key in _OURS:
             decided = f"; set {_OURS[key]} instead" if _OURS[key] else ""
@@ -441,6 +446,15 @@ def _parameters(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     return accepted, not inspect.isclass(found)
 
 
+def import_parts(value: Any) -> None:
+    """Imports what a configuration value names, so that no module is first imported in the middle of a run."""
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        import_parts(part)
+    if isinstance(value, dict) and ":" in str(value.get("name", "")):
+        with contextlib.suppress(ImportError):  # told where it is built
+            importlib.import_module(value["name"].partition(":")[0])
+
+
 def _build(value: Any, where: str) -> Any:
     """Objects named by import path inside a configuration value."""
     if isinstance(value, list):
@@ -453,8 +467,14 @@ def _build(value: Any, where: str) -> Any:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     module, _, attribute = path.partition(":")
+    part = getattr(importlib.import_module(module), attribute)
+    known = inspect.isclass(part) and (
+        issubclass(part, (BasePlugin, nn.Module)) or part.__module__.startswith("avalanche.")
+    )
+    if not known:  # a file of settings builds parts of a method; it does not call whatever is importable
+        raise UserError(f"{where}: '{path}' is no plugin, no network module and no class of Avalanche's.")
     arguments = {k: _build(v, where) for k, v in value.items() if k != "name"}
-    return _call(getattr(importlib.import_module(module), attribute), arguments, f"{where}: '{path}'")
+    return _call(part, arguments, f"{where}: '{path}'")
 
 
 def _split(model: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
@@ -480,14 +500,6 @@ class _Watched:
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         return scores(self._strategy, model, x, self._labels[task], self._strategy.experience)
-
-
-class _Losses(Recorder):
-    """Takes losses that are not finite as they come: what is done about them is the script's affair."""
-
-    def fetch_losses(self) -> None:
-        self.loss += torch.stack(self._pending).tolist() if self._pending else []
-        self._pending.clear()
 
 
 class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
@@ -542,7 +554,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             batch_size=batch_size,
             tell_task=True,
         )
-        self._recorder = _Losses(self._evaluator.views, self._device)
+        self._recorder = Recorder(self._evaluator.views, self._device, strict=False)  # the script's affair
         self._every = every
         self._seen: list[int] = []
         self._origin: Any = None

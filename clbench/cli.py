@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -118,9 +119,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and several:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = options.threads or cores
+    overrides = list(options.overrides)
+    if options.threads is not None:
+        overrides.append(f"numerics.threads={options.threads}")
+    if options.device != "auto":
+        overrides.append(f"numerics.device={options.device}")
     planned = [  # everything is checked before torch is imported
-        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=options.overrides, threads=threads)
+        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides, threads=cores)
         for s in strategies
         for n in seeds
     ]
@@ -131,21 +136,22 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
     _writable(options.out)
 
+    import torch
+
     from clbench import runner
 
-    device = options.device
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     status = 0
     for plan in planned:
-        run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
+        run = plan
+        if "device" not in plan.numerics.model_fields_set:
+            run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
         label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
         say = None if options.quiet else _say(label)
-        outcome = runner.execute(
-            run, options.out, force=options.force, say=say, progress=None if options.quiet else _Bar(label)
-        )
+        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+            outcome = runner.execute(
+                run, options.out, force=options.force, say=say, progress=None if options.quiet else _Bar(label)
+            )
         record = outcome.record
         failed = record["status"] == "failed"
         status = max(status, int(failed))
@@ -295,7 +301,7 @@ def _show(options: argparse.Namespace) -> int:
 def _show_benchmark(name: str) -> int:
     import yaml
 
-    benchmark, strategy, _ = resolve.resolve(name, need_strategy=False)
+    benchmark, strategy, _, _ = resolve.resolve(name, need_strategy=False)
     resolved = benchmark.model_dump(mode="json")
     if strategy is not None:
         resolved["strategy"] = strategy.model_dump(mode="json")

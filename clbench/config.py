@@ -283,10 +283,14 @@ class Evaluation(Model):
 class Numerics(Model):
     """What decides the last bits of a result."""
 
-    threads: Annotated[int, Field(ge=1)]
-    device: Literal["cpu", "cuda"]
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU threads of torch. A single run takes the machine's cores unless told."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the model is trained. A single run takes a GPU where there is one unless told."""
     dtype: Literal["float32"] = "float32"
+    """Floating-point type of parameters and inputs."""
     deterministic: bool = True
+    """Whether torch is to use deterministic algorithms where it has them."""
 
 
 def _finite(value: Any) -> Any:
@@ -335,7 +339,6 @@ class Seeds(Model):
     stream: Annotated[int, Field(ge=0)] | None = None
     init: Annotated[int, Field(ge=0)] | None = None
     order: Annotated[int, Field(ge=0)] | None = None
-    augmentation: Annotated[int, Field(ge=0)] | None = None
     strategy: Annotated[int, Field(ge=0)] | None = None
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench.chance import fenced
+from clbench.errors import RunFailed
 from clbench.store import InputTransform
 from clbench.stream import Stream
-from clbench.trace import NOT_EVALUATED, UNAVAILABLE
+from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
 
 _CACHE_BYTES = 2 << 30
 """Transformed test inputs kept ready; beyond it, inputs are transformed anew at each evaluation."""
@@ -40,11 +41,11 @@ class Twin:
     """A model in evaluation mode that shares the parameters of another and nothing else.
 
     The structure is copied again when the other's parameters or buffers are other tensors than before, and at
-    `renew`. Plain attributes of modules that hold numbers or flags follow at every call; those that hold containers
-    follow at `renew`.
+    `renew`. Plain attributes of modules that hold numbers, flags or tensors follow at every call; those that hold
+    containers follow at `renew`.
 
     A module with forward hooks cannot be copied faithfully (a hook may write to the object that made it), so such a
-    model is looked at itself, and its modes and buffers are put back afterwards.
+    model is looked at itself, and its modules' attributes and buffers are put back afterwards.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Twin:
         else:
             for source, twin in self._pairs:
                 for name, value in source.__dict__.items():
-                    if name != "training" and isinstance(value, (bool, int, float, str, type(None))):
+                    if name != "training" and isinstance(value, (bool, int, float, str, type(None), Tensor)):
                         twin.__dict__[name] = value
             if self._from:
                 torch._foreach_copy_(self._to, self._from)
@@ -95,16 +96,17 @@ class Twin:
 
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes and buffers as before outside, also those of modules the user froze."""
-    modes = [(m, m.training) for m in model.modules()]
+    """Evaluation mode inside; modes, attributes and buffers as before outside, also those of modules the user froze."""
+    attributes = [(m, dict(m.__dict__)) for m in model.modules()]
     held = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
     values = [None if b is None else b.clone() for _, _, b in held]
     try:
         model.eval()
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, before in attributes:
+            module.__dict__.clear()
+            module.__dict__.update(before)
         for (module, name, tensor), value in zip(held, values, strict=True):
             if tensor is not None and value is not None:
                 tensor.copy_(value)
@@ -239,7 +241,11 @@ class Evaluator:
             seen: tasks that the learner has met, the current ones included.
 
         Returns:
-            per view, int32 (K,) on the device: the count, NOT_EVALUATED, or UNAVAILABLE. On a GPU nothing waits.
+            per view, int32 (K,) on the device: the count, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES. On a GPU nothing
+            waits.
+
+        Raises:
+            RunFailed: a prediction changed what it was given.
         """
         counts = {
             v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device)
@@ -247,6 +253,8 @@ class Evaluator:
         }
         seen_outputs = sorted({o for t in seen for o in self._task_outputs[t]})
         cuda = self._device.type == "cuda"
+        shared = [*strategy.model.parameters(), *([self._inputs] if isinstance(self._inputs, Tensor) else [])]
+        versions = [t._version for t in shared]
         with torch.inference_mode(), fenced(cuda), self._twin.of(strategy.model) as twin:
             runs = list(_runs(sorted(scope)))
             for tasks in runs:
@@ -264,6 +272,9 @@ class Evaluator:
                     right = self._best(scores, view, tasks, a, set(seen_outputs)) == self._targets[a:b]
                     into[first:last] = 0
                     into.index_add_(0, cells, right.to(torch.int32))
+                    into[first:last].masked_fill_(scores.isnan().any(), NAN_SCORES)
+        if [t._version for t in shared] != versions:
+            raise RunFailed("predict_writes", "a prediction changed the test inputs or the parameters in place")
         return counts
 
     def _predict(self, strategy: Predictor, twin: nn.Module, a: int, b: int) -> Tensor | None:

@@ -21,14 +21,22 @@ _COSTS = ("train_s", "eval_s", "wall_s", "peak_rss_bytes")
 
 
 def collect(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """All run records under a folder, and a sentence for each file that cannot be read."""
+    """All run records under a folder, each run once, and a sentence for each file that is left out."""
     records: list[dict[str, Any]] = []
     problems: list[str] = []
+    seen: dict[tuple[str, str | None], Path] = {}
     for directory in results.find_runs(root):
         try:
-            records.append(results.read_run(directory))
+            record = results.read_run(directory)
         except UserError as error:
             problems += error.problems
+            continue
+        copy = (record["run_id"], (record["stream"] or {}).get("instance_hash"))
+        if copy in seen:
+            problems.append(f"{directory / 'run.json'}: the same run as {seen[copy] / 'run.json'}.")
+            continue
+        seen[copy] = directory
+        records.append(record)
     return records, problems
 
 
@@ -41,7 +49,8 @@ def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for record in records:
         config = record["config"]
-        key = (record["benchmark"], record["definition_hash"], config["strategy"]["name"], record["config_hash"])
+        data = (record["stream"] or {}).get("data_sha256", "")
+        key = (record["benchmark"], record["definition_hash"], data, config["strategy"]["name"], record["config_hash"])
         groups.setdefault(key, []).append(record)
     rows = [_row(sorted(group, key=lambda r: r["config"]["seed"])) for _, group in sorted(groups.items())]
     frame = pd.DataFrame(rows)
@@ -63,17 +72,18 @@ def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
         "strategy": strategy["name"],
         "parameters": "; ".join(f"{k}={v}" for k, v in strategy.items() if k != "name" and v is not None),
         "config_hash": first["config_hash"],
-        "access": first["access"],
+        "access": next((r["access"] for r in group if r["access"]), None),
         "status": "completed" if len(done) == len(group) else "failed" if failed else "unfinished",
         "seeds": " ".join(str(r["config"]["seed"]) for r in done),
         "n": len(done),
         "n_failed": len(failed),
         "n_unfinished": len(group) - len(done) - len(failed),
         "failure": "; ".join(f"seed {r['config']['seed']}: {r['failure']['message']}" for r in failed),
-        "instance_hashes": " ".join(sorted({r["stream"]["instance_hash"] for r in done})),
+        "instance_hashes": " ".join(r["stream"]["instance_hash"] for r in done),
+        "data_sha256": (first["stream"] or {}).get("data_sha256"),
     }
     for name in METRICS:
-        values = [r["metrics"][r["primary_view"]][name]["value"] for r in done]
+        values = [r["metrics"][r["primary_view"]].get(name, {}).get("value") for r in done]
         for statistic, value in summary(values).items():
             row[f"{name}_{statistic}"] = value
     for part in ("samples", "bytes"):
@@ -136,7 +146,7 @@ def to_text(frame: pd.DataFrame) -> str:
 
     labels = []
     for strategy, access, group in zip(frame["strategy"], frame["access"], frame["config_hash"], strict=True):
-        labels.append(f"{strategy}{'' if access == 'experience' else ' (not continual)'} {group[:6]}")
+        labels.append(f"{strategy}{' (not continual)' if access in ('past', 'stream') else ''} {group[:6]}")
     columns = {
         "benchmark": list(frame["benchmark"]),
         "strategy, config": labels,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clbench.errors import RunFailed
 from clbench.evaluator import Cells
-from clbench.trace import Phase, Trace
+from clbench.trace import NAN_SCORES, Phase, Trace
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
@@ -31,6 +31,8 @@ class Recorder:
     phase: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    strict: bool = True
+    """Whether a loss or a score that is not finite is an error here."""
     _pending: list[Tensor] = field(default_factory=list)
     _losses_written: int = 0
 
@@ -61,7 +63,7 @@ class Recorder:
         self._pending.clear()
         for value in values:
             self.loss.append(value)
-            if not math.isfinite(value):
+            if self.strict and not math.isfinite(value):
                 at = len(self.loss)
                 word = "NaN" if math.isnan(value) else "infinite"
                 raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
@@ -74,6 +76,11 @@ class Recorder:
             for view, rows in self.rows.items()
         }
         arrays["iteration"] = np.array(self.iteration, np.int64)
+        for view in self.views:
+            broken = np.flatnonzero((arrays[f"correct.{view}"] == NAN_SCORES).any(1))
+            if self.strict and len(broken):
+                at = self.iteration[broken[0]]
+                raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
         arrays["loss"] = np.array(self.loss[self._losses_written :], np.float32)

@@ -30,7 +30,7 @@ from clbench.config import (
 from clbench.errors import UserError, shown, unknown
 from clbench.mistakes import Layer, annotation_of, check_section, dotted, unknown_key, where
 
-_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "seeds": Seeds, "strategy": StrategyConfig}
+_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "seeds": Seeds, "strategy": StrategyConfig, "numerics": Numerics}
 _REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
 
 
@@ -167,7 +167,7 @@ def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
 
 def resolve(
     reference: str, overrides: list[str] | None = None, strategy: str | None = None, need_strategy: bool = True
-) -> tuple[Benchmark, StrategyConfig | None, Seeds]:
+) -> tuple[Benchmark, StrategyConfig | None, Seeds, Numerics]:
     """A benchmark reference and flags to checked configuration.
 
     Args:
@@ -177,7 +177,7 @@ def resolve(
         need_strategy: whether a missing strategy is a mistake.
 
     Returns:
-        benchmark, strategy (None where none is named and none is needed), and seeds.
+        benchmark, strategy (None where none is named and none is needed), seeds and numerics.
 
     Raises:
         UserError: every mistake found, all of them at once.
@@ -216,7 +216,8 @@ def resolve(
     if problems:
         raise UserError(*problems)
     benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
-    return benchmark, complete_strategy(chosen) if chosen else None, parts.get("seeds", Seeds())
+    strategy_config = complete_strategy(chosen) if chosen else None
+    return benchmark, strategy_config, parts.get("seeds", Seeds()), parts.get("numerics", Numerics())
 
 
 def check_stream(stream: StreamConfig) -> list[tuple[list[str | int], str]]:
@@ -275,8 +276,8 @@ def make_run(
     strategy: str | None = None,
     seed: int = 0,
     overrides: list[str] | None = None,
-    threads: int = 1,
-    device: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> RunConfig:
     """The resolved configuration of one run.
 
@@ -285,20 +286,21 @@ def make_run(
         strategy: a name or import path, over the file's own.
         seed: the run's seed, >= 0.
         overrides: `key.path=value` texts.
-        threads: CPU threads for torch; part of the run's id.
-        device: where to train.
+        threads, device: where the configuration's `numerics` does not say them; part of the run's id.
 
     Raises:
         UserError: see `resolve`.
     """
-    benchmark, chosen, seeds = resolve(reference, overrides, strategy)
+    benchmark, chosen, seeds, numerics = resolve(reference, overrides, strategy)
     assert chosen is not None
+    machine = {"threads": threads, "device": device}
+    unsaid = {k: v for k, v in machine.items() if v is not None and k not in numerics.model_fields_set}
     run = RunConfig(
         benchmark=benchmark,
         strategy=chosen,
         seed=seed,
         seeds=seeds,
-        numerics=Numerics(threads=threads, device=device),
+        numerics=numerics.model_copy(update=unsaid),
         modified=True,
     )
     shipped = registry.benchmark_path(benchmark.id)

@@ -11,6 +11,7 @@ file or the new one, never half of one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -32,6 +33,11 @@ from clbench.trace import Trace
 SCHEMA = 1
 """Version of run.json."""
 
+_KEYS = {
+    "run_id", "status", "failure", "benchmark", "modified", "config", "definition_hash", "config_hash", "stream",
+    "metrics", "primary_view", "weights_sha256", "memory", "access", "parameters", "costs", "provenance",
+}  # fmt: skip
+
 
 def run_directory(out: Path, run: RunConfig) -> Path:
     """Where a run's files are; always inside `out`."""
@@ -45,7 +51,9 @@ def write_bytes(path: Path, payload: bytes) -> None:
     Raises:
         UserError: the folder cannot be written to, or the disk is full; an older file is left as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.is_dir():
+        raise UserError(f"{path}: cannot be written: it is a folder.")
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -54,7 +62,8 @@ def write_bytes(path: Path, payload: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
 
 
@@ -147,6 +156,9 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a run of clbench; 'schema_version' is missing.")
     if record["schema_version"] != SCHEMA:
         raise UserError(f"{path}: schema version {record['schema_version']}, this program reads {SCHEMA}.")
+    absent = sorted(_KEYS - record.keys())
+    if absent:
+        raise UserError(f"{path}: damaged; '{absent[0]}' is missing.")
     return record
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     Raises:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
     """
+    found = _imported(run.strategy)
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
     transform = InputTransform(stream, bench.stream.normalise, device)
@@ -156,21 +158,47 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         evaluator=Evaluator.of_stream(
             stream, transform, device, bench.evaluation.batch_size, tell_task=stream.setting == "task"
         ),
-        strategy=_strategy(run.strategy, setup, stream),
+        strategy=_strategy(found, run.strategy, setup, stream),
         order=chance.generator("order"),
     )
 
 
-def _strategy(chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strategy:
+def _imported(chosen: cfg.StrategyConfig) -> Any:
+    """The strategy's class or factory. Modules are imported before anything is seeded: some draw or seed themselves."""
     found = registry.strategy(chosen.name)
-    if isinstance(found, type) and issubclass(found, Strategy):
-        configuration, problems = mistakes.check_section(
-            f"strategy '{chosen.name}'", "strategy", found.Config, chosen.parameters, []
-        )
-        if problems:
-            raise UserError(*problems)
-        return found(configuration, setup)
-    from clbench import bridge  # the only way to Avalanche, which takes seconds to import
+    if not _is_ours(found):
+        from clbench import bridge  # the only way to Avalanche, which takes seconds to import
+
+        bridge.import_parts(chosen.parameters)
+    torch.set_default_dtype(torch.float32)  # whatever a module did to it
+    return found
+
+
+def _is_ours(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Strategy)
+
+
+def _configuration(found: Any, chosen: cfg.StrategyConfig) -> Any:
+    source = f"strategy '{chosen.name}'"
+    configuration, problems = mistakes.check_section(source, "strategy", found.Config, chosen.parameters, [])
+    if problems:
+        raise UserError(*problems)
+    return configuration
+
+
+def _completed(run: resolve.RunConfig, found: Any) -> resolve.RunConfig:
+    """The run with the defaults of a strategy of the user's own written out."""
+    if not _is_ours(found):
+        return run
+    values = _configuration(found, run.strategy).model_dump(mode="json")
+    return run.model_copy(update={"strategy": cfg.StrategyConfig(name=run.strategy.name, **values)})
+
+
+def _strategy(found: Any, chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strategy:
+    if _is_ours(found):
+        strategy: Strategy = found(_configuration(found, chosen), setup)
+        return strategy
+    from clbench import bridge
 
     return bridge.host(found, chosen, setup, stream)
 
@@ -311,57 +339,91 @@ def execute(
 
     A run that fails is no exception: its record has the status "failed" and says why.
     """
-    directory = results.run_directory(out, run)
-    if not force and (directory / "run.json").exists():
-        record = results.read_run(directory)
-        if record["status"] == "completed" and record["run_id"] == run.run_id:
-            return Outcome(directory, record, skipped=True)
-    registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
-    with _numerics(run.numerics), fenced(cuda=run.numerics.device == "cuda"):
+    cuda = run.numerics.device == "cuda"
+    with _numerics(run.numerics), fenced(cuda):
         started = time.perf_counter()
-        stream = compile_stream(run.benchmark.stream, run.seeds.stream if run.seeds.stream is not None else run.seed)
-        if say is not None:
-            with fenced(cuda=run.numerics.device == "cuda"):
-                probe = assemble(run, stream)
-                try:
-                    say(estimate(probe))
-                except Exception as error:  # the run meets it too, and records it
-                    say(f"no estimate: {type(error).__name__}: {error}")
-        bench = assemble(run, stream)
-        record = {
-            "schema_version": results.SCHEMA,
-            "run_id": run.run_id,
-            "status": "running",
-            "failure": None,
-            "benchmark": run.benchmark.id,
-            "modified": run.modified,
-            "config": run.model_dump(mode="json"),
-            "definition_hash": run.definition_hash,
-            "config_hash": run.config_hash,
-            "stream": {
-                "definition_hash": stream.definition_hash,
-                "instance_hash": stream.instance_hash,
-                "data_sha256": stream.data.sha256,
-                "experiences": len(stream.visits),
-                "tasks": len(stream.tasks),
-                "classes": stream.data.classes,
-                "samples": int(sum(len(v.index) for v in stream.visits)),
-            },
-            "metrics": None,
-            "primary_view": stream.setting,
-            "weights_sha256": None,
-            "memory": None,
-            "access": bench.strategy.access,
-            "parameters": sum(p.numel() for p in bench.strategy.model.parameters()),
-            "costs": None,
-            "provenance": {
-                **provenance.collect(run.numerics.device),
-                "data": stream.data.origin,
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-                "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            },
-        }
+        registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
+        run = _completed(run, _imported(run.strategy))
+        directory = results.run_directory(out, run)
+        record = _new_record(run)
+        try:
+            stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+            if not force and (known := _finished(directory, run, stream)) is not None:
+                return Outcome(directory, known, skipped=True)
+            record["stream"] = _describe(stream)
+            record["provenance"]["data"] = stream.data.origin
+            if say is not None:
+                with fenced(cuda):
+                    _say_estimate(run, stream, say)
+            bench = assemble(run, stream)
+        except UserError:
+            raise
+        except Exception as error:
+            _fail(record, error, 0)
+            results.write_json(directory / "run.json", record)
+            return Outcome(directory, record)
+        record["access"] = bench.strategy.access
+        record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
         return _run(bench, directory, record, progress or _Nobody(), started)
+
+
+def _finished(directory: Path, run: resolve.RunConfig, stream: Stream) -> dict[str, Any] | None:
+    """The record of a finished run of the same id on the same data, or None."""
+    if not (directory / "run.json").exists():
+        return None
+    try:
+        record = results.read_run(directory)
+    except UserError as error:
+        raise UserError(*(f"{p} Repeat the run with --force, or remove the file." for p in error.problems)) from None
+    same = record["run_id"] == run.run_id and (record["stream"] or {}).get("instance_hash") == stream.instance_hash
+    return record if same and record["status"] == "completed" else None
+
+
+def _new_record(run: resolve.RunConfig) -> dict[str, Any]:
+    return {
+        "schema_version": results.SCHEMA,
+        "run_id": run.run_id,
+        "status": "running",
+        "failure": None,
+        "benchmark": run.benchmark.id,
+        "modified": run.modified,
+        "config": run.model_dump(mode="json"),
+        "definition_hash": run.definition_hash,
+        "config_hash": run.config_hash,
+        "stream": None,
+        "metrics": None,
+        "primary_view": run.benchmark.stream.setting,
+        "weights_sha256": None,
+        "memory": None,
+        "access": None,
+        "parameters": None,
+        "costs": None,
+        "provenance": {
+            **provenance.collect(run.numerics.device),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    }
+
+
+def _describe(stream: Stream) -> dict[str, Any]:
+    return {
+        "definition_hash": stream.definition_hash,
+        "instance_hash": stream.instance_hash,
+        "data_sha256": stream.data.sha256,
+        "experiences": len(stream.visits),
+        "tasks": len(stream.tasks),
+        "classes": len({c for task in stream.tasks for c in task.classes}),
+        "samples": int(sum(len(v.index) for v in stream.visits)),
+    }
+
+
+def _say_estimate(run: resolve.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:
+    probe = assemble(run, stream)
+    try:
+        say(estimate(probe))
+    except Exception as error:  # the run meets it too, and records it
+        say(f"no estimate: {type(error).__name__}: {error}")
 
 
 def _run(
@@ -375,8 +437,10 @@ def _run(
     recorder = Recorder(bench.evaluator.views, bench.device)
     writer = results.TraceWriter(directory)
     observation = Observation(bench, recorder, lambda: progress.update(observation.iterations))
-    results.write_json(directory / "run.json", record)
     writer.start()
+    results.write_json(directory / "run.json", record)
+    if bench.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     setup_s, begin = time.perf_counter() - started, time.perf_counter()
     progress.start(total)
     try:
@@ -385,24 +449,22 @@ def _run(
         writer.finish(trace)
         record["metrics"] = metrics.compute(trace)
         record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
-        record["status"] = "completed"
-    except RunFailed as failure:
-        _fail(record, failure.kind, failure.message, failure.iteration)
-    except KeyboardInterrupt:
-        _fail(record, "interrupted", "interrupted by the user", observation.iterations)
-        raise
-    except UserError as error:
-        _fail(record, "user_error", str(error), observation.iterations)
-        raise
-    except Exception as error:
-        _fail(record, type(error).__name__, f"{type(error).__name__}: {error}", observation.iterations)
-        import traceback
-
-        record["failure"]["traceback"] = traceback.format_exc()
-    finally:
-        progress.close()
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
+        record["status"] = "completed"
+    except Exception as error:
+        _fail(record, error, observation.iterations)
+        if isinstance(error, UserError):
+            raise
+    except KeyboardInterrupt as error:
+        _fail(record, error, observation.iterations)
+        raise
+    finally:
+        progress.close()
+        if record["status"] == "failed" and not (directory / "trace.npz").exists():
+            recorder.strict = False
+            with contextlib.suppress(UserError):  # what was seen of the experience that it failed in
+                writer.append(recorder.chunk())
         elapsed = time.perf_counter() - begin
         record["costs"] = {
             "wall_s": round(setup_s + elapsed, 3),
@@ -418,9 +480,19 @@ def _run(
     return Outcome(directory, record)
 
 
-def _fail(record: dict[str, Any], kind: str, message: str, iteration: int | None) -> None:
+def _fail(record: dict[str, Any], error: BaseException, iterations: int) -> None:
+    """Writes into a record why a run ended: one sentence, and a traceback where nobody foresaw it."""
+    kind, message, iteration = type(error).__name__, f"{type(error).__name__}: {error}", iterations
+    if isinstance(error, RunFailed):
+        kind, message, iteration = error.kind, error.message, error.iteration or iterations
+    elif isinstance(error, KeyboardInterrupt):
+        kind, message = "interrupted", "interrupted by the user"
+    elif isinstance(error, UserError):
+        kind, message = "user_error", str(error)
     record["status"] = "failed"
     record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
+    if kind == type(error).__name__:
+        record["failure"]["traceback"] = "".join(traceback.format_exception(error))
 
 
 class _numerics:
@@ -436,7 +508,13 @@ class _numerics:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
-        self._threads = torch.get_num_threads()
+        self._threads, self._dtype, self._grad = (
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+        )
+        torch.set_default_dtype(getattr(torch, self._numerics.dtype))
+        torch.set_grad_enabled(True)
         self._algorithms = torch.are_deterministic_algorithms_enabled()
         self._fill = _deterministic.fill_uninitialized_memory
         torch.set_num_threads(self._numerics.threads)
@@ -445,6 +523,8 @@ class _numerics:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads)
+        torch.set_default_dtype(self._dtype)
+        torch.set_grad_enabled(self._grad)
         torch.use_deterministic_algorithms(self._algorithms)
         _deterministic.fill_uninitialized_memory = self._fill
 

@@ -108,7 +108,7 @@ class Strategy:
     """
 
     Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
-    access: ClassVar[Literal["experience", "past", "stream"]] = "experience"
+    access: Literal["experience", "past", "stream"] = "experience"
     """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
 
     def __init__(self, config: Any, setup: Setup) -> None:

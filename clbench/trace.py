@@ -21,6 +21,10 @@ UNAVAILABLE = -2
 """Count of a cell for which the strategy had no prediction yet."""
 
 
+NAN_SCORES = -3
+"""Count of a cell whose scores held NaN; such a run has failed, and no trace of a finished run holds it."""
+
+
 class Phase(IntEnum):
     """At which moment an evaluation was made."""
 

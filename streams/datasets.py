@@ -78,14 +78,19 @@ class _Known:
 
 
 DATASETS: dict[str, _Known] = {
-    "digits": _Known(Facts(10, True, "8x8 grey digits, 1,442 train, 355 test; ships with scikit-learn")),
+    "digits": _Known(
+        Facts(10, True, "8x8 grey digits, 1,442 train, 355 test; ships with scikit-learn"),
+        sha256="145b48fcae08296daf13c0658f889701ddab5cb9bb3ec66f13264349e063c6e0",
+    ),
     "mnist": _Known(
         Facts(10, True, "28x28 grey digits, 60,000 train, 10,000 test"),
         "MNIST", "MNIST/raw", "ossci-datasets.s3.amazonaws.com",
+        sha256="11de40ec28a7c150195b86fd3a818037e73f1e8d04ab1621d02836dbdf8a2d54",
     ),
     "fashion_mnist": _Known(
         Facts(10, True, "28x28 grey clothes, 60,000 train, 10,000 test"),
         "FashionMNIST", "FashionMNIST/raw", "fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        sha256="b42e0f3189f494f730119201c9e1a41654a875ffd564ea07b7cf8032d5327c02",
     ),
     "kmnist": _Known(
         Facts(10, True, "28x28 grey Kuzushiji, 60,000 train, 10,000 test"), "KMNIST", "KMNIST/raw", "codh.rois.ac.jp"
@@ -93,6 +98,7 @@ DATASETS: dict[str, _Known] = {
     "cifar10": _Known(
         Facts(10, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
         "CIFAR10", "cifar-10-batches-py", "www.cs.toronto.edu",
+        sha256="e6216b9018fcebdb2fc8d67681111ecdcbcb1599320d6cfc1c4f6ff4b91839a8",
     ),
     "cifar100": _Known(
         Facts(100, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
@@ -132,8 +138,11 @@ def facts(name: str, synthetic: SyntheticData | None = None) -> Facts:
     if path is not None:
         with _open(path) as archive:
             labels = _member(archive, path, "train_y")
-            dimensions = len(_header(archive, path, "train_x"))
-        return Facts(int(labels.max()) + 1 if labels.size else 0, dimensions > 2)
+            shape = _header(archive, path, "train_x")
+        problem = _label_problem("train", labels, shape[0] if shape else 0) or _class_problem(labels)
+        if problem:
+            raise UserError(f"{path}: {problem}.")
+        return Facts(int(labels.max()) + 1, len(shape) > 2)
     if name in DATASETS:
         return DATASETS[name].facts
     message = unknown("data set", name, available()).rstrip(".")
@@ -168,13 +177,19 @@ def load(name: str, synthetic: SyntheticData | None = None) -> DataSet:
     require(name, synthetic)
     path = _npz_path(name)
     if name == "synthetic":
-        return _finish(name, *_synthetic(synthetic or SyntheticData()), origin="generated", top=1.0)
-    if path is not None:
+        data = _finish(name, *_synthetic(synthetic or SyntheticData()), origin="generated", top=1.0)
+    elif path is not None:
         data = _finish(name, *_read_npz(path), origin=str(path))
     elif name == "digits":
-        return _finish(name, *_digits(), origin="scikit-learn", top=16.0)
+        data = _finish(name, *_digits(), origin="scikit-learn", top=16.0)
     else:
         data = _finish(name, *_read_torchvision(name), origin=f"torchvision, {data_root()}")
+    expected = DATASETS[name].sha256 if name in DATASETS else None
+    if expected is not None and data.sha256 != expected:
+        raise UserError(
+            f"{data.origin}: not the published '{name}' (SHA-256 {data.sha256[:16]}..., expected {expected[:16]}...); "
+            "it is damaged, or data of your own, which needs another name."
+        )
     return data
 
 
@@ -348,13 +363,14 @@ def _finish(
             raise UserError(f"{origin}: {problem}.")
     if train_x.shape[1:] != test_x.shape[1:]:
         raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
-    classes = int(train_y.max()) + 1
-    absent = sorted(set(range(classes)) - set(np.unique(train_y).tolist()))
-    if absent:
-        raise UserError(f"{origin}: class {', '.join(map(str, absent[:5]))} has no training sample.")
-    beyond = sorted(set(np.unique(test_y).tolist()) - set(range(classes)))
-    if beyond:
-        raise UserError(f"{origin}: class {', '.join(map(str, beyond[:5]))} is in test_y, but not in train_y.")
+    problem = _class_problem(train_y)
+    if problem:
+        raise UserError(f"{origin}: {problem}.")
+    known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
+    classes = len(known)
+    for found, said in ((tested - known, "is in test_y, but not in train_y"), (known - tested, "has no test sample")):
+        if found:
+            raise UserError(f"{origin}: class {', '.join(map(str, sorted(found)[:5]))} {said}.")
     train, test = _layout(train_x), _layout(test_x)
     labels, test_labels = train_y.astype(np.int64), test_y.astype(np.int64)
     scale = top or (255.0 if train.dtype == np.uint8 else 1.0)
@@ -365,15 +381,28 @@ def _finish(
     )  # fmt: skip
 
 
-def _problem(part: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+def _label_problem(part: str, y: NDArray[Any], samples: int) -> str | None:
     if y.ndim != 1 or y.dtype.kind not in "iu":
         return f"{part}_y must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
-    if len(x) != len(y):
-        return f"{part}_x has {len(x)} samples, {part}_y has {len(y)}"
+    if samples != len(y):
+        return f"{part}_x has {samples} samples, {part}_y has {len(y)}"
     if len(y) == 0:
         return f"{part}_x is empty"
     if y.min() < 0:
         return f"{part}_y holds the class {y.min()}; classes count from 0"
+    return None
+
+
+def _class_problem(y: NDArray[Any]) -> str | None:
+    """Whether 0..C-1 all occur."""
+    found = np.unique(y)
+    gap = np.flatnonzero(found != np.arange(len(found)))
+    return f"class {gap[0]} has no training sample" if len(gap) else None
+
+
+def _problem(part: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+    if problem := _label_problem(part, y, len(x) if x.ndim else 0):
+        return problem
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{part}_x must be uint8 or floats, and is {x.dtype}"
     if not 2 <= x.ndim <= 4:

@@ -423,7 +423,11 @@ def test_gem_says_that_it_needs_a_solver(tmp_path: Path) -> None:
             "it is trained once, on a whole stream, and refuses a second experience; use 'joint'.",
         ),
         ("math:pi", {}, "expected a class or a function, found float."),
-        ("torch.nn:Flatten", {}, "gave Flatten, which is no Avalanche strategy and no clbench Strategy."),
+        (
+            "torch.nn:Flatten", {},
+            "neither a strategy nor a factory of one, which would take some of model, optimizer, criterion, "
+            "train_mb_size, train_epochs, eval_mb_size, device, evaluator, eval_every, feature_extractor, classifier.",
+        ),
         (HERE + "Broken", {}, "cannot be built: the moon is not full."),
         (
             SUPERVISED + "SCR", {},

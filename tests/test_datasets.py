@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -111,8 +113,8 @@ def write_idx(path: Path, array: np.ndarray[Any, Any]) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def test_torchvisions_own_layout(root: Path) -> None:
-    """A small MNIST in the layout that torchvision leaves behind."""
+def test_torchvisions_own_layout(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small MNIST in the layout that torchvision leaves behind; it does not pass for the published one."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     source = arrays(
@@ -121,6 +123,15 @@ def test_torchvisions_own_layout(root: Path) -> None:
     for part, prefix in (("train", "train"), ("test", "t10k")):
         write_idx(raw / f"{prefix}-images-idx3-ubyte", source[f"{part}_x"])
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", source[f"{part}_y"])
+    with pytest.raises(UserError) as caught:
+        datasets.load("mnist")
+    assert re.fullmatch(
+        rf"torchvision, {re.escape(str(root))}: not the published 'mnist' \(SHA-256 [0-9a-f]{{16}}..., expected "
+        r"[0-9a-f]{16}...\); it is damaged, or data of your own, which needs another name.",
+        str(caught.value),
+    )
+    unchecked = dataclasses.replace(datasets.DATASETS["mnist"], sha256=None)
+    monkeypatch.setitem(datasets.DATASETS, "mnist", unchecked)
     data = datasets.load("mnist")
     assert np.array_equal(data.train_x[:, 0], source["train_x"])
     assert np.array_equal(data.test_y, source["test_y"])
@@ -161,6 +172,11 @@ def test_wrong_arrays_are_named(root: Path) -> None:
         == "ROOT/bad.npz: train_y holds the class -1; classes count from 0."
     )
     assert refused(root, train_y=np.arange(20) % 2 * 2) == "ROOT/bad.npz: class 1 has no training sample."
+    assert refused(root, test_y=np.zeros(8, int)) == "ROOT/bad.npz: class 1, 2, 3 has no test sample."
+    assert refused(root, train_y=np.array([2**40] * 20)) == "ROOT/bad.npz: class 0 has no training sample."
+    assert refused(root, train_y=np.array(["a"] * 20)).startswith(
+        "ROOT/bad.npz: train_y must hold one integer a sample"
+    )
     assert refused(root, test_y=np.arange(8)) == "ROOT/bad.npz: class 4, 5, 6, 7 is in test_y, but not in train_y."
     nan = np.zeros((20, 6))
     nan[4, 2] = np.nan

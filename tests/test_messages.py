@@ -24,7 +24,7 @@ stream:
 model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
-KEYS = "id, title, source, stream, model, training, evaluation, seeds, strategy, base"
+KEYS = "id, title, source, stream, model, training, evaluation, seeds, strategy, numerics, base"
 TRAINING = "epochs, iterations, batch_size, drop_last, optimizer, optimizer_state, active_outputs"
 FAMILIES = "classes, permutations, rotations"
 MODELS = "mlp, linear, cnn, slim_resnet18"
@@ -258,7 +258,7 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ),
         # seeds
         ("model:", "seeds: {strem: 1}\nmodel:", "seeds.strem: unknown key. Did you mean 'stream'? "
-         "Allowed: stream, init, order, augmentation, strategy."),
+         "Allowed: stream, init, order, strategy."),
     ],
 )  # fmt: skip
 def test_mistake_in_a_file(capsys: pytest.CaptureFixture[str], old: str, new: str, message: str) -> None:

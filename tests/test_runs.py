@@ -1,0 +1,197 @@
+"""Runs that go wrong, data and code that change, and what a run may leave behind in its process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clbench import leaderboard, resolve, results, runner
+from clbench.errors import UserError
+from clbench.strategy import Strategy
+
+TINY = ["training.iterations=2"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a module of the user's own; returns its name."""
+    monkeypatch.syspath_prepend(str(tmp_path / "lab"))
+    (tmp_path / "lab").mkdir()
+
+    def write(name: str, source: str) -> str:
+        (tmp_path / "lab" / f"{name}.py").write_text("from clbench.strategy import Strategy\n" + source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write
+
+
+def execute(strategy: str, out: Path, *overrides: str, **options: Any) -> runner.Outcome:
+    run = resolve.make_run("split_synthetic-v1", strategy=strategy, overrides=[*TINY, *overrides])
+    return runner.execute(run, out, **options)
+
+
+# ------------------------------------------------------------------------------------------------ what changes
+def test_changed_data_is_another_result(tmp_path: Path) -> None:
+    """The file behind npz:PATH is replaced: the run is repeated, and the leaderboard keeps the two apart."""
+    path = tmp_path / "d.npz"
+    rows: list[dict[str, Any]] = []
+    for seed in range(2):
+        x = np.random.default_rng(seed).random((40, 4), np.float32)
+        np.savez(path, train_x=x, train_y=np.arange(40) % 4, test_x=x[:8], test_y=np.arange(8) % 4)
+        run = resolve.make_run(
+            "split_digits-v1",
+            strategy="naive",
+            overrides=["id=split_mine-v1", f"stream.data=npz:{path}", "stream.tasks.count=2", *TINY],
+        )
+        outcome = runner.execute(run, tmp_path / "runs")
+        assert not outcome.skipped
+        rows.append(outcome.record)
+        assert runner.execute(run, tmp_path / "runs").skipped
+    assert rows[0]["run_id"] == rows[1]["run_id"]
+    assert rows[0]["stream"]["data_sha256"] != rows[1]["stream"]["data_sha256"]
+    assert len(leaderboard.table(rows)) == 2
+
+
+def test_defaults_of_ones_own_strategy_are_written_out(lab: Any, tmp_path: Path) -> None:
+    name = lab("own_defaults", "from clbench.config import Model\n"
+               "class Own(Strategy):\n    class Config(Model):\n        amount: float = 0.5\n")  # fmt: skip
+    short = execute(f"{name}:Own", tmp_path / "out")
+    assert short.record["config"]["strategy"] == {"name": f"{name}:Own", "amount": 0.5}
+    assert execute(f"{name}:Own", tmp_path / "out", "strategy.amount=0.5").skipped
+    with pytest.raises(UserError) as caught:
+        execute(f"{name}:Own", tmp_path / "out", "strategy.amout=0.5")
+    assert str(caught.value) == (
+        f"strategy '{name}:Own': strategy.amout: unknown key. Did you mean 'amount'? Allowed: amount."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what modules do
+def test_what_a_module_draws_when_it_is_imported_does_not_reach_the_run(lab: Any, tmp_path: Path) -> None:
+    """Imported by this run or by an earlier one, with or without the estimate: the same bytes."""
+    source = (
+        "import torch\ntorch.manual_seed(0)\n"
+        "class Draws(Strategy):\n    def loss(self, batch):\n        return super().loss(batch) * torch.rand(())\n"
+    )
+    name = lab("draws_at_import", source)
+    hashes = []
+    for i, say in enumerate((None, lambda text: None, None)):
+        if i == 2:
+            sys.modules.pop(name)
+        hashes.append(execute(f"{name}:Draws", tmp_path / str(i), say=say).record["weights_sha256"])
+    assert len(set(hashes)) == 1
+
+
+def test_what_a_module_sets_does_not_reach_this_run_or_the_next(lab: Any, tmp_path: Path) -> None:
+    plain = execute("naive", tmp_path / "a").record["weights_sha256"]
+    name = lab("sets_dtype", "import torch\ntorch.set_default_dtype(torch.float64)\nclass Same(Strategy):\n    pass\n")
+    assert execute(f"{name}:Same", tmp_path / "b").record["weights_sha256"] == plain
+    assert torch.get_default_dtype() == torch.float32
+    assert execute("naive", tmp_path / "c").record["weights_sha256"] == plain
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def __init__(self, *a): raise OSError('no luck')", "OSError: no luck"),
+        ("def memory(self): raise OSError('no luck')", "OSError: no luck"),
+        ("def predict(self, model, x, task): return model(x)[:3]", "ValueError: predict returned the shape (3,"),
+        ("def predict(self, model, x, task): return model(x) * float('nan')", "the model's scores became NaN by"),
+        ("def predict(self, model, x, task): return model(x.mul_(0.5))", "a prediction changed the test inputs or"),
+        (
+            "def predict(self, model, x, task):\n        next(model.parameters()).add_(1)\n        return model(x)",
+            "a prediction changed the test inputs or the parameters in place",
+        ),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_breaks_ends_as_a_failed_run(lab: Any, tmp_path: Path, body: str, message: str) -> None:
+    name = lab("breaks", f"class Breaks(Strategy):\n    {body}\n")
+    outcome = execute(f"{name}:Breaks", tmp_path / "out")
+    assert outcome.record["status"] == "failed"
+    assert outcome.record["failure"]["message"].startswith(message)
+    assert results.read_run(outcome.directory) == outcome.record
+    frame = leaderboard.table([outcome.record])
+    assert frame.loc[0, "failure"].startswith(f"seed 0: {message}")
+
+
+def test_a_network_that_has_diverged_is_no_result(tmp_path: Path) -> None:
+    """The last update makes it so: no later loss could tell."""
+    overrides = ["training.iterations=1", "stream.tasks.count=1", "training.optimizer.lr=1e38"]
+    outcome = execute("naive", tmp_path, *overrides)
+    assert outcome.record["failure"] == {
+        "kind": "nan_scores", "message": "the model's scores became NaN by iteration 1", "iteration": 1,
+    }  # fmt: skip
+
+
+def test_a_failed_run_keeps_what_was_seen(tmp_path: Path) -> None:
+    outcome = execute("naive", tmp_path, "training.iterations=20", "training.optimizer={name: sgd, lr: 1e30}")
+    at = outcome.record["failure"]["iteration"]
+    assert outcome.record["failure"]["kind"] in ("nan_loss", "nan_scores")
+    chunk = results.read_arrays(outcome.directory / "trace" / "chunk-000000.npz")
+    assert chunk["iteration"][0] == 0
+    assert chunk["iteration"][-1] <= at
+    assert len(chunk["loss"]) == at
+
+
+def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    import shutil
+
+    first = execute("naive", tmp_path / "out")
+    shutil.copytree(tmp_path / "out" / "split_synthetic-v1", tmp_path / "out" / "copy")
+    records, problems = leaderboard.collect(tmp_path / "out")
+    assert len(records) == 1
+    assert len(problems) == 1
+    assert "the same run as" in problems[0]
+    assert first.record["run_id"] == records[0]["run_id"]
+
+
+def test_a_settings_file_does_not_call_whatever_is_importable(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="strategy 'os:system': neither a strategy nor a factory of one"):
+        execute("os:system", tmp_path, f"strategy.command='touch {tmp_path / 'pwned'}'")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_tensors_that_are_plain_attributes_are_seen_by_the_evaluation(tmp_path: Path, lab: Any) -> None:
+    source = """
+import torch
+from torch import nn
+
+
+class Scaled(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.scale = inner, torch.ones(())
+
+    def forward(self, x):
+        return self.inner(x) * self.scale
+
+
+class Own(Strategy):
+    def __init__(self, config, setup):
+        super().__init__(config, setup)
+        self.model = Scaled(self.model)
+
+    def step(self, batch):
+        self.model.scale = self.model.scale + 1
+        return super().step(batch)
+
+    def predict(self, model, x, task):
+        assert model.scale == self.model.scale
+        return model(x)
+"""
+    name = lab("scaled", source)
+    assert execute(f"{name}:Own", tmp_path).record["status"] == "completed"
+
+
+def test_a_base_strategy_is_naive(tmp_path: Path) -> None:
+    assert (
+        execute("clbench.strategy:Strategy", tmp_path / "a").record["weights_sha256"]
+        == (execute("naive", tmp_path / "b").record["weights_sha256"])
+    )
+    assert Strategy.access == "experience"
