@@ -3,6 +3,9 @@
 A(e, i) is the accuracy on task i at evaluation e, R[v, j] the accuracy on task j after experience v. *After learning
 task i* is the end of its first visit. Every number is in [0, 1] or [-1, 1]; None where the definition needs
 something that the trace does not hold (forgetting of one task, say), which is not zero.
+
+Visits are those of the stream. `joint` and `cumulative` train on more than that, so for them forgetting and min-ACC
+describe tasks that are trained on all along.
 """
 
 from __future__ import annotations
