@@ -38,6 +38,7 @@ from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "no QP solver found", UserWarning)  # of qpsolvers; GEM says so when it needs one
+    warnings.simplefilter("ignore", DeprecationWarning)  # of what its dependencies import (JAXopt on Python 3.13)
     import avalanche
     from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, with_classes_timeline
     from avalanche.benchmarks.scenarios.task_aware import with_task_labels
