@@ -46,10 +46,13 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _integer(least: int) -> Callable[[str], int]:
+def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    allowed = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
+
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 100 and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: an integer >= {least}")
+        digits = text.isascii() and text.isdigit() and len(text) < 100
+        if not digits or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: {allowed}")
         return int(text)
 
     return read
@@ -69,7 +72,7 @@ def _parser() -> _Parser:
     )
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument("--threads", type=_integer(1), metavar="N", help="CPU threads; default: the machine's cores")
+    run.add_argument("--threads", type=_integer(1, 1024), metavar="N", help="CPU threads; default: the machine's cores")
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="repeat a finished run")

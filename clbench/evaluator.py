@@ -203,6 +203,7 @@ class Evaluator:
         self._cell = each.to(device)
         self._targets = torch.from_numpy(cells.target)[each].to(device)
         self._task = torch.from_numpy(cells.task)[each].to(device)
+        self._index: dict[tuple[int, ...], Tensor] = {}
         self._twin = Twin()
 
     @classmethod
@@ -307,10 +308,16 @@ class Evaluator:
             while j < len(tasks) and allowed[j] == allowed[i]:
                 j += 1
             a, b = int(self._start[tasks[i]]) - offset, int(self._start[tasks[j - 1] + 1]) - offset
-            outputs = torch.tensor(allowed[i], device=self._device)
+            outputs = self._on_device(tuple(allowed[i]))
             best[a:b] = outputs[scores[a:b].index_select(1, outputs).argmax(1)]
             i = j
         return best
+
+    def _on_device(self, outputs: tuple[int, ...]) -> Tensor:
+        """Output units as a tensor, copied to the device once: a copy at every evaluation would make a GPU wait."""
+        if outputs not in self._index:
+            self._index[outputs] = torch.tensor(outputs, device=self._device)
+        return self._index[outputs]
 
     def _competitors(self, view: str, task: int, seen: set[int]) -> list[int]:
         if view == "domain":

@@ -12,6 +12,7 @@ file or the new one, never half of one.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -74,8 +75,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """A compressed npz whose bytes depend on the arrays alone (no time stamps)."""
-    import io
-
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(arrays):

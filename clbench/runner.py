@@ -342,7 +342,6 @@ def execute(
     cuda = run.numerics.device == "cuda"
     with _numerics(run.numerics), fenced(cuda):
         started = time.perf_counter()
-        registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
         run = _completed(run, _imported(run.strategy))
         directory = results.run_directory(out, run)
         record = _new_record(run)
@@ -360,6 +359,7 @@ def execute(
             raise
         except Exception as error:
             _fail(record, error, 0)
+            results.TraceWriter(directory).start()
             results.write_json(directory / "run.json", record)
             return Outcome(directory, record)
         record["access"] = bench.strategy.access
@@ -484,7 +484,7 @@ def _fail(record: dict[str, Any], error: BaseException, iterations: int) -> None
     """Writes into a record why a run ended: one sentence, and a traceback where nobody foresaw it."""
     kind, message, iteration = type(error).__name__, f"{type(error).__name__}: {error}", iterations
     if isinstance(error, RunFailed):
-        kind, message, iteration = error.kind, error.message, error.iteration or iterations
+        kind, message, iteration = error.kind, error.message, iterations if error.iteration is None else error.iteration
     elif isinstance(error, KeyboardInterrupt):
         kind, message = "interrupted", "interrupted by the user"
     elif isinstance(error, UserError):

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clbench import bridge, leaderboard, metrics, resolve, results, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
 from clbench.strategy import Watcher
 from clbench.stream import compile_stream
+from clbench.testing import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
 
 # After the bridge, which knows what its dependencies say when they are imported.
@@ -173,25 +174,6 @@ def trace_of(bench: runner.Workbench, recorder: Any) -> Trace:
     recorder.chunk()
     trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), 1)
     return trace
-
-
-def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Bit for bit."""
-    assert type(a) is type(b), where
-    if isinstance(a, (Tensor, np.ndarray)):
-        assert a.dtype == b.dtype, where
-        assert a.shape == b.shape, where
-        assert bytes(np.asarray(a)) == bytes(np.asarray(b)), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b, where
 
 
 HOSTED: dict[str, dict[str, Any]] = {

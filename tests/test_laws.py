@@ -19,6 +19,7 @@ from clbench.evaluator import Evaluator, Twin, lay_out_cells
 from clbench.store import InputTransform
 from clbench.strategy import Batch, Strategy
 from clbench.stream import compile_stream
+from clbench.testing import assert_same
 from clbench.trace import UNAVAILABLE
 
 STRATEGIES = sorted(registry.strategies())
@@ -48,26 +49,6 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
         "torch": torch.get_rng_state(),
     }
     return bench, state
-
-
-def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Bit for bit."""
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, where
-        assert torch.equal(a, b), where
-    elif isinstance(a, np.ndarray):
-        assert np.array_equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b, where
 
 
 # ------------------------------------------------------------------------------------------------ law 1

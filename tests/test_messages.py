@@ -467,7 +467,7 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "a", "--seed", "-3"],
          "clbench run: --seed: got '-3'. Allowed: an integer >= 0. See 'clbench run --help'."),
         (["run", "a", "--threads", "0"],
-         "clbench run: --threads: got '0'. Allowed: an integer >= 1. See 'clbench run --help'."),
+         "clbench run: --threads: got '0'. Allowed: an integer from 1 to 1024. See 'clbench run --help'."),
         (["run", "a", "--device", "gpu"],
          "clbench run: --device: got 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda. See 'clbench run --help'."),
         (["run", "a", "--sed=3"], "clbench run: unknown flag '--sed'. Did you mean '--seed'? Allowed: --device, "

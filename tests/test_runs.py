@@ -13,6 +13,7 @@ import torch
 from clbench import leaderboard, resolve, results, runner
 from clbench.errors import UserError
 from clbench.strategy import Strategy
+from clbench.testing import assert_same
 
 TINY = ["training.iterations=2"]
 
@@ -195,3 +196,38 @@ def test_a_base_strategy_is_naive(tmp_path: Path) -> None:
         == (execute("naive", tmp_path / "b").record["weights_sha256"])
     )
     assert Strategy.access == "experience"
+
+
+def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_path: Path) -> None:
+    """A finished run is repeated by force with code that no longer builds."""
+    name = lab("later", "class Later(Strategy):\n    pass\n")
+    first = execute(f"{name}:Later", tmp_path / "out")
+    assert (first.directory / "trace.npz").exists()
+    lab("later", "class Later(Strategy):\n    def __init__(self, *a): raise OSError('no luck')\n")
+    again = execute(f"{name}:Later", tmp_path / "out", force=True)
+    assert again.directory == first.directory
+    assert again.record["failure"]["message"] == "OSError: no luck"
+    assert {p.name for p in first.directory.iterdir()} == {"run.json"}
+
+
+def test_scores_that_are_nan_from_the_start_are_said_to_be(lab: Any, tmp_path: Path) -> None:
+    name = lab("void", "class Void(Strategy):\n    def predict(self, model, x, task): return model(x) * float('nan')\n")
+    assert execute(f"{name}:Void", tmp_path).record["failure"]["iteration"] == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": [torch.zeros(2)]}, {"a": [-torch.zeros(2)]}),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
+        (torch.zeros(2), torch.zeros(1, 2)),
+        ({"a": 1}, {"b": 1}),
+        ([1, 2], [1]),
+        ((1,), [1]),
+        (np.array([1]), np.array([2])),
+    ],
+)
+def test_what_differs_in_a_bit_is_not_the_same(one: Any, other: Any) -> None:
+    assert_same(one, one)
+    with pytest.raises(AssertionError):
+        assert_same(one, other)
