@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench import registry
+from clbench.cells import Cells
 from clbench.chance import fenced
 from clbench.config import StrategyConfig
 from clbench.errors import RunFailed, UserError, nearest
-from clbench.evaluator import Cells, Evaluator
+from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import TrainingSet
 from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
@@ -545,21 +546,21 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._device = torch.device(device)
         with fenced(self._device.type == "cuda"):
             x, y, task, labels = _materialise(test_stream)
-        cells, order = _cells(y, task, setting, outputs)
+        cells = _cells(y, task, setting, outputs)
         self._labels = torch.tensor(labels, device=self._device)
         self._evaluator = Evaluator(
             cells,
-            x[torch.from_numpy(order)].to(self._device),
+            x[torch.from_numpy(cells.rows)].to(self._device),
             views=(setting,),
             device=self._device,
             batch_size=batch_size,
             tell_task=True,
         )
-        self._recorder = Recorder(self._evaluator.views, self._device, strict=False)  # the script's affair
+        self._recorder = Recorder(self._device, strict=False)  # a NaN is the script's affair
         self._every = every
         self._seen: list[int] = []
         self._origin: Any = None
-        self._end: dict[str, Tensor] | None = None
+        self._end: Evaluation | None = None
         self._iterations = self._within = 0
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
@@ -600,11 +601,11 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             self._record(self._end, Phase.END)
         self._end = None
 
-    def _counts(self, strategy: Any, scope: Iterable[int]) -> dict[str, Tensor]:
+    def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
         return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), set(self._seen))
 
-    def _record(self, counts: dict[str, Tensor], phase: Phase) -> None:
-        self._recorder.add(counts, self._iterations, len(self._seen) - 1, phase)
+    def _record(self, found: Evaluation, phase: Phase) -> None:
+        self._recorder.add(found, self._iterations, len(self._seen) - 1, phase)
 
     def trace(self) -> Trace:
         """The record so far.
@@ -618,7 +619,8 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._recorder.chunk()
         visits = np.zeros((len(self._seen), self._evaluator.cells.tasks), np.bool_)
         visits[np.arange(len(self._seen)), self._seen] = True
-        return self._recorder.trace(self._evaluator.cells, visits, self._every)
+        origin = np.arange(len(self._seen), dtype=np.int32)
+        return self._recorder.trace(self._evaluator.cells, visits, origin, self._every, 0)
 
 
 def _materialise(
@@ -641,20 +643,17 @@ def _materialise(
     return torch.stack(x), np.array(y, np.int64), np.array(task, np.int64), labels
 
 
-def _cells(
-    y: NDArray[np.int64], task: NDArray[np.int64], setting: str, outputs: int | None
-) -> tuple[Cells, NDArray[np.int64]]:
-    """One cell for each class of each experience, and the order that sorts samples by cell."""
+def _cells(y: NDArray[np.int64], task: NDArray[np.int64], setting: str, outputs: int | None) -> Cells:
+    """One cell for each class of each experience."""
     pairs = np.unique(np.stack([task, y], 1), axis=0)
-    order = np.lexsort((y, task)).astype(np.int64)
-    return (
-        Cells(
-            domain=(pairs[:, 0] if setting == "domain" else np.zeros(len(pairs))).astype(np.int32),
-            label=pairs[:, 1].astype(np.int32),
-            size=np.array([((task == t) & (y == c)).sum() for t, c in pairs], np.int32),
-            task=pairs[:, 0].astype(np.int64),
-            target=pairs[:, 1].astype(np.int64),
-            outputs=outputs or int(y.max()) + 1,
-        ),
-        order,
+    size = np.array([((task == t) & (y == c)).sum() for t, c in pairs], np.int32)
+    return Cells(
+        domain=(pairs[:, 0] if setting == "domain" else np.zeros(len(pairs))).astype(np.int32),
+        label=pairs[:, 1].astype(np.int32),
+        size=size,
+        population=size,
+        task=pairs[:, 0].astype(np.int64),
+        target=pairs[:, 1].astype(np.int64),
+        outputs=outputs or int(y.max()) + 1,
+        rows=np.lexsort((y, task)).astype(np.int64),
     )

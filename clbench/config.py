@@ -269,15 +269,49 @@ class Training(Model):
         return self
 
 
+View = Literal["class", "task", "domain"]
+
+
 class Evaluation(Model):
-    """When and on what the learner is watched. The whole test set is used, always."""
+    """When and on what the learner is watched."""
 
     every: Annotated[int, Field(ge=0)] = 1
     """Period in iterations, counted within each experience; 0: only before and after each experience."""
+    dense: Annotated[int, Field(ge=0)] = 0
+    """Iterations at the start of each experience that are all evaluated, whatever the period."""
     scope: Literal["seen", "all"] = "seen"
     """Cells evaluated after an iteration. Points before a first update evaluate all."""
+    subset: Annotated[int, Field(ge=1)] | None = None
+    """Test samples of each task that are used, drawn once by the stream seed and stratified by class; null: all."""
+    views: Annotated[list[View], Field(min_length=1)] | None = None
+    """Outputs that compete: all seen classes, the task's own, all. Default: the setting's, and task beside class."""
     batch_size: Annotated[int, Field(ge=1)] = 1000
-    """Samples per forward pass. Part of the protocol, because it can change the last bit of a logit."""
+    """Most samples of a forward pass; fewer where activations are large. It can change the last bit of a logit."""
+
+
+class Watch(Model):
+    """What is recorded beside the counts, and how the model is asked. Nothing here changes training or the counts."""
+
+    bits: bool | None = None
+    """Whether each test sample is recorded as right or wrong. Default: where that takes up to 128 MiB uncompressed."""
+    precision: Literal["auto", "float32"] = "auto"
+    """auto: bfloat16 decides what it decides safely, where the processor is fast at it; the counts are float32's."""
+    ema: list[BelowOne] = []
+    """Decays of exponential moving averages of the weights, each evaluated beside the weights themselves."""
+    last: list[Annotated[int, Field(ge=2)]] = []
+    """Numbers of last updates whose mean weights are evaluated beside the weights themselves."""
+    gradients: bool = False
+    """Whether gradient norms are recorded, of each update and of each task's test loss. Several times the cost."""
+    features: bool = False
+    """Whether the movement of each task's features is recorded. About twice the cost."""
+
+    @pydantic.model_validator(mode="after")
+    def _distinct(self) -> Watch:
+        for key in ("ema", "last"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise _mistake(f"got {shown(values)}. Allowed: each value once", key)
+        return self
 
 
 class Numerics(Model):

@@ -3,14 +3,19 @@
 It asks `Strategy.predict` with a *twin* of the model: the same parameter tensors under copies of the modules, in
 evaluation mode, with buffers of its own. Module modes, batch-norm statistics and gradients of the trained model are
 never touched, so nothing has to be put back; what a prediction draws from global generators is fenced.
+
+All views come out of one forward pass. Where a strategy predicts by its model alone (`Strategy.predict` as it is), the
+pass is cheaper without another result: a frozen front's features are kept (`clbench.fronts`), and bfloat16 decides what
+it decides safely (`clbench.reduced`).
 """
 
 from __future__ import annotations
 
-import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,14 +23,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clbench.averages import Average
+from clbench.cells import Cells, lay_out_cells
 from clbench.chance import fenced
+from clbench.config import Evaluation as EvaluationConfig
+from clbench.config import Watch
 from clbench.errors import RunFailed
+from clbench.fronts import Front
+from clbench.internals import Internals
+from clbench.reduced import Reduced, fast_here
 from clbench.store import InputTransform
+from clbench.strategy import Strategy
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
+from clbench.twin import Twin
 
 _CACHE_BYTES = 2 << 30
 """Transformed test inputs kept ready; beyond it, inputs are transformed anew at each evaluation."""
+
+_PASS_BYTES = 8 << 20
+"""Largest activation of one forward pass on a CPU: beyond the caches, and where memory is mapped anew at every layer,
+a convolutional network takes twice the time."""
+
+_BYTE = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class Predictor(Protocol):
@@ -37,133 +57,29 @@ class Predictor(Protocol):
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None: ...
 
 
-class Twin:
-    """A model in evaluation mode that shares the parameters of another and nothing else.
-
-    The structure is copied again when the other's parameters or buffers are other tensors than before, and at
-    `renew`. Plain attributes of modules that hold numbers, flags or tensors follow at every call; those that hold
-    containers follow at `renew`.
-
-    A module with forward hooks cannot be copied faithfully (a hook may write to the object that made it), so such a
-    model is looked at itself, and its modules' attributes and buffers are put back afterwards.
-    """
-
-    def __init__(self) -> None:
-        self._source: nn.Module | None = None
-        self._twin: nn.Module | None = None
-        self._tensors: list[Tensor | None] = []
-        self._pairs: list[tuple[nn.Module, nn.Module]] = []
-        self._from: list[Tensor] = []
-        self._to: list[Tensor] = []
-
-    def renew(self) -> None:
-        """Forces a new copy of the structure at the next call."""
-        self._source = None
-
-    @contextmanager
-    def of(self, model: nn.Module) -> Iterator[nn.Module]:
-        """The model to predict with, for as long as the context lasts."""
-        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
-            with _put_back(model):
-                yield model
-            return
-        tensors = [t for m in model.modules() for d in (m._parameters, m._buffers) for t in d.values()]
-        same = model is self._source and len(tensors) == len(self._tensors)
-        if not same or any(a is not b for a, b in zip(tensors, self._tensors, strict=True)):
-            self._copy(model, tensors)
-        else:
-            for source, twin in self._pairs:
-                for name, value in source.__dict__.items():
-                    if name != "training" and isinstance(value, (bool, int, float, str, type(None), Tensor)):
-                        twin.__dict__[name] = value
-            if self._from:
-                torch._foreach_copy_(self._to, self._from)
-        assert self._twin is not None
-        yield self._twin
-
-    def _copy(self, model: nn.Module, tensors: list[Tensor | None]) -> None:
-        memo: dict[int, Any] = {id(p): p for p in model.parameters()}
-        for value in (v for m in model.modules() for v in vars(m).values()):
-            if isinstance(value, Tensor) and not value.is_leaf:  # kept from a forward pass; cannot be copied
-                memo[id(value)] = value.detach()
-        twin = copy.deepcopy(model, memo)
-        twin.eval()
-        self._source, self._twin, self._tensors = model, twin, tensors
-        self._pairs = list(zip(model.modules(), twin.modules(), strict=True))
-        self._from = [b for m, _ in self._pairs for b in m._buffers.values() if b is not None]
-        self._to = [b for _, m in self._pairs for b in m._buffers.values() if b is not None]
-
-
-@contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes, attributes and buffers as before outside, also those of modules the user froze."""
-    attributes = [(m, dict(m.__dict__)) for m in model.modules()]
-    held = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
-    values = [None if b is None else b.clone() for _, _, b in held]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, before in attributes:
-            module.__dict__.clear()
-            module.__dict__.update(before)
-        for (module, name, tensor), value in zip(held, values, strict=True):
-            if tensor is not None and value is not None:
-                tensor.copy_(value)
-            module._buffers[name] = tensor
-
-
 @dataclass(frozen=True)
-class Cells:
-    """What is evaluated: test samples in order of task, then class, and the cells that they make up.
+class Evaluation:
+    """What one evaluation found, on the device. On a GPU nothing waited for it.
 
     Attributes:
-        domain, label, size: of each cell, int32 (K,).
-        task: the task that a cell belongs to, int64 (K,), ascending.
-        target: output unit of each cell, int64 (K,).
-        outputs: number of output units.
+        counts: per view, int32 (K,): correct predictions, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES.
+        bits: per view, uint8 (ceil(N / 8),): the samples predicted correctly, the first in the highest bit.
+        extra: per name, float32 (T,): what `Watch` asks for beside.
     """
 
-    domain: NDArray[np.int32]
-    label: NDArray[np.int32]
-    size: NDArray[np.int32]
-    task: NDArray[np.int64]
-    target: NDArray[np.int64]
-    outputs: int
-
-    @property
-    def tasks(self) -> int:
-        """Number of tasks, T."""
-        return int(self.task.max()) + 1
-
-    @property
-    def membership(self) -> NDArray[np.bool_]:
-        """Which cells make up a task, (T, K)."""
-        return np.equal.outer(np.arange(self.tasks), self.task)
-
-    @property
-    def start(self) -> NDArray[np.int64]:
-        """First sample of each task, with the end appended, (T + 1,)."""
-        sizes = np.bincount(self.task, weights=self.size, minlength=self.tasks).astype(np.int64)
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    counts: dict[str, Tensor]
+    bits: dict[str, Tensor]
+    extra: dict[str, Tensor]
 
 
-def lay_out_cells(stream: Stream) -> tuple[Cells, NDArray[np.int64]]:
-    """One cell for each class of each task, and the rows of the test set in the order of the cells.
+@dataclass
+class _Look:
+    """One model to ask: the strategy's own or an average of its weights."""
 
-    A class with no test sample is a cell of size 0.
-    """
-    of_class = [np.flatnonzero(stream.data.test_y == c) for c in range(stream.data.classes)]
-    members = [(t, c, target) for t in stream.tasks for c, target in zip(t.classes, t.targets, strict=True)]
-    cells = Cells(
-        domain=np.array([t.domain for t, _, _ in members], np.int32),
-        label=np.array([c for _, c, _ in members], np.int32),
-        size=np.array([len(of_class[c]) for _, c, _ in members], np.int32),
-        task=np.array([t.id for t, _, _ in members], np.int64),
-        target=np.array([target for _, _, target in members], np.int64),
-        outputs=stream.outputs,
-    )
-    return cells, np.concatenate([of_class[c] for _, c, _ in members]).astype(np.int64)
+    suffix: str
+    average: Average | None
+    front: Front
+    reduced: Reduced | None
 
 
 class Evaluator:
@@ -174,10 +90,12 @@ class Evaluator:
         inputs: the test inputs in the order of the cells, (N, ...), ready on the device; or a function of a first
             and a last position that makes them.
         views: "class" lets all seen classes compete (and, for a task not yet seen, that task's own beside them);
-            "task" lets the task's own compete; "domain" lets all outputs compete.
+            "task" lets the task's own compete; "domain" lets all outputs compete. The first is the stream's own.
         device: where the model is.
-        batch_size: samples per forward pass.
+        batch_size: most samples of a forward pass; fewer where activations are large.
         tell_task: whether `predict` is given the task of each sample.
+        watch: averages, precision, and what else is recorded.
+        bits: whether every sample's bit is kept.
     """
 
     def __init__(
@@ -189,35 +107,61 @@ class Evaluator:
         device: torch.device,
         batch_size: int,
         tell_task: bool,
+        watch: Watch | None = None,
+        bits: bool = True,
     ) -> None:
+        watch = watch or Watch()
         self.cells = cells
-        self.views = views
         self.samples = int(cells.size.sum())
+        self._views = views
         self._inputs = inputs
         self._device = device
         self._batch_size = batch_size
         self._tell_task = tell_task
+        self._keep_bits = bits
         self._start = cells.start
         self._task_outputs = [sorted(set(cells.target[cells.task == t].tolist())) for t in range(cells.tasks)]
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
         self._cell = each.to(device)
         self._targets = torch.from_numpy(cells.target)[each].to(device)
         self._task = torch.from_numpy(cells.task)[each].to(device)
+        self._byte = torch.tensor(_BYTE, dtype=torch.uint8, device=device)
         self._index: dict[tuple[int, ...], Tensor] = {}
         self._twin = Twin()
+        self._largest = 0.0
+        reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
+        averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
+        self._looks = [
+            _Look(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
+            for a in (None, *averages)
+        ]
+        self._internals = Internals(watch.gradients, watch.features, cells.tasks)
+        self.views = tuple(view + look.suffix for look in self._looks for view in views)
+        """Names of all views in the order of recording."""
 
     @classmethod
     def of_stream(
-        cls, stream: Stream, transform: InputTransform, device: torch.device, batch_size: int, tell_task: bool
+        cls,
+        stream: Stream,
+        transform: InputTransform,
+        device: torch.device,
+        evaluation: EvaluationConfig,
+        watch: Watch,
+        seed: int,
+        bits: bool,
     ) -> Evaluator:
-        """The evaluator of a stream, on its whole test set, in the stream's setting."""
-        cells, rows = lay_out_cells(stream)
+        """The evaluator of a stream.
+
+        Args:
+            seed: of the axis "stream"; draws the subset of the test set, where there is one.
+        """
+        cells = lay_out_cells(stream, evaluation.subset, seed)
         stored = torch.from_numpy(stream.data.test_x).to(device)
-        row = torch.from_numpy(rows).to(device)
+        row = torch.from_numpy(cells.rows).to(device)
         start = cells.start
         task = torch.from_numpy(np.repeat(np.arange(cells.tasks), np.diff(start))).to(device)
         inputs: Tensor | Callable[[int, int], Tensor]
-        if len(rows) * stored[0].numel() * 4 <= _CACHE_BYTES:
+        if len(row) * stored[0].numel() * 4 <= _CACHE_BYTES:
             spans = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
             inputs = torch.cat([transform(stored.index_select(0, row[a:b]), t) for t, (a, b) in enumerate(spans)])
         else:
@@ -226,24 +170,54 @@ class Evaluator:
                 return transform(stored.index_select(0, row[a:b]), task[a:b])
 
         return cls(
-            cells, inputs, views=(stream.setting,), device=device, batch_size=batch_size, tell_task=tell_task
-        )  # fmt: skip
+            cells,
+            inputs,
+            views=views_of(stream.setting, evaluation),
+            device=device,
+            batch_size=evaluation.batch_size,
+            tell_task=stream.setting == "task",
+            watch=watch,
+            bits=bits,
+        )
 
     def renew(self) -> None:
         """To be called where a model's plain containers may have changed: around experiences."""
         self._twin.renew()
+        for look in self._looks:
+            if look.reduced is not None:
+                look.reduced.renew()
 
-    def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> dict[str, Tensor]:
-        """Counts of correct predictions.
+    def begin(self, model: nn.Module) -> None:
+        """To be called before the first update of a run: averages start from these weights."""
+        self.after_update(model)
+
+    def after_update(self, model: nn.Module) -> None:
+        """To be called after every update, evaluated or not: averages follow the weights."""
+        for look in self._looks:
+            if look.average is not None:
+                look.average.update(model)
+
+    def learned(self, tasks: Iterable[int]) -> None:
+        """To be called before the last evaluation of an experience, with its tasks: feature drift is measured from
+        the end of a task's first visit."""
+        self._internals.learned(tasks)
+
+    def report(self) -> dict[str, Any]:
+        """How predictions were made, per model: see `Reduced.report`."""
+        return {
+            look.suffix.lstrip(".") or "model": look.reduced.report()
+            for look in self._looks
+            if look.reduced is not None
+        }
+
+    # ---------------------------------------------------------------------------------------- one evaluation
+    def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:
+        """Which predictions are correct now.
 
         Args:
             strategy: is asked to predict; its model and its chance are left as they are.
             scope: tasks to evaluate.
             seen: tasks that the learner has met, the current ones included.
-
-        Returns:
-            per view, int32 (K,) on the device: the count, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES. On a GPU nothing
-            waits.
 
         Raises:
             RunFailed: a prediction changed what it was given.
@@ -252,66 +226,201 @@ class Evaluator:
             v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device)
             for v in self.views
         }
-        seen_outputs = sorted({o for t in seen for o in self._task_outputs[t]})
+        right = {v: torch.zeros(self.samples, dtype=torch.bool, device=self._device) for v in self.views}
+        runs = list(_runs(sorted(scope)))
+        outputs = frozenset(o for t in seen for o in self._task_outputs[t])
         cuda = self._device.type == "cuda"
         shared = [*strategy.model.parameters(), *([self._inputs] if isinstance(self._inputs, Tensor) else [])]
         versions = [t._version for t in shared]
-        with torch.inference_mode(), fenced(cuda), self._twin.of(strategy.model) as twin:
-            runs = list(_runs(sorted(scope)))
-            for tasks in runs:
-                a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
-                scores = self._predict(strategy, twin, a, b)
-                if scores is None and len(tasks) > 1:  # no prediction for some, such as tasks without a head as yet
-                    runs += [[t] for t in tasks]
-                    continue
-                cells = self._cell[a:b]
-                first, last = _span(self.cells.task, tasks)
-                for view, into in counts.items():
-                    if scores is None:
-                        into[first:last] = UNAVAILABLE
-                        continue
-                    right = self._best(scores, view, tasks, a, set(seen_outputs)) == self._targets[a:b]
-                    into[first:last] = 0
-                    into.index_add_(0, cells, right.to(torch.int32))
-                    into[first:last].masked_fill_(scores.isnan().any(), NAN_SCORES)
+        with torch.inference_mode(), fenced(cuda):
+            for look in self._looks:
+                with self._model(look, strategy.model) as model:
+                    self._count(look, strategy, model, runs, outputs, counts, right)
+        extra: dict[str, Tensor] = {}
+        if self._internals.wanted:
+            with fenced(cuda):
+                extra = self._internals.measure(
+                    strategy.model, self._passes, scope, partial(self._allowed, self._views[0], seen=outputs)
+                )
         if [t._version for t in shared] != versions:
             raise RunFailed("predict_writes", "a prediction changed the test inputs or the parameters in place")
-        return counts
+        bits = {v: self._packed(r) for v, r in right.items()} if self._keep_bits else {}
+        return Evaluation(counts, bits, extra)
 
-    def _predict(self, strategy: Predictor, twin: nn.Module, a: int, b: int) -> Tensor | None:
-        """Scores of the samples a..b, (b - a, outputs)."""
+    @contextmanager
+    def _model(self, look: _Look, model: nn.Module) -> Iterator[nn.Module]:
+        if look.average is not None:
+            yield look.average.model(model)
+            return
+        with self._twin.of(model) as twin:
+            yield twin
+
+    def _count(
+        self,
+        look: _Look,
+        strategy: Predictor,
+        model: nn.Module,
+        runs: list[list[int]],
+        seen: frozenset[int],
+        counts: dict[str, Tensor],
+        right: dict[str, Tensor],
+    ) -> None:
+        """Fills in the counts and bits of one model's views."""
+        ask = self._way(look, strategy, model, seen)
+        runs = list(runs)
+        for tasks in runs:
+            a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
+            scores = ask(tasks, a, b)
+            if scores is None and len(tasks) > 1:  # no prediction for some, such as tasks without a head as yet
+                runs += [[t] for t in tasks]
+                continue
+            first, last = _span(self.cells.task, tasks)
+            if scores is None:
+                for view in self._views:
+                    counts[view + look.suffix][first:last] = UNAVAILABLE
+                continue
+            broken = scores.isnan().any()
+            for view in self._views:
+                into = counts[view + look.suffix]
+                hit = right[view + look.suffix][a:b]
+                torch.eq(self._best(scores, view, tasks, a, seen), self._targets[a:b], out=hit)
+                into[first:last] = 0
+                into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
+                into[first:last].masked_fill_(broken, NAN_SCORES)
+
+    def _packed(self, right: Tensor) -> Tensor:
+        """Eight samples to a byte, as `numpy.packbits`."""
+        whole = nn.functional.pad(right.to(torch.uint8), (0, -len(right) % 8)).view(-1, 8)
+        return (whole * self._byte).sum(1, dtype=torch.uint8)
+
+    # ---------------------------------------------------------------------------------------- scores
+    def _way(
+        self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
+    ) -> Callable[[list[int], int, int], Tensor | None]:
+        """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs)."""
+        if type(strategy).predict is not Strategy.predict or not isinstance(self._inputs, Tensor):
+            return lambda tasks, a, b: self._predict(strategy, model, a, b)
+        inputs, rest = look.front.split(model, self._inputs, self._parts)
+
+        def full(x: Tensor) -> Tensor:
+            return self._padded(torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))]))
+
+        reduced = look.reduced
+        if reduced is None or not self._largest or reduced.begin(rest, inputs) == "plain":
+            return lambda tasks, a, b: full(inputs[a:b])
+
+        def cheap(tasks: list[int], a: int, b: int) -> Tensor:
+            return reduced.scores(
+                full, inputs, a, b, self._parts(b - a),
+                margin=lambda scores: self._margin(self._padded(scores), tasks, a, seen),
+                decide=lambda scores: [self._best(self._padded(scores), v, tasks, a, seen) for v in self._views],
+            )  # fmt: skip
+
+        return lambda tasks, a, b: self._padded(cheap(tasks, a, b))
+
+    def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
+        """Scores of the samples a..b by the strategy's own `predict`, (b - a, outputs)."""
         parts = []
-        for start in range(a, b, self._batch_size):
-            end = min(start + self._batch_size, b)
+        bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
+        for start, end in itertools.pairwise(bounds):
             x = self._inputs[start:end] if isinstance(self._inputs, Tensor) else self._inputs(start, end)
-            scores = strategy.predict(twin, x, self._task[start:end] if self._tell_task else None)
+            task = self._task[start:end] if self._tell_task else None
+            scores = self._pass(lambda x, t=task: strategy.predict(model, x, t), x, model)
             if scores is None:
                 return None
             if scores.ndim != 2 or len(scores) != end - start:
                 raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {end - start} samples")
             parts.append(scores)
-        if not parts:
-            return torch.zeros((0, self.cells.outputs), device=self._device)
-        scores = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return self._padded(torch.cat(parts))
+
+    def _padded(self, scores: Tensor) -> Tensor:
         missing = self.cells.outputs - scores.shape[1]  # a head that grows has no score yet for classes to come
         return nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
 
-    def _best(self, scores: Tensor, view: str, tasks: list[int], offset: int, seen: set[int]) -> Tensor:
+    def _parts(self, n: int) -> int:
+        """Forward passes for n samples, so that none is much smaller than the others."""
+        most = self._batch_size
+        if self._largest and self._device.type == "cpu":
+            most = min(most, max(32, int(_PASS_BYTES / self._largest)))
+        return max(1, -(-n // most))
+
+    def _pass(self, ask: Any, x: Tensor, model: nn.Module | None = None) -> Any:
+        """One forward pass. The first of all measures the largest activation of a sample, in bytes."""
+        if self._largest:
+            return ask(x)
+        largest = float(x[0].nbytes) if len(x) else 1.0
+
+        def measure(module: nn.Module, args: Any, out: Any) -> None:
+            nonlocal largest
+            if isinstance(out, Tensor) and len(x):
+                largest = max(largest, out.nbytes / len(x))
+
+        hooked = model if model is not None else ask
+        handles = [m.register_forward_hook(measure) for m in hooked.modules()]
+        try:
+            out = ask(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if out is not None:
+            self._largest = largest
+        return out
+
+    def _passes(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets of one task, a forward pass at a time."""
+        a, b = int(self._start[task]), int(self._start[task + 1])
+        bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
+        for start, end in itertools.pairwise(bounds):
+            x = self._inputs[start:end] if isinstance(self._inputs, Tensor) else self._inputs(start, end)
+            yield x, self._targets[start:end]
+
+    # ---------------------------------------------------------------------------------------- who competes
+    def _best(self, scores: Tensor, view: str, tasks: list[int], offset: int, seen: frozenset[int]) -> Tensor:
         """The predicted output of each sample, (N,), among the outputs that the view lets compete."""
-        allowed = [self._competitors(view, t, seen) for t in tasks]
-        if all(len(o) == scores.shape[1] for o in allowed):
-            return scores.argmax(1)
-        best = torch.empty(len(scores), dtype=torch.int64, device=self._device)
+        best = []
+        for a, b, outputs in self._blocks(scores.shape[1], view, tasks, offset, seen):
+            if outputs is None:
+                best.append(scores[a:b].argmax(1))
+            else:
+                best.append(outputs[scores[a:b].index_select(1, outputs).argmax(1)])
+        return torch.cat(best) if len(best) > 1 else best[0]
+
+    def _margin(self, scores: Tensor, tasks: list[int], offset: int, seen: frozenset[int]) -> Tensor:
+        """Best score minus second best among the competitors, the smallest over the views, (N,)."""
+        smallest: Tensor | None = None
+        for view in self._views:
+            margins = []
+            for a, b, outputs in self._blocks(scores.shape[1], view, tasks, offset, seen):
+                block = scores[a:b] if outputs is None else scores[a:b].index_select(1, outputs)
+                if block.shape[1] < 2:
+                    margins.append(block.new_full((len(block),), float("inf")))
+                else:
+                    top = block.topk(2, 1).values
+                    margins.append(top[:, 0] - top[:, 1])
+            margin = torch.cat(margins) if len(margins) > 1 else margins[0]
+            smallest = margin if smallest is None else torch.minimum(smallest, margin)
+        assert smallest is not None
+        return smallest
+
+    def _blocks(
+        self, columns: int, view: str, tasks: list[int], offset: int, seen: frozenset[int]
+    ) -> Iterator[tuple[int, int, Tensor | None]]:
+        """Neighbouring tasks with the same competitors: first sample, one past the last, outputs (None: all)."""
+        allowed = [self._allowed(view, t, seen) for t in tasks]
         i = 0
-        while i < len(tasks):  # neighbouring tasks with the same competitors are one block
+        while i < len(tasks):
             j = i + 1
             while j < len(tasks) and allowed[j] == allowed[i]:
                 j += 1
             a, b = int(self._start[tasks[i]]) - offset, int(self._start[tasks[j - 1] + 1]) - offset
-            outputs = self._on_device(tuple(allowed[i]))
-            best[a:b] = outputs[scores[a:b].index_select(1, outputs).argmax(1)]
+            yield a, b, None if len(allowed[i]) == columns else self._on_device(allowed[i])
             i = j
-        return best
+
+    def _allowed(self, view: str, task: int, seen: frozenset[int]) -> tuple[int, ...]:
+        if view == "domain":
+            return tuple(range(self.cells.outputs))
+        own = self._task_outputs[task]
+        return tuple(sorted(seen.union(own))) if view == "class" else tuple(own)
 
     def _on_device(self, outputs: tuple[int, ...]) -> Tensor:
         """Output units as a tensor, copied to the device once: a copy at every evaluation would make a GPU wait."""
@@ -319,11 +428,16 @@ class Evaluator:
             self._index[outputs] = torch.tensor(outputs, device=self._device)
         return self._index[outputs]
 
-    def _competitors(self, view: str, task: int, seen: set[int]) -> list[int]:
-        if view == "domain":
-            return list(range(self.cells.outputs))
-        own = self._task_outputs[task]
-        return sorted(seen.union(own)) if view == "class" else own
+
+def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
+    """The views that are recorded, the stream's own first; by default the task view beside the class view.
+
+    >>> views_of("class", EvaluationConfig()), views_of("domain", EvaluationConfig())
+    (('class', 'task'), ('domain',))
+    """
+    if evaluation.views is None:
+        return ("class", "task") if setting == "class" else (setting,)
+    return (setting, *(v for v in evaluation.views if v != setting))
 
 
 def _runs(tasks: list[int]) -> Iterable[list[int]]:

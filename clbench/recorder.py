@@ -11,21 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clbench.cells import Cells
 from clbench.errors import RunFailed
-from clbench.evaluator import Cells
-from clbench.trace import NAN_SCORES, Phase, Trace
+from clbench.evaluator import Evaluation
+from clbench.trace import NAN_SCORES, Phase, Trace, differences
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
+
+_CHUNK_BYTES = 16 << 20
+"""Recorded bytes after which a chunk is due, so that a long experience does not grow in memory and is not lost."""
 
 
 @dataclass
 class Recorder:
     """Holds the evaluations and losses of a run, and hands them over in chunks."""
 
-    views: tuple[str, ...]
     device: torch.device
-    rows: dict[str, list[Tensor]] = field(init=False)
     iteration: list[int] = field(default_factory=list)
     experience: list[int] = field(default_factory=list)
     phase: list[int] = field(default_factory=list)
@@ -33,27 +35,32 @@ class Recorder:
     chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     strict: bool = True
     """Whether a loss or a score that is not finite is an error here."""
+    _rows: dict[str, list[Tensor]] = field(default_factory=dict)
     _pending: list[Tensor] = field(default_factory=list)
+    _norms: list[Tensor] = field(default_factory=list)
     _losses_written: int = 0
+    _bytes: int = 0
 
-    def __post_init__(self) -> None:
-        self.rows = {view: [] for view in self.views}
-
-    def add(self, counts: dict[str, Tensor], iteration: int, experience: int, phase: Phase) -> None:
+    def add(self, found: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
         """One evaluation."""
-        for view in self.views:
-            self.rows[view].append(counts[view])
+        named = {"correct": found.counts, "bits": found.bits, "extra": found.extra}
+        for kind, rows in named.items():
+            for name, row in rows.items():
+                self._rows.setdefault(f"{kind}.{name}", []).append(row)
+                self._bytes += row.nbytes
         self.iteration.append(iteration)
         self.experience.append(experience)
         self.phase.append(int(phase))
 
-    def add_loss(self, loss: Tensor) -> None:
-        """One update's loss; on a GPU it is fetched later.
+    def add_loss(self, loss: Tensor, gradient_norm: Tensor | None = None) -> None:
+        """One update's loss, and the norm of its gradient where that is recorded; on a GPU they are fetched later.
 
         Raises:
-            RunFailed: it is not finite; the update is named.
+            RunFailed: the loss is not finite; the update is named.
         """
         self._pending.append(loss)
+        if gradient_norm is not None:
+            self._norms.append(gradient_norm)
         if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
             self.fetch_losses()
 
@@ -68,45 +75,64 @@ class Recorder:
                 word = "NaN" if math.isnan(value) else "infinite"
                 raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that a chunk is due."""
+        return self._bytes >= _CHUNK_BYTES
+
     def chunk(self) -> dict[str, NDArray[Any]]:
-        """What came since the last chunk."""
+        """What came since the last chunk; bits as differences of neighbouring evaluations.
+
+        Raises:
+            RunFailed: a model's scores held NaN; the update is named.
+        """
         self.fetch_losses()
-        arrays: dict[str, NDArray[Any]] = {
-            f"correct.{view}": torch.stack(rows).cpu().numpy() if rows else np.zeros((0, 0), np.int32)
-            for view, rows in self.rows.items()
-        }
+        arrays: dict[str, NDArray[Any]] = {name: torch.stack(rows).cpu().numpy() for name, rows in self._rows.items()}
         arrays["iteration"] = np.array(self.iteration, np.int64)
-        for view in self.views:
-            broken = np.flatnonzero((arrays[f"correct.{view}"] == NAN_SCORES).any(1))
+        for counts in (a for name, a in arrays.items() if name.startswith("correct.")):
+            broken = np.flatnonzero((counts == NAN_SCORES).any(1))
             if self.strict and len(broken):
                 at = self.iteration[broken[0]]
                 raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
         arrays["loss"] = np.array(self.loss[self._losses_written :], np.float32)
+        if self._norms:
+            arrays["extra.gradient_norm"] = torch.stack(self._norms).cpu().numpy()
         self._losses_written = len(self.loss)
-        for rows in self.rows.values():
-            rows.clear()
-        self.iteration.clear()
-        self.experience.clear()
-        self.phase.clear()
+        self._rows.clear()
+        for held in (self._norms, self.iteration, self.experience, self.phase):
+            held.clear()
+        self._bytes = 0
         self.chunks.append(arrays)
-        return arrays
+        return {name: differences(a) if name.startswith("bits.") else a for name, a in arrays.items()}
 
-    def trace(self, cells: Cells, visits: NDArray[np.bool_], every: int) -> Trace:
+    def trace(
+        self, cells: Cells, visits: NDArray[np.bool_], origin: NDArray[np.int32], every: int, dense: int
+    ) -> Trace:
         """The whole record, all of it handed over in chunks before."""
-        parts = [c for c in self.chunks if len(c["iteration"])]
-        joined = {name: np.concatenate([c[name] for c in parts]) for name in parts[0] if name != "loss"}
+        names = {name: None for c in self.chunks for name in c}
+        joined = {name: np.concatenate([c[name] for c in self.chunks if name in c]) for name in names}
+
+        def part(kind: str) -> dict[str, NDArray[Any]]:
+            return {name.partition(".")[2]: a for name, a in joined.items() if name.startswith(f"{kind}.")}
+
         return Trace(
-            correct={view: joined[f"correct.{view}"] for view in self.views},
+            correct=part("correct"),
             cell_domain=cells.domain,
             cell_class=cells.label,
             cell_size=cells.size,
+            cell_population=cells.population,
             task_cells=cells.membership,
             visits=visits,
+            origin=origin,
             iteration=joined["iteration"],
             experience=joined["experience"],
             phase=joined["phase"],
-            loss=np.concatenate([c["loss"] for c in self.chunks]),
+            loss=joined["loss"],
             every=every,
+            dense=dense,
+            rows=cells.rows,
+            bits=part("bits"),
+            extra=part("extra"),
         )

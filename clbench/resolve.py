@@ -18,11 +18,13 @@ from clbench import registry, strict_yaml
 from clbench.config import (
     Benchmark,
     ClassTasks,
+    Model,
     Numerics,
     RotationTasks,
     Seeds,
     StrategyConfig,
     StreamConfig,
+    Watch,
     content_hash,
     definition,
     name_classes,
@@ -30,7 +32,8 @@ from clbench.config import (
 from clbench.errors import UserError, shown, unknown
 from clbench.mistakes import Layer, annotation_of, check_section, dotted, unknown_key, where
 
-_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "seeds": Seeds, "strategy": StrategyConfig, "numerics": Numerics}
+_BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
+_SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
 _REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
 
 
@@ -44,6 +47,7 @@ class RunConfig(pydantic.BaseModel):
     seed: Annotated[int, Field(ge=0)]
     seeds: Seeds
     numerics: Numerics
+    watch: Watch = Watch()
     modified: bool
     """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
 
@@ -65,7 +69,7 @@ class RunConfig(pydantic.BaseModel):
     def _identity(self) -> dict[str, Any]:
         model = registry.strategy_config(self.strategy.name)
         parameters = self.strategy.parameters
-        return {
+        identity = {
             "benchmark_id": self.benchmark.id,
             "definition": self.definition_hash,
             "strategy": self.strategy.name,
@@ -73,6 +77,9 @@ class RunConfig(pydantic.BaseModel):
             "seeds": self.seeds.model_dump(mode="json", exclude_none=True),
             "numerics": self.numerics.model_dump(mode="json"),
         }
+        if self.watch != Watch():
+            identity["watch"] = definition(self.watch)
+        return identity
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -167,7 +174,7 @@ def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
 
 def resolve(
     reference: str, overrides: list[str] | None = None, strategy: str | None = None, need_strategy: bool = True
-) -> tuple[Benchmark, StrategyConfig | None, Seeds, Numerics]:
+) -> tuple[Benchmark, StrategyConfig | None, Seeds, Numerics, Watch]:
     """A benchmark reference and flags to checked configuration.
 
     Args:
@@ -177,7 +184,7 @@ def resolve(
         need_strategy: whether a missing strategy is a mistake.
 
     Returns:
-        benchmark, strategy (None where none is named and none is needed), seeds and numerics.
+        benchmark, strategy (None where none is named and none is needed), seeds, numerics and watch.
 
     Raises:
         UserError: every mistake found, all of them at once.
@@ -217,7 +224,8 @@ def resolve(
         raise UserError(*problems)
     benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
     strategy_config = complete_strategy(chosen) if chosen else None
-    return benchmark, strategy_config, parts.get("seeds", Seeds()), parts.get("numerics", Numerics())
+    seeds, numerics, watch = (parts.get(name, kind()) for name, kind in _BESIDE.items())
+    return benchmark, strategy_config, seeds, numerics, watch
 
 
 def check_stream(stream: StreamConfig) -> list[tuple[list[str | int], str]]:
@@ -291,7 +299,7 @@ def make_run(
     Raises:
         UserError: see `resolve`.
     """
-    benchmark, chosen, seeds, numerics = resolve(reference, overrides, strategy)
+    benchmark, chosen, seeds, numerics, watch = resolve(reference, overrides, strategy)
     assert chosen is not None
     machine = {"threads": threads, "device": device}
     unsaid = {k: v for k, v in machine.items() if v is not None and k not in numerics.model_fields_set}
@@ -301,6 +309,7 @@ def make_run(
         seed=seed,
         seeds=seeds,
         numerics=numerics.model_copy(update=unsaid),
+        watch=watch,
         modified=True,
     )
     shipped = registry.benchmark_path(benchmark.id)

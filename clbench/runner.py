@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from clbench import config as cfg
 from clbench import metrics, mistakes, models, provenance, registry, resolve, results
+from clbench.cells import lay_out_cells
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
-from clbench.evaluator import Evaluator
+from clbench.evaluator import Evaluator, views_of
+from clbench.internals import norm
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Memory, SelfDriven, Setup, Strategy, Watcher
@@ -31,6 +33,9 @@ from clbench.trace import Phase
 
 _PROBE_STEPS = 8
 """Updates timed before a run."""
+
+_BITS_BYTES = 128 << 20
+"""Bits of test samples, packed, up to which they are recorded by default."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,8 @@ class Workbench:
     order: Generator
 
     def iterations(self, visit: Visit) -> int:
-        """Updates in an experience: the budget, by the experience's own size whatever a strategy may see."""
-        training = self.run.benchmark.training
-        if training.iterations is not None:
-            return training.iterations
-        assert training.epochs is not None
-        return training.epochs * _batches_in_a_pass(len(visit.index), training)
+        """Updates in an experience."""
+        return updates(self.run.benchmark.training, visit)
 
     def experience(self, number: int) -> Experience:
         """What the strategy is given in an experience: by its access, this one, all so far, or the whole stream."""
@@ -156,11 +157,44 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         device=device,
         samples=samples,
         evaluator=Evaluator.of_stream(
-            stream, transform, device, bench.evaluation.batch_size, tell_task=stream.setting == "task"
+            stream, transform, device, bench.evaluation, run.watch, chance.seeds["stream"], _keeps_bits(run, stream)
         ),
         strategy=_strategy(found, run.strategy, setup, stream),
         order=chance.generator("order"),
     )
+
+
+def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
+    """Whether each test sample is recorded: as the configuration says, or where the record stays small."""
+    if run.watch.bits is not None:
+        return run.watch.bits
+    evaluation = run.benchmark.evaluation
+    evaluations = sum(_evaluations(evaluation, updates(run.benchmark.training, v)) for v in stream.visits)
+    samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
+    views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
+    return evaluations * views * -(-samples // 8) <= _BITS_BYTES
+
+
+def _evaluations(evaluation: cfg.Evaluation, updates: int) -> int:
+    """Evaluations made in an experience, the ones before and after it included."""
+    return 2 + sum(is_due(evaluation, n) for n in range(1, updates + 1))
+
+
+def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
+    """Whether the n-th update of an experience (n >= 1) is followed by an evaluation.
+
+    >>> [n for n in range(1, 13) if is_due(cfg.Evaluation(every=5, dense=3), n)]
+    [1, 2, 3, 5, 10]
+    """
+    return n <= evaluation.dense or bool(evaluation.every and n % evaluation.every == 0)
+
+
+def updates(training: cfg.Training, visit: Visit) -> int:
+    """Updates in an experience: the budget, by the experience's own size whatever a strategy may see."""
+    if training.iterations is not None:
+        return training.iterations
+    assert training.epochs is not None
+    return training.epochs * _batches_in_a_pass(len(visit.index), training)
 
 
 def _imported(chosen: cfg.StrategyConfig) -> Any:
@@ -218,12 +252,21 @@ class Observation(Watcher):
         bench: what is watched.
         recorder: where it is written; None to watch nothing (training must not notice).
         on_iteration: called after every update, for progress and for ending a probe.
+        on_full: called where the recorder holds so much that it is to be written.
     """
 
-    def __init__(self, bench: Workbench, recorder: Recorder | None, on_iteration: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        recorder: Recorder | None,
+        on_iteration: Callable[[], None],
+        on_full: Callable[[], None] = lambda: None,
+    ) -> None:
         self._bench = bench
         self._recorder = recorder
         self._on_iteration = on_iteration
+        self._on_full = on_full
+        self._gradients = bench.run.watch.gradients
         self._evaluation = bench.run.benchmark.evaluation
         self._tasks = range(len(bench.stream.tasks))
         self._seen: set[int] = set()
@@ -238,6 +281,8 @@ class Observation(Watcher):
         self._number, self._in_experience, self._budget = number, 0, budget
         self._seen.update(experience.tasks)
         self._bench.evaluator.renew()
+        if self._recorder is not None and not self.iterations:
+            self._bench.evaluator.begin(self._bench.strategy.model)
 
     def before_first_update(self) -> None:
         self._bench.evaluator.renew()
@@ -247,9 +292,13 @@ class Observation(Watcher):
         self.iterations += 1
         self._in_experience += 1
         if self._recorder is not None:
-            self._recorder.add_loss(loss)
-        every = self._evaluation.every
-        if every and self._in_experience % every == 0:
+            start = time.perf_counter()
+            model = self._bench.strategy.model
+            gradients = [p.grad for p in model.parameters() if p.grad is not None] if self._gradients else None
+            self._recorder.add_loss(loss, None if gradients is None else norm(gradients))
+            self._bench.evaluator.after_update(model)
+            self.eval_s += time.perf_counter() - start
+        if is_due(self._evaluation, self._in_experience):
             self._evaluate(Phase.ITERATION)
         self._on_iteration()
         return self._in_experience < self._budget
@@ -257,6 +306,7 @@ class Observation(Watcher):
     def leave(self) -> None:
         """The strategy has ended the experience."""
         self._bench.evaluator.renew()
+        self._bench.evaluator.learned(self._bench.stream.visits[self._number].tasks)
         self._evaluate(Phase.END)
 
     def _evaluate(self, phase: Phase) -> None:
@@ -264,11 +314,13 @@ class Observation(Watcher):
             return
         start = time.perf_counter()
         everything = phase is Phase.BEFORE or self._evaluation.scope == "all"
-        counts = self._bench.evaluator.evaluate(
+        found = self._bench.evaluator.evaluate(
             self._bench.strategy, self._tasks if everything else self._seen, self._seen
         )
-        self._recorder.add(counts, self.iterations, self._number, phase)
+        self._recorder.add(found, self.iterations, self._number, phase)
         self.eval_s += time.perf_counter() - start
+        if self._recorder.full:
+            self._on_full()
 
 
 def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int], None] = lambda v: None) -> None:
@@ -434,9 +486,14 @@ def _run(
     started: float,
 ) -> Outcome:
     total = sum(bench.iterations(v) for v in bench.stream.visits)
-    recorder = Recorder(bench.evaluator.views, bench.device)
+    recorder, evaluation = Recorder(bench.device), bench.run.benchmark.evaluation
     writer = results.TraceWriter(directory)
-    observation = Observation(bench, recorder, lambda: progress.update(observation.iterations))
+    observation = Observation(
+        bench,
+        recorder,
+        on_iteration=lambda: progress.update(observation.iterations),
+        on_full=lambda: writer.append(recorder.chunk()),
+    )
     writer.start()
     results.write_json(directory / "run.json", record)
     if bench.device.type == "cuda":
@@ -445,7 +502,13 @@ def _run(
     progress.start(total)
     try:
         train(bench, observation, lambda number: writer.append(recorder.chunk()))
-        trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.run.benchmark.evaluation.every)
+        trace = recorder.trace(
+            bench.evaluator.cells,
+            bench.stream.visit_matrix(),
+            bench.stream.origins(),
+            evaluation.every,
+            evaluation.dense,
+        )
         writer.finish(trace)
         record["metrics"] = metrics.compute(trace)
         record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
@@ -473,6 +536,7 @@ def _run(
             "train_s": round(elapsed - observation.eval_s, 3),
             "iterations": observation.iterations,
             "evaluations": sum(len(c["iteration"]) for c in recorder.chunks) + len(recorder.iteration),
+            "evaluation_precision": bench.evaluator.report(),
             "peak_rss_bytes": provenance.peak_rss_bytes(),
             "peak_gpu_bytes": torch.cuda.max_memory_allocated() if bench.device.type == "cuda" else None,
         }
@@ -543,7 +607,7 @@ def estimate(bench: Workbench) -> str:
     for number, visit in enumerate(bench.stream.visits):
         n = bench.iterations(visit)
         seen.update(bench.experience(number).tasks)
-        within = (n // evaluation.every if evaluation.every else 0) + 1
+        within = _evaluations(evaluation, n) - 1
         updates, passes = updates + n, passes + within + 1
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
     train_s, eval_s = updates * step_s, work * pass_s

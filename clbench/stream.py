@@ -60,12 +60,15 @@ class Visit:
     Attributes:
         index: rows of the training set, int64 (N,), ascending within a task.
         task: the task of each row, int64 (N,).
-        tasks: the ids that occur, ascending.
+        tasks: the ids that the experience is about, ascending.
+        origin: the experience that it was cut from; neighbours that share it are parts of one visit. Its own number
+            where it is whole.
     """
 
     index: NDArray[np.int64]
     task: NDArray[np.int64]
     tasks: tuple[int, ...]
+    origin: int
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ class Stream:
         table = np.full(self.data.classes, -1, np.int64)
         table[list(self.tasks[task].classes)] = self.tasks[task].targets
         return table[labels]
+
+    def origins(self) -> NDArray[np.int32]:
+        """The origin of each experience, (V,)."""
+        return np.array([v.origin for v in self.visits], np.int32)
 
     def visit_matrix(self) -> NDArray[np.bool_]:
         """Which experience visits which task, (V, T)."""
@@ -150,9 +157,9 @@ def compile_stream(config: StreamConfig, seed: int, data: DataSet | None = None)
 def _sequential(layout: Layout, data: DataSet) -> list[Visit]:
     """Every task once, in order, with every training sample of its classes."""
     visits = []
-    for task in layout.tasks:
+    for v, task in enumerate(layout.tasks):
         index = np.flatnonzero(np.isin(data.train_y, task.classes)).astype(np.int64)
-        visits.append(Visit(index=index, task=np.full(len(index), task.id, np.int64), tasks=(task.id,)))
+        visits.append(Visit(index=index, task=np.full(len(index), task.id, np.int64), tasks=(task.id,), origin=v))
     return visits
 
 
@@ -168,8 +175,8 @@ def _instance_hash(stream: Stream) -> str:
             digest.update(domain.permutation.astype("<i8").tobytes())
     for task in stream.tasks:
         add(task.id, task.domain, task.classes, task.targets)
-    for visit in stream.visits:
-        add(len(visit.index))
+    for v, visit in enumerate(stream.visits):
+        add(len(visit.index), *([visit.origin] if visit.origin != v else []))
         digest.update(visit.index.astype("<i8").tobytes())
         digest.update(visit.task.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -1,18 +1,21 @@
-"""The trace: what the evaluator saw, as integers. Everything reported is computed from it.
+"""The trace: what the evaluator saw, as integers and bits. Everything reported is computed from it.
 
-Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates).
+Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates), N evaluated test samples.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 1
-"""Version of the trace's layout; raised when a field changes its meaning."""
+SCHEMA = 2
+"""Version of the trace's layout; raised when a field changes its meaning. Older ones are read (`_upgraded`)."""
 
 NOT_EVALUATED = -1
 """Count of a cell outside the evaluation's scope."""
@@ -42,31 +45,51 @@ class Phase(IntEnum):
 class Trace:
     """The record of one run.
 
+    A *view* says which outputs compete for a prediction: `class`, `task` or `domain`; with the name of a model after
+    it, as in `class.ema_0.99`, it is of averaged weights.
+
     Attributes:
         correct: per view, int32 (E, K): test samples of a cell predicted correctly, or NOT_EVALUATED, or UNAVAILABLE.
         cell_domain, cell_class: what a cell is: one class in one domain, int32 (K,).
-        cell_size: test samples of a cell, int32 (K,).
+        cell_size: evaluated test samples of a cell, int32 (K,).
+        cell_population: test samples of a cell in the data set, int32 (K,); more than `cell_size` where a subset is
+            evaluated.
         task_cells: which cells make up a task, bool (T, K).
         visits: which experience visits which task, bool (V, T).
+        origin: the experience that each was cut from, int32 (V,); neighbours that share it are parts of one visit.
         iteration: updates done before an evaluation, over the whole stream, int64 (E,).
         experience: the experience of an evaluation, int32 (E,).
         phase: a `Phase`, int8 (E,).
         loss: training loss of every update, float32 (I,).
         every: evaluation period in iterations; 0 where only experiences were evaluated.
+        dense: iterations at the start of each experience that were all evaluated, whatever the period.
+        rows: row of the data set's test samples that each evaluated sample is, int64 (N,), in the order of the cells;
+            -1 where unknown.
+        bits: per view, uint8 (E, ceil(N / 8)): whether each sample was predicted correctly, eight to a byte, the first
+            in the highest bit; 0 outside the scope. Empty where not recorded.
+        extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
+            `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.Watch`.
     """
 
     correct: dict[str, NDArray[np.int32]]
     cell_domain: NDArray[np.int32]
     cell_class: NDArray[np.int32]
     cell_size: NDArray[np.int32]
+    cell_population: NDArray[np.int32]
     task_cells: NDArray[np.bool_]
     visits: NDArray[np.bool_]
+    origin: NDArray[np.int32]
     iteration: NDArray[np.int64]
     experience: NDArray[np.int32]
     phase: NDArray[np.int8]
     loss: NDArray[np.float32]
     every: int
+    dense: int
+    rows: NDArray[np.int64]
+    bits: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    # ---------------------------------------------------------------------------------------- looking at it
     def task_accuracy(self, view: str) -> NDArray[np.float64]:
         """Accuracy of each task at each evaluation, (E, T), in [0, 1].
 
@@ -77,47 +100,142 @@ class Trace:
         right = np.where(counts < 0, 0, counts).astype(np.int64) @ member.T
         missing = (counts < 0).astype(np.int64) @ member.T
         with np.errstate(invalid="ignore", divide="ignore"):
-            accuracy = right / (member @ self.cell_size)
+            accuracy = right / self.task_size
         return np.where(missing > 0, np.nan, accuracy)
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Flat arrays for one npz file."""
-        plain = sorted(set(self.__dataclass_fields__) - {"correct", "every"})
-        return {
-            "schema": np.array(SCHEMA),
-            "every": np.array(self.every),
-            **{name: getattr(self, name) for name in plain},
-            **{f"correct.{view}": counts for view, counts in self.correct.items()},
-        }
+    @property
+    def task_size(self) -> NDArray[np.int64]:
+        """Evaluated test samples of each task, (T,)."""
+        size: NDArray[np.int64] = self.task_cells.astype(np.int64) @ self.cell_size.astype(np.int64)
+        return size
+
+    @property
+    def sample_cell(self) -> NDArray[np.int64]:
+        """The cell of each evaluated sample, (N,), ascending."""
+        return np.repeat(np.arange(len(self.cell_size)), self.cell_size)
+
+    def sample_correct(self, view: str, evaluations: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+        """Whether each sample was predicted correctly at some evaluations (all where not given), (e, N).
+
+        Raises:
+            KeyError: the bits of this view were not recorded.
+        """
+        packed = self.bits[view] if evaluations is None else self.bits[view][evaluations]
+        return np.unpackbits(packed, axis=1, count=int(self.cell_size.sum())).astype(np.bool_)
+
+    def by_origin(self) -> Trace:
+        """The same record with neighbouring experiences of one origin joined to one visit.
+
+        Evaluations between the parts stay, as `Phase.CHANGE`. Whatever is computed of the joined record is independent
+        of how a pass was cut.
+        """
+        new = np.concatenate([[True], self.origin[1:] != self.origin[:-1]])
+        if new.all():
+            return self
+        of = np.cumsum(new) - 1
+        inner_start, inner_end = ~new, np.concatenate([~new[1:], [False]])
+        phase = self.phase.copy()
+        phase[(phase == Phase.BEFORE) & inner_start[self.experience]] = Phase.CHANGE
+        phase[(phase == Phase.END) & inner_end[self.experience]] = Phase.CHANGE
+        visits = np.zeros((int(of[-1]) + 1, self.visits.shape[1]), np.bool_)
+        np.logical_or.at(visits, of, self.visits)
+        return dataclasses.replace(
+            self,
+            visits=visits,
+            origin=self.origin[new],
+            experience=of[self.experience].astype(np.int32),
+            phase=phase,
+        )
+
+    # ---------------------------------------------------------------------------------------- files
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Flat arrays for one npz file; bits as differences of neighbouring evaluations, which compress."""
+        flat: dict[str, NDArray[Any]] = {"schema": np.array(SCHEMA)}
+        for name in sorted(set(self.__dataclass_fields__) - {"bits"}):
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                flat |= {f"{name}.{key}": array for key, array in value.items()}
+            else:
+                flat[name] = np.asarray(value)
+        return flat | {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> Trace:
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Trace:
         """The inverse of `arrays`.
 
         Raises:
-            ValueError: another schema version, a missing array, or sizes that disagree; the message says which.
+            ValueError: an unknown schema version, a missing array, or sizes or kinds that disagree; the message says
+                which.
         """
         if "schema" not in arrays:
             raise ValueError("array 'schema' is missing")
-        if int(arrays["schema"]) != SCHEMA:
-            raise ValueError(f"schema version {int(arrays['schema'])}, this program reads {SCHEMA}")
-        values = {name: arrays[name] for name in cls.__dataclass_fields__ if name in arrays}
-        absent = sorted(set(cls.__dataclass_fields__) - set(values) - {"correct"})
+        arrays = _upgraded(arrays)
+        values: dict[str, Any] = {}
+        for name in cls.__dataclass_fields__:
+            if name in ("correct", "bits", "extra"):
+                values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
+            elif name not in arrays:
+                raise ValueError(f"array '{name}' is missing")
+            else:
+                values[name] = arrays[name]
+        if not values["correct"]:
+            raise ValueError("no array 'correct.*'")
+        absent = sorted(set(values["bits"]) - set(values["correct"]))
         if absent:
-            raise ValueError(f"array '{absent[0]}' is missing")
-        values["every"] = int(arrays["every"])  # type: ignore[assignment]
-        correct = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("correct.")}
-        trace = cls(correct=correct, **values)  # type: ignore[arg-type]
-        evaluations, cells = len(trace.iteration), len(trace.cell_size)
-        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-            f"correct.{view}": (a.shape, (evaluations, cells)) for view, a in correct.items()
-        }
-        shapes |= {name: (getattr(trace, name).shape, (evaluations,)) for name in ("experience", "phase")}
-        shapes |= {name: (getattr(trace, name).shape, (cells,)) for name in ("cell_domain", "cell_class")}
-        shapes["task_cells"] = (trace.task_cells.shape, (trace.visits.shape[1], cells))
-        for name, (found, expected) in shapes.items():
+            raise ValueError(f"array 'correct.{absent[0]}' is missing")
+        for name, found, expected in _shapes(values):
             if found != expected:
                 raise ValueError(f"array '{name}' has the shape {found}, expected {expected}")
-        if not correct:
-            raise ValueError("no array 'correct.*'")
-        return trace
+        for name in ("every", "dense"):
+            values[name] = int(values[name])
+        values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}
+        return cls(**values)
+
+
+def differences(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each row's exclusive or with the row before it; the first row as it is.
+
+    >>> differences(np.array([[3], [1], [1]], np.uint8)).tolist()
+    [[3], [2], [0]]
+    """
+    changed = packed.copy()
+    changed[1:] ^= packed[:-1]
+    return changed
+
+
+def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Each array with the shape it has and the one it needs."""
+    evaluations, cells, iterations = (values[n].size for n in ("iteration", "cell_size", "loss"))
+    samples = int(values["cell_size"].sum())
+    visits = values["visits"].shape if values["visits"].ndim == 2 else (values["visits"].size, -1)
+    expected: dict[str, tuple[int, ...]] = {"loss": (iterations,), "rows": (samples,), "every": (), "dense": ()}
+    expected |= dict.fromkeys(("iteration", "experience", "phase"), (evaluations,))
+    expected |= dict.fromkeys(("cell_size", "cell_domain", "cell_class", "cell_population"), (cells,))
+    expected |= {"visits": visits, "origin": (visits[0],), "task_cells": (visits[1], cells)}
+    for name, shape in expected.items():
+        yield name, values[name].shape, shape
+    for view, counts in values["correct"].items():
+        yield f"correct.{view}", counts.shape, (evaluations, cells)
+    for view, packed in values["bits"].items():
+        yield f"bits.{view}", packed.shape, (evaluations, -(-samples // 8))
+    for name, array in values["extra"].items():
+        yield f"extra.{name}", array.shape, (iterations,) if name == "gradient_norm" else (evaluations, visits[1])
+
+
+def _upgraded(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays of any known schema as those of the newest; what an old one did not record is empty or unknown."""
+    schema = int(arrays["schema"])
+    if not 1 <= schema <= SCHEMA:
+        raise ValueError(f"schema version {schema}, this program reads 1 to {SCHEMA}")
+    if schema == 1:
+        absent = [name for name in ("cell_size", "visits") if name not in arrays]
+        if absent:
+            raise ValueError(f"array '{absent[0]}' is missing")
+        arrays = {
+            **arrays,
+            "cell_population": arrays["cell_size"],
+            "origin": np.arange(len(arrays["visits"]), dtype=np.int32),
+            "dense": np.array(0),
+            "rows": np.full(int(arrays["cell_size"].sum()), -1, np.int64),
+        }
+    return arrays

@@ -156,7 +156,7 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-        recorder = runner.Recorder(bench.evaluator.views, bench.device) if watch else None
+        recorder = runner.Recorder(bench.device) if watch else None
         runner.train(bench, runner.Observation(bench, recorder, lambda: None))
         model = bench.strategy.model
         state = {
@@ -172,7 +172,7 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
 
 def trace_of(bench: runner.Workbench, recorder: Any) -> Trace:
     recorder.chunk()
-    trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), 1)
+    trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.stream.origins(), 1, 0)
     return trace
 
 

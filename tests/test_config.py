@@ -211,7 +211,7 @@ def test_strategy_flag_goes_over_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
 def test_every_shipped_benchmark_is_sound_and_says_what_it_is(name: str) -> None:
-    benchmark, strategy, seeds, _ = resolve.resolve(name, need_strategy=False)
+    benchmark, strategy, seeds, *_ = resolve.resolve(name, need_strategy=False)
     assert benchmark.id == name
     assert benchmark.title
     assert benchmark.source

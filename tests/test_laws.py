@@ -14,13 +14,15 @@ import torch
 from torch import nn
 
 from clbench import metrics, registry, resolve, results, runner
+from clbench.cells import lay_out_cells
 from clbench.chance import Generator
-from clbench.evaluator import Evaluator, Twin, lay_out_cells
+from clbench.evaluator import Evaluator
 from clbench.store import InputTransform
 from clbench.strategy import Batch, Strategy
 from clbench.stream import compile_stream
 from clbench.testing import assert_same
 from clbench.trace import UNAVAILABLE
+from clbench.twin import Twin
 
 STRATEGIES = sorted(registry.strategies())
 SMALL = ["training.iterations=5"]
@@ -36,7 +38,7 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
     """Trains without files; returns the bench and the state of everything that chance and learning move."""
     stream = compile_stream(run.benchmark.stream, run.seed)
     bench = runner.assemble(run, stream)
-    recorder = runner.Recorder(bench.evaluator.views, bench.device) if watch else None
+    recorder = runner.Recorder(bench.device) if watch else None
     runner.train(bench, runner.Observation(bench, recorder, lambda: None))
     state = {
         "strategy": bench.strategy.state_dict(),
@@ -273,7 +275,7 @@ def test_the_untrained_model_is_evaluated_first(tmp_path: Path) -> None:
     assert (trace.iteration[0], trace.phase[0], trace.experience[0]) == (0, 0, 0)
     stream = compile_stream(run.benchmark.stream, 0)
     bench = runner.assemble(run, stream)
-    counts = bench.evaluator.evaluate(bench.strategy, range(5), stream.visits[0].tasks)
+    counts = bench.evaluator.evaluate(bench.strategy, range(5), stream.visits[0].tasks).counts
     assert np.array_equal(counts["class"].numpy(), trace.correct["class"][0])
 
 
@@ -299,8 +301,8 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
         def predict(self, twin: nn.Module, x: torch.Tensor, task: torch.Tensor | None) -> torch.Tensor:
             return twin(x)
 
-    cells, rows = lay_out_cells(stream)
-    inputs = transform(torch.from_numpy(stream.data.test_x), 0)[torch.from_numpy(rows)]
+    cells = lay_out_cells(stream)
+    inputs = transform(torch.from_numpy(stream.data.test_x), 0)[torch.from_numpy(cells.rows)]
     evaluator = Evaluator(
         cells,
         inputs,
@@ -310,7 +312,7 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
         tell_task=False,
     )
     for scope, seen in (({0, 1, 2}, {0, 1, 2}), ({0, 1, 2}, {1}), ({0, 2}, {0, 2}), ({1}, {1})):
-        counts = evaluator.evaluate(Anything(), scope, seen)
+        counts = evaluator.evaluate(Anything(), scope, seen).counts
         expected = {view: np.full(len(cells.size), -1) for view in counts}
         of_task = [set(t.targets) for t in stream.tasks]
         seen_outputs = set().union(*(of_task[t] for t in seen))

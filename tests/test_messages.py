@@ -24,7 +24,7 @@ stream:
 model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
-KEYS = "id, title, source, stream, model, training, evaluation, seeds, strategy, numerics, base"
+KEYS = "id, title, source, stream, model, training, evaluation, strategy, seeds, numerics, watch, base"
 TRAINING = "epochs, iterations, batch_size, drop_last, optimizer, optimizer_state, active_outputs"
 FAMILIES = "classes, permutations, rotations"
 MODELS = "mlp, linear, cnn, slim_resnet18"
@@ -459,7 +459,7 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, list, show, validate, leaderboard. "
+        (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, list, show, validate, leaderboard, plot, score, rescore. "
          "See 'clbench --help'."),
         ([], "clbench: the following arguments are required: VERB. See 'clbench --help'."),
         (["list", "stream"], "clbench list: streams|strategies|datasets|models|metrics: got 'stream'. Did you mean "

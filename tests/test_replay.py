@@ -171,7 +171,7 @@ def test_replay_forgets_less_than_naive_and_no_less_than_joint() -> None:
     def accuracy(*overrides: str, strategy: str) -> float:
         b = bench(*overrides, strategy=strategy, iterations=40)
         weights(b)
-        counts = b.evaluator.evaluate(b.strategy, range(5), range(5))["class"]
+        counts = b.evaluator.evaluate(b.strategy, range(5), range(5)).counts["class"]
         return counts.sum().item() / b.evaluator.samples
 
     naive, replay, joint = accuracy(strategy="naive"), accuracy(strategy="er"), accuracy(strategy="joint")

@@ -153,11 +153,20 @@ def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
             results.read_trace(directory)
         return str(caught.value)
 
-    assert said(schema=np.array(99)) == f"{path}: schema version 99, this program reads {SCHEMA}."
+    assert said(schema=np.array(99)) == f"{path}: schema version 99, this program reads 1 to {SCHEMA}."
     assert said(schema=None) == f"{path}: array 'schema' is missing."
     assert said(phase=None) == f"{path}: array 'phase' is missing."
-    assert said(**{"correct.class": None}) == f"{path}: no array 'correct.*'."
-    n = len(arrays["iteration"])
+    assert said(**{"correct.class": None}) == f"{path}: array 'correct.class' is missing."
+    views = [name for name in arrays if name.startswith(("correct.", "bits."))]
+    assert said(**dict.fromkeys(views)) == f"{path}: no array 'correct.*'."
+    n, samples = len(arrays["iteration"]), len(arrays["rows"])
+    cut = {"bits.task": arrays["bits.task"][:, :-1]}
+    size = -(-samples // 8)
+    assert said(**cut) == f"{path}: array 'bits.task' has the shape {(n, size - 1)}, expected {(n, size)}."
+    assert (
+        said(rows=arrays["rows"][1:]) == f"{path}: array 'rows' has the shape ({samples - 1},), expected ({samples},)."
+    )
+
     assert said(phase=arrays["phase"][:-1]) == f"{path}: array 'phase' has the shape ({n - 1},), expected ({n},)."
     results.write_arrays(path, arrays)
     whole = path.read_bytes()

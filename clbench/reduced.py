@@ -1,0 +1,191 @@
+"""Predictions at half the cost where the processor multiplies bfloat16 quickly, equal to those in float32.
+
+A forward pass in bfloat16 decides every sample whose margin, its best score minus the second best, is beyond what
+rounding can move; the others go through the network again in float32. How far rounding moves two scores of a sample
+against each other is measured, not assumed: at an *audit* all samples take both ways. An audit is made at the first
+evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it records the float32 result.
+
+    spread_n = max_j d_nj - min_j d_nj,   d = scores in bfloat16 - scores in float32
+    limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now
+
+A predicted output can differ only where the margin is below the sample's own spread. That no later spread is twice
+those seen is likely and no proof, so predictions beyond the limit are compared at every audit too: one that differs
+ends this way for the rest of the run, and the run's record says how many were compared and how many differed.
+
+Repeated rows go through in blocks of 64 rows and more: float32 results of a few rows differ in the last bit from those
+of many (1 and 7 rows do, 32 and more do not: oneDNN on x86). On a GPU choosing the rows would make the device wait for
+the host at every evaluation, so there the plain way is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SAFETY = 2.0
+_EVERY = 32
+_BLOCK = 64
+_GIVE_UP = 0.5
+"""Share of repeated samples beyond which the plain way is cheaper."""
+
+
+def fast_here() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    cpu: Any = torch.cpu
+    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(cpu, flag, bool)() for flag in flags)
+
+
+class Reduced:
+    """The reduced way to the scores of one model.
+
+    Attributes:
+        passes: evaluations by kind: "reduced", "audit" and "plain".
+        samples, repeated: samples that took the reduced way, and those of them repeated in float32.
+        compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
+        off: why the plain way is taken for the rest of the run; empty where it is not.
+    """
+
+    def __init__(self) -> None:
+        self.passes = {"reduced": 0, "audit": 0, "plain": 0}
+        self.samples = self.repeated = self.compared = self.differing = 0
+        self.off = ""
+        self._ratios: deque[float] = deque(maxlen=8)
+        self._since = 0
+        self._skip = self._skip_next = 0
+        self._mode = "plain"
+        self._source: nn.Module | None = None
+        self._low: nn.Module = nn.Identity()
+        self._from: list[Tensor] = []
+        self._to: list[Tensor] = []
+        self._inputs: tuple[Tensor, Tensor] | None = None
+        self._last = False
+
+    def renew(self) -> None:
+        """Around experiences: much may change at once, so the next evaluation is an audit."""
+        self._since = 0
+        self._skip = 0
+
+    def begin(self, model: nn.Module, inputs: Tensor) -> str:
+        """Decides how an evaluation goes: "reduced", "audit" or "plain".
+
+        Args:
+            model: a model in evaluation mode; the same object as before unless its structure changed.
+            inputs: all test inputs, float32 (N, ...); the same object as before unless they changed.
+        """
+        if self.off or self._skip:
+            self._skip = max(0, self._skip - 1)
+            return self._chosen("plain")
+        if model is not self._source and not self._copy(model):
+            return self._chosen("plain")
+        torch._foreach_copy_(self._to, self._from)
+        if self._inputs is None or self._inputs[0] is not inputs:
+            low = inputs.to(torch.bfloat16)
+            self._inputs = inputs, low.to(memory_format=torch.channels_last) if low.ndim == 4 else low
+        n, self._since = self._since, self._since + 1
+        audit = not self._ratios or n & (n - 1) == 0 or n % _EVERY == 0
+        return self._chosen("audit" if audit else "reduced")
+
+    def _chosen(self, mode: str) -> str:
+        self.passes[mode] += 1
+        self._mode = mode
+        return mode
+
+    def scores(
+        self,
+        full: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        a: int,
+        b: int,
+        parts: int,
+        margin: Callable[[Tensor], Tensor],
+        decide: Callable[[Tensor], list[Tensor]],
+    ) -> Tensor:
+        """Scores of the samples a..b, whose predictions are those of float32.
+
+        Args:
+            full: inputs -> scores in float32.
+            inputs: as in `begin`.
+            a, b: first sample and one past the last.
+            parts: forward passes to make.
+            margin: scores -> the smallest margin of each sample over all views, (N,).
+            decide: scores -> the predicted outputs of each view, (N,) each.
+        """
+        assert self._inputs is not None
+        try:
+            low = torch.cat([self._low(x) for x in self._inputs[1][a:b].tensor_split(parts)]).to(torch.float32)
+        except Exception as error:  # a module of the user's own that cannot compute in bfloat16
+            self.off = f"the model cannot compute in bfloat16 ({type(error).__name__})"
+            return full(inputs[a:b])
+        scale = float(low.abs().max()) if low.numel() else 0.0
+        limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
+        unsafe = ~(margin(low) > limit)  # NaN is unsafe
+        if self._mode == "audit":
+            return self._audit(full(inputs[a:b]), low, scale, ~unsafe, decide)
+        rows = torch.nonzero(unsafe).flatten()
+        if len(rows) > _GIVE_UP * len(low):
+            self._skip_next = min(64, max(4, 2 * self._skip_next))
+            self._skip = self._skip_next
+            return full(inputs[a:b])
+        self._skip_next = 0
+        self.samples += len(low)
+        self.repeated += len(rows)
+        if len(rows):
+            padding = rows[:1].expand(-len(rows) % _BLOCK)
+            low[rows] = full(inputs[a:b].index_select(0, torch.cat([rows, padding])))[: len(rows)]
+        return low
+
+    def _audit(
+        self, exact: Tensor, low: Tensor, scale: float, safe: Tensor, decide: Callable[[Tensor], list[Tensor]]
+    ) -> Tensor:
+        if not len(low):
+            return exact
+        moved = low - exact
+        spread = float((moved.amax(1) - moved.amin(1)).max())
+        if self._ratios:
+            self.compared += int(safe.sum())
+            differ = torch.zeros_like(safe)
+            for one, other in zip(decide(low), decide(exact), strict=True):
+                differ |= one != other
+            self.differing += int((differ & safe).sum())
+            if self.differing:
+                self.off = "an audit found a prediction that float32 does not confirm"
+        if spread == spread and scale > 0:
+            self._ratios.append(spread / scale)
+        return exact
+
+    def _copy(self, model: nn.Module) -> bool:
+        """Makes the copy in bfloat16; whether there can be one."""
+        self._source = model
+        for module in model.modules():
+            batchwise = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+            other = any(isinstance(v, Tensor) for v in vars(module).values())
+            if batchwise or other:
+                self.off = "the model's rows depend on each other, or its modules hold tensors that are no parameters"
+                return False
+        tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+        if any(t.dtype != torch.float32 for t in tensors):
+            self.off = "the model is not in float32"
+            return False
+        self._low = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16)
+        if any(t.ndim == 4 for t in tensors):
+            self._low = self._low.to(memory_format=torch.channels_last)
+        self._from = [t.detach() for t in tensors]
+        self._to = [t for t in (*self._low.parameters(), *self._low.buffers()) if t.is_floating_point()]
+        return True
+
+    def report(self) -> dict[str, Any]:
+        """What the run's record says of it."""
+        return {
+            "evaluations": dict(self.passes),
+            "samples_reduced": self.samples,
+            "samples_repeated": self.repeated,
+            "audited_predictions": self.compared,
+            "audited_differing": self.differing,
+            "off": self.off or None,
+        }
