@@ -1,0 +1,373 @@
+"""The evaluator: what it records, on what schedule, and that its short cuts change no count."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clbench import reduced, registry, resolve, results, runner
+from clbench.averages import Average
+from clbench.cells import lay_out_cells
+from clbench.config import Evaluation, Watch
+from clbench.evaluator import Evaluator
+from clbench.fronts import Front
+from clbench.recorder import Recorder
+from clbench.store import InputTransform
+from clbench.stream import Stream, compile_stream
+from clbench.testing import assert_same
+from clbench.trace import Phase, Trace
+
+STRATEGIES = sorted(registry.strategies())
+CPU = torch.device("cpu")
+
+
+def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digits-v1") -> resolve.RunConfig:
+    budget = "training.iterations=6" if "synthetic" in benchmark else "training={iterations: 6, epochs: null}"
+    return resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
+
+
+def observed(run: resolve.RunConfig) -> tuple[runner.Workbench, Trace]:
+    """Trains and watches without files."""
+    bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    recorder, evaluation = Recorder(bench.device), run.benchmark.evaluation
+    runner.train(bench, runner.Observation(bench, recorder, lambda: None), lambda v: recorder.chunk() and None)
+    stream = bench.stream
+    return bench, recorder.trace(
+        bench.evaluator.cells, stream.visit_matrix(), stream.origins(), evaluation.every, evaluation.dense
+    )
+
+
+# ------------------------------------------------------------------------------------------------ bits
+def test_bits_are_the_predictions_of_every_sample() -> None:
+    """Summed over cells they are the counts; at the end they are what the final model says, sample by sample."""
+    bench, trace = observed(make_run())
+    starts = np.concatenate([[0], np.cumsum(trace.cell_size)[:-1]])
+    for view in ("class", "task"):
+        right = trace.sample_correct(view)
+        counts = np.add.reduceat(right, starts, axis=1, dtype=np.int64)
+        assert (counts == np.maximum(trace.correct[view], 0)).all()
+    stream, transform = bench.stream, InputTransform(bench.stream, "unit", CPU)
+    x, y = torch.from_numpy(stream.data.test_x)[trace.rows], stream.data.test_y[trace.rows]
+    with torch.no_grad():
+        predicted = bench.strategy.model.eval()(transform(x, 0)).argmax(1).numpy()
+    assert (trace.sample_correct("class")[-1] == (predicted == y)).all()
+    assert (trace.cell_class[trace.sample_cell] == y).all()
+
+
+def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert observed(make_run("watch.bits=false"))[1].bits == {}
+    monkeypatch.setattr(runner, "_BITS_BYTES", 1000)
+    assert observed(make_run())[1].bits == {}
+    assert set(observed(make_run("watch.bits=true"))[1].bits) == {"class", "task"}
+
+
+def test_the_file_of_a_trace_holds_the_bits_as_they_were(tmp_path: Path) -> None:
+    outcome = runner.execute(make_run(), tmp_path)
+    _, trace = observed(make_run())
+    assert_same(vars(results.read_trace(outcome.directory)), vars(trace))
+
+
+def test_a_long_experience_is_written_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clbench import recorder
+
+    whole = runner.execute(make_run(), tmp_path / "a")
+    monkeypatch.setattr(recorder, "_CHUNK_BYTES", 500)
+    written: list[int] = []
+    append = results.TraceWriter.append
+    monkeypatch.setattr(
+        results.TraceWriter, "append", lambda self, a: (written.append(len(a["iteration"])), append(self, a))[1]
+    )
+    parts = runner.execute(make_run(), tmp_path / "b")
+    assert len(written) > 5
+    assert (whole.directory / "trace.npz").read_bytes() == (parts.directory / "trace.npz").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------ schedule and subset
+def test_dense_after_a_switch_and_sparser_later() -> None:
+    _, trace = observed(make_run("evaluation.every=3", "evaluation.dense=2", "training.iterations=8"))
+    second = trace.experience == 1
+    within = (trace.iteration[second] - 8).tolist()
+    assert within == [0, 1, 2, 3, 6, 8]
+    assert trace.phase[second].tolist() == [Phase.BEFORE, *[Phase.ITERATION] * 4, Phase.END]
+    assert (trace.every, trace.dense) == (3, 2)
+
+
+def test_a_subset_is_fixed_stratified_and_drawn_by_the_stream_seed() -> None:
+    stream = compile_stream(make_run().benchmark.stream, 0)
+    cells, whole = lay_out_cells(stream, 40, seed=5), lay_out_cells(stream)
+    for t in range(cells.tasks):
+        mine = cells.task == t
+        assert cells.size[mine].sum() == 40
+        share = whole.size[mine] * 40 / whole.size[mine].sum()
+        assert (np.abs(cells.size[mine] - share) < 1).all()
+    assert (cells.population == whole.size).all()
+    assert set(cells.rows) < set(whole.rows)
+    label = stream.data.test_y[cells.rows]
+    assert (label == np.repeat(cells.label, cells.size)).all()
+    assert_same(cells.rows, lay_out_cells(stream, 40, seed=5).rows)
+    assert set(cells.rows) != set(lay_out_cells(stream, 40, seed=6).rows)
+    assert_same(lay_out_cells(stream, 10_000, seed=5).rows, whole.rows)
+
+
+def test_the_subset_of_a_run_is_recorded_and_the_same_at_every_evaluation() -> None:
+    _, whole = observed(make_run())
+    _, part = observed(make_run("evaluation.subset=30"))
+    assert len(part.rows) == 5 * 30
+    assert (part.cell_population == whole.cell_size).all()
+    position = {int(r): i for i, r in enumerate(whole.rows)}
+    chosen = [position[int(r)] for r in part.rows]
+    assert (part.sample_correct("class") == whole.sample_correct("class")[:, chosen]).all()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("subset", ["null", "50"])
+def test_a_model_of_constant_accuracy_has_it_as_minimum(strategy: str, subset: str, tmp_path: Path) -> None:
+    """Every strategy of the table, with a learning rate that moves nothing, on the whole test set and on a subset."""
+    still = "training.optimizer={name: sgd, lr: 1e-30}"
+    run = make_run(still, f"evaluation.subset={subset}", strategy=strategy, benchmark="permuted_digits-v1")
+    values = runner.execute(run, tmp_path).record["metrics"]["domain"]
+    final, minima = values["average_accuracy"]["per_task"], values["min_acc"]["per_task"]
+    assert minima[:-1] == final[:-1]
+    assert all(0 < a < 1 for a in final)
+
+
+# ------------------------------------------------------------------------------------------------ views
+def test_the_task_view_is_the_class_view_with_the_tasks_own_classes_only() -> None:
+    bench, trace = observed(make_run("evaluation.views=[class, task, domain]"))
+    assert bench.evaluator.views == ("class", "task", "domain")
+    known = trace.correct["class"] >= 0
+    assert (trace.correct["task"][known] >= trace.correct["class"][known]).all(), "fewer rivals, no more errors"
+    assert (trace.correct["class"][known] >= trace.correct["domain"][known]).all()
+    assert (trace.correct["task"][known] > trace.correct["class"][known]).any()
+    last = trace.experience == 4
+    assert (trace.correct["class"][last] == trace.correct["domain"][last]).all(), "all classes are seen by then"
+
+
+# ------------------------------------------------------------------------------------------------ law 1
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "watch", ["{ema: [0.9], last: [3]}", "{gradients: true, features: true}", "{precision: float32, bits: false}"]
+)
+def test_whatever_is_watched_changes_nothing(strategy: str, watch: str) -> None:
+    def state(*overrides: str, see: bool = True) -> dict[str, Any]:
+        run = resolve.make_run(
+            "split_digits-v1",
+            strategy=strategy,
+            overrides=["stream.tasks.count=2", "training={iterations: 3, epochs: null}", "training.batch_size=8",
+                       "model={name: slim_resnet18, filters: 2}", *overrides],
+        )  # fmt: skip
+        bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+        runner.train(bench, runner.Observation(bench, Recorder(bench.device) if see else None, lambda: None))
+        model = bench.strategy.model
+        return {
+            "strategy": bench.strategy.state_dict(),
+            "gradients": [p.grad for p in model.parameters()],
+            "flags": [(p.requires_grad, m.training) for m in model.modules() for p in m.parameters()],
+            "torch": torch.get_rng_state(),
+        }
+
+    assert_same(state(f"watch={watch}"), state(see=False))
+
+
+# ------------------------------------------------------------------------------------------------ reduced precision
+fast = pytest.mark.skipif(not reduced.fast_here(), reason="this processor is not fast in bfloat16")
+
+
+@fast
+@pytest.mark.parametrize("model", ["{name: mlp, hidden: [100, 100]}", "{name: cnn}", "{name: linear}"])
+def test_reduced_precision_ends_in_the_trace_of_full_precision(model: str) -> None:
+    overrides = [f"model={model}", "training.iterations=40"]
+    bench, cheap = observed(make_run(*overrides))
+    _, exact = observed(make_run(*overrides, "watch.precision=float32"))
+    assert_same(vars(cheap), vars(exact))
+    report = bench.evaluator.report()["model"]
+    assert report["evaluations"]["reduced"] > 100
+    assert report["evaluations"]["audit"] > 20
+    assert 0 < report["samples_repeated"] < report["samples_reduced"] / 2
+    assert report["audited_predictions"] > 1000
+    assert (report["audited_differing"], report["off"]) == (0, None)
+
+
+@fast
+def test_an_audit_finds_a_limit_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no safety at all, predictions differ from float32's; the audit says so and the way is left."""
+    monkeypatch.setattr(reduced, "_SAFETY", 0.0)
+    monkeypatch.setattr(reduced, "_EVERY", 1)
+    overrides = ["training.optimizer.lr=1e-4", "training.iterations=60", "model={name: mlp, hidden: [400, 400]}"]
+    bench, cheap = observed(make_run(*overrides))
+    report = bench.evaluator.report()["model"]
+    assert report["audited_differing"] > 0
+    assert report["off"] == "an audit found a prediction that float32 does not confirm"
+    _, exact = observed(make_run(*overrides, "watch.precision=float32"))
+    assert_same(vars(cheap), vars(exact), "audits record float32")
+
+
+@fast
+def test_samples_near_a_tie_are_decided_in_float32() -> None:
+    """Scores that bfloat16 cannot always tell apart: some of its predictions are wrong, and none that is used."""
+    torch.manual_seed(0)
+    x, model = torch.rand(2000, 50), nn.Sequential(nn.Linear(50, 10, bias=False))
+    model[0].weight.data.add_(0.05)
+    way = reduced.Reduced()
+    with torch.inference_mode():
+        exact = model(x).argmax(1)
+        low = copy.deepcopy(model).to(torch.bfloat16)(x.to(torch.bfloat16)).argmax(1)
+        assert (low != exact).sum() > 10
+        modes = []
+        for _ in range(4):
+            modes.append(way.begin(model, x))
+            scores = way.scores(model, x, 0, 2000, 2, _margin, lambda s: [s.argmax(1)])
+            assert torch.equal(scores.argmax(1), exact)
+    assert modes == ["audit", "audit", "audit", "reduced"]
+    assert (low != exact).sum() < way.repeated < 1000
+
+
+def _margin(scores: torch.Tensor) -> torch.Tensor:
+    top = scores.topk(2, 1).values
+    return top[:, 0] - top[:, 1]
+
+
+@fast
+def test_models_that_cannot_be_reduced_take_the_plain_way() -> None:
+    way, x = reduced.Reduced(), torch.rand(8, 4)
+    batchwise = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    assert way.begin(batchwise, x) == "plain"
+    assert "depend on each other" in way.off
+    assert reduced.Reduced().begin(nn.Linear(4, 3).double(), x.double()) == "plain"
+
+
+# ------------------------------------------------------------------------------------------------ averages
+def test_averages_by_hand() -> None:
+    """Weights 1, 2, 4, 8: EMA with decay 0.5 from the first on, and the mean of the last two."""
+    model = nn.Linear(1, 1, bias=False)
+    ema, last = Average(decay=0.5), Average(last=2)
+    for value in (1.0, 2.0, 4.0, 8.0):
+        model.weight.data.fill_(value)
+        ema.update(model)
+        last.update(model)
+    assert ema.model(model).weight.item() == (((1 + 2) / 2 + 4) / 2 + 8) / 2
+    assert last.model(model).weight.item() == 6
+    assert model.weight.item() == 8
+
+
+def test_averages_are_views_beside_the_weights_and_metrics_are_computed_of_them(tmp_path: Path) -> None:
+    run = make_run("watch={ema: [0.0, 0.9], last: [2]}", "training.iterations=10")
+    outcome = runner.execute(run, tmp_path)
+    trace = results.read_trace(outcome.directory)
+    names = {"class", "task"}
+    assert set(trace.correct) == {f"{n}{s}" for n in names for s in ("", ".ema_0.0", ".ema_0.9", ".last_2")}
+    assert_same(trace.correct["class.ema_0.0"], trace.correct["class"], "an average that forgets at once")
+    assert (trace.correct["class.ema_0.9"] != trace.correct["class"]).any()
+    assert set(outcome.record["metrics"]) == set(trace.correct)
+    plain = runner.execute(make_run("training.iterations=10"), tmp_path)
+    assert plain.record["weights_sha256"] == outcome.record["weights_sha256"]
+    assert_same(results.read_trace(plain.directory).correct["class"], trace.correct["class"])
+
+
+def test_averages_follow_a_model_that_grows() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    average = Average(decay=0.5)
+    average.update(model)
+    model[0] = nn.Linear(2, 3)
+    average.update(model)
+    with torch.inference_mode():
+        assert average.model(model)(torch.rand(4, 2)).shape == (4, 3)
+
+
+# ------------------------------------------------------------------------------------------------ gradients, features
+def test_gradients_and_features_by_a_plain_loop() -> None:
+    run = make_run(
+        "watch={gradients: true, features: true}", "training.optimizer={name: sgd, lr: 0.5}", strategy="naive"
+    )
+    bench, trace = observed(run)
+    assert trace.extra["gradient_norm"].shape == trace.loss.shape
+    last_update = torch.cat([p.grad.flatten() for p in bench.strategy.model.parameters()])
+    assert trace.extra["gradient_norm"][-1] == pytest.approx(float(last_update.norm()), rel=1e-5)
+    model, stream = bench.strategy.model.eval(), bench.stream
+    transform = InputTransform(stream, "unit", CPU)
+    cells = bench.evaluator.cells
+    for t in range(cells.tasks):
+        rows = cells.rows[cells.start[t] : cells.start[t + 1]]
+        x, y = transform(torch.from_numpy(stream.data.test_x[rows]), t), torch.from_numpy(stream.data.test_y[rows])
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        plain = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        assert trace.extra["task_gradient_norm"][-1, t] == pytest.approx(float(plain), rel=1e-4)
+    drift, step = trace.extra["feature_drift"], trace.extra["feature_step"]
+    learned = int(np.flatnonzero((trace.experience == 0) & (trace.phase == Phase.END))[0])
+    assert np.isnan(drift[: learned + 1, 0]).all(), "nothing to drift from before the first visit has ended"
+    assert (drift[learned + 2 :, 0] > 0).all()
+    assert drift[learned + 1, 0] == 0, "the next experience starts from the same weights"
+    assert drift[learned + 2, 0] == step[learned + 2, 0], "one update later both measure the same"
+
+
+# ------------------------------------------------------------------------------------------------ frozen fronts
+def frozen_front() -> nn.Sequential:
+    front = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU()).requires_grad_(False)
+    return nn.Sequential(front, nn.Linear(5, 3)).eval()
+
+
+def test_a_frozen_front_is_computed_once_and_again_when_it_moved() -> None:
+    model, front, x = frozen_front(), Front(1 << 20), torch.rand(40, 6)
+
+    def result() -> torch.Tensor:
+        features, rest = front.split(model, x, lambda n: 2)
+        return rest(features)
+
+    changes = [
+        (lambda: None, 1),
+        (lambda: model[1].weight.data.add_(1), 1),
+        (lambda: model[0][0].weight.data.add_(1), 2),  # behind the version counter's back
+        (lambda: model[0][1].running_mean.add_(1), 3),
+        (lambda: setattr(model[0][1], "eps", 0.5), 4),
+    ]
+    for change, computed in changes:
+        change()
+        assert torch.equal(result(), model(x))
+        assert front.computed == computed
+    model[0][0].weight.requires_grad_(True)
+    features, rest = front.split(model, x, lambda n: 2)
+    assert features is x
+    assert rest is model
+    small = Front(10)
+    assert small.split(frozen_front(), x, lambda n: 1)[0] is x, "features beyond the limit are not kept"
+
+
+def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clbench.strategy import Strategy
+
+    class Frozen(Strategy):
+        def __init__(self, configuration: Any, setup: Any) -> None:
+            super().__init__(configuration, setup)
+            self.model[:2].requires_grad_(False)
+
+    import sys
+
+    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
+    sys.modules["a_users_module"].Frozen = Frozen  # type: ignore[attr-defined]
+    bench, kept = observed(make_run(strategy="a_users_module:Frozen"))
+    assert bench.evaluator._looks[0].front.computed == 1
+    monkeypatch.setattr(Front, "split", lambda self, twin, inputs, parts: (inputs, twin))
+    _, plain = observed(make_run(strategy="a_users_module:Frozen"))
+    assert_same(vars(kept), vars(plain))
+
+
+# ------------------------------------------------------------------------------------------------ forward passes
+def test_large_activations_make_smaller_passes() -> None:
+    """A convolutional network on many images goes through in passes that its activations fit in."""
+    run = make_run("model={name: cnn, channels: [64, 64]}", "watch.precision=float32")
+    stream: Stream = compile_stream(run.benchmark.stream, 0)
+    bench = runner.assemble(run, stream)
+    bench.evaluator.evaluate(bench.strategy, range(5), range(5))
+    assert bench.evaluator._largest == 64 * 8 * 8 * 4
+    assert bench.evaluator._parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
+    transform = InputTransform(stream, "unit", CPU)
+    small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True)
+    counts = small.evaluate(bench.strategy, range(5), range(5)).counts
+    assert_same(counts, bench.evaluator.evaluate(bench.strategy, range(5), range(5)).counts)
