@@ -11,6 +11,7 @@ it decides safely (`clbench.reduced`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,7 @@ class Evaluator:
         self._index: dict[tuple[int, ...], Tensor] = {}
         self._twin = Twin()
         self._largest = 0.0
+        self._laid_out = ""
         reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
         averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
         self._looks = [
@@ -300,9 +302,13 @@ class Evaluator:
         """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs)."""
         if type(strategy).predict is not Strategy.predict or not isinstance(self._inputs, Tensor):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)
+        if not self._laid_out:
+            self._lay_out(model)
         inputs, rest = look.front.split(model, self._inputs, self._parts)
 
         def full(x: Tensor) -> Tensor:
+            if self._laid_out == "channels_last" and x.ndim == 4:
+                x = x.to(memory_format=torch.channels_last)  # selected rows; a slice is so already
             return self._padded(torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))]))
 
         reduced = look.reduced
@@ -318,12 +324,26 @@ class Evaluator:
 
         return lambda tasks, a, b: self._padded(cheap(tasks, a, b))
 
+    def _lay_out(self, model: nn.Module) -> None:
+        """Puts images for a convolutional network in the order in which a CPU convolves and pools 1.5 to 2.5 times
+        faster, channels last; a score moves by its last bits. Where the model cannot take that, they stay."""
+        self._laid_out = "as given"
+        assert isinstance(self._inputs, Tensor)
+        images = self._inputs.ndim == 4 and len(self._inputs) > 0 and self._device.type == "cpu"
+        if not images or not any(isinstance(m, nn.Conv2d) for m in model.modules()):
+            return
+        with contextlib.suppress(RuntimeError):  # `x.view(len(x), -1)` in a forward pass
+            model(self._inputs[:2].to(memory_format=torch.channels_last))
+            with torch.inference_mode(False):
+                self._inputs = self._inputs.to(memory_format=torch.channels_last)
+            self._laid_out = "channels_last"
+
     def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
         """Scores of the samples a..b by the strategy's own `predict`, (b - a, outputs)."""
         parts = []
         bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
         for start, end in itertools.pairwise(bounds):
-            x = self._inputs[start:end] if isinstance(self._inputs, Tensor) else self._inputs(start, end)
+            x = self._inputs[start:end].contiguous() if isinstance(self._inputs, Tensor) else self._inputs(start, end)
             task = self._task[start:end] if self._tell_task else None
             scores = self._pass(lambda x, t=task: strategy.predict(model, x, t), x, model)
             if scores is None:
@@ -371,7 +391,7 @@ class Evaluator:
         a, b = int(self._start[task]), int(self._start[task + 1])
         bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
         for start, end in itertools.pairwise(bounds):
-            x = self._inputs[start:end] if isinstance(self._inputs, Tensor) else self._inputs(start, end)
+            x = self._inputs[start:end].contiguous() if isinstance(self._inputs, Tensor) else self._inputs(start, end)
             yield x, self._targets[start:end]
 
     # ---------------------------------------------------------------------------------------- who competes

@@ -1,11 +1,12 @@
 """Predictions at half the cost where the processor multiplies bfloat16 quickly, equal to those in float32.
 
-A forward pass in bfloat16 decides every sample whose margin, its best score minus the second best, is beyond what
-rounding can move; the others go through the network again in float32. How far rounding moves two scores of a sample
+A forward pass in reduced precision decides every sample whose margin, its best score minus the second best, is beyond
+what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and int8 in a first
+linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly. How far rounding moves two scores of a sample
 against each other is measured, not assumed: at an *audit* all samples take both ways. An audit is made at the first
 evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it records the float32 result.
 
-    spread_n = max_j d_nj - min_j d_nj,   d = scores in bfloat16 - scores in float32
+    spread_n = max_j d_nj - min_j d_nj,   d = scores in reduced precision - scores in float32
     limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now
 
 A predicted output can differ only where the margin is below the sample's own spread. That no later spread is twice
@@ -41,6 +42,42 @@ def fast_here() -> bool:
     return any(getattr(cpu, flag, bool)() for flag in flags)
 
 
+def _int8_is_fast() -> bool:
+    flag: Any = getattr(torch.cpu, "_is_vnni_supported", None) or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)
+    return bool(flag()) and hasattr(torch, "_int_mm")
+
+
+class _Int8Linear(nn.Module):
+    """A linear layer of inputs that stand still, in int8: x = step q + offset, W = scale round(W / scale).
+
+    Args:
+        linear: the layer, whose weights `refresh` reads.
+        inputs: all its inputs, float32 (N, D).
+    """
+
+    def __init__(self, linear: nn.Linear, inputs: Tensor) -> None:
+        super().__init__()
+        self._linear = [linear]  # in a list, so that it is no part of this module
+        low, high = (float(v) for v in inputs.aminmax())
+        self._step = (high - low) / 255 or 1.0
+        self._offset = low + 128 * self._step
+        self.inputs = ((inputs - self._offset) / self._step).round_().clamp_(-128, 127).to(torch.int8)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over the layer's present weights."""
+        weight, bias = self._linear[0].weight.detach(), self._linear[0].bias
+        scale = (weight.abs().amax(1) / 127).clamp_min(1e-30)
+        rounded = (weight / scale[:, None]).round_()
+        self._weight = rounded.to(torch.int8).t()
+        self._scale = scale * self._step
+        self._shift = rounded.sum(1) * scale * self._offset + (0.0 if bias is None else bias.detach())
+
+    def forward(self, q: Tensor) -> Tensor:
+        products = torch._int_mm(q, self._weight).to(torch.float32)
+        return products.mul_(self._scale).add_(self._shift).to(torch.bfloat16)
+
+
 class Reduced:
     """The reduced way to the scores of one model.
 
@@ -64,7 +101,7 @@ class Reduced:
         self._from: list[Tensor] = []
         self._to: list[Tensor] = []
         self._inputs: tuple[Tensor, Tensor] | None = None
-        self._last = False
+        self._first: _Int8Linear | None = None
 
     def renew(self) -> None:
         """Around experiences: much may change at once, so the next evaluation is an audit."""
@@ -81,12 +118,12 @@ class Reduced:
         if self.off or self._skip:
             self._skip = max(0, self._skip - 1)
             return self._chosen("plain")
-        if model is not self._source and not self._copy(model):
+        changed = self._inputs is None or self._inputs[0] is not inputs
+        if (model is not self._source or changed) and not self._copy(model, inputs):
             return self._chosen("plain")
         torch._foreach_copy_(self._to, self._from)
-        if self._inputs is None or self._inputs[0] is not inputs:
-            low = inputs.to(torch.bfloat16)
-            self._inputs = inputs, low.to(memory_format=torch.channels_last) if low.ndim == 4 else low
+        if self._first is not None:
+            self._first.refresh()
         n, self._since = self._since, self._since + 1
         audit = not self._ratios or n & (n - 1) == 0 or n % _EVERY == 0
         return self._chosen("audit" if audit else "reduced")
@@ -120,7 +157,7 @@ class Reduced:
         try:
             low = torch.cat([self._low(x) for x in self._inputs[1][a:b].tensor_split(parts)]).to(torch.float32)
         except Exception as error:  # a module of the user's own that cannot compute in bfloat16
-            self.off = f"the model cannot compute in bfloat16 ({type(error).__name__})"
+            self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
             return full(inputs[a:b])
         scale = float(low.abs().max()) if low.numel() else 0.0
         limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
@@ -159,8 +196,8 @@ class Reduced:
             self._ratios.append(spread / scale)
         return exact
 
-    def _copy(self, model: nn.Module) -> bool:
-        """Makes the copy in bfloat16; whether there can be one."""
+    def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
+        """Makes the copy in reduced precision, and its inputs; whether there can be one."""
         self._source = model
         for module in model.modules():
             batchwise = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
@@ -172,11 +209,24 @@ class Reduced:
         if any(t.dtype != torch.float32 for t in tensors):
             self.off = "the model is not in float32"
             return False
-        self._low = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16)
+        low = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16)
         if any(t.ndim == 4 for t in tensors):
-            self._low = self._low.to(memory_format=torch.channels_last)
+            low = low.to(memory_format=torch.channels_last)
         self._from = [t.detach() for t in tensors]
-        self._to = [t for t in (*self._low.parameters(), *self._low.buffers()) if t.is_floating_point()]
+        self._to = [t for t in (*low.parameters(), *low.buffers()) if t.is_floating_point()]
+        self._low, self._first = low, None
+        flat = 0
+        while isinstance(low, nn.Sequential) and flat < len(low) and isinstance(low[flat], nn.Flatten):
+            flat += 1
+        linear = model[flat] if isinstance(model, nn.Sequential) and flat < len(model) else None
+        if isinstance(linear, nn.Linear) and inputs[0].numel() == linear.in_features and _int8_is_fast():
+            assert isinstance(low, nn.Sequential)
+            self._first = _Int8Linear(linear, inputs.flatten(1))
+            self._low = nn.Sequential(self._first, *list(low)[flat + 1 :])
+            self._inputs = inputs, self._first.inputs
+        else:
+            rounded = inputs.to(torch.bfloat16)
+            self._inputs = inputs, rounded.to(memory_format=torch.channels_last) if rounded.ndim == 4 else rounded
         return True
 
     def report(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from clbench.evaluator import Evaluator
 from clbench.fronts import Front
 from clbench.recorder import Recorder
 from clbench.store import InputTransform
+from clbench.strategy import Strategy
 from clbench.stream import Stream, compile_stream
 from clbench.testing import assert_same
 from clbench.trace import Phase, Trace
@@ -340,7 +341,6 @@ def test_a_frozen_front_is_computed_once_and_again_when_it_moved() -> None:
 
 
 def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clbench.strategy import Strategy
 
     class Frozen(Strategy):
         def __init__(self, configuration: Any, setup: Any) -> None:
@@ -371,3 +371,31 @@ def test_large_activations_make_smaller_passes() -> None:
     small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True)
     counts = small.evaluate(bench.strategy, range(5), range(5)).counts
     assert_same(counts, bench.evaluator.evaluate(bench.strategy, range(5), range(5)).counts)
+
+
+@pytest.mark.parametrize("flatten", ["view", "reshape"])
+def test_images_are_laid_out_for_convolutions_where_the_model_can_take_that(flatten: str) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.conv(x)
+            return self.head(h.view(len(x), -1) if flatten == "view" else h.reshape(len(x), -1))
+
+    class Plain(Strategy):
+        def __init__(self) -> None:
+            self.model = Network()
+
+    torch.manual_seed(0)
+    stream = compile_stream(make_run().benchmark.stream, 0)
+    cells = lay_out_cells(stream)
+    x, strategy = torch.rand(len(cells.rows), 3, 8, 8), Plain()
+    settings = {"views": ("domain",), "device": CPU, "batch_size": 1000, "tell_task": False}
+    evaluator = Evaluator(cells, x, watch=Watch(precision="float32"), **settings)
+    counts = evaluator.evaluate(strategy, range(5), range(5)).counts["domain"]
+    with torch.no_grad():
+        right = strategy.model(x).argmax(1) == torch.from_numpy(np.repeat(cells.target, cells.size))
+    assert int(counts.sum()) == int(right.sum())
+    assert evaluator._laid_out == ("as given" if flatten == "view" else "channels_last")
