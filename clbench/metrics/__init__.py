@@ -1,0 +1,82 @@
+"""Metrics: pure functions of the trace. Where the field has several definitions, each has a name of its own.
+
+`METRICS` names all of them, with formula, source, unit, range and the better direction. `compute` gives all metrics of
+all views of a trace; what each is made of stands in the module of its family:
+
+    matrix       the end of the stream: accuracy, forgetting, transfer
+    worst_case   minima and largest changes on the way
+    learning     how fast and how lastingly things are learnt
+    sessions     few-shot streams: accuracy over all classes so far
+    gap          anatomy of the stability gap
+    sampling     standard errors
+    dialects     what other libraries print under the same words
+
+Visits are those of the stream. `joint` and `cumulative` train on more than that, so for them forgetting, min-ACC and
+the gaps describe tasks that are trained on all along.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from clbench.metrics import gap, learning, matrix, sessions, worst_case
+from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
+from clbench.metrics.sampling import standard_error
+from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
+from clbench.trace import Trace
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Value",
+    "accuracy_matrix",
+    "compute",
+    "first_visit",
+    "minimum_accuracy",
+    "standard_error",
+    "worst_case_accuracy",
+]
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for family in (matrix, worst_case, learning, sessions, gap) for metric in family.METRICS
+}
+
+
+def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
+    """All metrics of all views, as plain JSON values: view -> name -> what was found; None where undefined.
+
+    Neighbouring experiences of one origin are joined first, so that values do not depend on how a pass was cut.
+
+    Returns:
+        For each metric "value"; "per_task" (T,), "per_experience" (V,) or "per_class" (C,); "se", the sampling
+        standard error, where the metric is a sum of accuracies; "resolution" in iterations where it is a minimum or
+        a maximum.
+
+    >>> import numpy as np
+    >>> from clbench.testing import make_trace
+    >>> found = compute(make_trace(np.full((1, 3, 1), 0.5), size=101))["class"]  # 50 of 101 right
+    >>> found["min_acc"]
+    {'value': None, 'per_task': [None], 'se': None, 'resolution': None}
+    >>> found["sessions.average"]["per_experience"] == [50 / 101]
+    True
+    """
+    joined = Remembering.of(trace.by_origin())
+    return {
+        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in METRICS.values()}
+        for view in trace.correct
+    }
+
+
+def _plain(metric: Metric, found: Value, trace: Trace, view: str) -> dict[str, Any]:
+    """A value as JSON holds it."""
+
+    def plain(value: float) -> float | None:
+        return None if math.isnan(value) else float(value)
+
+    out = {"value": plain(found.value), f"per_{metric.per}": [plain(part) for part in found.parts]}
+    if found.weights is not None:
+        out["se"] = None if math.isnan(found.value) else plain(standard_error(trace, view, found.weights))
+    if metric.resolved:
+        out["resolution"] = found.resolution
+    return out

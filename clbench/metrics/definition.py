@@ -1,0 +1,269 @@
+"""What a metric is, and what all of them read from a trace.
+
+Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates), C classes. A(e, i) is the accuracy on
+task i at evaluation e, n(e) the updates done before it, b_v the updates done at the end of experience v (b_{-1} = 0),
+R[v, j] the accuracy on task j at the end of experience v, f(j) the first experience that visits task j.
+
+*Earlier tasks* are those with f(j) < V - 1. A value that needs something which was not evaluated is NaN: a gap in the
+record is never averaged away, and never 0. So is a value that has no definition, such as forgetting with one task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.trace import Phase, Trace
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+TIE = 1e-12
+"""Two accuracies closer than this are equal: counts over a size differ by more, and by rounding differ by less."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of one trace.
+
+    Attributes:
+        value: NaN where undefined.
+        parts: for each task (T,), experience (V,) or class (C,), as `Metric.per` says; NaN where undefined.
+        weights: (E, T) where the metric is a sum of accuracies, so that value = sum of weights * A over the non-zero
+            weights; None where it is not.
+        resolution: of a minimum or a maximum: the largest number of iterations between two successive evaluations
+            among those that it was taken over. At 1 it is exact; else it is a bound. None where undefined.
+    """
+
+    value: float
+    parts: Floats
+    weights: Floats | None = None
+    resolution: int | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named definition.
+
+    Attributes:
+        name: as it appears in files; says the definition.
+        title: in words.
+        formula: with the letters of this module.
+        source: the paper.
+        better: which direction is better.
+        range: smallest and largest value.
+        unit: of the value.
+        per: what `Value.parts` has an entry for.
+        compute: (trace joined by origin, view) -> `Value`.
+        resolved: whether the value has a `Value.resolution`.
+    """
+
+    name: str
+    title: str
+    formula: str
+    source: str
+    better: Literal["higher", "lower"]
+    range: tuple[float, float]
+    unit: Literal["accuracy", "iterations", "accuracy x iterations", "share"]
+    per: Literal["task", "experience", "class"]
+    compute: Callable[[Trace, str], Value]
+    resolved: bool = False
+
+
+# ---------------------------------------------------------------------------------------- what a trace says
+class Remembering(Trace):
+    """A trace that computes once what many metrics ask for: accuracies, and whatever is `remembered`."""
+
+    @classmethod
+    def of(cls, trace: Trace) -> Remembering:
+        """The same record."""
+        return cls(**{field.name: getattr(trace, field.name) for field in fields(Trace)})
+
+    @cached_property
+    def memory(self) -> dict[Any, Any]:
+        """Results by function and view."""
+        return {}
+
+    def task_accuracy(self, view: str) -> Floats:
+        """See `Trace.task_accuracy`; the array is shared, so it cannot be written to."""
+        if view not in self.memory:
+            self.memory[view] = super().task_accuracy(view)
+            self.memory[view].flags.writeable = False
+        found: Floats = self.memory[view]
+        return found
+
+
+def remembered(function: Callable[Concatenate[Trace, _P], _T]) -> Callable[Concatenate[Trace, _P], _T]:
+    """A function of a trace (and of a view) that a `Remembering` trace computes once."""
+
+    @wraps(function)
+    def once(trace: Trace, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if not isinstance(trace, Remembering):
+            return function(trace, *args, **kwargs)
+        key = (function.__module__, function.__qualname__, args, tuple(kwargs.items()))
+        if key not in trace.memory:
+            trace.memory[key] = function(trace, *args, **kwargs)
+        found: _T = trace.memory[key]
+        return found
+
+    return once
+
+
+def first_visit(visits: Bools) -> Indices:
+    """f: the experience in which each task is first visited, (T,); V where it never is.
+
+    >>> first_visit(np.array([[True, False, False], [True, True, False]])).tolist()
+    [0, 1, 2]
+    """
+    return np.where(visits.any(0), visits.argmax(0), len(visits)).astype(np.int64)
+
+
+def visited_so_far(visits: Bools) -> Bools:
+    """Whether a task was visited in an experience or before it, (V, T).
+
+    >>> visited_so_far(np.array([[True, False], [False, True]])).tolist()
+    [[True, False], [True, True]]
+    """
+    return np.logical_or.accumulate(visits, axis=0)
+
+
+def is_square(visits: Bools) -> bool:
+    """Whether task v is visited in experience v and nowhere else, for at least two tasks.
+
+    >>> is_square(np.eye(3, dtype=bool)), is_square(np.ones((2, 2), bool)), is_square(np.eye(1, dtype=bool))
+    (True, False, False)
+    """
+    return len(visits) >= 2 and np.array_equal(visits, np.eye(len(visits), dtype=bool))
+
+
+@remembered
+def boundaries(trace: Trace) -> Indices:
+    """b: updates done at the end of each experience, with b_{-1} = 0 in front, (V + 1,): b_v is `[v + 1]`.
+
+    >>> from clbench.testing import make_trace
+    >>> boundaries(make_trace(np.zeros((2, 5, 2)))).tolist()
+    [0, 3, 6]
+    """
+    ends = np.zeros(len(trace.visits) + 1, np.int64)
+    np.maximum.at(ends, trace.experience + 1, trace.iteration)
+    return np.maximum.accumulate(ends)
+
+
+def points(trace: Trace, experience: int) -> Indices:
+    """The evaluations of an experience, in record order."""
+    first, last = np.searchsorted(trace.experience, [experience, experience + 1])
+    return np.arange(first, last)
+
+
+@remembered
+def ends(trace: Trace) -> Indices:
+    """The last END evaluation of each experience, (V,); -1 where there is none."""
+    last = np.full(len(trace.visits), -1, np.int64)
+    at = np.flatnonzero(trace.phase == Phase.END)
+    np.maximum.at(last, trace.experience[at], at)
+    return last
+
+
+@remembered
+def befores(trace: Trace) -> Indices:
+    """The first BEFORE evaluation of each experience, (V,); -1 where there is none."""
+    none = len(trace.phase)
+    first = np.full(len(trace.visits), none, np.int64)
+    at = np.flatnonzero(trace.phase == Phase.BEFORE)
+    np.minimum.at(first, trace.experience[at], at)
+    return np.where(first < none, first, -1)
+
+
+@remembered
+def accuracy_matrix(trace: Trace, view: str) -> Floats:
+    """R, (V, T): accuracy on each task at the last END evaluation of each experience, in [0, 1].
+
+    NaN where a task was not evaluated then. Of a trace that is not joined by origin, V counts the parts.
+
+    Source: Lopez-Paz and Ranzato 2017.
+
+    >>> from clbench.testing import make_trace
+    >>> curve = np.array([[[0.1, 0], [0.9, 0], [0.9, 0]], [[0.9, 0], [0.4, 0.5], [0.5, 0.8]]])
+    >>> accuracy_matrix(make_trace(curve), "class")
+    array([[0.9, 0. ],
+           [0.5, 0.8]])
+    """
+    return at(trace.task_accuracy(view), ends(trace))
+
+
+def at(accuracy: Floats, evaluations: Indices) -> Floats:
+    """Rows of an array (E, ...); NaN for evaluation -1, which is one that was not made."""
+    rows = accuracy[np.maximum(evaluations, 0)]
+    return np.where((evaluations >= 0).reshape(-1, *[1] * (accuracy.ndim - 1)), rows, np.nan)
+
+
+def mean(values: Floats) -> float:
+    """The mean; NaN where there is nothing or where something is missing.
+
+    >>> mean(np.array([0.5, 1.0])), mean(np.array([0.5, np.nan])), mean(np.array([]))
+    (0.75, nan, nan)
+    """
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def undefined(trace: Trace) -> Floats:
+    """Parts for each task that are all undefined, (T,)."""
+    return np.full(trace.visits.shape[1], np.nan)
+
+
+class Weights:
+    """Collects the weights (E, T) of a metric that is a sum of accuracies."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.array = np.zeros((len(trace.iteration), trace.visits.shape[1]))
+
+    def add(self, evaluation: int | np.integer[Any], tasks: Any, weight: Any) -> None:
+        """Adds weights of tasks at one evaluation; an evaluation that was not made (-1) has none."""
+        if evaluation >= 0:
+            self.array[evaluation, tasks] += weight
+
+
+def crossing(n: Indices, curve: Floats, index: int, level: float) -> float:
+    """Iterations at which a piecewise linear curve reaches a level that it first has at point `index`.
+
+    >>> crossing(np.array([0, 10, 20]), np.array([0.0, 0.5, 1.0]), 2, 0.75)
+    15.0
+    """
+    if index == 0:
+        return float(n[0])
+    below, above = curve[index - 1], curve[index]
+    share = min(1.0, (level - below) / (above - below))  # above may be a rounding below the level
+    return float(n[index - 1] + share * (n[index] - n[index - 1]))
+
+
+def spacing(trace: Trace, evaluations: Indices) -> int:
+    """Largest number of iterations between successive evaluations within one experience, its start included.
+
+    Args:
+        evaluations: in record order.
+
+    >>> from clbench.testing import make_trace
+    >>> trace = make_trace(np.zeros((2, 4, 2)), every=5)  # at 0, 5, 10 and 10, then at 10, 15, 20 and 20
+    >>> spacing(trace, np.arange(8)), spacing(trace, np.array([7]))
+    (5, 10)
+    """
+    experience, n = trace.experience[evaluations], trace.iteration[evaluations]
+    before = np.concatenate([n[:1], n[:-1]])
+    first = np.concatenate([[True], experience[1:] != experience[:-1]])
+    return int((n - np.where(first, boundaries(trace)[experience], before)).max())
+
+
+def mean_over(trace: Trace, entries: list[tuple[int, float]]) -> Value:
+    """Mean over (task, value), and over those of each task, (T,)."""
+    task = np.array([i for i, _ in entries], np.int64)
+    values = np.array([value for _, value in entries])
+    parts = np.array([mean(values[task == i]) for i in range(trace.visits.shape[1])])
+    return Value(mean(values), parts)

@@ -1,0 +1,140 @@
+"""What other libraries print under the same words, computed from our record.
+
+Each rule was read in the library's code. Between them "forgetting" of one run differs by points: compare a number with
+a published one only where the rules agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from clbench.metrics import matrix, sessions
+from clbench.metrics.definition import Floats, Value, accuracy_matrix, is_square
+from clbench.trace import Trace
+
+ONLY_ONCE = "defined for streams that visit each task once, in order"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One number as another library would have printed it.
+
+    Attributes:
+        library: its name, with the version where the rule depends on it.
+        quantity: what it is about.
+        name: what the library calls it.
+        value: None where it is not defined.
+        rule: what is computed.
+        ours: name of the metric with the same rule, if there is one.
+    """
+
+    library: str
+    quantity: Literal["accuracy", "forgetting", "backward transfer"]
+    name: str
+    value: float | None
+    rule: str
+    ours: str | None
+
+
+def forgetting_libcontinual(R: Floats) -> float:
+    """sum_{j < T-2} (R[j, j] - R[T-1, j]) / (T - 1): the last task but one is left out and yet divided for.
+
+    >>> import numpy as np
+    >>> R = np.array([[0.8, 0, 0], [0.7, 0.9, 0], [0.6, 0.3, 0.9]])
+    >>> round(forgetting_libcontinual(R), 6)  # (0.8 - 0.6) / 2
+    0.1
+    """
+    tasks = len(R)
+    return sum(float(R[j, j] - R[-1, j]) for j in range(tasks - 2)) / (tasks - 1)
+
+
+def backward_transfer_libcontinual(R: Floats) -> float:
+    """sum_{i > j + 1} (R[i, j] - R[j, j]) / (T (T - 1) / 2): neighbouring pairs are left out and yet divided for.
+
+    >>> import numpy as np
+    >>> R = np.array([[0.8, 0, 0], [0.7, 0.9, 0], [0.6, 0.3, 0.9]])
+    >>> round(backward_transfer_libcontinual(R), 6)  # (0.6 - 0.8) / 3
+    -0.066667
+    """
+    tasks = len(R)
+    return sum(float(R[i, j] - R[j, j]) for i in range(tasks) for j in range(i - 1)) / (tasks * (tasks - 1) / 2)
+
+
+_Rule = Callable[[Trace, str], Value]
+_SHARED: tuple[tuple[str, Literal["accuracy", "forgetting", "backward transfer"], str, str, str, _Rule], ...] = (
+    ("Avalanche 0.6", "accuracy", "Top1_Acc_Stream", "samples of all tasks pooled", "sessions.final", sessions.final),
+    ("Avalanche 0.6", "forgetting", "StreamForgetting", "after learning - now, signed",
+     "forgetting.after_learning", matrix.forgetting_after_learning),
+    ("Avalanche 0.6", "backward transfer", "StreamBWT", "now - after learning",
+     "backward_transfer.gem", matrix.backward_transfer_gem),
+    ("Mammoth", "accuracy", "mean accuracy", "mean over tasks", "average_accuracy", matrix.average_accuracy),
+    ("Mammoth", "forgetting", "forgetting", "best, the last evaluation included - now: never negative",
+     "forgetting.max_including_last", matrix.forgetting_max_including_last),
+    ("Mammoth", "backward transfer", "backward_transfer", "now - after learning",
+     "backward_transfer.gem", matrix.backward_transfer_gem),
+    ("PyCIL, PILOT", "accuracy", "CNN top1", "samples of all tasks pooled", "sessions.final", sessions.final),
+    ("PyCIL, PILOT", "accuracy", "Average Accuracy (CNN)", "samples pooled at the end of each task, mean over tasks",
+     "sessions.average", sessions.average),
+    ("PyCIL, PILOT", "forgetting", "Forgetting (CNN)", "best, the last evaluation included - now: never negative",
+     "forgetting.max_including_last", matrix.forgetting_max_including_last),
+    ("CL-Gym", "accuracy", "accuracy", "mean over tasks", "average_accuracy", matrix.average_accuracy),
+    ("CL-Gym", "forgetting", "forgetting", "best, the last evaluation included - now: never negative",
+     "forgetting.max_including_last", matrix.forgetting_max_including_last),
+    ("FACIL", "accuracy", "TAg acc, TAw acc", "mean over tasks", "average_accuracy", matrix.average_accuracy),
+    ("FACIL", "forgetting", "TAg forg, TAw forg", "best before the last task - now",
+     "forgetting.chaudhry", matrix.forgetting_chaudhry),
+    ("Continuum", "accuracy", "accuracy", "samples of all tasks pooled", "sessions.final", sessions.final),
+    ("Continuum", "forgetting", "forgetting", "best before the last task - now",
+     "forgetting.chaudhry", matrix.forgetting_chaudhry),
+    ("Continuum", "backward transfer", "backward_transfer", "later - after learning, mean over all pairs",
+     "backward_transfer.all_pairs", matrix.backward_transfer_all_pairs),
+    ("Renate", "accuracy", "average_accuracy", "mean over tasks", "average_accuracy", matrix.average_accuracy),
+    ("Renate", "forgetting", "forgetting", "best before the last task - now",
+     "forgetting.chaudhry", matrix.forgetting_chaudhry),
+    ("Renate", "backward transfer", "backward_transfer", "now - after learning",
+     "backward_transfer.gem", matrix.backward_transfer_gem),
+)  # fmt: skip
+_OWN: tuple[tuple[str, Literal["forgetting", "backward transfer"], str, str, Callable[[Floats], float]], ...] = (
+    ("LibContinual", "forgetting", "Frgt",
+     "after learning - now without the last task but one, yet divided by T - 1", forgetting_libcontinual),
+    ("LibContinual", "backward transfer", "BWT",
+     "later - after learning over pairs that are not neighbours, yet divided by T (T - 1) / 2",
+     backward_transfer_libcontinual),
+)  # fmt: skip
+
+
+def dialects(trace: Trace, view: str) -> list[Dialect]:
+    """What other libraries would have printed at the end of a run, accuracies in [0, 1].
+
+    Defined where every task is visited once, in order, and there are two or more; elsewhere the values are None and
+    the rule says so. Every library evaluates once, at the end of each task.
+
+    >>> import numpy as np
+    >>> from clbench.testing import make_trace
+    >>> R = np.array([[0.80, 0, 0, 0], [0.85, 0.90, 0, 0], [0.70, 0.60, 0.88, 0], [0.72, 0.75, 0.91, 0.95]])
+    >>> found = dialects(make_trace(R[:, None].repeat(3, 1)), "class")
+    >>> sorted({round(d.value, 4) for d in found if d.quantity == "forgetting"})
+    [0.0667, 0.0767, 0.0833, 0.0933]
+    """
+    trace = trace.by_origin()
+    square = is_square(trace.visits)
+    R = accuracy_matrix(trace, view)
+
+    def plain(value: float) -> float | None:
+        return value if square and not math.isnan(value) else None
+
+    shared = [
+        Dialect(library, quantity, name, plain(rule(trace, view).value), text if square else ONLY_ONCE, ours)
+        for library, quantity, name, text, ours, rule in _SHARED
+    ]
+    own = [
+        Dialect(library, quantity, name, plain(rule(R)) if square else None, text if square else ONLY_ONCE, None)
+        for library, quantity, name, text, rule in _OWN
+    ]
+    accuracy = matrix.average_accuracy(trace, view).value
+    text = "mean over tasks" if square else ONLY_ONCE
+    own.insert(0, Dialect("LibContinual", "accuracy", "Overall Avg Acc", plain(accuracy), text, "average_accuracy"))
+    return shared + own

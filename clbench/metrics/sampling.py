@@ -1,0 +1,82 @@
+"""How far a metric would move if the test samples were drawn anew: an exact standard error, from the recorded bits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from clbench.metrics.definition import Floats, Indices
+from clbench.trace import Trace
+
+_BLOCK = 4_000_000
+"""Bits unpacked at a time, as float64: 32 MB."""
+
+
+def standard_error(trace: Trace, view: str, weights: Floats) -> float:
+    """Standard error of sum_{e,i} W[e, i] A(e, i) over test sets of the same class counts, in the metric's unit, >= 0.
+
+    A sample s of cell k adds y_s = sum_i sum_e W[e, i] bit[e, s] / size_i to the sum, over the tasks i that hold the
+    cell, so that what one sample does at many evaluations is taken together. Samples are drawn within cells:
+
+        se^2 = sum_k n_k^2 / (n_k - 1) * var_{s in k}(y_s),   var the population variance.
+
+    Where the test set is the whole finite one, this describes test sets drawn anew from the same population. The
+    place of a minimum or a maximum is taken as given, and so are the weights.
+
+    Without bits it is known only where every cell has at most one evaluation with a non-zero weight: y_s is then a
+    weight times a bit, whose variance is p (1 - p).
+
+    Args:
+        weights: W, (E, T).
+
+    Returns:
+        NaN where bits are needed and missing, or where a weighed cell has fewer than two samples or no count.
+
+    Source: stratified sampling without the correction for a finite population, Cochran 1977, chapter 5.
+
+    >>> from clbench.testing import make_trace
+    >>> trace = make_trace(np.full((1, 3, 1), 0.8), size=101)  # 81 of 101 right
+    >>> W = np.array([[0.0], [0.0], [1.0]])
+    >>> se, p = standard_error(trace, "class", W), 81 / 101
+    >>> abs(se - (p * (1 - p) / 100) ** 0.5) < 1e-12
+    True
+
+    The same samples are right at both ends: a difference of two equal accuracies is known exactly.
+
+    >>> standard_error(trace, "class", np.array([[-1.0], [0.0], [1.0]]))
+    0.0
+    """
+    rows = np.flatnonzero(weights.any(1))
+    size = trace.task_size
+    per_sample = np.divide(weights[rows], size, out=np.zeros((len(rows), len(size))), where=weights[rows] != 0)
+    weight = per_sample @ trace.task_cells  # (rows, K): what one right sample of a cell adds
+    used = np.flatnonzero(weight.any(0))
+    n = trace.cell_size[used].astype(np.float64)
+    counts = trace.correct[view][np.ix_(rows, used)]
+    if (n < 2).any() or ((counts < 0) & (weight[:, used] != 0)).any():
+        return math.nan
+    if view in trace.bits:
+        variance = _population_variance(trace, view, rows, weight, used)
+    elif ((weight[:, used] != 0).sum(0) <= 1).all():
+        p = np.where(weight[:, used] != 0, counts / n, 0)
+        variance = (weight[:, used] ** 2 * p * (1 - p)).sum(0)
+    else:
+        return math.nan
+    return math.sqrt(float((n**2 / (n - 1) * variance).sum()))
+
+
+def _population_variance(trace: Trace, view: str, rows: Indices, weight: Floats, used: Indices) -> Floats:
+    """Variance of y_s within each used cell, (used,); bits are unpacked in blocks."""
+    stop = np.cumsum(trace.cell_size, dtype=np.int64)
+    start = stop - trace.cell_size
+    y = np.zeros(int(stop[-1]))
+    step = max(1, _BLOCK // max(1, len(y)))
+    for first in range(0, len(rows), step):
+        block = slice(first, first + step)
+        bits = trace.sample_correct(view, rows[block]).view(np.uint8)
+        for k in used:
+            column = weight[block, k]
+            if column.any():
+                y[start[k] : stop[k]] += column @ bits[:, start[k] : stop[k]]
+    return np.array([y[start[k] : stop[k]].var() for k in used])
