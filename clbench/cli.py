@@ -58,6 +58,13 @@ def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def _integers(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: integers >= 0 with commas between, like 0,1")
+    return [int(part) for part in parts]
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="clbench", description="Continual-learning benchmarks, watched at every iteration.")
     parser.add_argument("--version", action="version", version=f"clbench {__version__}")
@@ -95,6 +102,30 @@ def _parser() -> _Parser:
     board.add_argument("directory", nargs="?", type=Path, default=Path("results"), metavar="DIR")
     board.add_argument("--csv", type=Path, metavar="FILE", help="also write the full table")
     board.set_defaults(act=_leaderboard)
+
+    folders = "a run's folder, or one above"
+    plot = verbs.add_parser("plot", help="accuracy of every task at every evaluation, as a picture")
+    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help=folders)
+    plot.add_argument(
+        "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default RUN_DIR/accuracy.png, ./accuracy.png"
+    )
+    plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
+    plot.add_argument("--tasks", type=_integers, metavar="N,N", help="tasks to draw; default: all")
+    plot.add_argument("--loss", action="store_true", help="also the training loss")
+    plot.set_defaults(act=_plot)
+
+    score = verbs.add_parser("score", help="every metric of a finished run, from its trace")
+    score.add_argument("run", type=Path, metavar="RUN_DIR", help="a run's folder")
+    score.add_argument("--view", metavar="VIEW", help="default: the run's primary view")
+    score.add_argument("--gap", action="store_true", help="also the gap of each earlier task after each switch")
+    score.add_argument("--dialects", action="store_true", help="also what other libraries would print")
+    score.add_argument("--csv", type=Path, metavar="FILE", help="also write what is printed, unrounded")
+    score.set_defaults(act=_score)
+
+    rescore = verbs.add_parser("rescore", help="metrics of finished runs computed again, and what that changes")
+    rescore.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help=folders)
+    rescore.add_argument("--write", action="store_true", help="put the new metrics into each run.json")
+    rescore.set_defaults(act=_rescore)
     return parser
 
 
@@ -304,7 +335,7 @@ def _show(options: argparse.Namespace) -> int:
 def _show_benchmark(name: str) -> int:
     import yaml
 
-    benchmark, strategy, _, _ = resolve.resolve(name, need_strategy=False)
+    benchmark, strategy, *_ = resolve.resolve(name, need_strategy=False)
     resolved = benchmark.model_dump(mode="json")
     if strategy is not None:
         resolved["strategy"] = strategy.model_dump(mode="json")
@@ -358,6 +389,59 @@ def _leaderboard(options: argparse.Namespace) -> int:
     if options.csv is not None:
         results.write_bytes(options.csv, leaderboard.to_csv(frame))
     print(leaderboard.to_text(frame))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ finished runs
+def _plot(options: argparse.Namespace) -> int:
+    from clbench import figures, finished, results
+
+    if options.out is not None:
+        figures.check_suffix(options.out)
+    runs, left_out = finished.collect(options.runs, figures.MOST_RUNS)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    out = options.out or (runs[0].directory if len(runs) == 1 else Path()) / "accuracy.png"
+    payload = figures.draw(runs, out.suffix, view=options.view, tasks=options.tasks, loss=options.loss)
+    results.write_bytes(out, payload)
+    print(out)
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from clbench import finished, results, scores
+
+    found = finished.directories([options.run])
+    if len(found) > 1:
+        raise UserError(f"{options.run}: {len(found)} runs below it; name one of them, such as {found[0]}.")
+    run = finished.read(found[0])
+    view = run.view(options.view)
+    tables = [scores.metrics(run, view)]
+    if options.gap:
+        tables.append(scores.gaps(run, view))
+    if options.dialects:
+        tables.append(scores.dialects(run, view))
+    if options.csv is not None:
+        results.write_bytes(options.csv, scores.to_csv(tables, view))
+    print(f"{run.label}, view {view}\n")
+    print("\n\n".join(map(scores.to_text, tables)))
+    return 0
+
+
+def _rescore(options: argparse.Namespace) -> int:
+    from clbench import finished
+    from clbench.rescore import rescore
+
+    problems: list[str] = []
+    for directory in finished.directories(options.runs):
+        try:
+            lines = rescore(directory, write=options.write)
+        except UserError as error:
+            problems += error.problems
+        else:
+            print("\n".join(lines), flush=True)
+    if problems:
+        raise UserError(*problems)
     return 0
 
 
