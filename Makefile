@@ -41,8 +41,8 @@ leaderboard: install ## write OUT/leaderboard.csv from the runs under OUT, and p
 	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv
 
 # ---------------------------------------------------------------------------------------------- standard benchmarks
-.PHONY: split-mnist split-mnist-task split-mnist-domain permuted-mnist rotated-mnist split-fashion-mnist \
-        split-cifar10 split-cifar100
+.PHONY: split-mnist split-mnist-task split-mnist-domain permuted-mnist rotated-mnist rotated-mnist-gap \
+        split-fashion-mnist split-cifar10 split-cifar100
 
 split-mnist: install ## class-incremental MNIST: naive, replay, joint
 	$(RUN) split_mnist-v1 $(REFERENCES)
@@ -69,6 +69,11 @@ rotated-mnist: install ## MNIST turned by 0, 80, 160 degrees: naive, replay with
 	$(RUN) rotated_mnist-v1 --strategy er -o strategy.memory=3000
 	@$(MAKE) --no-print-directory leaderboard
 
+rotated-mnist-gap: install ## the stability gap of replay and of joint training on all data so far, as OUT/rotated_mnist.png
+	$(RUN) rotated_mnist-v1 --strategy er -o strategy.memory=3000
+	$(RUN) rotated_mnist-v1 --strategy cumulative
+	$(BIN)/clbench plot $(OUT)/rotated_mnist-v1 --out $(OUT)/rotated_mnist.png
+
 split-fashion-mnist: install ## class-incremental Fashion-MNIST: naive, replay, joint
 	$(RUN) split_fashion_mnist-v1 $(REFERENCES)
 	$(RUN) split_fashion_mnist-v1 $(ER_NMI)
@@ -83,6 +88,12 @@ split-cifar100: install ## class-incremental CIFAR-100, for a GPU: naive, replay
 	$(RUN) split_cifar100-v1 $(REFERENCES)
 	$(RUN) split_cifar100-v1 --strategy er -o strategy.memory=2000
 	@$(MAKE) --no-print-directory leaderboard
+
+# ---------------------------------------------------------------------------------------------- speed
+.PHONY: benchmark-evaluation
+
+benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
+	$(BIN)/python benchmarks/evaluation.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     import pydantic
 
 _KINDS = ("streams", "strategies", "datasets", "models", "metrics")
+_SECTIONS: dict[str, type[pydantic.BaseModel]] = {
+    "training": config.Training,
+    "evaluation": config.Evaluation,
+    "numerics": config.Numerics,
+    "seeds": config.Seeds,
+    "watch": config.Watch,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,7 +98,7 @@ def _parser() -> _Parser:
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(act=_list)
 
-    show = verbs.add_parser("show", help="one benchmark, strategy, data set, model or metric in full")
+    show = verbs.add_parser("show", help="a benchmark, strategy, data set, model, metric or section in full")
     show.add_argument("name", metavar="NAME")
     show.set_defaults(act=_show)
 
@@ -112,6 +120,7 @@ def _parser() -> _Parser:
     plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     plot.add_argument("--tasks", type=_integers, metavar="N,N", help="tasks to draw; default: all")
     plot.add_argument("--loss", action="store_true", help="also the training loss")
+    plot.add_argument("--first", type=_integer(1), metavar="N", help="only the first N updates of each experience")
     plot.set_defaults(act=_plot)
 
     score = verbs.add_parser("score", help="every metric of a finished run, from its trace")
@@ -278,6 +287,11 @@ def _summary(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0]
 
 
+def _words(function: Any) -> str:
+    """A function's text without its examples."""
+    return inspect.cleandoc(function.__doc__ or "").partition(">>>")[0].strip()
+
+
 def _catalogue(kind: str) -> dict[str, str]:
     """Names of a kind with a line each."""
     if kind == "streams":
@@ -321,10 +335,15 @@ def _show(options: argparse.Namespace) -> int:
         m = METRICS[name]
         print(f"{m.name}: {m.title}")
         print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
+        print(f"  unit     {m.unit}; parts for each {m.per}\n")
+        print(_words(getattr(m.compute, "func", m.compute)))
+        return 0
+    if name in _SECTIONS:
+        print(f"{name}: {_summary(_SECTIONS[name].__doc__)}\n{_fields(_SECTIONS[name])}")
         return 0
     known = {n: s for kind in _KINDS for n, s in _catalogue(kind).items()}
     if name not in known:
-        raise UserError(unknown("name", name, known))
+        raise UserError(unknown("name", name, [*known, *_SECTIONS]))
     print(f"{name}: {known[name]}")
     model = next((m for m in mistakes.member_models(config.Network) if name in mistakes.tags(m)), None)
     if model is not None:
@@ -402,7 +421,9 @@ def _plot(options: argparse.Namespace) -> int:
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     out = options.out or (runs[0].directory if len(runs) == 1 else Path()) / "accuracy.png"
-    payload = figures.draw(runs, out.suffix, view=options.view, tasks=options.tasks, loss=options.loss)
+    payload = figures.draw(
+        runs, out.suffix, view=options.view, tasks=options.tasks, loss=options.loss, first=options.first
+    )
     results.write_bytes(out, payload)
     print(out)
     return 0

@@ -6,6 +6,7 @@ apart for colour-blind readers. More tasks take steps of `viridis`. Same files, 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import warnings
@@ -20,6 +21,7 @@ from clbench.errors import UserError
 from clbench.finished import Run
 from clbench.metrics import METRICS, accuracy_matrix, first_visit
 from clbench.metrics.definition import boundaries
+from clbench.trace import NOT_EVALUATED, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +69,13 @@ def check_suffix(path: Path) -> None:
 
 
 def draw(
-    runs: Sequence[Run], suffix: str, *, view: str | None = None, tasks: Sequence[int] | None = None, loss: bool = False
+    runs: Sequence[Run],
+    suffix: str,
+    *,
+    view: str | None = None,
+    tasks: Sequence[int] | None = None,
+    loss: bool = False,
+    first: int | None = None,
 ) -> bytes:
     """The picture of up to `MOST_RUNS` runs as a file.
 
@@ -77,11 +85,12 @@ def draw(
         view: the view; each run's primary one where not given.
         tasks: tasks to draw; all where not given.
         loss: whether the training loss of every update is drawn below each panel.
+        first: updates of each experience that are drawn, >= 1; all where not given.
 
     Raises:
         UserError: a run without that view or one of those tasks.
     """
-    whole = figure(runs, view=view, tasks=tasks, loss=loss)
+    whole = figure(runs, view=view, tasks=tasks, loss=loss, first=first)
     import matplotlib.style
 
     target = io.BytesIO()
@@ -92,10 +101,15 @@ def draw(
 
 
 def figure(
-    runs: Sequence[Run], *, view: str | None = None, tasks: Sequence[int] | None = None, loss: bool = False
+    runs: Sequence[Run],
+    *,
+    view: str | None = None,
+    tasks: Sequence[int] | None = None,
+    loss: bool = False,
+    first: int | None = None,
 ) -> Figure:
     """The same as matplotlib's object; nothing of `pyplot` and none of the user's settings take part."""
-    panels = [_Panel(run, view, tasks) for run in _checked(runs, view, tasks)]
+    panels = [_Panel(run, view, tasks, first) for run in _checked(runs, view, tasks)]
 
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -106,21 +120,21 @@ def figure(
         whole = Figure(figsize=(_WIDTH, height), dpi=_DPI)
         end = max(int(panel.trace.iteration[-1]) for panel in panels) or 1
         lowest = min(panel.lowest for panel in panels)
-        first: Axes | None = None
+        top_axes: Axes | None = None
         for i, panel in enumerate(panels):
             top = height - row * i - _HEAD
-            last = axes = _axes(whole, top - _PANEL, _PANEL, height, first)
-            first = first or axes
+            last = axes = _axes(whole, top - _PANEL, _PANEL, height, top_axes)
+            top_axes = top_axes or axes
             axes.set_xlim(0, end)
             axes.set_ylim(100 * lowest - 2, 102)
             _accuracy(axes, panel)
             if loss:
                 axes.tick_params(labelbottom=False)
-                last = _axes(whole, top - _PANEL - _GAP - _LOSS, _LOSS, height, first)
+                last = _axes(whole, top - _PANEL - _GAP - _LOSS, _LOSS, height, top_axes)
                 _loss(last, panel)
             if i < len(panels) - 1:
                 last.tick_params(labelbottom=False)
-        last.set_xlabel("updates")
+        last.set_xlabel("updates" if first is None else f"updates, the first {first:,} of each experience")
         last.xaxis.set_major_formatter("{x:,.0f}")
     return whole
 
@@ -155,15 +169,17 @@ class _Panel:
         levels: accuracy before each experience of each task visited earlier, (V, T); NaN elsewhere.
     """
 
-    def __init__(self, run: Run, view: str | None, tasks: Sequence[int] | None) -> None:
+    def __init__(self, run: Run, view: str | None, tasks: Sequence[int] | None, first: int | None) -> None:
         self.run, self.view = run, run.view(view)
-        self.trace = run.trace.by_origin()
+        whole = run.trace.by_origin()
+        self._numbers = {n: METRICS[n].compute(whole, self.view).value for n in ("average_accuracy", "min_acc")}
+        self.trace = whole if first is None else starts(whole, first)
         self.accuracy = self.trace.task_accuracy(self.view)
         visits, count = self.trace.visits, self.trace.visits.shape[1]
         self.tasks = sorted(set(range(count) if tasks is None else tasks))
         self.switches = boundaries(self.trace)
         self.levels = np.full(visits.shape, np.nan)
-        self.levels[1:] = accuracy_matrix(self.trace, self.view)[:-1]
+        self.levels[1:] = accuracy_matrix(whole, self.view)[:-1]
         self.levels[first_visit(visits) >= np.arange(len(visits))[:, None]] = np.nan
 
     @property
@@ -178,11 +194,31 @@ class _Panel:
         """Which run it is, its ACC and min-ACC, and what cannot be drawn."""
         numbers = []
         for name, words in (("average_accuracy", "ACC"), ("min_acc", "min-ACC")):
-            value = METRICS[name].compute(self.trace, self.view).value
+            value = self._numbers[name]
             numbers.append(f"{words} " + ("undefined" if math.isnan(value) else f"{100 * value:.1f} %"))
         dark = [i for i in self.tasks if np.isnan(self.accuracy[:, i]).all()]
         unseen = f"; {named(dark)} never evaluated" if dark else ""
         return f"{self.run.label}, view {self.view}: {', '.join(numbers)}{unseen}"
+
+
+def starts(trace: Trace, updates: int) -> Trace:
+    """The first updates of each experience, one after the other, with their evaluations."""
+    b = boundaries(trace)
+    length = np.minimum(np.diff(b), updates)
+    shift = b[:-1] - np.concatenate([[0], np.cumsum(length)[:-1]])  # how far each experience moves to the left
+    kept = np.flatnonzero(trace.iteration - b[trace.experience] <= updates)
+    new = np.flatnonzero(np.diff(trace.experience[kept])) + 1  # a gap there, so that no line joins what was cut apart
+    used = np.concatenate([np.arange(s, s + n) for s, n in zip(b, length, strict=False)])
+    return dataclasses.replace(
+        trace,
+        correct={view: np.insert(c[kept], new, NOT_EVALUATED, axis=0) for view, c in trace.correct.items()},
+        iteration=np.insert(i := trace.iteration[kept] - shift[trace.experience[kept]], new, i[new]),
+        experience=np.insert(e := trace.experience[kept], new, e[new]),
+        phase=np.insert(p := trace.phase[kept], new, p[new]),
+        loss=trace.loss[used[used < len(trace.loss)]],
+        bits={},
+        extra={},
+    )
 
 
 def named(tasks: Sequence[int]) -> str:

@@ -2,9 +2,10 @@
 
 A forward pass in reduced precision decides every sample whose margin, its best score minus the second best, is beyond
 what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and int8 in a first
-linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly. How far rounding moves two scores of a sample
-against each other is measured, not assumed: at an *audit* all samples take both ways. An audit is made at the first
-evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it records the float32 result.
+linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly. How far rounding
+moves two scores of a sample against each other is measured, not assumed: at an *audit* all samples take both ways. An
+audit is made at the first evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it
+records the float32 result.
 
     spread_n = max_j d_nj - min_j d_nj,   d = scores in reduced precision - scores in float32
     limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now

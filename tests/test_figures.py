@@ -134,6 +134,20 @@ def test_the_loss_is_drawn_below_and_what_is_not_finite_is_a_gap(tmp_path: Path)
     assert (accuracy.get_xlabel(), loss.get_xlabel()) == ("", "updates")
 
 
+def test_only_the_first_updates_of_each_experience(tmp_path: Path) -> None:
+    """They stand side by side, with a gap between, and below the level that the whole experience ended at."""
+    axes = drawn(make_trace(two_tasks()), tmp_path, first=1)
+    x, y = line(axes, 0)
+    assert x == [0, 1, 1, 1, 2]
+    np.testing.assert_array_equal(y, [0, 50, np.nan, 90, 30])
+    switches, levels = axes.collections
+    assert [s.tolist() for s in switches.get_segments()] == [[[1, -2], [1, 102]]]
+    assert [s.tolist() for s in levels.get_segments()] == [[[1, 90], [2, 90]]]
+    assert "ACC 75.0 %, min-ACC 30.0 %" in axes.get_title("left"), "numbers are of the whole run"
+    whole = drawn(make_trace(two_tasks()), tmp_path, first=100)
+    assert line(whole, 1)[0][-1] == 4
+
+
 def test_runs_share_the_axis_of_updates() -> None:
     axes = figures.figure([finished.read(ROTATED), finished.read(SPLIT)]).axes
     assert [a.get_xlim() for a in axes] == [(0, 60)] * 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from scipy.special import gammaln
 
 from clbench.chance import Generator
 from clbench.metrics.definition import (
@@ -186,6 +185,8 @@ def redrawn_accuracy(trace: Trace, view: str) -> Floats:
     hypergeometric given how many of all are. Simulated by the inverse distribution function from uniforms that depend
     on the task and the evaluation alone. Tasks of at most SUBSET samples are used whole. NaN where not evaluated.
     """
+    from scipy.special import gammaln  # takes long to import, and this function alone needs it
+
     accuracy, sizes = trace.task_accuracy(view), trace.task_size
     out = np.repeat(accuracy[None], REPLICATES, axis=0)
     for i in np.flatnonzero(sizes > SUBSET):
@@ -207,6 +208,7 @@ def redrawn_accuracy(trace: Trace, view: str) -> Floats:
 def _hypergeometric(size: int, count: int, logs: Floats) -> tuple[int, Floats]:
     """Smallest number of right samples among SUBSET of `size` with `count` right, and P(number <= it + index).
 
+    >>> from scipy.special import gammaln
     >>> least, distribution = _hypergeometric(1001, 1, gammaln(np.arange(1002) + 1.0))
     >>> least, distribution.round(6).tolist()  # the one right sample is left out once in 1,001
     (0, [0.000999, 1.0])
