@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import reduced, registry, resolve, results, runner
+from clbench import metrics, reduced, registry, resolve, results, runner
 from clbench.averages import Average
 from clbench.cells import lay_out_cells
 from clbench.config import Evaluation, Watch
@@ -399,3 +401,47 @@ def test_images_are_laid_out_for_convolutions_where_the_model_can_take_that(flat
         right = strategy.model(x).argmax(1) == torch.from_numpy(np.repeat(cells.target, cells.size))
     assert int(counts.sum()) == int(right.sum())
     assert evaluator._laid_out == ("as given" if flatten == "view" else "channels_last")
+
+
+# ------------------------------------------------------------------------------------------------ origin
+def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -> None:
+    """The same batches, once in five experiences and once in fifteen that keep their origin; each is watched."""
+    run = make_run(strategy="naive")
+    stream = compile_stream(run.benchmark.stream, 0)
+    source = runner.assemble(run, stream)
+    batches = [list(source.batches(source.experience(v), 6)) for v in range(5)]
+
+    def watched(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
+        """Each experience in parts that end after so many of its updates."""
+        parts = [(v, a, b) for v in range(5) for a, b in itertools.pairwise((0, *cuts))]
+        visits = tuple(stream.visits[v] for v, _, _ in parts)
+        bench = runner.assemble(run, dataclasses.replace(stream, visits=visits))
+        recorder = Recorder(bench.device)
+        watcher = runner.Observation(bench, recorder, lambda: None)
+        for number, (v, a, b) in enumerate(parts):
+            experience = bench.experience(number)
+            watcher.enter(number, experience, b - a)
+            bench.strategy.begin_experience(experience)
+            watcher.before_first_update()
+            for batch in batches[v][a:b]:
+                watcher.after_iteration(bench.strategy.step(batch))
+            bench.strategy.end_experience(experience)
+            watcher.leave()
+            recorder.chunk()
+        cut = bench.stream
+        return recorder.trace(bench.evaluator.cells, cut.visit_matrix(), cut.origins(), 1, 0), dict(
+            bench.strategy.model.state_dict()
+        )
+
+    (whole, weights), (parts, same) = watched((6,)), watched((1, 4, 6))
+    assert_same(weights, same)
+    assert (len(whole.visits), len(parts.visits)) == (5, 15)
+    assert parts.origin.tolist() == [v for v in range(5) for _ in range(3)]
+    assert len(parts.iteration) > len(whole.iteration)
+    for view, found in metrics.compute(parts).items():
+        for name, other in metrics.compute(whole)[view].items():
+            if "se" in other:
+                assert found[name].pop("se") == pytest.approx(other.pop("se"), abs=1e-12), name
+            assert found[name] == other, name
+    unjoined = dataclasses.replace(parts, origin=np.arange(15, dtype=np.int32))
+    assert metrics.compute(unjoined) != metrics.compute(whole), "by position in the stream they do differ"

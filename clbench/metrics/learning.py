@@ -101,21 +101,22 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
     0.4
     """
     accuracy, first, ended = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
-    so_far, total = visited_so_far(trace.visits), int(ended[-1])
+    so_far, total, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
     area, weights, value = np.zeros(len(first)), Weights(trace), 0.0
     for v, seen in enumerate(so_far):
         if ended[v + 1] == ended[v]:
             continue
         inside = points(trace, v)
         n = trace.iteration[inside]
-        width = np.zeros(len(inside))
-        width[:-1] += np.diff(n) / 2
-        width[1:] += np.diff(n) / 2
-        used = inside[width > 0]
-        integral = width[width > 0] @ accuracy[used][:, seen]
+        twice = np.zeros(len(inside), np.int64)  # the width that belongs to each point, in half iterations
+        twice[:-1] += np.diff(n)
+        twice[1:] += np.diff(n)
+        used, twice = inside[twice > 0], twice[twice > 0]
+        # In counts, whose sum is exact: two points at one iteration add up to what one would be, to the last bit.
+        integral = twice @ np.rint(accuracy[used][:, seen] * size[seen]) / (2 * size[seen])
         if n[0] != ended[v]:
             integral[:] = np.nan
-        weights.array[np.ix_(used, np.flatnonzero(seen))] += (width[width > 0] / seen.sum() / total)[:, None]
+        weights.array[np.ix_(used, np.flatnonzero(seen))] += (twice / 2 / seen.sum() / total)[:, None]
         area[seen] += integral
         value += mean(integral)
     since = total - ended[np.minimum(first, len(so_far))]
