@@ -213,6 +213,18 @@ def test_resolution_is_the_widest_gap_between_evaluations() -> None:
     keep = np.delete(np.arange(10), [6, 7])  # none at 28 and 35
     assert found(_evaluations(trace, keep), "min_acc").resolution == 21
     assert found(_evaluations(trace, keep), "gap.depth").resolution == 21
+    # Task 0 is visited again in between: that is no gap in its record.
+    assert found(alternating([0.0, 0.8, 0.8, 0.8], [0.8] * 4, [0.8] * 4), "min_acc").resolution == 1
+
+
+def test_resolution_is_of_the_evaluations_that_a_value_is_over() -> None:
+    """Tasks 0, then 1, then both: the last experience, evaluated at its ends only, is one that trains both again."""
+    visits = np.array([[True, False], [False, True], [True, True]])
+    trace = make_trace(np.full((3, 5, 2), 0.5), visits)
+    trace = _evaluations(trace, np.delete(np.arange(15), [11, 12]))
+    assert found(trace, "gap.depth").resolution == 1
+    assert found(trace, "gap.depth.trained_again").resolution == 3
+    assert found(trace, "wc_acc").resolution is None  # all tasks are current: nothing is a minimum
 
 
 def _evaluations(trace: Trace, keep: NDArray[np.int64]) -> Trace:
@@ -286,6 +298,9 @@ def test_redraws_are_the_same_every_time_and_independent_between_evaluations_tas
     drawn = worst_case.redrawn_accuracy(trace, "class")
     assert drawn.shape == (worst_case.REPLICATES, 104, 2)
     assert np.array_equal(drawn, worst_case.redrawn_accuracy(trace, "class"))
+    assert found(trace, "wc_acc.redraw_1000").parts.tolist() == pytest.approx(
+        [drawn[:, 53:, 0].min(1).mean(), drawn[:, -1, 1].mean()]
+    )
     for a, b in ((drawn[0, :, 0], drawn[0, :, 1]), (drawn[0, :, 0], drawn[1, :, 0]), (drawn[:, 0], drawn[:, 1])):
         assert (a != b).mean() > 0.8
     small = make_trace(np.full((2, 4, 2), 0.5), size=1000)
@@ -431,6 +446,20 @@ def test_anatomy_by_hand() -> None:
     assert one.transient == pytest.approx(0.3)
 
 
+def test_the_end_of_an_experience_is_its_last_point() -> None:
+    """What the strategy does after the last update, such as class means, counts."""
+    one = _one_gap([0.8, 0.2, 0.5, 0.7])
+    assert (one.permanent, one.transient) == (pytest.approx(0.1), pytest.approx(0.5))
+
+
+def test_an_accuracy_that_stays_above_what_it_was_has_no_trough() -> None:
+    accuracy = np.full((2, 4, 2), 0.8)
+    accuracy[1, :, 0] = 0.95, 0.9, 0.85, 0.95
+    [one] = gap.anatomy(make_trace(accuracy), "class")
+    assert (one.depth, one.iterations_to_trough, one.area) == (0, 0, 0)
+    assert one.recovery == {0.90: 0.0, 0.95: 0.0, 1.00: 0.0}
+
+
 def test_recovery_is_looked_for_after_the_trough_only() -> None:
     one = _one_gap([0.6, 0.8, 0.4, 0.6, 0.6])
     assert one.iterations_to_trough == 2
@@ -478,6 +507,7 @@ def test_gaps_of_tasks_that_are_trained_on_again_stand_apart() -> None:
     dip = alternating([0.0, 0.8, 0.8, 0.8], [0.3, 0.1, 0.7, 0.7])  # a0 = 0.5: 0.2, 0.4, then a triangle of 2/3 by 0.4
     assert found(dip, "gap.depth.trained_again").value == pytest.approx(0.4)
     assert found(dip, "gap.depth.trained_again").resolution == 1
+    assert found(dip, "gap.regained").value == 0  # task 0 fell from 0.8 to 0.5 in between and stayed there
     assert found(dip, "gap.area.trained_again").value == pytest.approx((0.2 + 0.4) / 2 + 0.4 * (2 / 3) / 2)
     assert found(dip, "gap.area.trained_again").parts.tolist() == pytest.approx([0.3 + 0.4 / 3, NAN], nan_ok=True)
 
@@ -545,6 +575,7 @@ def test_sampling_error_without_bits_is_known_only_where_no_sample_counts_twice(
     blind = metrics.compute(dataclasses.replace(trace, bits={}))["class"]
     assert blind["average_accuracy"]["se"] == pytest.approx(math.sqrt((3 / 16 + 1 / 4) / 3 / 4))
     assert blind["forgetting.after_learning"]["se"] is None
+    assert blind["average_incremental_accuracy"]["se"] is None  # task 0 twice, task 1 once
     assert blind["forgetting.after_learning"]["value"] == pytest.approx(0.5)
 
 
@@ -577,6 +608,14 @@ def test_sampling_error_agrees_with_the_definition(seed: int, size: int, tasks: 
     assert standard_error(trace, "class", weights) == pytest.approx(math.sqrt(variance), abs=1e-12)
 
 
+def test_sampling_error_does_not_depend_on_how_bits_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = make_trace(CURVES, size=100)
+    weights = np.random.default_rng(0).normal(size=(12, 3))
+    whole = standard_error(trace, "class", weights)
+    monkeypatch.setattr("clbench.metrics.sampling._BLOCK", 5 * 300)  # 12 evaluations in blocks of five
+    assert standard_error(trace, "class", weights) == pytest.approx(whole)
+
+
 # ---------------------------------------------------------------------------------------- any trace
 @st.composite
 def random_traces(draw: st.DrawFn, square: bool = False) -> Trace:
@@ -591,8 +630,8 @@ def random_traces(draw: st.DrawFn, square: bool = False) -> Trace:
     return make_trace(accuracy, visits, size=int(rng.integers(2, 30)), every=draw(st.integers(1, 3)), view=view)
 
 
-@settings(max_examples=150)
-@given(random_traces())
+@settings(max_examples=200)
+@given(random_traces() | random_traces(square=True))
 def test_values_stay_in_their_ranges_and_are_what_their_weights_say(trace: Trace) -> None:
     [view] = trace.correct
     accuracy = trace.task_accuracy(view)

@@ -25,7 +25,7 @@ from clbench.metrics.definition import (
     undefined,
     visited_so_far,
 )
-from clbench.trace import Phase, Trace
+from clbench.trace import Trace
 
 SHOTS = 10
 """Updates that a learning curve area is over: the beta of LCA."""
@@ -81,8 +81,7 @@ def _learning_curve_area(trace: Trace, view: str, from_shot: int) -> Value:
 
 def _shot(trace: Trace, inside: Indices, start: int, shot: int) -> int:
     """The first evaluation after so many updates of an experience; -1 where there is none."""
-    updated = trace.phase[inside] != Phase.BEFORE
-    found = inside[(trace.iteration[inside] == start + shot) & (updated if shot else ~updated)]
+    found = inside[trace.iteration[inside] == start + shot]
     return int(found[0]) if len(found) else -1
 
 
