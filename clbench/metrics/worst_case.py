@@ -90,6 +90,7 @@ def _minima_and_ends(trace: Trace, view: str, least: Indices, final: Indices) ->
     return Value(value, parts, weights.array, _spacing(trace, used, value))
 
 
+@remembered
 def _after_learning(trace: Trace, task: int) -> Indices:
     """Evaluations that min-ACC of a task is over, in record order."""
     first = first_visit(trace.visits)[task]
@@ -177,32 +178,52 @@ def windowed_plasticity(trace: Trace, view: str, window: int) -> Value:
 
 
 # ---------------------------------------------------------------------------------------- redrawn test samples
-@remembered
-def redrawn_accuracy(trace: Trace, view: str) -> Floats:
-    """Accuracies as if every evaluation drew its own test samples, (REPLICATES, E, T), in [0, 1].
+def redrawn_accuracy(curve: Floats, size: int, task: int) -> Floats:
+    """Accuracies on a task as if every evaluation drew its own test samples, (REPLICATES, E), in [0, 1].
 
-    At every evaluation SUBSET samples of each task are drawn anew without replacement; how many of them are right is
+    At every evaluation SUBSET samples of the task are drawn anew without replacement; how many of them are right is
     hypergeometric given how many of all are. Simulated by the inverse distribution function from uniforms that depend
-    on the task and the evaluation alone. Tasks of at most SUBSET samples are used whole. NaN where not evaluated.
+    on the task and the evaluation alone. A task of at most SUBSET samples is used whole. NaN where not evaluated.
+
+    Args:
+        curve: recorded accuracies, (E,).
+        size: test samples of the task.
+        task: its number, which names its random numbers.
+
+    >>> redrawn_accuracy(np.array([0.5, 1.0]), 1000, 0)[0].tolist()
+    [0.5, 1.0]
+    >>> redrawn_accuracy(np.array([0.0, 1.0]), 2000, 0)[0].tolist()
+    [0.0, 1.0]
     """
+    out = np.repeat(curve[None], REPLICATES, axis=0)
+    if size <= SUBSET:
+        return out
     from scipy.special import gammaln  # takes long to import, and this function alone needs it
 
-    accuracy, sizes = trace.task_accuracy(view), trace.task_size
-    out = np.repeat(accuracy[None], REPLICATES, axis=0)
-    for i in np.flatnonzero(sizes > SUBSET):
-        size = int(sizes[i])
-        logs = gammaln(np.arange(size + 1) + 1.0)  # log of factorials
-        uniform = Generator(0, "strategy", "redraw", int(i)).uniform(REPLICATES * len(accuracy))
-        uniform = uniform.reshape(len(accuracy), REPLICATES)
-        known = np.flatnonzero(~np.isnan(accuracy[:, i]))
-        right = np.rint(accuracy[known, i] * size).astype(np.int64)
-        order = known[np.argsort(right, kind="stable")]
-        counts, begin = np.unique(np.sort(right), return_index=True)
-        for count, same in zip(counts.tolist(), np.split(order, begin[1:]), strict=True):
-            least, distribution = _hypergeometric(size, count, logs)
-            drawn = least + np.searchsorted(distribution, uniform[same], side="right")
-            out[:, same, i] = drawn.T / SUBSET
+    logs = gammaln(np.arange(size + 1) + 1.0)  # log of factorials
+    uniform = Generator(0, "strategy", "redraw", task).uniform(REPLICATES * len(curve)).reshape(len(curve), REPLICATES)
+    known = np.flatnonzero(~np.isnan(curve))
+    right = np.rint(curve[known] * size).astype(np.int64)
+    order = known[np.argsort(right, kind="stable")]
+    counts, begin = np.unique(np.sort(right), return_index=True)
+    for count, same in zip(counts.tolist(), np.split(order, begin[1:]), strict=True):
+        least, distribution = _hypergeometric(size, count, logs)
+        out[:, same] = (least + np.searchsorted(distribution, uniform[same], side="right")).T / SUBSET
     return out
+
+
+@remembered
+def _redrawn(trace: Trace, view: str) -> tuple[Floats, Floats]:
+    """Means over replicates of each task's minimum and of its accuracy at the end, (T,) each."""
+    accuracy, sizes, last = trace.task_accuracy(view), trace.task_size, ends(trace)[-1]
+    minima, final = undefined(trace), undefined(trace)
+    for i in np.flatnonzero(trace.visits.any(0)).tolist():
+        drawn, counted = redrawn_accuracy(accuracy[:, i], int(sizes[i]), i), _after_learning(trace, i)
+        if len(counted):
+            minima[i] = drawn[:, counted].min(1).mean()
+        if last >= 0:
+            final[i] = drawn[:, last].mean()
+    return minima, final
 
 
 def _hypergeometric(size: int, count: int, logs: Floats) -> tuple[int, Floats]:
@@ -236,9 +257,11 @@ def minimum_accuracy_redraw(trace: Trace, view: str) -> Value:
     >>> minimum_accuracy(trace, "class").value, minimum_accuracy_redraw(trace, "class").value < 0.88
     (0.9, True)
     """
-    drawn = redrawn_accuracy(trace, view)
     earlier = np.flatnonzero(first_visit(trace.visits) < len(trace.visits) - 1)
-    return _redrawn(trace, drawn, earlier, np.zeros(0, np.int64))
+    parts = undefined(trace)
+    parts[earlier] = _redrawn(trace, view)[0][earlier]
+    value = mean(parts[earlier])
+    return Value(value, parts, None, _spacing(trace, [_after_learning(trace, i) for i in earlier.tolist()], value))
 
 
 def worst_case_accuracy_redraw(trace: Trace, view: str) -> Value:
@@ -253,21 +276,11 @@ def worst_case_accuracy_redraw(trace: Trace, view: str) -> Value:
     >>> worst_case_accuracy(trace, "class").value, worst_case_accuracy_redraw(trace, "class").value < 0.89
     (0.9, True)
     """
-    drawn, visited, current = redrawn_accuracy(trace, view), trace.visits.any(0), trace.visits[-1]
-    return _redrawn(trace, drawn, np.flatnonzero(visited & ~current), np.flatnonzero(current))
-
-
-def _redrawn(trace: Trace, drawn: Floats, least: Indices, final: Indices) -> Value:
-    """As `_minima_and_ends`, of each replicate; mean over replicates."""
-    parts, used, last = undefined(trace), [], ends(trace)[-1]
-    for i in least:
-        counted = _after_learning(trace, i)
-        if len(counted):
-            parts[i] = drawn[:, counted, i].min(1).mean()
-            used.append(counted)
-    if last >= 0 and len(final):
-        parts[final] = drawn[:, last, final].mean(0)
-    value = mean(parts[np.concatenate([least, final])])
+    visited, current = trace.visits.any(0), trace.visits[-1]
+    minima, final = _redrawn(trace, view)
+    parts = np.where(current, final, np.where(visited, minima, np.nan))
+    value = mean(parts[visited])
+    used = [_after_learning(trace, i) for i in np.flatnonzero(visited & ~current).tolist()]
     return Value(value, parts, None, _spacing(trace, used, value))
 
 
