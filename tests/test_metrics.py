@@ -295,13 +295,19 @@ def test_redrawn_minimum_of_a_constant_model_is_that_of_the_binomial_noise() -> 
 
 def test_redraws_are_the_same_every_time_and_independent_between_evaluations_tasks_and_replicates() -> None:
     trace = make_trace(np.full((2, 52, 2), 0.5), size=2000)
-    first, second = (worst_case.redrawn_accuracy(trace.task_accuracy("class")[:, i], 2000, i) for i in (0, 1))
+    curve = trace.task_accuracy("class")[:3, 0]
+    one, again, other = worst_case.redrawn_accuracy(curve, 2000, 0, np.array([0, 0, 1])).T
+    assert np.array_equal(one, again), "one moment, one draw"
+    assert not np.array_equal(one, other)
+    moment = np.unique(trace.iteration, return_inverse=True)[1]
+    accuracy = trace.task_accuracy("class")
+    first, second = (worst_case.redrawn_accuracy(accuracy[:, i], 2000, i, moment) for i in (0, 1))
     assert first.shape == (worst_case.REPLICATES, 104)
-    assert np.array_equal(first, worst_case.redrawn_accuracy(trace.task_accuracy("class")[:, 0], 2000, 0))
+    assert np.array_equal(first, worst_case.redrawn_accuracy(accuracy[:, 0], 2000, 0, moment))
     assert found(trace, "wc_acc.redraw_1000").parts.tolist() == pytest.approx(
         [first[:, 53:].min(1).mean(), second[:, -1].mean()]
     )
-    for a, b in ((first[0], second[0]), (first[0], first[1]), (first[:, 0], first[:, 1])):
+    for a, b in ((first[0], second[0]), (first[0], first[1]), (first[:, 1], first[:, 2])):
         assert (a != b).mean() > 0.8
 
 

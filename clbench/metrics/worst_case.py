@@ -178,17 +178,19 @@ def windowed_plasticity(trace: Trace, view: str, window: int) -> Value:
 
 
 # ---------------------------------------------------------------------------------------- redrawn test samples
-def redrawn_accuracy(curve: Floats, size: int, task: int) -> Floats:
+def redrawn_accuracy(curve: Floats, size: int, task: int, moment: Indices | None = None) -> Floats:
     """Accuracies on a task as if every evaluation drew its own test samples, (REPLICATES, E), in [0, 1].
 
     At every evaluation SUBSET samples of the task are drawn anew without replacement; how many of them are right is
     hypergeometric given how many of all are. Simulated by the inverse distribution function from uniforms that depend
-    on the task and the evaluation alone. A task of at most SUBSET samples is used whole. NaN where not evaluated.
+    on the task and the moment alone. A task of at most SUBSET samples is used whole. NaN where not evaluated.
 
     Args:
         curve: recorded accuracies, (E,).
         size: test samples of the task.
         task: its number, which names its random numbers.
+        moment: (E,), ascending from 0; evaluations of one moment have one draw, so that how a pass was cut moves
+            nothing. Each its own where not given.
 
     >>> redrawn_accuracy(np.array([0.5, 1.0]), 1000, 0)[0].tolist()
     [0.5, 1.0]
@@ -201,7 +203,9 @@ def redrawn_accuracy(curve: Floats, size: int, task: int) -> Floats:
     from scipy.special import gammaln  # takes long to import, and this function alone needs it
 
     logs = gammaln(np.arange(size + 1) + 1.0)  # log of factorials
-    uniform = Generator(0, "strategy", "redraw", task).uniform(REPLICATES * len(curve)).reshape(len(curve), REPLICATES)
+    moment = np.arange(len(curve)) if moment is None else moment
+    moments = int(moment[-1]) + 1
+    uniform = Generator(0, "strategy", "redraw", task).uniform(REPLICATES * moments).reshape(moments, -1)[moment]
     known = np.flatnonzero(~np.isnan(curve))
     right = np.rint(curve[known] * size).astype(np.int64)
     order = known[np.argsort(right, kind="stable")]
@@ -217,8 +221,9 @@ def _redrawn(trace: Trace, view: str) -> tuple[Floats, Floats]:
     """Means over replicates of each task's minimum and of its accuracy at the end, (T,) each."""
     accuracy, sizes, last = trace.task_accuracy(view), trace.task_size, ends(trace)[-1]
     minima, final = undefined(trace), undefined(trace)
+    moment = np.unique(trace.iteration, return_inverse=True)[1]
     for i in np.flatnonzero(trace.visits.any(0)).tolist():
-        drawn, counted = redrawn_accuracy(accuracy[:, i], int(sizes[i]), i), _after_learning(trace, i)
+        drawn, counted = redrawn_accuracy(accuracy[:, i], int(sizes[i]), i, moment), _after_learning(trace, i)
         if len(counted):
             minima[i] = drawn[:, counted].min(1).mean()
         if last >= 0:
