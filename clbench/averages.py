@@ -2,21 +2,23 @@
 
     ema    a <- decay a + (1 - decay) w after every update, from the first weights on
            (Soutif-Cormerais, Carta and van de Weijer 2023, temporal ensembles: decay 0.99)
-    last   the mean of the weights after the last k updates
+    last   the mean of the weights after the last k updates, the first weights among them until k are done
 
 Only copies are made: training does not notice. Buffers (batch-norm statistics) are the model's present ones. A
-parameter that is new, or another size than before, starts its average anew.
+parameter that has another size than before starts its average anew; where there are more or fewer than before, all do.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from clbench.errors import RunFailed
+from clbench.twin import Twin, is_hooked
 
 
 class Average:
@@ -34,9 +36,11 @@ class Average:
         self.name = f"ema_{decay}" if last is None else f"last_{last}"
         self._decay = decay
         self._kept: deque[list[Tensor]] = deque(maxlen=last or 1)
-        self._source: nn.Module | None = None
-        self._model: nn.Module = nn.Identity()
-        self._parameters: list[nn.Parameter] = []
+        self._twin = Twin(share=False)
+
+    def renew(self) -> None:
+        """Forces a new copy of the model's structure at the next call."""
+        self._twin.renew()
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -46,36 +50,36 @@ class Average:
         Raises:
             RunFailed: the model has forward hooks, which a copy of it would not have faithfully.
         """
-        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+        if any(is_hooked(m) for m in model.modules()):
             raise RunFailed("averages", "watch.ema and watch.last need a model without forward hooks")
-        now = list(model.parameters())
-        if self._kept and [p.shape for p in now] != [a.shape for a in self._kept[-1]]:
-            fit = len(now) == len(self._kept[-1])
-            for kept in self._kept:
-                kept[:] = [
-                    kept[i] if fit and kept[i].shape == p.shape else p.detach().clone() for i, p in enumerate(now)
-                ]
+        now = self._fitted(model)
         if self._decay is None or not self._kept:
             self._kept.append([p.detach().clone() for p in now])
         else:
             torch._foreach_lerp_(self._kept[0], [p.detach() for p in now], 1 - self._decay)
 
-    @torch.no_grad()
-    def model(self, model: nn.Module) -> nn.Module:
-        """A copy of the model in evaluation mode that holds the average."""
-        parameters = list(model.parameters())
+    def _fitted(self, model: nn.Module) -> list[nn.Parameter]:
+        """The model's parameters; what is kept is brought to their number and sizes."""
+        now = list(model.parameters())
+        for kept in self._kept:
+            if [p.shape for p in now] != [a.shape for a in kept]:
+                fit = len(now) == len(kept)
+                kept[:] = [
+                    kept[i] if fit and kept[i].shape == p.shape else p.detach().clone() for i, p in enumerate(now)
+                ]
+        return now
+
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[nn.Module]:
+        """A copy of the model in evaluation mode that holds the average, for as long as the context lasts."""
         if not self._kept:
             self.update(model)
-        same = model is self._source and len(parameters) == len(self._parameters)
-        if not same or any(a is not b for a, b in zip(parameters, self._parameters, strict=True)):
-            self._model = copy.deepcopy(model).eval()
-            self._source, self._parameters = model, parameters
-        mine = [p.detach() for p in self._model.parameters()]
-        torch._foreach_copy_(mine, self._kept[0])
-        for kept in list(self._kept)[1:]:
-            torch._foreach_add_(mine, kept)
-        torch._foreach_div_(mine, float(len(self._kept)))
-        buffers = list(model.buffers())
-        if buffers:
-            torch._foreach_copy_(list(self._model.buffers()), buffers)
-        return self._model
+        with torch.no_grad(), torch.inference_mode(False):
+            self._fitted(model)
+        with self._twin.of(model) as twin, torch.no_grad():
+            mine = [p.detach() for p in twin.parameters()]
+            torch._foreach_copy_(mine, self._kept[0])
+            for kept in list(self._kept)[1:]:
+                torch._foreach_add_(mine, kept)
+            torch._foreach_div_(mine, float(len(self._kept)))
+            yield twin

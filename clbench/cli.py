@@ -120,7 +120,9 @@ def _parser() -> _Parser:
     plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     plot.add_argument("--tasks", type=_integers, metavar="N,N", help="tasks to draw; default: all")
     plot.add_argument("--loss", action="store_true", help="also the training loss")
-    plot.add_argument("--first", type=_integer(1), metavar="N", help="only the first N updates of each experience")
+    plot.add_argument(
+        "--first", type=_integer(1, 2**31 - 1), metavar="N", help="only the first N updates of each experience"
+    )
     plot.set_defaults(act=_plot)
 
     score = verbs.add_parser("score", help="every metric of a finished run, from its trace")

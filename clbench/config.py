@@ -288,6 +288,12 @@ class Evaluation(Model):
     batch_size: Annotated[int, Field(ge=1)] = 1000
     """Most samples of a forward pass; fewer where activations are large. It can change the last bit of a logit."""
 
+    @pydantic.model_validator(mode="after")
+    def _distinct(self) -> Evaluation:
+        if self.views is not None and len(set(self.views)) < len(self.views):
+            raise _mistake(f"got {shown(self.views)}. Allowed: each value once", "views")
+        return self
+
 
 class Watch(Model):
     """What is recorded beside the counts, and how the model is asked. Nothing here changes training or the counts."""
@@ -295,7 +301,7 @@ class Watch(Model):
     bits: bool | None = None
     """Whether each test sample is recorded as right or wrong. Default: where that takes up to 128 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
-    """auto: bfloat16 decides what it decides safely, where the processor is fast at it; the counts are float32's."""
+    """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
     ema: list[BelowOne] = []
     """Decays of exponential moving averages of the weights, each evaluated beside the weights themselves."""
     last: list[Annotated[int, Field(ge=2)]] = []

@@ -4,14 +4,13 @@ It asks `Strategy.predict` with a *twin* of the model: the same parameter tensor
 evaluation mode, with buffers of its own. Module modes, batch-norm statistics and gradients of the trained model are
 never touched, so nothing has to be put back; what a prediction draws from global generators is fenced.
 
-All views come out of one forward pass. Where a strategy predicts by its model alone (`Strategy.predict` as it is), the
-pass is cheaper without another result: a frozen front's features are kept (`clbench.fronts`), and bfloat16 decides what
-it decides safely (`clbench.reduced`).
+All views come out of one forward pass. Where a strategy predicts by its model alone (`Strategy.predict` as it is), and
+the model is made of ordinary layers, the pass is cheaper without another result: a frozen front's features are kept
+(`clbench.fronts`), and reduced precision decides what it decides safely (`clbench.reduced`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from clbench.store import InputTransform
 from clbench.strategy import Strategy
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
-from clbench.twin import Twin
+from clbench.twin import Twin, is_ordinary
 
 _CACHE_BYTES = 2 << 30
 """Transformed test inputs kept ready; beyond it, inputs are transformed anew at each evaluation."""
@@ -121,7 +120,9 @@ class Evaluator:
         self._tell_task = tell_task
         self._keep_bits = bits
         self._start = cells.start
-        self._task_outputs = [sorted(set(cells.target[cells.task == t].tolist())) for t in range(cells.tasks)]
+        self._task_outputs = [tuple(sorted(set(cells.target[cells.task == t].tolist()))) for t in range(cells.tasks)]
+        self._all = tuple(range(cells.outputs))
+        self._seen: tuple[frozenset[int], tuple[int, ...]] = frozenset(), ()
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
         self._cell = each.to(device)
         self._targets = torch.from_numpy(cells.target)[each].to(device)
@@ -130,7 +131,7 @@ class Evaluator:
         self._index: dict[tuple[int, ...], Tensor] = {}
         self._twin = Twin()
         self._largest = 0.0
-        self._laid_out = ""
+        self._channels_last = False
         reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
         averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
         self._looks = [
@@ -186,6 +187,8 @@ class Evaluator:
         """To be called where a model's plain containers may have changed: around experiences."""
         self._twin.renew()
         for look in self._looks:
+            if look.average is not None:
+                look.average.renew()
             if look.reduced is not None:
                 look.reduced.renew()
 
@@ -251,10 +254,7 @@ class Evaluator:
 
     @contextmanager
     def _model(self, look: _Look, model: nn.Module) -> Iterator[nn.Module]:
-        if look.average is not None:
-            yield look.average.model(model)
-            return
-        with self._twin.of(model) as twin:
+        with self._twin.of(model) if look.average is None else look.average.of(model) as twin:
             yield twin
 
     def _count(
@@ -281,7 +281,9 @@ class Evaluator:
                 for view in self._views:
                     counts[view + look.suffix][first:last] = UNAVAILABLE
                 continue
-            broken = scores.isnan().any()
+            broken, width = scores.isnan().any(), scores.shape[1]
+            scores = self._padded(scores)
+            absent = np.flatnonzero(self.cells.target[first:last] >= width) + first
             for view in self._views:
                 into = counts[view + look.suffix]
                 hit = right[view + look.suffix][a:b]
@@ -289,6 +291,9 @@ class Evaluator:
                 into[first:last] = 0
                 into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
                 into[first:last].masked_fill_(broken, NAN_SCORES)
+                if len(absent):  # a head that grows has no score for them yet, whatever the others are
+                    into[torch.from_numpy(absent).to(self._device)] = UNAVAILABLE
+                    hit &= self._targets[a:b] < width
 
     def _packed(self, right: Tensor) -> Tensor:
         """Eight samples to a byte, as `numpy.packbits`."""
@@ -299,17 +304,17 @@ class Evaluator:
     def _way(
         self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
-        """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs)."""
-        if type(strategy).predict is not Strategy.predict or not isinstance(self._inputs, Tensor):
+        """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs so far)."""
+        by_model = getattr(strategy.predict, "__func__", None) is Strategy.predict
+        if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)
-        if not self._laid_out:
-            self._lay_out(model)
+        channels_last = self._lay_out(model)
         inputs, rest = look.front.split(model, self._inputs, self._parts)
 
         def full(x: Tensor) -> Tensor:
-            if self._laid_out == "channels_last" and x.ndim == 4:
+            if channels_last and x.ndim == 4:
                 x = x.to(memory_format=torch.channels_last)  # selected rows; a slice is so already
-            return self._padded(torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))]))
+            return torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))])
 
         reduced = look.reduced
         if reduced is None or not self._largest or reduced.begin(rest, inputs) == "plain":
@@ -322,21 +327,23 @@ class Evaluator:
                 decide=lambda scores: [self._best(self._padded(scores), v, tasks, a, seen) for v in self._views],
             )  # fmt: skip
 
-        return lambda tasks, a, b: self._padded(cheap(tasks, a, b))
+        return cheap
 
-    def _lay_out(self, model: nn.Module) -> None:
+    def _lay_out(self, model: nn.Module) -> bool:
         """Puts images for a convolutional network in the order in which a CPU convolves and pools 1.5 to 2.5 times
-        faster, channels last; a score moves by its last bits. Where the model cannot take that, they stay."""
-        self._laid_out = "as given"
+        faster, channels last; a score moves by its last bits. Whether they are in that order."""
         assert isinstance(self._inputs, Tensor)
-        images = self._inputs.ndim == 4 and len(self._inputs) > 0 and self._device.type == "cpu"
-        if not images or not any(isinstance(m, nn.Conv2d) for m in model.modules()):
-            return
-        with contextlib.suppress(RuntimeError):  # `x.view(len(x), -1)` in a forward pass
-            model(self._inputs[:2].to(memory_format=torch.channels_last))
+        if (
+            self._inputs.ndim != 4
+            or self._device.type != "cpu"
+            or not any(type(m) is nn.Conv2d for m in model.modules())
+        ):
+            return False
+        if not self._channels_last:
             with torch.inference_mode(False):
                 self._inputs = self._inputs.to(memory_format=torch.channels_last)
-            self._laid_out = "channels_last"
+            self._channels_last = True
+        return True
 
     def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
         """Scores of the samples a..b by the strategy's own `predict`, (b - a, outputs)."""
@@ -351,7 +358,7 @@ class Evaluator:
             if scores.ndim != 2 or len(scores) != end - start:
                 raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {end - start} samples")
             parts.append(scores)
-        return self._padded(torch.cat(parts))
+        return torch.cat(parts)
 
     def _padded(self, scores: Tensor) -> Tensor:
         missing = self.cells.outputs - scores.shape[1]  # a head that grows has no score yet for classes to come
@@ -430,21 +437,28 @@ class Evaluator:
         i = 0
         while i < len(tasks):
             j = i + 1
-            while j < len(tasks) and allowed[j] == allowed[i]:
+            while j < len(tasks) and (allowed[j] is allowed[i] or allowed[j] == allowed[i]):
                 j += 1
             a, b = int(self._start[tasks[i]]) - offset, int(self._start[tasks[j - 1] + 1]) - offset
             yield a, b, None if len(allowed[i]) == columns else self._on_device(allowed[i])
             i = j
 
     def _allowed(self, view: str, task: int, seen: frozenset[int]) -> tuple[int, ...]:
+        """Outputs that compete for a task, ascending."""
         if view == "domain":
-            return tuple(range(self.cells.outputs))
+            return self._all
         own = self._task_outputs[task]
-        return tuple(sorted(seen.union(own))) if view == "class" else tuple(own)
+        if view == "task":
+            return own
+        if seen != self._seen[0]:
+            self._seen = seen, tuple(sorted(seen))
+        return self._seen[1] if seen.issuperset(own) else tuple(sorted(seen.union(own)))
 
     def _on_device(self, outputs: tuple[int, ...]) -> Tensor:
         """Output units as a tensor, copied to the device once: a copy at every evaluation would make a GPU wait."""
         if outputs not in self._index:
+            if len(self._index) > 4 * len(self._task_outputs):  # what competed before earlier experiences
+                self._index.clear()
             self._index[outputs] = torch.tensor(outputs, device=self._device)
         return self._index[outputs]
 

@@ -182,8 +182,10 @@ def _implausible(trace: Trace) -> str | None:
     }
     whole |= {f"correct.{view}": counts for view, counts in trace.correct.items()}
     for name, array in whole.items():
-        if array.dtype.kind not in "iu":
+        if array.dtype.kind != "i":
             return f"array '{name}' is of the kind {array.dtype}, expected integers"
+    if trace.loss.dtype.kind != "f":
+        return f"array 'loss' is of the kind {trace.loss.dtype}, expected floats"
     for name in ("visits", "task_cells"):
         if getattr(trace, name).dtype != np.bool_:
             return f"array '{name}' is of the kind {getattr(trace, name).dtype}, expected bool"

@@ -12,11 +12,11 @@ from clbench.twin import plain_attributes
 
 
 class Front:
-    """Remembers the features behind the frozen front of an `nn.Sequential`.
+    """Remembers the features behind the frozen front of an ordinary `nn.Sequential` (`clbench.twin.is_ordinary`).
 
     The front is the longest run of its first modules in which no parameter requires a gradient and at least one exists.
     That says what to look at and not whether it stood still: features are used again only where every tensor of the
-    front equals, bit for bit, what they were computed with.
+    front equals, bit for bit, what they were computed with. (On a GPU that comparison waits for the device.)
 
     Args:
         limit: bytes of features kept; a front with more is run at every evaluation.
@@ -43,14 +43,14 @@ class Front:
         """
         if twin is not self._twin:
             self._twin, self._front = twin, None
-            if isinstance(twin, nn.Sequential):
+            if type(twin) is nn.Sequential:
                 self._cut(twin)
         elif self._front is not None and any(p.requires_grad for p in self._front.parameters()):
             self._front = None
         if self._front is None:
             return inputs, twin
         tensors = [*self._front.parameters(), *self._front.buffers()]
-        flags = [plain_attributes(m) for m in self._front.modules()]
+        flags = [(type(m), plain_attributes(m)) for m in self._front.modules()]
         same = (
             self._features is not None
             and flags == self._flags

@@ -97,8 +97,11 @@ def _gradient_norm(model: nn.Module, parts: list[tuple[Tensor, Tensor]], outputs
     with torch.enable_grad():
         for x, y in parts:
             logits = model(x)
-            absent = torch.ones(logits.shape[1], dtype=torch.bool, device=x.device)
-            absent[list(outputs)] = False
+            width = logits.shape[1]
+            if int(y.max()) >= width:  # a head that grows has no score for this task yet
+                return torch.tensor(float("nan"))
+            absent = torch.ones(width, dtype=torch.bool, device=x.device)
+            absent[[o for o in outputs if o < width]] = False
             loss = nn.functional.cross_entropy(logits.masked_fill(absent, float("-inf")), y, reduction="sum") / n
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             pieces = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]

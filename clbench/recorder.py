@@ -20,7 +20,7 @@ _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
 
 _CHUNK_BYTES = 16 << 20
-"""Recorded bytes after which a chunk is due, so that a long experience does not grow in memory and is not lost."""
+"""Recorded bytes after which a chunk is due, so that a crash late in a long experience loses little."""
 
 
 @dataclass

@@ -29,6 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench.twin import plain_attributes
+
 _SAFETY = 2.0
 _EVERY = 32
 _BLOCK = 64
@@ -87,15 +89,18 @@ class Reduced:
         samples, repeated: samples that took the reduced way, and those of them repeated in float32.
         compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
         off: why the plain way is taken for the rest of the run; empty where it is not.
+        suspect: the evaluations, counted from 1, since the last audit that confirmed all, where one did not.
     """
 
     def __init__(self) -> None:
         self.passes = {"reduced": 0, "audit": 0, "plain": 0}
         self.samples = self.repeated = self.compared = self.differing = 0
         self.off = ""
+        self.suspect: tuple[int, int] | None = None
         self._ratios: deque[float] = deque(maxlen=8)
-        self._since = 0
+        self._since = self._clean = 0
         self._skip = self._skip_next = 0
+        self._flags: Any = None
         self._mode = "plain"
         self._source: nn.Module | None = None
         self._low: nn.Module = nn.Identity()
@@ -113,15 +118,18 @@ class Reduced:
         """Decides how an evaluation goes: "reduced", "audit" or "plain".
 
         Args:
-            model: a model in evaluation mode; the same object as before unless its structure changed.
+            model: an ordinary model in evaluation mode (`clbench.twin.is_ordinary`).
             inputs: all test inputs, float32 (N, ...); the same object as before unless they changed.
         """
         if self.off or self._skip:
             self._skip = max(0, self._skip - 1)
             return self._chosen("plain")
-        changed = self._inputs is None or self._inputs[0] is not inputs
-        if (model is not self._source or changed) and not self._copy(model, inputs):
-            return self._chosen("plain")
+        flags = [(type(m), plain_attributes(m)) for m in model.modules()]
+        changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
+        if changed or flags != self._flags:
+            self._flags, self._since = flags, 0
+            if not self._copy(model, inputs):
+                return self._chosen("plain")
         torch._foreach_copy_(self._to, self._from)
         if self._first is not None:
             self._first.refresh()
@@ -160,7 +168,8 @@ class Reduced:
         except Exception as error:  # a module of the user's own that cannot compute in bfloat16
             self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
             return full(inputs[a:b])
-        scale = float(low.abs().max()) if low.numel() else 0.0
+        finite = low.isfinite()
+        scale = float(low.abs().where(finite, 0).max()) if low.numel() else 0.0
         limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
         unsafe = ~(margin(low) > limit)  # NaN is unsafe
         if self._mode == "audit":
@@ -183,7 +192,7 @@ class Reduced:
     ) -> Tensor:
         if not len(low):
             return exact
-        moved = low - exact
+        moved = (low - exact).where(low.isfinite() & exact.isfinite(), 0)  # a masked output is -inf in both
         spread = float((moved.amax(1) - moved.amin(1)).max())
         if self._ratios:
             self.compared += int(safe.sum())
@@ -191,21 +200,18 @@ class Reduced:
             for one, other in zip(decide(low), decide(exact), strict=True):
                 differ |= one != other
             self.differing += int((differ & safe).sum())
+            here = sum(self.passes.values())
             if self.differing:
                 self.off = "an audit found a prediction that float32 does not confirm"
-        if spread == spread and scale > 0:
+                self.suspect = (self._clean + 1, here - 1)
+            self._clean = here
+        if scale > 0:
             self._ratios.append(spread / scale)
         return exact
 
     def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
         """Makes the copy in reduced precision, and its inputs; whether there can be one."""
         self._source = model
-        for module in model.modules():
-            batchwise = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
-            other = any(isinstance(v, Tensor) for v in vars(module).values())
-            if batchwise or other:
-                self.off = "the model's rows depend on each other, or its modules hold tensors that are no parameters"
-                return False
         tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
         if any(t.dtype != torch.float32 for t in tensors):
             self.off = "the model is not in float32"
@@ -239,4 +245,5 @@ class Reduced:
             "audited_predictions": self.compared,
             "audited_differing": self.differing,
             "off": self.off or None,
+            "suspect_evaluations": list(self.suspect) if self.suspect else None,
         }

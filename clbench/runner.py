@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +66,8 @@ class Workbench:
     evaluator: Evaluator
     strategy: Strategy
     order: Generator
+    listeners: list[Callable[[], None]]
+    """Called where the strategy has changed what it predicts without an update."""
 
     def iterations(self, visit: Visit) -> int:
         """Updates in an experience."""
@@ -134,6 +137,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     transform = InputTransform(stream, bench.stream.normalise, device)
     samples = TrainingSet(stream, transform, device)
     shape = tuple(stream.data.train_x.shape[1:])
+    listeners: list[Callable[[], None]] = []
     chance.seed_globals("init")
     model = models.build(bench.model, shape, stream.outputs).to(device)
     training = bench.training
@@ -149,6 +153,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.tasks),
         input_shape=shape,
         device=device,
+        changed=partial(_tell, listeners),
     )
     chance.seed_globals("strategy")
     return Workbench(
@@ -161,7 +166,13 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         ),
         strategy=_strategy(found, run.strategy, setup, stream),
         order=chance.generator("order"),
+        listeners=listeners,
     )
+
+
+def _tell(listeners: list[Callable[[], None]]) -> None:
+    for listen in listeners:
+        listen()
 
 
 def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
@@ -176,8 +187,13 @@ def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
 
 
 def _evaluations(evaluation: cfg.Evaluation, updates: int) -> int:
-    """Evaluations made in an experience, the ones before and after it included."""
-    return 2 + sum(is_due(evaluation, n) for n in range(1, updates + 1))
+    """Evaluations made in an experience, the ones before and after it included.
+
+    >>> _evaluations(cfg.Evaluation(every=5, dense=3), 12) - 2
+    5
+    """
+    first = min(evaluation.dense, updates)
+    return 2 + first + (updates // evaluation.every - first // evaluation.every if evaluation.every else 0)
 
 
 def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
@@ -275,6 +291,7 @@ class Observation(Watcher):
         self._budget = 0
         self.iterations = 0
         self.eval_s = 0.0
+        bench.listeners.append(self.after_change)
 
     def enter(self, number: int, experience: Experience, budget: int) -> None:
         """A new experience; its tasks count as seen from here on."""
@@ -302,6 +319,11 @@ class Observation(Watcher):
             self._evaluate(Phase.ITERATION)
         self._on_iteration()
         return self._in_experience < self._budget
+
+    def after_change(self) -> None:
+        """The strategy has changed what it predicts, without an update."""
+        self._bench.evaluator.renew()
+        self._evaluate(Phase.CHANGE)
 
     def leave(self) -> None:
         """The strategy has ended the experience."""

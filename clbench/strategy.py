@@ -78,6 +78,9 @@ class Setup:
         task_outputs: output units of each task, T lists.
         input_shape: of one sample.
         device: where the model is.
+        changed: to be called after a change of what is predicted that is no update, such as new class means between
+            two stages of `end_experience`: it is evaluated there and then. The end of `begin_experience`, every
+            update and the end of `end_experience` are evaluated anyway.
     """
 
     model: nn.Module
@@ -89,6 +92,7 @@ class Setup:
     task_outputs: tuple[tuple[int, ...], ...]
     input_shape: tuple[int, ...]
     device: torch.device
+    changed: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

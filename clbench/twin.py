@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench import models
+
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
     """A module's own numbers, flags, texts and tensors that are no parameters; without `training`."""
@@ -17,8 +19,39 @@ def plain_attributes(module: nn.Module) -> dict[str, Any]:
     return {n: v for n, v in module.__dict__.items() if n != "training" and isinstance(v, kinds)}
 
 
+ROWWISE = (
+    nn.Sequential, nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d,
+    nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh,
+    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
+    nn.Dropout2d, nn.Flatten, models._Block, models.SlimResNet18,
+)  # fmt: skip
+"""Modules whose rows are computed each by itself in evaluation mode, from parameters, buffers and flags alone."""
+
+
+def is_ordinary(model: nn.Module) -> bool:
+    """Whether nothing but its modules' own forward passes makes the scores, and each row by itself.
+
+    Only then may a part of the model be run alone, a row again, or a result kept: a module of the user's own may look
+    at the whole batch, or at something that no copy follows.
+    """
+    for m in model.modules():
+        batchwise = isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.running_mean is None or m.training)
+        flattened = isinstance(m, nn.Flatten) and m.start_dim != 1
+        if type(m) not in ROWWISE or batchwise or flattened or "forward" in vars(m) or is_hooked(m):
+            return False
+    return not any(isinstance(v, Tensor) for m in model.modules() for v in vars(m).values())
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a forward pass of this module calls something beside."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 class Twin:
     """A model in evaluation mode that shares the parameters of another and nothing else.
+
+    Args:
+        share: whether it shares them; else it has its own, which are those of the other at the last copy.
 
     The structure is copied again when the other's parameters or buffers are other tensors than before, and at
     `renew`. Plain attributes of modules that hold numbers, flags or tensors follow at every call; those that hold
@@ -28,7 +61,8 @@ class Twin:
     model is looked at itself, and its modules' attributes and buffers are put back afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: bool = True) -> None:
+        self._share = share
         self._source: nn.Module | None = None
         self._twin: nn.Module | None = None
         self._tensors: list[Tensor | None] = []
@@ -43,7 +77,7 @@ class Twin:
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[nn.Module]:
         """The model to predict with, for as long as the context lasts."""
-        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+        if any(is_hooked(m) for m in model.modules()):
             with _put_back(model):
                 yield model
             return
@@ -53,17 +87,18 @@ class Twin:
             self._copy(model, tensors)
         else:
             for source, twin in self._pairs:
-                twin.__dict__.update(plain_attributes(source))
+                for name, value in plain_attributes(source).items():
+                    twin.__dict__[name] = value.detach().clone() if isinstance(value, Tensor) else value
             if self._from:
                 torch._foreach_copy_(self._to, self._from)
         assert self._twin is not None
         yield self._twin
 
     def _copy(self, model: nn.Module, tensors: list[Tensor | None]) -> None:
-        memo: dict[int, Any] = {id(p): p for p in model.parameters()}
+        memo: dict[int, Any] = {id(p): p for p in model.parameters()} if self._share else {}
         for value in (v for m in model.modules() for v in vars(m).values()):
             if isinstance(value, Tensor) and not value.is_leaf:  # kept from a forward pass; cannot be copied
-                memo[id(value)] = value.detach()
+                memo[id(value)] = value.detach().clone()
         twin = copy.deepcopy(model, memo)
         twin.eval()
         self._source, self._twin, self._tensors = model, twin, tensors

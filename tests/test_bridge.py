@@ -290,7 +290,7 @@ def test_class_means_that_do_not_exist_yet_are_unavailable_and_not_wrong(path: s
     within = counts[first & (trace.phase == Phase.ITERATION)]
     assert set(np.unique(within)) == {UNAVAILABLE, NOT_EVALUATED}
     assert (counts[first & (trace.phase == Phase.END)] != UNAVAILABLE).all()
-    assert (counts[trace.experience > 0] != UNAVAILABLE).all()
+    assert (counts[(trace.experience > 0) & (trace.phase != Phase.BEFORE)] != UNAVAILABLE).all()
     accuracy = metrics.accuracy_matrix(trace, "class")
     assert accuracy[0, 0] > 0.5
 
@@ -338,7 +338,10 @@ def test_a_strategy_without_scores_fails(tmp_path: Path) -> None:
 def test_outputs_may_grow_with_the_classes() -> None:
     bench, state, recorder = trained(make_run(HERE + "Growing", {}))
     trace = trace_of(bench, recorder)
-    assert (trace.correct["class"] != UNAVAILABLE).all()
+    before = trace.phase == Phase.BEFORE
+    assert (trace.correct["class"][~before] != UNAVAILABLE).all()
+    assert (trace.correct["class"][before][0] == UNAVAILABLE).any(), "classes to come have no output yet"
+    assert (trace.correct["class"][before][-1] != UNAVAILABLE).all(), "at last all have"
     assert metrics.accuracy_matrix(trace, "class")[0, 0] > 0.3
     _, never, _ = trained(make_run(HERE + "Growing", {}), watch=False)
     assert_same(state, never)
