@@ -625,3 +625,10 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
             assert found[name] == other, name
     unjoined = dataclasses.replace(parts, origin=np.arange(15, dtype=np.int32))
     assert metrics.compute(unjoined) != metrics.compute(whole), "by position in the stream they do differ"
+
+
+def test_a_subset_smaller_than_the_number_of_classes_leaves_classes_out_without_a_warning(tmp_path: Path) -> None:
+    record = runner.execute(make_run("evaluation.subset=1"), tmp_path).record
+    biases = record["metrics"]["class"]["recency_bias"]["per_class"]
+    assert sum(b is None for b in biases) == 5, "one class of each of five tasks has no sample"
+    assert record["metrics"]["class"]["average_accuracy"]["value"] is not None

@@ -280,13 +280,15 @@ def regained(trace: Trace, view: str) -> Value:
     0.75
     """
     gaps = [gap for gap in anatomy(trace, view) if not gap.trained_again]
+    of_task: list[list[Gap]] = [[] for _ in range(trace.visits.shape[1])]
+    for gap in gaps:
+        of_task[gap.task].append(gap)
 
     def share(chosen: list[Gap]) -> float:
         lost = sum(gap.depth for gap in chosen)
         return sum(gap.transient for gap in chosen) / lost if lost else math.nan
 
-    parts = [share([gap for gap in gaps if gap.task == i]) for i in range(trace.visits.shape[1])]
-    return Value(share(gaps), np.array(parts))
+    return Value(share(gaps), np.array([share(chosen) for chosen in of_task]))
 
 
 _SOURCE = "after De Lange et al. 2023"

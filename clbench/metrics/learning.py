@@ -300,7 +300,8 @@ def _class_bias(trace: Trace, view: str, evaluation: int) -> Floats:
         return np.full(len(classes), np.nan)
     overall = right[taught].sum() / trace.cell_size[taught].sum()
     of_class = [taught & (trace.cell_class == c) for c in classes]
-    return np.array([right[c].sum() / trace.cell_size[c].sum() - overall if c.any() else np.nan for c in of_class])
+    sizes = [int(trace.cell_size[c].sum()) for c in of_class]  # 0 where a subset leaves a class out
+    return np.array([right[c].sum() / n - overall if n else np.nan for c, n in zip(of_class, sizes, strict=True)])
 
 
 METRICS = (
