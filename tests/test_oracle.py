@@ -224,6 +224,7 @@ WEIGHTED = {
     *("backward_transfer.all_pairs", "forward_transfer.gem", "forward_transfer.all_pairs", "min_acc", "wc_acc"),
     *("lca_10.a_gem", "lca_10.de_lange", "anytime_accuracy", "recency_bias", "sessions.average", "sessions.final"),
     *("sessions.performance_drop", "sessions.base", "sessions.new"),
+    *("forgetting.chaudhry", "forgetting.max_including_last"),
 }
 """Metrics that are sums of accuracies, where the choice of a minimum is taken as given."""
 

@@ -85,7 +85,8 @@ def forgetting_chaudhry(trace: Trace, view: str) -> Value:
     """Mean over earlier tasks of max_{f(j) <= v < V-1} R[v, j] - R[V-1, j].
 
     Accuracy in [-1, 1], lower is better; parts for each task (T,). The last experience is not among those that the
-    maximum is over: a task that is best at the end has a negative part.
+    maximum is over: a task that is best at the end has a negative part. The sampling error takes the place of the
+    maximum as given.
 
     Source: Chaudhry et al. 2018, equation 3.
 
@@ -102,6 +103,7 @@ def forgetting_max_including_last(trace: Trace, view: str) -> Value:
     """Mean over earlier tasks of max_{f(j) <= v <= V-1} R[v, j] - R[V-1, j].
 
     Accuracy in [0, 1], lower is better; parts for each task (T,). A task that is best at the end counts 0, not a gain.
+    The sampling error takes the place of the maximum as given.
 
     Source: as Mammoth and PyCIL compute Chaudhry et al. 2018.
 
@@ -117,10 +119,14 @@ def forgetting_max_including_last(trace: Trace, view: str) -> Value:
 def _since_best(trace: Trace, view: str, including_last: bool) -> Value:
     matrix, first = accuracy_matrix(trace, view), first_visit(trace.visits)
     earlier = np.flatnonzero(first < len(matrix) - 1)
-    parts = undefined(trace)
+    parts, weights, last = undefined(trace), Weights(trace), ends(trace)
     for j in earlier:
-        parts[j] = matrix[first[j] : len(matrix) - (not including_last), j].max() - matrix[-1, j]
-    return Value(mean(parts[earlier]), parts)
+        rows = matrix[first[j] : len(matrix) - (not including_last), j]
+        best = first[j] + int(np.argmax(rows))
+        parts[j] = matrix[best, j] - matrix[-1, j]
+        weights.add(last[best], j, 1 / len(earlier))
+        weights.add(last[-1], j, -1 / len(earlier))
+    return Value(mean(parts[earlier]), parts, weights.array)
 
 
 def backward_transfer_gem(trace: Trace, view: str) -> Value:
