@@ -34,7 +34,7 @@ from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import TrainingSet
 from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
-from clbench.stream import Stream
+from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
@@ -130,11 +130,12 @@ def to_avalanche(stream: Stream, samples: TrainingSet, device: torch.device) -> 
     """
     parts: list[_Experience] = []
     for visit in stream.visits:
-        targets = np.empty(len(visit.index), np.int64)
-        for t in visit.tasks:
-            targets[visit.task == t] = stream.targets(stream.data.train_y[visit.index[visit.task == t]], t)
-        labels = visit.task.tolist() if stream.setting == "task" else [0] * len(visit.task)
-        dataset = _dataset(_Rows(samples, visit.index, visit.task, device), targets.tolist(), labels)
+        targets = np.empty(visit.samples, np.int64)
+        index, task = joined(visit.parts)
+        for t, _ in visit.parts:
+            targets[task == t] = stream.targets(stream.labels[index[task == t]], t)
+        labels = task.tolist() if stream.setting == "task" else [0] * len(task)
+        dataset = _dataset(_Rows(samples, index, task, device), targets.tolist(), labels)
         parts.append(_Experience(dataset=dataset, current_experience=len(parts)))
     benchmark = with_task_labels(with_classes_timeline(CLScenario([EagerCLStream("train", parts)])))
     # Some of Avalanche's methods (iCaRL) read these of the older class-incremental benchmark.
@@ -343,6 +344,11 @@ class Hosted(SelfDriven):
         if not any(p is not None for p in policies):
             return Memory(None, None)
         return Memory(held, held * self.setup.samples.sample_bytes)
+
+
+def needs(stream: Stream) -> frozenset[str]:
+    """What any hosted strategy is told: it is called at each experience, and task labels come with the samples."""
+    return frozenset({"boundaries", "task_in_training"} if stream.setting == "task" else {"boundaries"})
 
 
 def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Hosted:

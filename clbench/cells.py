@@ -60,11 +60,10 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
             given or not fewer than there are.
         seed: of the axis "stream"; draws the subset, once for the whole run.
     """
-    of_class = [np.flatnonzero(stream.data.test_y == c) for c in range(stream.data.classes)]
     members = [(t, c, target) for t in stream.tasks for c, target in zip(t.classes, t.targets, strict=True)]
-    population = np.array([len(of_class[c]) for _, c, _ in members], np.int32)
+    rows = [mine for of_task in stream.test_rows for mine in of_task]
+    population = np.array([len(mine) for mine in rows], np.int32)
     task = np.array([t.id for t, _, _ in members], np.int64)
-    rows = [of_class[c] for _, c, _ in members]
     if subset is not None:
         for t in range(int(task.max()) + 1):
             generator = Generator(seed, "stream", "test subset", t)
@@ -83,8 +82,8 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
     )
 
 
-def shares(sizes: NDArray[np.int32], total: int) -> NDArray[np.int64]:
-    """`total` shared out in proportion to sizes by largest remainders, the first of equal ones; at most all.
+def shares(sizes: NDArray[np.int32], total: int, limited: bool = True) -> NDArray[np.int64]:
+    """`total` shared out in proportion to sizes by largest remainders, the first of equal ones; limited: at most all.
 
     >>> shares(np.array([500, 300, 200], np.int32), 11).tolist()
     [6, 3, 2]
@@ -92,7 +91,7 @@ def shares(sizes: NDArray[np.int32], total: int) -> NDArray[np.int64]:
     [2, 3]
     """
     there = int(sizes.sum())
-    if total >= there:
+    if limited and total >= there:
         return sizes.astype(np.int64)
     whole, remainder = np.divmod(sizes.astype(np.int64) * total, there)
     first = np.argsort(-remainder, kind="stable")[: total - int(whole.sum())]

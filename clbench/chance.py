@@ -56,6 +56,14 @@ class Generator:
         """n numbers in [0, 1), multiples of 2^-53, shape (n,)."""
         return (self.raw(n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
+    def normal(self, n: int) -> NDArray[np.float64]:
+        """n standard normal numbers, shape (n,). Their last bits depend on the machine's logarithm: to be rounded.
+
+        Box and Muller 1958.
+        """
+        radius = np.sqrt(-2.0 * np.log1p(-self.uniform(n)))
+        return np.asarray(radius * np.cos(2.0 * np.pi * self.uniform(n)))
+
     def below(self, bound: int, n: int) -> NDArray[np.int64]:
         """n integers uniform in [0, bound), shape (n,), drawn with replacement.
 

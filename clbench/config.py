@@ -1,174 +1,20 @@
-"""What a benchmark and a strategy may be told: frozen models, one for every key of a YAML file, and their hashes.
+"""What a benchmark and a strategy may be told: frozen models, one for every key of a YAML file.
 
-The text below a field is what `clbench show` says of it. `clbench.resolve` reads files into these models.
+The stream's own keys are in `clbench.grammar`. The text below a field is what `clbench show` says of it.
+`clbench.resolve` reads files into these models.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
-from pydantic_core import PydanticCustomError
 
 from clbench.errors import shown
-
-
-class Model(pydantic.BaseModel):
-    """A frozen piece of configuration: unknown keys are mistakes, numbers are finite.
-
-    The text below a field is what `clbench show` says of it.
-    """
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, strict=True, use_attribute_docstrings=True
-    )
-
-
-def _mistake(sentence: str, key: str = "") -> PydanticCustomError:
-    """What a validator raises: a sentence without its full stop, and the key below that it is about."""
-    return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence, "key": key})
-
-
-def _one_of(model: Model, first: str, second: str) -> None:
-    """Two keys of which exactly one is to be given."""
-    given = [key for key in (first, second) if getattr(model, key) is not None]
-    if len(given) == 2:
-        raise _mistake(f"got both '{first}' and '{second}'. Allowed: one of them; null unsets a key")
-    if not given:
-        raise _mistake(f"needs '{first}' or '{second}'")
-
-
-def _unique(classes: list[int]) -> None:
-    twice = sorted({c for c in classes if classes.count(c) > 1})
-    if twice:
-        raise _mistake(f"{name_classes(twice)} listed twice")
-
-
-def name_classes(found: Iterable[int]) -> str:
-    """
-    >>> name_classes([3]), name_classes([3, 5])
-    ('class 3 is', 'classes 3, 5 are')
-    """
-    words = [str(c) for c in found]
-    return f"class{'es' * (len(words) > 1)} {', '.join(words)} {'are' if len(words) > 1 else 'is'}"
-
-
-ClassNumber = Annotated[int, Field(ge=0)]
-
-
-# ------------------------------------------------------------------------------------------------ streams
-class ClassTasks(Model):
-    """Each task is a block of classes."""
-
-    by: Literal["classes"]
-    count: Annotated[int, Field(ge=1)] | None = None
-    """Number of tasks; classes are shared out as equally as possible, earlier tasks take one more."""
-    order: Literal["seed", "natural"] | list[ClassNumber] = "seed"
-    """Order in which classes enter: drawn by the stream seed, 0..C-1, or a list."""
-    blocks: Annotated[list[Annotated[list[ClassNumber], Field(min_length=1)]], Field(min_length=1)] | None = None
-    """The classes of each task, instead of `count` and `order`."""
-    labels: Literal["class", "within_task"] = "class"
-    """What is predicted: the class, or its place within its task (Split-MNIST's domain-incremental form)."""
-
-    @pydantic.field_validator("order")
-    @classmethod
-    def _order_unique(cls, order: str | list[int]) -> str | list[int]:
-        if isinstance(order, list):
-            _unique(order)
-        return order
-
-    @pydantic.field_validator("blocks")
-    @classmethod
-    def _blocks_unique(cls, blocks: list[list[int]] | None) -> list[list[int]] | None:
-        _unique([c for block in blocks or [] for c in block])
-        return blocks
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> ClassTasks:
-        _one_of(self, "count", "blocks")
-        if self.blocks is not None and self.order != "seed":
-            raise _mistake("leave it out; 'blocks' says the order of classes already", "order")
-        return self
-
-    def listed(self) -> tuple[str, list[int]] | None:
-        """The key that lists classes, and all of them; None where none does."""
-        if self.blocks is not None:
-            return "blocks", [c for block in self.blocks for c in block]
-        return ("order", self.order) if isinstance(self.order, list) else None
-
-
-class PermutationTasks(Model):
-    """Each task is all classes under a fixed permutation of the pixels (Permuted-MNIST)."""
-
-    by: Literal["permutations"]
-    count: Annotated[int, Field(ge=1)]
-    first: Literal["identity", "permuted"] = "identity"
-    """Whether the first task sees the pixels as they are."""
-
-
-class RotationTasks(Model):
-    """Each task is all classes, rotated by a fixed angle about the centre (Rotated-MNIST)."""
-
-    by: Literal["rotations"]
-    degrees: Annotated[list[Annotated[float, Field(ge=-360, le=360)]], Field(min_length=1)]
-    """Counter-clockwise angles, one a task; bilinear interpolation, zero outside."""
-
-
-Tasks = Annotated[ClassTasks | PermutationTasks | RotationTasks, Field(discriminator="by")]
-
-
-class SequentialSchedule(Model):
-    """Every task once, in order."""
-
-    by: Literal["sequential"] = "sequential"
-
-
-class StreamConfig(Model):
-    """data set x tasks x schedule x supervision (supervision: every training sample, with its label)."""
-
-    data: str
-    tasks: Tasks
-    schedule: SequentialSchedule = SequentialSchedule()
-    setting: Literal["class", "task", "domain"]
-    """Class-incremental, task-incremental (the task is known at test time) or domain-incremental."""
-    normalise: Literal["unit", "standard"] = "unit"
-    """`unit`: pixels in [0, 1], float arrays as they are. `standard`: then minus mean, by deviation, per channel."""
-    synthetic: SyntheticData | None = None
-    """What the data set `synthetic` is made like; for that data set alone."""
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> StreamConfig:
-        if not isinstance(self.tasks, ClassTasks):
-            if self.setting != "domain":
-                raise _mistake(f"got '{self.setting}'. Allowed with tasks by {self.tasks.by}: domain", "setting")
-        elif self.setting == "domain" and self.tasks.labels != "within_task":
-            raise _mistake("got 'domain', which needs tasks.labels to be within_task", "setting")
-        elif self.setting != "domain" and self.tasks.labels == "within_task":
-            raise _mistake(f"got '{self.setting}'. Allowed with labels within the task: domain", "setting")
-        if self.data == "synthetic" and self.synthetic is None:
-            raise _mistake("required for the data set 'synthetic', but not given", "synthetic")
-        if self.data != "synthetic" and self.synthetic is not None:
-            raise _mistake(f"is for the data set 'synthetic', not for '{self.data}'; null unsets it", "synthetic")
-        return self
-
-
-class SyntheticData(Model):
-    """Gaussian classes with unit covariance and random means; nothing to download."""
-
-    classes: Annotated[int, Field(ge=2, le=100_000)] = 10
-    features: Annotated[int, Field(ge=1)] = 32
-    train_per_class: Annotated[int, Field(ge=1)] = 100
-    test_per_class: Annotated[int, Field(ge=1)] = 20
-    separation: Annotated[float, Field(gt=0)] = 4.0
-    """Root mean square distance between two class means, in standard deviations of a class."""
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-StreamConfig.model_rebuild()
+from clbench.grammar import StreamConfig as StreamConfig
+from clbench.schema import Model as Model
+from clbench.schema import canonical, mistake, one_of
 
 
 # ------------------------------------------------------------------------------------------------ model and protocol
@@ -254,18 +100,22 @@ class Training(Model):
     """Passes over the data of each experience."""
     iterations: Annotated[int, Field(ge=1)] | None = None
     """Updates in each experience, instead of `epochs`; the data is reshuffled whenever it has been seen."""
+    budget: Literal["experience", "stream"] = "experience"
+    """What `epochs` or `iterations` count: each experience, or the whole stream, whose updates (`epochs`: passes over
+    its different samples) its experiences share in proportion to their samples."""
     batch_size: Annotated[int, Field(ge=1)]
     drop_last: bool = False
     """Whether the last batch of a pass is left out where it is smaller than the others."""
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """What happens to the optimiser's state (moments) at the start of each experience."""
-    active_outputs: Literal["all", "seen", "task"] | None = None
-    """Outputs that take part in the training loss. Default: the task's own in the task setting, else all."""
+    active_outputs: Literal["all", "seen", "task", "batch"] | None = None
+    """Outputs that take part in the training loss: all, those of classes seen, the task's own, or those that occur in
+    the batch (group masking). Default: the task's own in the task setting, else all."""
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Training:
-        _one_of(self, "epochs", "iterations")
+        one_of(self, "epochs", "iterations")
         return self
 
 
@@ -291,7 +141,7 @@ class Evaluation(Model):
     @pydantic.model_validator(mode="after")
     def _distinct(self) -> Evaluation:
         if self.views is not None and len(set(self.views)) < len(self.views):
-            raise _mistake(f"got {shown(self.views)}. Allowed: each value once", "views")
+            raise mistake(f"got {shown(self.views)}. Allowed: each value once", "views")
         return self
 
 
@@ -316,7 +166,7 @@ class Watch(Model):
         for key in ("ema", "last"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise _mistake(f"got {shown(values)}. Allowed: each value once", key)
+                raise mistake(f"got {shown(values)}. Allowed: each value once", key)
         return self
 
 
@@ -337,7 +187,7 @@ def _finite(value: Any) -> Any:
     try:
         canonical(value)
     except ValueError:
-        raise _mistake(f"got {shown(value)}. Allowed: finite numbers") from None
+        raise mistake(f"got {shown(value)}. Allowed: finite numbers") from None
     return value
 
 
@@ -352,6 +202,17 @@ class StrategyConfig(pydantic.BaseModel):
     @property
     def parameters(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class Protocol(Model):
+    """What a strategy may know. One that needs what is denied is refused before it runs."""
+
+    task_in_training: bool = True
+    """Whether it is told the tasks of an experience."""
+    task_at_test: bool | None = None
+    """Whether it is told the task of a test sample. Default: in the task setting."""
+    boundaries: bool = True
+    """Whether it is told where experiences begin and end. If not, the stream is one long experience to it."""
 
 
 class Benchmark(Model):
@@ -371,6 +232,37 @@ class Benchmark(Model):
     model: Network
     training: Training
     evaluation: Evaluation = Evaluation()
+    protocol: Protocol = Protocol()
+
+    @property
+    def task_at_test(self) -> bool:
+        """Whether predictions are told the task."""
+        told = self.protocol.task_at_test
+        return self.stream.setting == "task" if told is None else told
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        for key, sentence in contradictions(self.stream, self.training, self.protocol):
+            raise mistake(sentence, key)
+        return self
+
+
+def contradictions(stream: StreamConfig, training: Training, protocol: Protocol) -> list[tuple[str, str]]:
+    """Sections that do not fit each other: key paths, and sentences without a full stop."""
+    setting, active = stream.setting, training.active_outputs
+    if active is None and setting == "task":
+        active = "task"
+    denied, found = "which needs the boundaries that the protocol denies", []
+    if protocol.task_at_test is not None and setting != "domain" and protocol.task_at_test != (setting == "task"):
+        allowed, said = str(setting == "task").lower(), str(protocol.task_at_test).lower()
+        found.append(("protocol.task_at_test", f"got {said}. Allowed in the setting '{setting}': {allowed}"))
+    if not protocol.task_in_training and active == "task":
+        found.append(("training.active_outputs", "got 'task', which needs the tasks that the protocol denies"))
+    if not protocol.boundaries and active == "seen":
+        found.append(("training.active_outputs", f"got 'seen', {denied}"))
+    if not protocol.boundaries and training.optimizer_state == "reset":
+        found.append(("training.optimizer_state", f"got 'reset', {denied}"))
+    return found
 
 
 class Seeds(Model):
@@ -380,24 +272,3 @@ class Seeds(Model):
     init: Annotated[int, Field(ge=0)] | None = None
     order: Annotated[int, Field(ge=0)] | None = None
     strategy: Annotated[int, Field(ge=0)] | None = None
-
-
-# ------------------------------------------------------------------------------------------------ hashes
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: one text for one meaning, whatever the order of keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def content_hash(value: Any) -> str:
-    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-DEFAULTS_VERSION = 1
-"""Raised when a default changes its value; a new key whose default means what was before leaves it."""
-
-
-def definition(model: pydantic.BaseModel, exclude: set[str] | None = None) -> dict[str, Any]:
-    """What a piece of configuration says beyond the defaults: a grammar that grows leaves old hashes as they are."""
-    said = model.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
-    return {"defaults": DEFAULTS_VERSION, **said}

@@ -152,11 +152,13 @@ class Evaluator:
         watch: Watch,
         seed: int,
         bits: bool,
+        tell_task: bool,
     ) -> Evaluator:
         """The evaluator of a stream.
 
         Args:
             seed: of the axis "stream"; draws the subset of the test set, where there is one.
+            tell_task: whether `predict` is given the task of each sample.
         """
         cells = lay_out_cells(stream, evaluation.subset, seed)
         stored = torch.from_numpy(stream.data.test_x).to(device)
@@ -166,11 +168,11 @@ class Evaluator:
         inputs: Tensor | Callable[[int, int], Tensor]
         if len(row) * stored[0].numel() * 4 <= _CACHE_BYTES:
             spans = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
-            inputs = torch.cat([transform(stored.index_select(0, row[a:b]), t) for t, (a, b) in enumerate(spans)])
+            inputs = torch.cat([transform(stored[row[a:b]], t, row[a:b], "test") for t, (a, b) in enumerate(spans)])
         else:
 
             def inputs(a: int, b: int) -> Tensor:
-                return transform(stored.index_select(0, row[a:b]), task[a:b])
+                return transform(stored.index_select(0, row[a:b]), task[a:b], row[a:b], "test")
 
         return cls(
             cells,
@@ -178,7 +180,7 @@ class Evaluator:
             views=views_of(stream.setting, evaluation),
             device=device,
             batch_size=evaluation.batch_size,
-            tell_task=stream.setting == "task",
+            tell_task=tell_task,
             watch=watch,
             bits=bits,
         )

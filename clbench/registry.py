@@ -63,9 +63,14 @@ def datasets() -> ModuleType:
     return importlib.import_module("streams.datasets")
 
 
-def compile_tasks(kind: str) -> Any:
-    """The function that lays out the tasks of one family; see `clbench.stream.compile_stream`."""
-    module, _, attribute = _sibling("streams").TASKS[kind].partition(":")
+def stream_part(kind: str, name: str | None = None) -> Any:
+    """The function that compiles one part of a stream; see `clbench.stream.compile_stream`.
+
+    Args:
+        kind: "tasks" or "schedules", which have a table of names; "supervision" or "online".
+    """
+    found = getattr(_sibling("streams"), kind.upper())
+    module, _, attribute = (found if name is None else found[name]).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -120,6 +125,17 @@ def strategy_config(name: str) -> Any:
         return None
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute).Config
+
+
+def strategy_needs(name: str, parameters: dict[str, Any]) -> frozenset[str]:
+    """What a strategy of the table must be told; nothing is known of others before they are imported."""
+    path = strategies().get(name)
+    if path is None:
+        return frozenset()
+    module, _, attribute = path.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    needed: frozenset[str] = found.needs(found.Config.model_validate(parameters))
+    return needed
 
 
 # ------------------------------------------------------------------------------------------------ import paths

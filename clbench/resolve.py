@@ -14,23 +14,20 @@ import pydantic
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from clbench import registry, strict_yaml
+from clbench import fits, registry, strict_yaml
 from clbench.config import (
     Benchmark,
-    ClassTasks,
-    Model,
     Numerics,
-    RotationTasks,
+    Protocol,
     Seeds,
     StrategyConfig,
     StreamConfig,
     Watch,
-    content_hash,
-    definition,
-    name_classes,
+    contradictions,
 )
 from clbench.errors import UserError, shown, unknown
 from clbench.mistakes import Layer, annotation_of, check_section, dotted, unknown_key, where
+from clbench.schema import Model, content_hash, definition
 
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
 _SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
@@ -215,6 +212,7 @@ def resolve(
             f"{where(source, layers, path)}: {dotted(path)}: {sentence}"
             for path, sentence in check_stream(parts["stream"])
         ]
+    problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
     if chosen is not None:
         problems += _check_strategy(source, chosen, layers)
@@ -224,38 +222,60 @@ def resolve(
         raise UserError(*problems)
     benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
     strategy_config = complete_strategy(chosen) if chosen else None
+    if strategy_config is not None:
+        needed = registry.strategy_needs(strategy_config.name, strategy_config.parameters)
+        problems += [f"{source}: {sentence}" for sentence in denied(benchmark, strategy_config.name, needed)]
+    if problems:
+        raise UserError(*problems)
     seeds, numerics, watch = (parts.get(name, kind()) for name, kind in _BESIDE.items())
     return benchmark, strategy_config, seeds, numerics, watch
 
 
-def check_stream(stream: StreamConfig) -> list[tuple[list[str | int], str]]:
-    """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences."""
+def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
+    """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences.
+
+    Of data that only code of the user's own can give, nothing is known here; compiling tells.
+    """
     try:
         facts = registry.datasets().facts(stream.data, stream.synthetic)
     except UserError as error:
         return [(["stream", "data"], problem) for problem in error.problems]
-    tasks, found = stream.tasks, []
-    if isinstance(tasks, ClassTasks):
-        if tasks.count is not None and tasks.count > facts.classes:
-            found.append(("count", f"{tasks.count} tasks, but '{stream.data}' has {facts.classes} classes."))
-        key, classes = tasks.listed() or ("", [])
-        beyond = sorted({c for c in classes if c >= facts.classes})
-        if beyond:
-            found.append(
-                (key, f"{name_classes(beyond)} not in '{stream.data}', which has classes 0 to {facts.classes - 1}.")
-            )
-        absent = sorted(set(range(facts.classes)) - set(classes))
-        if key == "order" and absent:
-            found.append((key, f"{name_classes(absent)} missing."))
-        if tasks.labels == "within_task":
-            if len({len(b) for b in tasks.blocks or []}) > 1:
-                found.append(("blocks", "labels within the task need blocks of one size."))
-            if tasks.count is not None and facts.classes % tasks.count:
-                sentence = f"labels within the task need blocks of one size, and {facts.classes} classes"
-                found.append(("count", f"{sentence} do not divide by {tasks.count}."))
-    elif isinstance(tasks, RotationTasks) and not facts.image:
-        found.append(("by", f"rotations need images, and '{stream.data}' holds vectors."))
-    return [(["stream", "tasks", key], sentence) for key, sentence in found]
+    if facts.classes is None or facts.image is None:
+        return []
+    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
+    found = fits.mistakes(stream, name, facts.classes, facts.image, facts.tasks)
+    return [(["stream", *path], sentence) for path, sentence in found]
+
+
+def denied(benchmark: Benchmark, strategy: str, needed: Iterable[str]) -> list[str]:
+    """A sentence for each thing that a strategy must be told and the protocol denies."""
+    protocol = benchmark.protocol
+    told = {
+        "task_in_training": protocol.task_in_training,
+        "task_at_test": benchmark.task_at_test,
+        "boundaries": protocol.boundaries,
+    }
+    words = {
+        "task_in_training": "to be told the tasks of an experience",
+        "task_at_test": "to be told the task of a test sample",
+        "boundaries": "to be told where experiences begin and end",
+    }
+    return [
+        f"strategy '{strategy}' needs {words[key]} as it is configured, which protocol.{key} of {benchmark.id} denies."
+        for key in sorted(needed)
+        if not told[key]
+    ]
+
+
+def _contradictions(source: str, parts: dict[str, Any], layers: list[Layer]) -> list[str]:
+    """Sections that do not fit each other, where all of them are right in themselves."""
+    sections = [parts.get("stream"), parts.get("training"), parts.get("protocol", Protocol())]
+    if any(section is None for section in sections):
+        return []
+    return [
+        f"{where(source, layers, list(key.split('.')))}: {key}: {sentence}."
+        for key, sentence in contradictions(*sections)
+    ]
 
 
 def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) -> list[str]:

@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from clbench import config as cfg
 from clbench import metrics, mistakes, models, provenance, registry, resolve, results
-from clbench.cells import lay_out_cells
+from clbench.cells import lay_out_cells, shares
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
 from clbench.evaluator import Evaluator, views_of
+from clbench.experiences import Experiences
 from clbench.internals import norm
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Memory, SelfDriven, Setup, Strategy, Watcher
-from clbench.stream import Stream, Visit, compile_stream
+from clbench.stream import Stream, compile_stream
 from clbench.trace import Phase
 
 _PROBE_STEPS = 8
@@ -66,37 +67,27 @@ class Workbench:
     evaluator: Evaluator
     strategy: Strategy
     order: Generator
+    budgets: tuple[int, ...]
+    """Updates in each experience, (V,)."""
+    experiences: Experiences
     listeners: list[Callable[[], None]]
     """Called where the strategy has changed what it predicts without an update."""
 
-    def iterations(self, visit: Visit) -> int:
-        """Updates in an experience."""
-        return updates(self.run.benchmark.training, visit)
-
     def experience(self, number: int) -> Experience:
-        """What the strategy is given in an experience: by its access, this one, all so far, or the whole stream."""
-        visits = {
-            "experience": self.stream.visits[number : number + 1],
-            "past": self.stream.visits[: number + 1],
-            "stream": self.stream.visits,
-        }[self.strategy.access]
-        tasks = tuple(sorted({t for v in visits for t in v.tasks}))
-        return Experience(
-            number=number,
-            tasks=tasks,
-            outputs=tuple(sorted({o for t in tasks for o in self.stream.tasks[t].targets})),
-            index=np.concatenate([v.index for v in visits]),
-            task=np.concatenate([v.task for v in visits]),
-        )
+        """What the strategy is given in an experience. Its samples are in its reach from here on."""
+        for visit in self.experiences.visits(number):
+            self.samples.admit(visit)
+        return self.experiences(number)
 
     def batches(self, experience: Experience, iterations: int) -> Iterator[Batch]:
         """`iterations` batches, reshuffled at every pass by the axis "order"."""
-        training, single = self.run.benchmark.training, len(experience.tasks) == 1
+        training, one = self.run.benchmark.training, int(experience.task[0])
+        single = bool((experience.task == one).all())
         n, size, done = len(experience.index), training.batch_size, 0
         while done < iterations:
             order = self.order.permutation(n)
             index = torch.from_numpy(experience.index[order]).to(self.device)
-            task = experience.tasks[0] if single else torch.from_numpy(experience.task[order]).to(self.device)
+            task = one if single else torch.from_numpy(experience.task[order]).to(self.device)
             for b in range(min(_batches_in_a_pass(n, training), iterations - done)):
                 rows = index[b * size : (b + 1) * size]
                 of = task if isinstance(task, int) else task[b * size : (b + 1) * size]
@@ -134,8 +125,9 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     found = _imported(run.strategy)
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
-    transform = InputTransform(stream, bench.stream.normalise, device)
+    transform = InputTransform(stream, device)
     samples = TrainingSet(stream, transform, device)
+    samples.fence()
     shape = tuple(stream.data.train_x.shape[1:])
     listeners: list[Callable[[], None]] = []
     chance.seed_globals("init")
@@ -150,22 +142,32 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         training=training,
         generator=chance.generator("strategy"),
         outputs=stream.outputs,
-        task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.tasks),
+        task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
         input_shape=shape,
         device=device,
         changed=partial(_tell, listeners),
     )
     chance.seed_globals("strategy")
+    strategy = _strategy(found, run, setup, stream)
     return Workbench(
         run=run,
         stream=stream,
         device=device,
         samples=samples,
         evaluator=Evaluator.of_stream(
-            stream, transform, device, bench.evaluation, run.watch, chance.seeds["stream"], _keeps_bits(run, stream)
+            stream,
+            transform,
+            device,
+            bench.evaluation,
+            run.watch,
+            chance.seeds["stream"],
+            _keeps_bits(run, stream),
+            bench.task_at_test,
         ),
-        strategy=_strategy(found, run.strategy, setup, stream),
+        strategy=strategy,
         order=chance.generator("order"),
+        budgets=budgets(bench.training, stream),
+        experiences=Experiences(stream, strategy.access, bench.protocol),
         listeners=listeners,
     )
 
@@ -180,7 +182,7 @@ def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
     if run.watch.bits is not None:
         return run.watch.bits
     evaluation = run.benchmark.evaluation
-    evaluations = sum(_evaluations(evaluation, updates(run.benchmark.training, v)) for v in stream.visits)
+    evaluations = sum(_evaluations(evaluation, n) for n in budgets(run.benchmark.training, stream))
     samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
     views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
     return evaluations * views * -(-samples // 8) <= _BITS_BYTES
@@ -205,12 +207,33 @@ def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
     return n <= evaluation.dense or bool(evaluation.every and n % evaluation.every == 0)
 
 
-def updates(training: cfg.Training, visit: Visit) -> int:
-    """Updates in an experience: the budget, by the experience's own size whatever a strategy may see."""
-    if training.iterations is not None:
-        return training.iterations
-    assert training.epochs is not None
-    return training.epochs * _batches_in_a_pass(len(visit.index), training)
+def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
+    """Updates in each experience, (V,), by its own size whatever a strategy may see; at least one."""
+    samples = [visit.samples for visit in stream.visits]
+    if training.budget == "experience":
+        if training.iterations is not None:
+            return (training.iterations,) * len(samples)
+        assert training.epochs is not None
+        return tuple(training.epochs * _batches_in_a_pass(n, training) for n in samples)
+    total = training.iterations
+    if total is None:
+        assert training.epochs is not None
+        total = training.epochs * _batches_in_a_pass(_different(stream), training)
+    if total < len(samples):
+        raise UserError(
+            f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
+        )
+    extra = shares(np.array(samples), total - len(samples), limited=False)
+    return tuple((1 + extra).tolist())
+
+
+def _different(stream: Stream) -> int:
+    """Samples of a stream, counted once for each task however often they come."""
+    met: dict[int, Any] = {}
+    for visit in stream.visits:
+        for t, rows in visit.parts:
+            met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
+    return sum(int(mask.sum()) for mask in met.values())
 
 
 def _imported(chosen: cfg.StrategyConfig) -> Any:
@@ -244,12 +267,20 @@ def _completed(run: resolve.RunConfig, found: Any) -> resolve.RunConfig:
     return run.model_copy(update={"strategy": cfg.StrategyConfig(name=run.strategy.name, **values)})
 
 
-def _strategy(found: Any, chosen: cfg.StrategyConfig, setup: Setup, stream: Stream) -> Strategy:
+def _strategy(found: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) -> Strategy:
+    chosen = run.strategy
     if _is_ours(found):
-        strategy: Strategy = found(_configuration(found, chosen), setup)
+        configuration = _configuration(found, chosen)
+        problems = resolve.denied(run.benchmark, chosen.name, found.needs(configuration))
+        if problems:
+            raise UserError(*problems)
+        strategy: Strategy = found(configuration, setup)
         return strategy
     from clbench import bridge
 
+    problems = resolve.denied(run.benchmark, chosen.name, bridge.needs(stream))
+    if problems:
+        raise UserError(*problems)
     return bridge.host(found, chosen, setup, stream)
 
 
@@ -293,10 +324,10 @@ class Observation(Watcher):
         self.eval_s = 0.0
         bench.listeners.append(self.after_change)
 
-    def enter(self, number: int, experience: Experience, budget: int) -> None:
+    def enter(self, number: int) -> None:
         """A new experience; its tasks count as seen from here on."""
-        self._number, self._in_experience, self._budget = number, 0, budget
-        self._seen.update(experience.tasks)
+        self._number, self._in_experience, self._budget = number, 0, self._bench.budgets[number]
+        self._seen.update(self._bench.experiences.tasks(number))
         self._bench.evaluator.renew()
         if self._recorder is not None and not self.iterations:
             self._bench.evaluator.begin(self._bench.strategy.model)
@@ -353,18 +384,22 @@ def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int],
         watcher: is told of every update.
         on_experience: called after each experience.
     """
-    strategy = bench.strategy
-    for number, visit in enumerate(bench.stream.visits):
-        experience, budget = bench.experience(number), bench.iterations(visit)
-        watcher.enter(number, experience, budget)
+    strategy, bounded = bench.strategy, bench.run.benchmark.protocol.boundaries
+    last = len(bench.budgets) - 1
+    for number, budget in enumerate(bench.budgets):
+        experience = bench.experience(number)
+        told = experience if bounded else bench.experiences.unbounded()
+        watcher.enter(number)
         if isinstance(strategy, SelfDriven):
             strategy.fit(experience, budget, watcher)
         else:
-            strategy.begin_experience(experience)
+            if bounded or number == 0:
+                strategy.begin_experience(told)
             watcher.before_first_update()
             for batch in bench.batches(experience, budget):
                 watcher.after_iteration(strategy.step(batch))
-            strategy.end_experience(experience)
+            if bounded or number == last:
+                strategy.end_experience(told)
         watcher.leave()
         on_experience(number)
 
@@ -488,7 +523,7 @@ def _describe(stream: Stream) -> dict[str, Any]:
         "experiences": len(stream.visits),
         "tasks": len(stream.tasks),
         "classes": len({c for task in stream.tasks for c in task.classes}),
-        "samples": int(sum(len(v.index) for v in stream.visits)),
+        "samples": sum(v.samples for v in stream.visits),
     }
 
 
@@ -507,7 +542,7 @@ def _run(
     progress: Progress,
     started: float,
 ) -> Outcome:
-    total = sum(bench.iterations(v) for v in bench.stream.visits)
+    total = sum(bench.budgets)
     recorder, evaluation = Recorder(bench.device), bench.run.benchmark.evaluation
     writer = results.TraceWriter(directory)
     observation = Observation(
@@ -629,9 +664,8 @@ def estimate(bench: Workbench) -> str:
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
-    for number, visit in enumerate(bench.stream.visits):
-        n = bench.iterations(visit)
-        seen.update(bench.experience(number).tasks)
+    for number, n in enumerate(bench.budgets):
+        seen.update(bench.experiences.tasks(number))
         within = _evaluations(evaluation, n) - 1
         updates, passes = updates + n, passes + within + 1
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
@@ -656,13 +690,16 @@ def _step_s(bench: Workbench) -> float:
         with contextlib.suppress(_Stop):
             train(bench, Observation(bench, None, stop))
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    bounded = bench.run.benchmark.protocol.boundaries
     for number in range(min(2, len(bench.stream.visits))):
         experience, times = bench.experience(number), [time.perf_counter()]
-        bench.strategy.begin_experience(experience)
+        if bounded or not number:
+            bench.strategy.begin_experience(experience if bounded else bench.experiences.unbounded())
         for batch in bench.batches(experience, _PROBE_STEPS):
             bench.strategy.step(batch)
             times.append(time.perf_counter())
-        bench.strategy.end_experience(experience)
+        if bounded:
+            bench.strategy.end_experience(experience)
     return float(np.median(np.diff(times)))
 
 

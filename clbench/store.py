@@ -6,12 +6,19 @@ integers a sample and a batch may mix tasks with different input transforms.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clbench.stream import Domain, Stream
+from clbench.chance import Generator
+from clbench.errors import RunFailed
+from clbench.stream import Domain, Stream, Visit
+
+_NOISES = 1021
+"""Different noise images. A prime, so that samples a fixed distance apart do not share theirs."""
 
 
 def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -25,11 +32,9 @@ def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int6
         source (K, H*W) and weight (K, H*W); K is 1 for the identity and permutations, 4 for bilinear rotation.
     """
     here = np.arange(height * width, dtype=np.int64)
-    if domain.kind == "identity":
-        return here[None], np.ones((1, height * width), np.float32)
-    if domain.kind == "permutation":
-        assert domain.permutation is not None
-        return domain.permutation[None], np.ones((1, height * width), np.float32)
+    moved = here if domain.permutation is None else domain.permutation
+    if not domain.degrees:
+        return moved[None], np.ones((1, height * width), np.float32)
     angle = np.deg2rad(domain.degrees)
     cos, sin = np.round([np.cos(angle), np.sin(angle)], 12)  # right angles stay exact
     y, x = here // width - (height - 1) / 2, here % width - (width - 1) / 2
@@ -43,19 +48,20 @@ def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int6
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             source.append(np.where(inside, row * width + column, 0))
             weight.append(np.where(inside, row_share * column_share, 0.0))
-    return np.stack(source), np.stack(weight).astype(np.float32)
+    return np.stack(source)[:, moved], np.stack(weight).astype(np.float32)[:, moved]
 
 
 class InputTransform:
     """Stored samples to model inputs: to [0, 1], through the domain, then normalised.
 
+    Noise is drawn by the stream seed and belongs to a sample: it is the same each time the sample comes.
+
     Args:
         stream: gives domains, stored range and moments.
-        normalise: "unit" or "standard"; see `StreamConfig.normalise`.
         device: where the samples are.
     """
 
-    def __init__(self, stream: Stream, normalise: str, device: torch.device) -> None:
+    def __init__(self, stream: Stream, device: torch.device) -> None:
         data = stream.data
         image = data.train_x.ndim == 4
         height, width = data.train_x.shape[2:] if image else (1, data.train_x.shape[1])
@@ -63,13 +69,26 @@ class InputTransform:
         self._channels = data.train_x.shape[1] if image else 1
         per_channel = (1, -1, 1, 1) if image else (1, -1)
         self._mean = self._std = None
-        if normalise == "standard":
+        if stream.normalise == "standard":
             self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device).view(per_channel)
             self._std = torch.tensor(data.std, dtype=torch.float32, device=device).view(per_channel)
         self._source: Tensor | None = None
         self._weight: Tensor | None = None
-        self._domain_of_task = torch.tensor([t.domain for t in stream.tasks], device=device)
-        self._domains = [t.domain for t in stream.tasks]
+        self._domain_of_task = torch.tensor([t.domain for t in stream.all_tasks], device=device)
+        self._domains = [t.domain for t in stream.all_tasks]
+        self._whole_numbers = data.train_x.dtype == np.uint8
+        self._per_sample = (-1,) + (1,) * (data.train_x.ndim - 1)
+        self._levels: Tensor | None = None
+        levels = [
+            (-d.brightness if d.invert else d.brightness, d.invert * d.brightness, d.noise) for d in stream.domains
+        ]
+        if any(level != (1.0, 0.0, 0.0) for level in levels):
+            self._levels = torch.tensor(levels, dtype=torch.float32, device=device)  # x -> a x + b, then noise
+        self._noise: dict[str, Tensor] = {}
+        if any(d.noise for d in stream.domains):
+            shape = data.train_x.shape[1:]
+            for part in ("train", "test"):
+                self._noise[part] = torch.from_numpy(_normal(stream.seed, part, shape)).to(device)
         if any(d.kind != "identity" for d in stream.domains):
             pieces = [resampling(d, height, width) for d in stream.domains]
             depth = max(len(s) for s, _ in pieces)
@@ -80,21 +99,36 @@ class InputTransform:
             self._source = torch.from_numpy(source).to(device)
             self._weight = torch.from_numpy(weight).to(device) if depth > 1 else None
 
-    def __call__(self, stored: Tensor, task: Tensor | int) -> Tensor:
+    def __call__(
+        self, stored: Tensor, task: Tensor | int, row: Tensor | None = None, part: Literal["train", "test"] = "train"
+    ) -> Tensor:
         """Model inputs, float32, of the stored samples' shape.
 
         Args:
             stored: (N, C, H, W) or (N, F), uint8 or float32.
-            task: the task of all samples, or of each, int64 (N,).
+            task: the task (or variant) of all samples, or of each, int64 (N,).
+            row: of each sample in its part of the data set, int64 (N,); may be left out where no domain has noise.
+            part: of the data set; training and test samples have noise of their own.
         """
         x = stored.to(torch.float32)
         if self._top != 1.0:
             x = x / self._top
         if self._source is not None:
             x = self._resample(x, task, self._source)
+        if self._levels is not None:
+            x = self._level(x, task, row, part, self._levels)
         if self._mean is not None and self._std is not None:
             x = (x - self._mean) / self._std
         return x
+
+    def _level(self, x: Tensor, task: Tensor | int, row: Tensor | None, part: str, levels: Tensor) -> Tensor:
+        of = self._domains[task] if isinstance(task, int) else self._domain_of_task[task]
+        factor, offset, deviation = (v.reshape(self._per_sample) for v in levels[of].unbind(-1))
+        x = x * factor + offset
+        if self._noise:
+            assert row is not None
+            x = x + deviation * self._noise[part].index_select(0, row % _NOISES)
+        return x.clamp(0.0, 1.0) if self._whole_numbers else x
 
     def _resample(self, x: Tensor, task: Tensor | int, source: Tensor) -> Tensor:
         flat = x.reshape(len(x), self._channels, -1)
@@ -112,6 +146,12 @@ class InputTransform:
         return (taken.squeeze(2) if weight is None else (taken * weight).sum(2)).view_as(x)
 
 
+def _normal(seed: int, part: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal noise images, (_NOISES, *shape), rounded to multiples of 2^-10 so that no logarithm decides."""
+    generator, n = Generator(seed, "stream", "noise images", part), _NOISES * int(np.prod(shape))
+    return (np.rint(generator.normal(n) * 1024) / 1024).astype(np.float32).reshape(_NOISES, *shape)
+
+
 class TrainingSet:
     """The training samples on the device.
 
@@ -123,10 +163,12 @@ class TrainingSet:
 
     def __init__(self, stream: Stream, transform: InputTransform, device: torch.device) -> None:
         self._x = torch.from_numpy(stream.data.train_x).to(device)
-        self._labels = torch.from_numpy(stream.data.train_y).to(device)
-        self._host_labels = stream.data.train_y
+        self._labels = torch.from_numpy(stream.labels).to(device)
+        self._host_labels = stream.labels
         self._transform = transform
-        table = np.stack([stream.targets(np.arange(stream.data.classes), t.id) for t in stream.tasks])
+        self._met: tuple[Tensor, Tensor] | None = None
+        classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
+        table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
         self._targets = torch.from_numpy(table).to(device)
         self.sample_bytes = self._x[0].numel() * self._x.element_size() + 8
         """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
@@ -136,14 +178,38 @@ class TrainingSet:
 
         Args:
             index: rows, int64 (N,), on the device.
-            task: the task of all, or of each.
+            task: the task (or variant) of all, or of each.
 
         Returns:
-            x (N, ...) float32 and y (N,) int64.
+            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
+
+        Raises:
+            RunFailed: within a fence, samples of experiences to come. On a GPU, where looking would mean waiting, the
+                process ends with a device-side assertion.
         """
-        x = self._transform(self._x.index_select(0, index), task)
+        if self._met is not None:
+            rows, tasks = self._met
+            known = rows[index].all() & tasks[task].all()
+            if known.device.type == "cuda":
+                torch._assert_async(known)
+            elif not known:
+                raise RunFailed("data_to_come", "the strategy asked for samples that no experience has brought so far")
+        x = self._transform(self._x.index_select(0, index), task, index, "train")
         return x, self._targets[task, self._labels.index_select(0, index)]
 
+    def fence(self) -> None:
+        """From here on only samples that were admitted can be fetched."""
+        rows = torch.zeros(len(self._x), dtype=torch.bool, device=self._x.device)
+        self._met = rows, torch.zeros(len(self._targets), dtype=torch.bool, device=self._x.device)
+
+    def admit(self, visit: Visit) -> None:
+        """An experience has come: its samples may be fetched from here on, without a label too."""
+        if self._met is None:
+            return
+        for t, rows in (*visit.parts, *visit.unlabelled):
+            self._met[0][torch.from_numpy(rows).to(self._x.device)] = True
+            self._met[1][t] = True
+
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The data set's classes of rows, on the host, (N,)."""
+        """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""
         return self._host_labels[index]

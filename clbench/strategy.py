@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from clbench.store import TrainingSet
 
 
+Knowledge = Literal["task_in_training", "task_at_test", "boundaries"]
+"""What a protocol may deny; see `clbench.config.Protocol`."""
+
+
 class NoParameters(Model):
     """A strategy without hyper-parameters."""
 
@@ -36,7 +40,8 @@ class Batch:
         x: inputs, float32 (N, ...).
         y: targets, int64 (N,).
         index: rows of the training set, int64 (N,); what a replay buffer stores.
-        task: the task of every sample: one number, or int64 (N,) where tasks are mixed.
+        task: the task (or variant) of every sample: one number, or int64 (N,) where tasks are mixed. It is the handle
+            by which `TrainingSet.fetch` finds the sample's input; as knowledge it needs `needs`.
     """
 
     x: Tensor
@@ -51,10 +56,13 @@ class Experience:
 
     Attributes:
         number: 0..V-1.
-        tasks: ids of the tasks in it.
+        tasks: ids of the tasks in it, ascending; empty where the protocol denies them in training.
         outputs: output units of these tasks, ascending.
         index: rows of the training set, int64 (N,), on the host.
-        task: the task of each row, int64 (N,), on the host.
+        task: the task (or variant) of each row, int64 (N,), on the host: what `TrainingSet.fetch` needs.
+        part, parts: which sub-experience of its origin it is, from 0, and of how many; 0 of 1 where it is whole.
+        unlabelled: rows that come without a label, int64 (M,).
+        unlabelled_task: the task of each, int64 (M,).
     """
 
     number: int
@@ -62,6 +70,10 @@ class Experience:
     outputs: tuple[int, ...]
     index: NDArray[np.int64]
     task: NDArray[np.int64]
+    part: int
+    parts: int
+    unlabelled: NDArray[np.int64]
+    unlabelled_task: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,11 @@ class Setup:
     Attributes:
         model: the freshly initialised network, on the device.
         make_optimizer: parameters -> the benchmark's optimiser.
-        samples: the training samples, by row and task.
+        samples: the training samples, by row and task; those of experiences to come are out of reach.
         training: the budget.
         generator: the strategy's own source of chance.
         outputs: number of output units.
-        task_outputs: output units of each task, T lists.
+        task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
         device: where the model is.
         changed: to be called after a change of what is predicted that is no update, such as new class means between
@@ -114,6 +126,11 @@ class Strategy:
     Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
     access: Literal["experience", "past", "stream"] = "experience"
     """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        """What the method must be told; it is refused by a protocol that denies it."""
+        return frozenset()
 
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config
@@ -186,6 +203,10 @@ class Strategy:
     # -------------------------------------------------------------------------------- for methods
     def cross_entropy(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
         """Mean cross-entropy over the outputs that `training.active_outputs` lets take part."""
+        if self.setup.training.active_outputs == "batch":
+            present = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+            present[y] = True
+            logits = logits.masked_fill(~present, float("-inf"))
         if self._active is not None:
             logits = logits.masked_fill(~self._active[task], float("-inf"))
         return F.cross_entropy(logits, y)
@@ -193,7 +214,7 @@ class Strategy:
     def _active_outputs(self) -> Tensor | None:
         """Which outputs are active for samples of each task, bool (T, outputs); None where all are."""
         mode = self.setup.training.active_outputs
-        if mode in (None, "all"):
+        if mode in (None, "all", "batch"):
             return None
         tasks = self.setup.task_outputs
         active = torch.zeros((len(tasks), self.setup.outputs), dtype=torch.bool, device=self.setup.device)
@@ -215,6 +236,10 @@ class Watcher:
 
 class SelfDriven(Strategy):
     """A strategy that has its own training loop, such as one of another framework hosted by a bridge."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        return frozenset({"boundaries"})  # its loop is called once for each experience
 
     def fit(self, experience: Experience, iterations: int, watcher: Watcher) -> None:
         """Trains on an experience, calling the watcher at every iteration.

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from clbench.config import Model
 from clbench.lazy import torch
-from clbench.strategy import Batch, Experience, Memory, Setup, Strategy
+from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy
 from strategies.buffers import Buffer
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ class ExperienceReplay(Strategy):
     """Replays from a buffer at every iteration in which it holds something."""
 
     Config = ReplayConfig
+
+    @classmethod
+    def needs(cls, config: ReplayConfig) -> frozenset[Knowledge]:
+        """The number of experiences so far, or their ends."""
+        counts = config.loss == "weighted" and config.new_weight == "share"
+        return frozenset({"boundaries"} if counts or config.fill == "after" else ())
 
     def __init__(self, config: ReplayConfig, setup: Setup) -> None:
         super().__init__(config, setup)

@@ -23,46 +23,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.chance import Generator
-from clbench.config import SyntheticData
+from clbench.grammar import SyntheticData
 from clbench.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be said of a data set without loading its images."""
+    """What can be said of a data set without loading its images; None where its own code would have to be run."""
 
-    classes: int
-    image: bool
+    classes: int | None
+    image: bool | None
     summary: str = ""
+    tasks: int | None = None
+    """Number of tasks that the data itself says."""
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A data set in memory.
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """All of a data set but its inputs: what a stream is compiled from.
 
     Attributes:
         name: the name in the configuration.
-        train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
         train_y: int64 (N,), classes 0..classes-1.
-        test_x, test_y: the same for the test part.
+        test_y: the same for the test part.
+        train_task, test_task: the data's own task of each sample, int64 (N,), 0..T-1; None where it says none.
         classes: number of classes.
-        top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
-        mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
-        sha256: over shapes, dtypes and bytes of the four arrays.
+        shape: of a sample: (C, H, W) of images, (F,) of vectors.
+        sha256: over shapes, dtypes and bytes of the arrays.
         origin: where it came from, for provenance.
     """
 
     name: str
-    train_x: NDArray[Any]
     train_y: NDArray[np.int64]
-    test_x: NDArray[Any]
     test_y: NDArray[np.int64]
+    train_task: NDArray[np.int64] | None = None
+    test_task: NDArray[np.int64] | None = None
     classes: int
+    shape: tuple[int, ...]
+    sha256: str
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet(Outline):
+    """A data set in memory.
+
+    Attributes:
+        train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
+        test_x: the same for the test part.
+        top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
+        mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
+    """
+
+    train_x: NDArray[Any]
+    test_x: NDArray[Any]
     top: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    sha256: str
-    origin: str
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,10 @@ DATASETS: dict[str, _Known] = {
     "cifar100": _Known(
         Facts(100, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
         "CIFAR100", "cifar-100-python", "www.cs.toronto.edu",
+    ),
+    "omniglot": _Known(
+        Facts(659, True, "28x28 grey characters of 20 alphabets, 9,885 train, 3,295 test"),
+        "Omniglot", "omniglot-py/images_evaluation", "raw.githubusercontent.com",
     ),
     "synthetic": _Known(Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download")),
 }  # fmt: skip
@@ -164,7 +185,7 @@ def require(name: str, synthetic: SyntheticData | None = None) -> None:
     raise UserError(_missing(name, known))
 
 
-def load(name: str, synthetic: SyntheticData | None = None) -> DataSet:
+def load(name: str, synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
     """A data set, checked.
 
     Args:
@@ -268,9 +289,7 @@ def _synthetic(spec: SyntheticData) -> tuple[NDArray[Any], ...]:
     generator = Generator(spec.seed, "synthetic")
 
     def normal(rows: int) -> NDArray[np.float64]:
-        n = rows * spec.features
-        radius = np.sqrt(-2.0 * np.log1p(-generator.uniform(n)))  # Box and Muller 1958
-        return (radius * np.cos(2.0 * np.pi * generator.uniform(n))).reshape(rows, spec.features)
+        return generator.normal(rows * spec.features).reshape(rows, spec.features)
 
     means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
     parts = []
@@ -377,7 +396,7 @@ def _finish(
     mean, std = _moments(train, scale)
     return DataSet(
         name=name, train_x=train, train_y=labels, test_x=test, test_y=test_labels, classes=classes, top=scale,
-        mean=mean, std=std, sha256=_digest(train, labels, test, test_labels), origin=origin,
+        mean=mean, std=std, shape=train.shape[1:], sha256=_digest(train, labels, test, test_labels), origin=origin,
     )  # fmt: skip
 
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 from clbench.chance import Generator
-from clbench.config import PermutationTasks, StreamConfig
+from clbench.grammar import PermutationTasks, StreamConfig
 from clbench.stream import Domain, Layout, Task
-from streams.datasets import DataSet
+from streams.datasets import Outline
 
 
-def lay_out(config: StreamConfig, data: DataSet, generator: Generator) -> Layout:
+def lay_out(config: StreamConfig, data: Outline, generator: Generator) -> Layout:
     """One domain a task; the first may be the identity."""
     assert isinstance(config.tasks, PermutationTasks)
-    positions = int(np.prod(data.train_x.shape[2:])) if data.train_x.ndim == 4 else data.train_x.shape[1]
+    positions = int(np.prod(data.shape[-2:]))
     everything = tuple(range(data.classes))
     domains = []
     for t in range(config.tasks.count):
         if t == 0 and config.tasks.first == "identity":
-            domains.append(Domain("identity"))
+            domains.append(Domain())
         else:
-            domains.append(Domain("permutation", permutation=generator.permutation(positions)))
+            domains.append(Domain(permutation=generator.permutation(positions)))
     tasks = tuple(Task(id=t, domain=t, classes=everything, targets=everything) for t in range(config.tasks.count))
     return Layout(tasks=tasks, domains=tuple(domains))

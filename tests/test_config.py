@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from clbench import config, mistakes, registry, resolve
+from clbench import config, grammar, mistakes, registry, resolve, schema
 from clbench.errors import UserError
 from clbench.mistakes import describe
 from clbench.resolve import make_run, merge
@@ -43,8 +43,8 @@ def test_order_of_keys_does_not_enter_the_hash(name: str) -> None:
     dumped = benchmark.model_dump(mode="json")
     again = config.Benchmark.model_validate(_turned(dumped))
     assert list(_turned(dumped)) != list(dumped)
-    assert config.content_hash(_turned(dumped)) == config.content_hash(dumped)
-    assert config.canonical(again.model_dump(mode="json")) == config.canonical(dumped)
+    assert schema.content_hash(_turned(dumped)) == schema.content_hash(dumped)
+    assert schema.canonical(again.model_dump(mode="json")) == schema.canonical(dumped)
 
 
 def test_defaults_written_out_or_left_out_are_one_definition() -> None:
@@ -61,8 +61,8 @@ def test_a_grammar_that_grows_leaves_old_hashes_as_they_are() -> None:
     class Grown(config.Evaluation):
         new_key: int = 0
 
-    assert config.definition(Grown(every=3)) == config.definition(config.Evaluation(every=3))
-    assert config.definition(Grown(every=3, new_key=1)) != config.definition(Grown(every=3))
+    assert schema.definition(Grown(every=3)) == schema.definition(config.Evaluation(every=3))
+    assert schema.definition(Grown(every=3, new_key=1)) != schema.definition(Grown(every=3))
 
 
 def test_seeds_and_titles_do_not_enter_the_definition_hash() -> None:
@@ -106,13 +106,13 @@ def test_a_run_of_shipped_settings_is_told_from_a_modified_one(tmp_path: Path) -
 
 @given(st.dictionaries(st.text("abc", max_size=5), st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
 def test_content_hash_depends_on_content_alone(value: dict[str, Any]) -> None:
-    assert config.content_hash(_turned(value)) == config.content_hash(value)
-    assert config.content_hash({**value, "another key": 1}) != config.content_hash(value)
+    assert schema.content_hash(_turned(value)) == schema.content_hash(value)
+    assert schema.content_hash({**value, "another key": 1}) != schema.content_hash(value)
 
 
 def test_numbers_that_are_none_are_not_hashed() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        config.canonical(float("nan"))
+        schema.canonical(float("nan"))
 
 
 # ------------------------------------------------------------------------------------------------ merging
@@ -149,10 +149,10 @@ def test_the_upper_mapping_wins_and_nothing_else_is_lost(below: dict[str, Any], 
 
 @given(_MAPPINGS, _MAPPINGS, _MAPPINGS)
 def test_merging_does_not_change_its_arguments(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]) -> None:
-    before = config.canonical([a, b, c])
+    before = schema.canonical([a, b, c])
     merge(merge(a, b), c)
     merge(a, merge(b, c))
-    assert config.canonical([a, b, c]) == before
+    assert schema.canonical([a, b, c]) == before
 
 
 def test_another_kind_stands_alone() -> None:
@@ -188,7 +188,7 @@ def test_flags_reach_every_part() -> None:
     assert run.strategy.parameters["memory"] == 7
     assert run.seeds.order == 8
     assert (run.benchmark.training.epochs, run.benchmark.training.iterations) == (2, None)
-    assert isinstance(run.benchmark.stream.tasks, config.ClassTasks)
+    assert isinstance(run.benchmark.stream.tasks, grammar.ClassTasks)
     assert run.benchmark.stream.tasks.blocks == [[0, 1], [2]]
 
 

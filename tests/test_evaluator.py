@@ -56,7 +56,7 @@ def test_bits_are_the_predictions_of_every_sample() -> None:
         right = trace.sample_correct(view)
         counts = np.add.reduceat(right, starts, axis=1, dtype=np.int64)
         assert (counts == np.maximum(trace.correct[view], 0)).all()
-    stream, transform = bench.stream, InputTransform(bench.stream, "unit", CPU)
+    stream, transform = bench.stream, InputTransform(bench.stream, CPU)
     x, y = torch.from_numpy(stream.data.test_x)[trace.rows], stream.data.test_y[trace.rows]
     with torch.no_grad():
         predicted = bench.strategy.model.eval()(transform(x, 0)).argmax(1).numpy()
@@ -286,7 +286,7 @@ def test_gradients_and_features_by_a_plain_loop() -> None:
     last_update = torch.cat([p.grad.flatten() for p in bench.strategy.model.parameters()])
     assert trace.extra["gradient_norm"][-1] == pytest.approx(float(last_update.norm()), rel=1e-5)
     model, stream = bench.strategy.model.eval(), bench.stream
-    transform = InputTransform(stream, "unit", CPU)
+    transform = InputTransform(stream, CPU)
     cells = bench.evaluator.cells
     for t in range(cells.tasks):
         rows = cells.rows[cells.start[t] : cells.start[t + 1]]
@@ -360,7 +360,7 @@ def test_large_activations_make_smaller_passes() -> None:
     bench.evaluator.evaluate(bench.strategy, range(5), range(5))
     assert bench.evaluator._largest == 64 * 8 * 8 * 4
     assert bench.evaluator._parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
-    transform = InputTransform(stream, "unit", CPU)
+    transform = InputTransform(stream, CPU)
     small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True)
     counts = small.evaluate(bench.strategy, range(5), range(5)).counts
     assert_same(counts, bench.evaluator.evaluate(bench.strategy, range(5), range(5)).counts)

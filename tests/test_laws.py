@@ -285,7 +285,7 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
     """Every view, with some tasks seen and some not, against one sample at a time."""
     benchmark = resolve.resolve("split_digits-v1", ["stream.tasks.count=3"], need_strategy=False)[0]
     stream = compile_stream(benchmark.stream, 3)
-    transform = InputTransform(stream, "unit", torch.device("cpu"))
+    transform = InputTransform(stream, torch.device("cpu"))
     # Least squares on the training set: a model that is mostly right, so that who may compete decides its errors.
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)).eval()
     x = transform(torch.from_numpy(stream.data.train_x), 0).flatten(1)

@@ -24,9 +24,9 @@ stream:
 model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
-KEYS = "id, title, source, stream, model, training, evaluation, strategy, seeds, numerics, watch, base"
-TRAINING = "epochs, iterations, batch_size, drop_last, optimizer, optimizer_state, active_outputs"
-FAMILIES = "classes, permutations, rotations"
+KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
+TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, active_outputs"
+FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given"
 MODELS = "mlp, linear, cnn, slim_resnet18"
 REPLAY = ", ".join(registry.strategy_config("er").model_fields)
 STRATEGIES = f"{', '.join(sorted(registry.strategies()))}, or an import path like package.module:Name"
@@ -84,7 +84,7 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ),
         (
             "count: 2", "count: 2, ordr: seed",
-            "stream.tasks.ordr: unknown key. Did you mean 'order'? Allowed: by, count, order, blocks, labels.",
+            "stream.tasks.ordr: unknown key. Did you mean 'order'? Allowed: by, count, first, order, blocks, labels.",
         ),
         # values
         ("lr: 0.1", "lr: -1", "training.optimizer.lr: got -1. Allowed: a number > 0."),

@@ -105,7 +105,7 @@ def test_labels_within_the_task(digits: datasets.DataSet) -> None:
     tasks = {"by": "classes", "count": 5, "order": "natural", "labels": "within_task"}
     stream = compile_stream(stream_config(tasks=tasks, setting="domain"), 0, digits)
     assert stream.outputs == 2
-    samples = TrainingSet(stream, InputTransform(stream, "unit", CPU), CPU)
+    samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
     for visit in stream.visits:
         _, y = samples.fetch(torch.from_numpy(visit.index), visit.tasks[0])
         assert y.tolist() == (digits.train_y[visit.index] % 2).tolist()
@@ -115,7 +115,7 @@ def test_labels_within_the_task(digits: datasets.DataSet) -> None:
 def test_right_angles_are_exact_rotations() -> None:
     image = np.random.default_rng(0).random((6, 6)).astype(np.float32)
     for degrees in (0, 90, 180, 270, 360, -90):
-        source, weight = resampling(Domain("rotation", degrees=degrees), 6, 6)
+        source, weight = resampling(Domain(degrees=degrees), 6, 6)
         turned = (weight * image.ravel()[source]).sum(0).reshape(6, 6)
         assert np.array_equal(turned, np.rot90(image, degrees // 90)), degrees
 
@@ -127,11 +127,11 @@ def test_rotation_is_bilinear_and_zero_outside() -> None:
 
     image = torch.rand(3, 1, 9, 9, generator=torch.Generator().manual_seed(0))
     for degrees in (10.0, 80.0, 160.0, -33.3):
-        source, weight = resampling(Domain("rotation", degrees=degrees), 9, 9)
+        source, weight = resampling(Domain(degrees=degrees), 9, 9)
         ours = (image.flatten(2)[:, :, torch.from_numpy(source)] * torch.from_numpy(weight)).sum(2).view_as(image)
         theirs = rotate(image, degrees, InterpolationMode.BILINEAR)
         assert torch.allclose(ours, theirs, atol=1e-5), degrees
-    _, weight = resampling(Domain("rotation", degrees=45.0), 9, 9)
+    _, weight = resampling(Domain(degrees=45.0), 9, 9)
     assert weight[:, 0].sum() == 0, "the corner comes from outside"
     assert np.allclose(weight.reshape(4, 9, 9)[:, 3:6, 3:6].sum(0), 1)
 
@@ -139,9 +139,9 @@ def test_rotation_is_bilinear_and_zero_outside() -> None:
 @pytest.mark.parametrize("tasks", [{"by": "permutations", "count": 3}, {"by": "rotations", "degrees": [0, 30, 90]}])
 def test_a_batch_may_mix_tasks(digits: datasets.DataSet, tasks: dict[str, Any]) -> None:
     """One fetch of samples from several domains is what single fetches give, bit for bit."""
-    stream = compile_stream(stream_config(tasks=tasks, setting="domain"), 0, digits)
     for normalise in ("unit", "standard"):
-        samples = TrainingSet(stream, InputTransform(stream, normalise, CPU), CPU)
+        stream = compile_stream(stream_config(tasks=tasks, setting="domain", normalise=normalise), 0, digits)
+        samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
         index, task = torch.arange(12), torch.arange(12) % 3
         mixed, y = samples.fetch(index, task)
         for i in range(12):
@@ -152,7 +152,7 @@ def test_a_batch_may_mix_tasks(digits: datasets.DataSet, tasks: dict[str, Any]) 
 
 def test_permutations_move_pixels_and_lose_none(digits: datasets.DataSet) -> None:
     stream = compile_stream(stream_config(tasks={"by": "permutations", "count": 4}, setting="domain"), 0, digits)
-    transform = InputTransform(stream, "unit", CPU)
+    transform = InputTransform(stream, CPU)
     stored = torch.from_numpy(digits.train_x[:5])
     assert torch.equal(transform(stored, 0), stored / 16.0), "the first task sees pixels as they are"
     for t in range(1, 4):
@@ -166,7 +166,7 @@ def test_permutations_move_pixels_and_lose_none(digits: datasets.DataSet) -> Non
 
 def test_normalisation_is_that_of_the_training_set(digits: datasets.DataSet) -> None:
     stream = compile_stream(stream_config(normalise="standard"), 0, digits)
-    samples = TrainingSet(stream, InputTransform(stream, "standard", CPU), CPU)
+    samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
     x, _ = samples.fetch(torch.arange(len(digits.train_y)), 0)
     assert x.mean().item() == pytest.approx(0, abs=1e-5)
     assert x.std(correction=0).item() == pytest.approx(1, abs=1e-5)

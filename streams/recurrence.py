@@ -1,0 +1,146 @@
+"""Recurrence: in each phase a new task, and earlier ones again by a law of the time since they were last met.
+
+After the need probability of Anderson and Schooler 1991 and the power-law environments of Gandhi, Shah, Marupudi and
+Varma 2024 (arXiv 2401.10393), whose exponents and amounts are not published; the three variants are ours. D is the
+number of phases since a task was last met.
+
+    matched      `rehearsed` samples of earlier tasks in each phase, shared out in proportion to w(D), D since entry
+    amount       round(share N w(D)) samples of each earlier task, N those of the new one, D since entry
+    recurrence   each earlier task returns with probability min(1, probability w(D)) and `share` of its samples; its
+                 clock is then set back: the only variant in which D is the time since it was last performed
+
+    w(D) = D^-exponent (power_law), exp(-D / tau) (exponential), 1 (uniform), 0 (none)
+
+In `amount` and `recurrence` the other laws take from the power law, seed by seed, how many samples or how many
+returning tasks each phase has, and only share them out differently (`none` leaves them out). Rehearsed samples come
+along with a phase and are no visit to their task; a task that returns is visited.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from clbench.chance import Generator
+from clbench.errors import UserError
+from clbench.grammar import RecurrenceSchedule, StreamConfig
+from clbench.stream import Plan, Rows, Timetable, Visit
+from streams.weights import apportion, draw, integers, pick
+
+
+def law(config: RecurrenceSchedule, phases: int) -> list[int]:
+    """Integer weights of the lags 1..phases-1 (entry 0 is that of lag 1); relative, for what is shared out."""
+    lags = range(1, phases)
+    if config.by == "power_law":
+        return integers([power(lag, config.exponent) for lag in lags])
+    if config.by == "exponential":
+        scale = config.tau or matched_tau(config.exponent, phases)
+        return integers([math.exp(-(lag - 1) / scale) for lag in lags])
+    return [int(config.by == "uniform") << 24] * (phases - 1)
+
+
+def power(lag: int, exponent: float) -> float:
+    """D^-d.
+
+    >>> power(1, 2.0), power(4, 0.5), power(7, 0.0)
+    (1.0, 0.5, 1.0)
+    """
+    return float(lag**-exponent)
+
+
+def matched_tau(exponent: float, phases: int) -> float:
+    """The tau with sum over D of exp(-(D - 1) / tau) = sum over D of D^-exponent, D = 1..phases-1.
+
+    >>> mass = sum(math.exp(-(d - 1) / matched_tau(1.0, 10)) for d in range(1, 10))
+    >>> abs(mass - sum(1 / d for d in range(1, 10))) < 1e-9
+    True
+    """
+    lags = range(1, phases)
+    goal = sum(power(lag, exponent) for lag in lags)
+    low, high = 1e-3, 1e9
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        if sum(math.exp(-(lag - 1) / middle) for lag in lags) < goal:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable:
+    """A phase for each task, in their order.
+
+    Raises:
+        UserError: more samples are asked for than there are.
+    """
+    schedule = config.schedule
+    assert isinstance(schedule, RecurrenceSchedule)
+    pools, fresh = plan.pools, []
+    for t, pool in enumerate(pools):
+        if schedule.new is not None and schedule.new > len(pool):
+            raise UserError(f"stream.schedule.new: got {schedule.new}, but task {t} has {len(pool)} training samples.")
+        fresh.append(pick(generator, pool, schedule.new))
+    if schedule.variant == "recurrence":
+        return Timetable(_returning(schedule, pools, fresh, generator))
+    weights = law(schedule, len(pools))
+    power_law = schedule.model_copy(update={"by": "power_law"})
+    reference = [power(lag, schedule.exponent) for lag in range(1, len(pools))]
+    visits = []
+    for t in range(len(pools)):
+        lagged = weights[:t][::-1]  # of the tasks 0..t-1
+        sizes = [len(pool) for pool in pools[:t]]
+        if schedule.by == "none" or not t:
+            amounts = [0] * t
+        elif schedule.variant == "matched":
+            amounts = _matched(schedule, lagged, sizes, t)
+        else:
+            n = len(fresh[t])
+            wanted = [_rounded((power_law.share or 1.0) * n * reference[t - k - 1]) for k in range(t)]
+            wanted = [min(w, size) for w, size in zip(wanted, sizes, strict=True)]
+            amounts = wanted if schedule.by == "power_law" else apportion(sum(wanted), lagged, sizes)
+        parts = [(k, pick(generator, pools[k], n)) for k, n in enumerate(amounts) if n]
+        visits.append(Visit((*parts, (t, fresh[t])), (t,), t))
+    return Timetable(visits)
+
+
+def _matched(schedule: RecurrenceSchedule, weights: list[int], sizes: list[int], phase: int) -> list[int]:
+    assert schedule.rehearsed is not None
+    if schedule.rehearsed > sum(sizes):
+        raise UserError(
+            f"stream.schedule.rehearsed: got {schedule.rehearsed}, but the tasks before phase {phase} have "
+            f"{sum(sizes)} training samples."
+        )
+    return apportion(schedule.rehearsed, weights, sizes)
+
+
+def _rounded(value: float) -> int:
+    return math.floor(round(value, 6) + 0.5)
+
+
+def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows], generator: Generator) -> list[Visit]:
+    """The variant in which a task that returns sets its clock back."""
+    phases, share = len(pools), schedule.share or 1.0
+    chances = generator.uniform(phases * phases).reshape(phases, phases)
+    weights = law(schedule, phases)
+    met = np.zeros(phases, np.int64)  # the phase in which each task was last met, under this law
+    clock = np.zeros(phases, np.int64)  # the same under the power law, which says how many return
+    visits = []
+    for t in range(phases):
+        returns = [
+            k
+            for k in range(t)
+            if chances[t, k] < min(1.0, (schedule.probability or 0.5) * power(int(t - clock[k]), schedule.exponent))
+        ]
+        clock[[*returns, t]] = t
+        if schedule.by == "none":
+            returns = []
+        elif schedule.by != "power_law":
+            lagged = [weights[int(t - met[k]) - 1] or 1 for k in range(t)]
+            returns = sorted(draw(generator, lagged, len(returns)))
+        met[[*returns, t]] = t
+        parts = [
+            (k, pick(generator, pools[k], max(1, _rounded(share * (schedule.new or len(pools[k])))))) for k in returns
+        ]
+        visits.append(Visit((*parts, (t, fresh[t])), (*returns, t), t))
+    return visits
