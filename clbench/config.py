@@ -126,9 +126,10 @@ class Evaluation(Model):
     """When and on what the learner is watched."""
 
     every: Annotated[int, Field(ge=0)] = 1
-    """Period in iterations, counted within each experience; 0: only before and after each experience."""
+    """Period in iterations, counted within each visit (an experience, or what sub-experiences were cut from); 0: only
+    before and after each visit."""
     dense: Annotated[int, Field(ge=0)] = 0
-    """Iterations at the start of each experience that are all evaluated, whatever the period."""
+    """Iterations at the start of each visit that are all evaluated, whatever the period."""
     scope: Literal["seen", "all"] = "seen"
     """Cells evaluated after an iteration. Points before a first update evaluate all."""
     subset: Annotated[int, Field(ge=1)] | None = None

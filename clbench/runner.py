@@ -182,14 +182,21 @@ def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
     if run.watch.bits is not None:
         return run.watch.bits
     evaluation = run.benchmark.evaluation
-    evaluations = sum(_evaluations(evaluation, n) for n in budgets(run.benchmark.training, stream))
+    evaluations = sum(_evaluations(evaluation, n) for n in _by_visit(budgets(run.benchmark.training, stream), stream))
     samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
     views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
     return evaluations * views * -(-samples // 8) <= _BITS_BYTES
 
 
+def _by_visit(budgets: tuple[int, ...], stream: Stream) -> list[int]:
+    """Updates in each visit: those of the sub-experiences that it was cut into together."""
+    origins = stream.origins()
+    starts = np.flatnonzero(np.concatenate([[True], origins[1:] != origins[:-1]]))
+    return [int(n) for n in np.add.reduceat(np.array(budgets), starts)]
+
+
 def _evaluations(evaluation: cfg.Evaluation, updates: int) -> int:
-    """Evaluations made in an experience, the ones before and after it included.
+    """Evaluations made in a visit, the ones before and after it included.
 
     >>> _evaluations(cfg.Evaluation(every=5, dense=3), 12) - 2
     5
@@ -199,7 +206,7 @@ def _evaluations(evaluation: cfg.Evaluation, updates: int) -> int:
 
 
 def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
-    """Whether the n-th update of an experience (n >= 1) is followed by an evaluation.
+    """Whether the n-th update of a visit (n >= 1) is followed by an evaluation.
 
     >>> [n for n in range(1, 13) if is_due(cfg.Evaluation(every=5, dense=3), n)]
     [1, 2, 3, 5, 10]
@@ -295,6 +302,9 @@ class _Stop(Exception):
 class Observation(Watcher):
     """The runner's watcher: evaluates by the benchmark's schedule and records.
 
+    Periods count from the start of a visit, and so do the evaluations before and after it: an online stream is looked
+    at as often as the one it was cut from.
+
     Args:
         bench: what is watched.
         recorder: where it is written; None to watch nothing (training must not notice).
@@ -318,7 +328,9 @@ class Observation(Watcher):
         self._tasks = range(len(bench.stream.tasks))
         self._seen: set[int] = set()
         self._number = 0
+        self._origins = bench.stream.origins().tolist()
         self._in_experience = 0
+        self._in_visit = 0
         self._budget = 0
         self.iterations = 0
         self.eval_s = 0.0
@@ -327,6 +339,8 @@ class Observation(Watcher):
     def enter(self, number: int) -> None:
         """A new experience; its tasks count as seen from here on."""
         self._number, self._in_experience, self._budget = number, 0, self._bench.budgets[number]
+        if self._begins:
+            self._in_visit = 0
         self._seen.update(self._bench.experiences.tasks(number))
         self._bench.evaluator.renew()
         if self._recorder is not None and not self.iterations:
@@ -334,11 +348,23 @@ class Observation(Watcher):
 
     def before_first_update(self) -> None:
         self._bench.evaluator.renew()
-        self._evaluate(Phase.BEFORE)
+        if self._begins:
+            self._evaluate(Phase.BEFORE)
+
+    @property
+    def _begins(self) -> bool:
+        """Whether a visit begins with this experience."""
+        return not self._number or self._origins[self._number] != self._origins[self._number - 1]
+
+    @property
+    def visit_ends(self) -> bool:
+        """Whether a visit ends with this experience."""
+        return self._number + 1 == len(self._origins) or self._origins[self._number] != self._origins[self._number + 1]
 
     def after_iteration(self, loss: Tensor) -> bool:
         self.iterations += 1
         self._in_experience += 1
+        self._in_visit += 1
         if self._recorder is not None:
             start = time.perf_counter()
             model = self._bench.strategy.model
@@ -346,7 +372,7 @@ class Observation(Watcher):
             self._recorder.add_loss(loss, None if gradients is None else norm(gradients))
             self._bench.evaluator.after_update(model)
             self.eval_s += time.perf_counter() - start
-        if is_due(self._evaluation, self._in_experience):
+        if is_due(self._evaluation, self._in_visit):
             self._evaluate(Phase.ITERATION)
         self._on_iteration()
         return self._in_experience < self._budget
@@ -359,8 +385,9 @@ class Observation(Watcher):
     def leave(self) -> None:
         """The strategy has ended the experience."""
         self._bench.evaluator.renew()
-        self._bench.evaluator.learned(self._bench.stream.visits[self._number].tasks)
-        self._evaluate(Phase.END)
+        if self.visit_ends:
+            self._bench.evaluator.learned(self._bench.stream.visits[self._number].tasks)
+            self._evaluate(Phase.END)
 
     def _evaluate(self, phase: Phase) -> None:
         if self._recorder is None:
@@ -376,13 +403,13 @@ class Observation(Watcher):
             self._on_full()
 
 
-def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int], None] = lambda v: None) -> None:
+def train(bench: Workbench, watcher: Observation, on_visit: Callable[[], None] = lambda: None) -> None:
     """Trains the strategy on the whole stream.
 
     Args:
         bench: what a run is made of.
         watcher: is told of every update.
-        on_experience: called after each experience.
+        on_visit: called after each visit.
     """
     strategy, bounded = bench.strategy, bench.run.benchmark.protocol.boundaries
     last = len(bench.budgets) - 1
@@ -401,7 +428,8 @@ def train(bench: Workbench, watcher: Observation, on_experience: Callable[[int],
             if bounded or number == last:
                 strategy.end_experience(told)
         watcher.leave()
-        on_experience(number)
+        if watcher.visit_ends:
+            on_visit()
 
 
 # ------------------------------------------------------------------------------------------------ a run
@@ -558,7 +586,7 @@ def _run(
     setup_s, begin = time.perf_counter() - started, time.perf_counter()
     progress.start(total)
     try:
-        train(bench, observation, lambda number: writer.append(recorder.chunk()))
+        train(bench, observation, lambda: writer.append(recorder.chunk()))
         trace = recorder.trace(
             bench.evaluator.cells,
             bench.stream.visit_matrix(),
@@ -664,10 +692,16 @@ def estimate(bench: Workbench) -> str:
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
+    stops = np.cumsum(_by_visit(bench.budgets, bench.stream)).tolist()
+    done, visit = 0, 0
     for number, n in enumerate(bench.budgets):
         seen.update(bench.experiences.tasks(number))
-        within = _evaluations(evaluation, n) - 1
-        updates, passes = updates + n, passes + within + 1
+        done += n
+        if done < stops[visit]:
+            continue
+        length = stops[visit] - updates
+        within = _evaluations(evaluation, length) - 1
+        updates, passes, visit = stops[visit], passes + within + 1, visit + 1
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
     train_s, eval_s = updates * step_s, work * pass_s
     return (

@@ -67,7 +67,8 @@ def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable
 def _always(schedule: BlurrySchedule, plan: Plan, generator: Generator) -> Rows:
     """The classes that are always there; every task keeps one that is not."""
     order = [(t.id, c) for t in plan.tasks for c in t.classes]
-    n, ordinary, chosen = round(schedule.always * len(order)), [len(t.classes) for t in plan.tasks], []
+    n, ordinary = round(schedule.always * len(order)), [len(t.classes) for t in plan.tasks]
+    chosen: list[int] = []
     for i in generator.permutation(len(order)).tolist():
         t, c = order[i]
         if len(chosen) < n and ordinary[t] > 1:

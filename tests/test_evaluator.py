@@ -40,7 +40,7 @@ def observed(run: resolve.RunConfig) -> tuple[runner.Workbench, Trace]:
     """Trains and watches without files."""
     bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     recorder, evaluation = Recorder(bench.device), run.benchmark.evaluation
-    runner.train(bench, runner.Observation(bench, recorder, lambda: None), lambda v: recorder.chunk() and None)
+    runner.train(bench, runner.Observation(bench, recorder, lambda: None), lambda: recorder.chunk() and None)
     stream = bench.stream
     return bench, recorder.trace(
         bench.evaluator.cells, stream.visit_matrix(), stream.origins(), evaluation.every, evaluation.dense
@@ -361,7 +361,7 @@ def test_large_activations_make_smaller_passes() -> None:
     assert bench.evaluator._largest == 64 * 8 * 8 * 4
     assert bench.evaluator._parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
     transform = InputTransform(stream, CPU)
-    small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True)
+    small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True, False)
     counts = small.evaluate(bench.strategy, range(5), range(5)).counts
     assert_same(counts, bench.evaluator.evaluate(bench.strategy, range(5), range(5)).counts)
 
@@ -600,7 +600,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
         watcher = runner.Observation(bench, recorder, lambda: None)
         for number, (v, a, b) in enumerate(parts):
             experience = bench.experience(number)
-            watcher.enter(number, experience, b - a)
+            watcher.enter(number)
             bench.strategy.begin_experience(experience)
             watcher.before_first_update()
             for batch in batches[v][a:b]:
@@ -617,7 +617,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     assert_same(weights, same)
     assert (len(whole.visits), len(parts.visits)) == (5, 15)
     assert parts.origin.tolist() == [v for v in range(5) for _ in range(3)]
-    assert len(parts.iteration) > len(whole.iteration)
+    assert_same(parts.iteration, whole.iteration)
     for view, found in metrics.compute(parts).items():
         for name, other in metrics.compute(whole)[view].items():
             if "se" in other:
