@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
+DATA ?=
 SEEDS ?= 0
 ARGS ?=
 
@@ -17,7 +18,8 @@ ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=clas
 .PHONY: help install bench test test-slow lint typecheck check leaderboard clean
 
 help: ## this list
-	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"]   (ARGS go to clbench run)"
+	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"] [DATA=digits]"
+	@echo "ARGS go to clbench run. DATA=digits runs the variant on embedded data, in seconds, where a target has one."
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
 install: .venv/installed ## make .venv and install everything there
@@ -88,6 +90,51 @@ split-cifar10: install ## class-incremental CIFAR-10, for a GPU: naive, replay w
 split-cifar100: install ## class-incremental CIFAR-100, for a GPU: naive, replay with 2,000 samples, joint
 	$(RUN) split_cifar100-v1 $(REFERENCES)
 	$(RUN) split_cifar100-v1 --strategy er -o strategy.memory=2000
+	@$(MAKE) --no-print-directory leaderboard
+
+# ---------------------------------------------------------------------------------------------- other schedules
+.PHONY: power-law power-law-table scole online blurry drift long-tail iid few-shot digit-domains
+DATA_OR = $(or $(DATA),$(1))
+
+power-law: install ## earlier tasks return by a power law, and the three controls, without any replay
+	@status=0; for e in power_law exponential uniform no_rehearsal; do \
+	  $(RUN) $${e}_$(call DATA_OR,mnist)-v1 --strategy naive || status=$$?; \
+	done; $(MAKE) --no-print-directory leaderboard && exit $$status
+
+power-law-table: install ## what `make power-law SEEDS="0 1 2 3 4"` found, compared seed by seed, as Markdown
+	@$(BIN)/python benchmarks/environments.py $(OUT) $(call DATA_OR,mnist)
+
+scole: install ## 500 experiences of two random classes, plain SGD, without and with group masking
+	$(RUN) scole_$(call DATA_OR,mnist)-v1 --strategy naive
+	$(RUN) scole_$(call DATA_OR,mnist)-v1 --strategy naive -o training.active_outputs=batch
+	@$(MAKE) --no-print-directory leaderboard
+
+online: install ## class-incremental in pieces of 10 samples, each seen once: naive, replay, joint
+	$(RUN) online_$(call DATA_OR,mnist)-v1 $(REFERENCES) --strategy er
+	@$(MAKE) --no-print-directory leaderboard
+
+blurry: install ## Gaussian boundaries that are not told: naive, replay, joint
+	$(RUN) blurry_$(call DATA_OR,mnist)-v1 $(REFERENCES) --strategy er
+	@$(MAKE) --no-print-directory leaderboard
+
+drift: install ## a slow rotation, evaluated at five angles: naive, replay, joint
+	$(RUN) drift_$(call DATA_OR,mnist)-v1 $(REFERENCES) --strategy er
+	@$(MAKE) --no-print-directory leaderboard
+
+long-tail: install ## classes of unequal size: naive, replay, joint
+	$(RUN) long_tail_$(call DATA_OR,mnist)-v1 $(REFERENCES) --strategy er
+	@$(MAKE) --no-print-directory leaderboard
+
+iid: install ## one distribution in five parts: naive, joint
+	$(RUN) iid_$(call DATA_OR,mnist)-v1 $(REFERENCES)
+	@$(MAKE) --no-print-directory leaderboard
+
+few-shot: install ## a base session, then sessions with five samples a class: naive, replay, joint (DATA=cifar100: a GPU)
+	$(RUN) few_shot_$(call DATA_OR,omniglot)-v1 $(REFERENCES) --strategy er
+	@$(MAKE) --no-print-directory leaderboard
+
+digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, replay, joint
+	$(RUN) digit_domains-v1 $(REFERENCES) --strategy er
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- speed

@@ -69,13 +69,13 @@ def shares(config: LongTail, classes: int) -> list[float]:
 
 
 def tail(config: LongTail, data: Outline, tasks: tuple[Task, ...], generator: Generator) -> NDArray[np.bool_]:
-    """Which training rows a long tail keeps, bool (N,); at least one of each class."""
+    """Which training rows a long tail keeps, bool (N,): numbers rounded down as by Cui et al., at least one a class."""
     entry = list(dict.fromkeys(c for t in tasks for c in t.classes))
     order = {"entry": entry, "natural": sorted(entry), "seed": [entry[i] for i in generator.permutation(len(entry))]}
     kept = np.zeros(len(data.train_y), np.bool_)
     for c, share in zip(order[config.order], shares(config, len(entry)), strict=True):
         rows = np.flatnonzero(data.train_y == c)
-        kept[pick(generator, rows, max(1, _rounded(share * len(rows))))] = True
+        kept[pick(generator, rows, max(1, math.floor(round(share * len(rows), 6))))] = True
     return kept
 
 
