@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from clbench import config as cfg
 from clbench import metrics, mistakes, models, provenance, registry, resolve, results
-from clbench.cells import lay_out_cells, shares
+from clbench.budget import _batches_in_a_pass, budgets
+from clbench.cells import lay_out_cells
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
 from clbench.evaluator import Evaluator, views_of
@@ -94,11 +95,6 @@ class Workbench:
                 x, y = self.samples.fetch(rows, of)
                 yield Batch(x=x, y=y, index=rows, task=of)
                 done += 1
-
-
-def _batches_in_a_pass(n: int, training: cfg.Training) -> int:
-    whole, rest = divmod(n, training.batch_size)
-    return whole + bool(rest and (not training.drop_last or not whole))
 
 
 def optimizer(settings: cfg.Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -212,35 +208,6 @@ def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
     [1, 2, 3, 5, 10]
     """
     return n <= evaluation.dense or bool(evaluation.every and n % evaluation.every == 0)
-
-
-def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
-    """Updates in each experience, (V,), by its own size whatever a strategy may see; at least one."""
-    samples = [visit.samples for visit in stream.visits]
-    if training.budget == "experience":
-        if training.iterations is not None:
-            return (training.iterations,) * len(samples)
-        assert training.epochs is not None
-        return tuple(training.epochs * _batches_in_a_pass(n, training) for n in samples)
-    total = training.iterations
-    if total is None:
-        assert training.epochs is not None
-        total = training.epochs * _batches_in_a_pass(_different(stream), training)
-    if total < len(samples):
-        raise UserError(
-            f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
-        )
-    extra = shares(np.array(samples), total - len(samples), limited=False)
-    return tuple((1 + extra).tolist())
-
-
-def _different(stream: Stream) -> int:
-    """Samples of a stream, counted once for each task however often they come."""
-    met: dict[int, Any] = {}
-    for visit in stream.visits:
-        for t, rows in visit.parts:
-            met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
-    return sum(int(mask.sum()) for mask in met.values())
 
 
 def _imported(chosen: cfg.StrategyConfig) -> Any:

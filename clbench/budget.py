@@ -1,0 +1,46 @@
+"""The budget of learning: how many updates each experience of a stream gets. Pure, and without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clbench import config as cfg
+from clbench.cells import shares
+from clbench.errors import UserError
+from clbench.stream import Stream
+
+
+def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
+    """Updates in each experience, (V,), by its own size whatever a strategy may see; at least one."""
+    samples = [visit.samples for visit in stream.visits]
+    if training.budget == "experience":
+        if training.iterations is not None:
+            return (training.iterations,) * len(samples)
+        assert training.epochs is not None
+        return tuple(training.epochs * _batches_in_a_pass(n, training) for n in samples)
+    total = training.iterations
+    if total is None:
+        assert training.epochs is not None
+        total = training.epochs * _batches_in_a_pass(_different(stream), training)
+    if total < len(samples):
+        raise UserError(
+            f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
+        )
+    extra = shares(np.array(samples), total - len(samples), limited=False)
+    return tuple((1 + extra).tolist())
+
+
+def _batches_in_a_pass(n: int, training: cfg.Training) -> int:
+    whole, rest = divmod(n, training.batch_size)
+    return whole + bool(rest and (not training.drop_last or not whole))
+
+
+def _different(stream: Stream) -> int:
+    """Samples of a stream, counted once for each task however often they come."""
+    met: dict[int, Any] = {}
+    for visit in stream.visits:
+        for t, rows in visit.parts:
+            met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
+    return sum(int(mask.sum()) for mask in met.values())
