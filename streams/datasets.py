@@ -1,30 +1,33 @@
-"""Data sets by name, as NumPy arrays: looked for in the data root, embedded, generated, or downloaded.
+"""Data sets by name, as NumPy arrays: looked for in the data root, embedded, generated, imported, or downloaded.
 
-The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is looked in first, for `NAME.npz` (arrays `train_x`,
-`train_y`, `test_x`, `test_y`) and then for torchvision's own folder layout; only then torchvision downloads. Set
-`CLBENCH_OFFLINE=1` to forbid downloads. Nothing is unpickled except CIFAR's official archives, whose bytes
-torchvision checks against their published MD5 first.
+The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is looked in first, for `NAME.npz` and then for
+torchvision's own folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
+
+An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data says tasks of its own `train_task` and
+`test_task` (integers 0..T-1). Or it holds `x`, `y` and, if it likes, `task`: then every fifth sample of each class (of
+each class in each task), in the order of the file, is a test sample.
+
+A name with a colon, `package.module:Name`, runs code of the user's own (`streams.imported`); no other name does. A list
+of names is one data set whose tasks are its members: images, brought to one size and one number of channels.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import socket
-import urllib.request
-import zipfile
-import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.chance import Generator
-from clbench.grammar import SyntheticData
 from clbench.errors import UserError, unknown
+from clbench.grammar import SyntheticData
+from streams import imported, outlines, sources
+from streams.resize import resize
+from streams.sources import Arrays, Published, data_root
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Outline:
         train_task, test_task: the data's own task of each sample, int64 (N,), 0..T-1; None where it says none.
         classes: number of classes.
         shape: of a sample: (C, H, W) of images, (F,) of vectors.
-        sha256: over shapes, dtypes and bytes of the arrays.
+        sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.
         origin: where it came from, for provenance.
     """
 
@@ -87,9 +90,9 @@ class _Known:
     """A data set of the table."""
 
     facts: Facts
-    torchvision: str | None = None
-    folder: str | None = None
-    host: str | None = None
+    published: Published | None = None
+    samples: tuple[int, int] | None = None
+    """Published numbers of training and test samples."""
     sha256: str | None = None
     """Digest of the published arrays, where we could check them against the publisher's checksums."""
 
@@ -101,40 +104,41 @@ DATASETS: dict[str, _Known] = {
     ),
     "mnist": _Known(
         Facts(10, True, "28x28 grey digits, 60,000 train, 10,000 test"),
-        "MNIST", "MNIST/raw", "ossci-datasets.s3.amazonaws.com",
+        Published("MNIST", ("MNIST/raw",), "ossci-datasets.s3.amazonaws.com"),
         sha256="11de40ec28a7c150195b86fd3a818037e73f1e8d04ab1621d02836dbdf8a2d54",
     ),
     "fashion_mnist": _Known(
         Facts(10, True, "28x28 grey clothes, 60,000 train, 10,000 test"),
-        "FashionMNIST", "FashionMNIST/raw", "fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        Published("FashionMNIST", ("FashionMNIST/raw",), "fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
         sha256="b42e0f3189f494f730119201c9e1a41654a875ffd564ea07b7cf8032d5327c02",
     ),
     "kmnist": _Known(
-        Facts(10, True, "28x28 grey Kuzushiji, 60,000 train, 10,000 test"), "KMNIST", "KMNIST/raw", "codh.rois.ac.jp"
+        Facts(10, True, "28x28 grey Kuzushiji, 60,000 train, 10,000 test"),
+        Published("KMNIST", ("KMNIST/raw",), "codh.rois.ac.jp"),
+        (60_000, 10_000),
+    ),
+    "usps": _Known(
+        Facts(10, True, "16x16 grey digits, 7,291 train, 2,007 test"),
+        Published("USPS", ("usps.bz2", "usps.t.bz2"), "www.csie.ntu.edu.tw"),
+        (7_291, 2_007),
     ),
     "cifar10": _Known(
         Facts(10, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
-        "CIFAR10", "cifar-10-batches-py", "www.cs.toronto.edu",
+        Published("CIFAR10", ("cifar-10-batches-py",), "www.cs.toronto.edu"),
         sha256="e6216b9018fcebdb2fc8d67681111ecdcbcb1599320d6cfc1c4f6ff4b91839a8",
     ),
     "cifar100": _Known(
         Facts(100, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
-        "CIFAR100", "cifar-100-python", "www.cs.toronto.edu",
+        Published("CIFAR100", ("cifar-100-python",), "www.cs.toronto.edu"),
+        (50_000, 10_000),
     ),
     "omniglot": _Known(
-        Facts(659, True, "28x28 grey characters of 20 alphabets, 9,885 train, 3,295 test"),
-        "Omniglot", "omniglot-py/images_evaluation", "raw.githubusercontent.com",
+        Facts(659, True, "28x28 grey characters of 20 alphabets by 20 drawers, 9,885 train, 3,295 test"),
+        Published("Omniglot", ("omniglot-py/images_evaluation",), "raw.githubusercontent.com"),
+        (9_885, 3_295),
     ),
     "synthetic": _Known(Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download")),
-}  # fmt: skip
-
-
-def data_root() -> Path:
-    """`CLBENCH_DATA`, else the user's cache folder."""
-    given = os.environ.get("CLBENCH_DATA")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clbench"
+}
 
 
 def available() -> dict[str, str]:
@@ -147,242 +151,271 @@ def available() -> dict[str, str]:
     return found
 
 
-def facts(name: str, synthetic: SyntheticData | None = None) -> Facts:
-    """Number of classes and kind of input, without loading images and without torch.
+def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None) -> Facts:
+    """Number of classes and kind of input, without loading images, without torch, and without code of the user's own.
+
+    Args:
+        name: as for `load`.
+        synthetic: parameters of the data set `synthetic`.
 
     Raises:
-        UserError: unknown name, or a damaged npz file.
+        UserError: unknown name, a damaged npz file, or a list whose members do not go together.
     """
+    if not isinstance(name, str):
+        return _facts_of_list(name, synthetic)
     if name == "synthetic":
         return Facts((synthetic or SyntheticData()).classes, False)
-    path = _npz_path(name)
+    if imported.is_import_path(name):
+        imported.check(name)
+        return Facts(None, None, "data of your own code")
+    path = sources.npz_path(name)
     if path is not None:
-        with _open(path) as archive:
-            labels = _member(archive, path, "train_y")
-            shape = _header(archive, path, "train_x")
-        problem = _label_problem("train", labels, shape[0] if shape else 0) or _class_problem(labels)
-        if problem:
-            raise UserError(f"{path}: {problem}.")
-        return Facts(int(labels.max()) + 1, len(shape) > 2)
+        classes, image, tasks = sources.npz_facts(path)
+        return Facts(classes, image, tasks=tasks)
     if name in DATASETS:
         return DATASETS[name].facts
     message = unknown("data set", name, available()).rstrip(".")
-    raise UserError(f"{message}, npz:PATH, or any NAME for which CLBENCH_DATA ({data_root()}) holds a NAME.npz.")
+    raise UserError(
+        f"{message}, npz:PATH, package.module:Name, or any NAME for which CLBENCH_DATA ({data_root()}) holds a "
+        "NAME.npz."
+    )
 
 
-def require(name: str, synthetic: SyntheticData | None = None) -> None:
+def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Facts:
+    if not names:
+        raise UserError("an empty list of data sets; it needs one at least.")
+    members = [facts(n, synthetic) for n in names]
+    for member, known in zip(names, members, strict=True):
+        if known.image is False:
+            raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
+        if known.tasks is not None:
+            raise UserError(f"data set '{member}' says tasks of its own; in a list each data set is one task.")
+    told = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
+    _same_classes(told)
+    if len(told) < len(set(names)):
+        return Facts(None, None, tasks=len(names))
+    return Facts(members[0].classes, True, tasks=len(names))
+
+
+def _same_classes(classes: dict[str, int]) -> None:
+    if len(set(classes.values())) > 1:
+        said = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
+        raise UserError(f"the data sets of a list need the same number of classes: {said}.")
+
+
+def require(name: str | Sequence[str], synthetic: SyntheticData | None = None) -> None:
     """Fails early, and without importing torch, where a data set cannot be had.
 
     Raises:
-        UserError: unknown, damaged at first sight, or missing with no way to download it.
+        UserError: unknown, damaged at first sight, or missing with no way to download it; of an import path, that it
+            leads nowhere.
     """
     facts(name, synthetic)
-    known = DATASETS.get(name)
-    if known is None or known.torchvision is None or _npz_path(name) is not None:
-        return
-    if (data_root() / str(known.folder)).is_dir() or _can_download(str(known.host)):
-        return
-    raise UserError(_missing(name, known))
+    for member in [name] if isinstance(name, str) else name:
+        published = DATASETS[member].published if member in DATASETS else None
+        if published is None or sources.npz_path(member) is not None:
+            continue
+        if not published.local() and not published.downloadable():
+            raise UserError(sources.missing(member, published))
 
 
-def load(name: str, synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
+def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
+    """A data set without its inputs: from a small file that `load` left behind, else by loading it.
+
+    Code of the user's own (an import path) is run each time.
+
+    Args:
+        name, synthetic, size: as for `load`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    key = _key(name, synthetic, size)
+    kept = None if key is None else outlines.read(key)
+    if kept is not None:
+        return Outline(name=_title(name), **kept)
+    data = load(name, synthetic, size)
+    return Outline(**{field.name: getattr(data, field.name) for field in fields(Outline)})
+
+
+def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
     """A data set, checked.
 
     Args:
-        name: a name of the table, `npz:PATH`, or NAME where the data root holds NAME.npz.
+        name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, or an import path; or a list of
+            these: images with as many classes each, brought to one size and, where any is in colour, to three channels,
+            uint8 of top 255. Its tasks are the members in their order.
         synthetic: parameters of the data set `synthetic`.
+        size: height and width that images (uint8) are brought to, >= 1; by default they keep theirs, and those of a
+            list get the first member's. Images that change size have the top 255.
 
     Raises:
         UserError: cannot be had, or a file is damaged; the message names the file and what is wrong with it.
     """
     require(name, synthetic)
-    path = _npz_path(name)
-    if name == "synthetic":
-        data = _finish(name, *_synthetic(synthetic or SyntheticData()), origin="generated", top=1.0)
-    elif path is not None:
-        data = _finish(name, *_read_npz(path), origin=str(path))
-    elif name == "digits":
-        data = _finish(name, *_digits(), origin="scikit-learn", top=16.0)
+    before = _key(name, synthetic, size)
+    if isinstance(name, str):
+        data = _one(name, synthetic)
+        if size is not None:
+            data = _resized(data, (size, size))
     else:
-        data = _finish(name, *_read_torchvision(name), origin=f"torchvision, {data_root()}")
-    expected = DATASETS[name].sha256 if name in DATASETS else None
-    if expected is not None and data.sha256 != expected:
-        raise UserError(
-            f"{data.origin}: not the published '{name}' (SHA-256 {data.sha256[:16]}..., expected {expected[:16]}...); "
-            "it is damaged, or data of your own, which needs another name."
-        )
+        data = _joined(name, synthetic, size)
+    after = _key(name, synthetic, size)
+    if after is not None and before in (None, after):  # files that change meanwhile are not what was read
+        outlines.write(after, data)
     return data
 
 
-# ------------------------------------------------------------------------------------------------ npz
-def _npz_path(name: str) -> Path | None:
-    """The npz file behind a name, or None where it is not one."""
-    if name.startswith("npz:"):
-        path = Path(name[4:]).expanduser()
-        if not path.is_file():
-            raise UserError(f"'{name}': no such file.")
-        return path
-    if "/" in name or name.startswith("."):
-        return None
-    path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in ("digits", "synthetic") else None
+def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
+    """A single data set as it is stored."""
+    path = sources.npz_path(name)
+    published = DATASETS[name].published if name in DATASETS else None
+    if name == "synthetic":
+        arrays = sources.synthetic(synthetic or SyntheticData())
+    elif imported.is_import_path(name):
+        arrays = imported.load(name)
+    elif path is not None:
+        arrays = sources.read_npz(path)
+    elif published is None:
+        arrays = sources.digits()
+    elif name == "omniglot":
+        arrays = sources.read_omniglot(published)
+    else:
+        arrays = sources.read_torchvision(name, published)
+    data = _finish(name, arrays)
+    if name in DATASETS:
+        _check_published(data, DATASETS[name])
+    return data
 
 
-def _open(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path}: damaged or truncated, not readable as npz ({error}).") from None
-
-
-def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
-    """The shape of a member, its values unread."""
-    try:
-        with archive.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(stream)[0]
-    except KeyError:
-        raise UserError(_no_array(archive, path, name)) from None
-    except (ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
-
-
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
-    try:
-        with archive.open(f"{name}.npy") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except KeyError:
-        raise UserError(_no_array(archive, path, name)) from None
-    except (ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
-
-
-def _no_array(archive: zipfile.ZipFile, path: Path, name: str) -> str:
-    held = ", ".join(sorted(Path(n).stem for n in archive.namelist())) or "nothing"
-    return f"{path}: array '{name}' is missing; the file holds {held}, and needs train_x, train_y, test_x, test_y."
-
-
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    with _open(path) as archive:
-        names = ("train_x", "train_y", "test_x", "test_y")
-        train_x, train_y, test_x, test_y = (_member(archive, path, name) for name in names)
-    return train_x, train_y, test_x, test_y
-
-
-# ------------------------------------------------------------------------------------------------ sources
-def _digits() -> tuple[NDArray[Any], ...]:
-    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x, y = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
-    place = np.empty(len(y), np.int64)
-    for c in range(10):
-        place[y == c] = np.arange((y == c).sum())
-    test = place % 5 == 4
-    return x[~test], y[~test], x[test], y[test]
-
-
-def _synthetic(spec: SyntheticData) -> tuple[NDArray[Any], ...]:
-    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
-    generator = Generator(spec.seed, "synthetic")
-
-    def normal(rows: int) -> NDArray[np.float64]:
-        return generator.normal(rows * spec.features).reshape(rows, spec.features)
-
-    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
-    parts = []
-    for per_class in (spec.train_per_class, spec.test_per_class):
-        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
-        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
-        parts += [x.astype(np.float32), y]
-    return tuple(parts)
-
-
-def _can_download(host: str) -> bool:
-    """Whether the publisher's server answers, asked for half a second at most."""
-    if os.environ.get("CLBENCH_OFFLINE", "") not in ("", "0"):
-        return False
-    if urllib.request.getproxies():
-        return True  # the proxy decides, when torchvision asks it
-    try:
-        with socket.create_connection((host, 443 if host.startswith("ossci") else 80), timeout=0.5):
-            return True
-    except OSError:
-        return False
-
-
-def _missing(name: str, known: _Known) -> str:
-    root = data_root()
-    return (
-        f"data set '{name}' is not in {root} and cannot be downloaded from here. Put {name}.npz (train_x, train_y, "
-        f"test_x, test_y) or torchvision's folder {known.folder} into a folder and set CLBENCH_DATA to it."
-    )
-
-
-def _read_torchvision(name: str) -> tuple[NDArray[Any], ...]:
-    known, root = DATASETS[name], data_root()
-    check_torchvision()
-    from torchvision import datasets
-
-    loader = getattr(datasets, str(known.torchvision))
-    local = (root / str(known.folder)).is_dir()
-    arrays: list[NDArray[Any]] = []
-    for train in (True, False):
-        try:
-            part = loader(str(root), train=train, download=not local and _can_download(str(known.host)))
-        except Exception as error:  # torchvision's readers raise whatever the bytes lead them to, assertions included
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            if local:
-                folder = root / str(known.folder)
-                raise UserError(f"{folder}: incomplete or damaged, torchvision cannot read it ({reason}).") from None
-            raise UserError(f"{_missing(name, known)} ({reason})") from None
-        arrays += [np.asarray(part.data), np.asarray(part.targets, np.int64)]
-    return tuple(arrays)
-
-
-def check_torchvision() -> None:
-    """torch and torchvision must come from one place; a CPU build beside a CUDA build imports and then breaks.
-
-    Raises:
-        UserError: they do not match.
-    """
-    import torch
-
-    if importlib.util.find_spec("torchvision") is None:
-        raise UserError("torchvision is not installed; install it from the same place as torch.")
-    try:
-        import torchvision
-    except (RuntimeError, ImportError, OSError) as error:
-        from importlib.metadata import version
-
+def _check_published(data: DataSet, known: _Known) -> None:
+    """Whether a data set of the table is what its publisher gives."""
+    wrong = "it is damaged, or data of your own, which needs another name"
+    held = (data.classes, len(data.train_y), len(data.test_y))
+    if known.samples is not None and held != (known.facts.classes, *known.samples):
         raise UserError(
-            f"torch {torch.__version__} and torchvision {version('torchvision')} do not match ({error}). "
-            "Install both from the same place, both for the CPU or both for the same CUDA version."
-        ) from None
-    del torchvision
+            f"{data.origin}: not the published '{data.name}' ({_counted(*held)}; published: "
+            f"{_counted(known.facts.classes or 0, *known.samples)}); {wrong}."
+        )
+    if known.sha256 is not None and data.sha256 != known.sha256:
+        raise UserError(
+            f"{data.origin}: not the published '{data.name}' (SHA-256 {data.sha256[:16]}..., expected "
+            f"{known.sha256[:16]}...); {wrong}."
+        )
+
+
+def _counted(classes: int, train: int, test: int) -> str:
+    return f"{classes} classes, {train:,} training and {test:,} test samples"
+
+
+# ------------------------------------------------------------------------------------------------ sizes and lists
+def _title(name: str | Sequence[str]) -> str:
+    return name if isinstance(name, str) else "+".join(name)
+
+
+def _levels(data: DataSet) -> DataSet:
+    """Images of whole levels 0..255, uint8, where the top is another, rounded to the nearest."""
+    if len(data.shape) != 3:
+        raise UserError(f"data set '{data.name}' holds vectors; only images have a size.")
+    if data.train_x.dtype != np.uint8:
+        raise UserError(f"data set '{data.name}' holds images of floats; a size, and a list, need uint8.")
+    if data.top == 255:
+        return data
+    table = np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
+    return replace(data, train_x=table[data.train_x], test_x=table[data.test_x], top=255.0)
+
+
+def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
+    """Images of another height and width, with the digest of what they are then; the same where that is their size."""
+    if len(data.shape) == 3 and data.shape[1:] == size:
+        return data
+    data = _levels(data)
+    train_x, test_x = resize(data.train_x, *size), resize(data.test_x, *size)
+    mean, std = _moments(train_x, 255.0)
+    changed = replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:], mean=mean, std=std)
+    return replace(changed, sha256=_digest(*_contents(changed)))
+
+
+def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | None) -> DataSet:
+    """Data sets as the domains of one."""
+    members: list[DataSet] = []
+    digest = hashlib.sha256()
+    for name in names:
+        data = _one(name, synthetic)
+        if data.train_task is not None:
+            raise UserError(f"data set '{name}' says tasks of its own; in a list each data set is one task.")
+        digest.update(f"{data.sha256}\n".encode())
+        data = _levels(data)
+        height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
+        members.append(_resized(data, (height, width)))
+    _same_classes({m.name: m.classes for m in members})
+    depths = {m.shape[0] for m in members}
+    channels = max(depths)
+    if depths - {1, channels}:
+        said = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
+        raise UserError(f"the data sets of a list need one channel, or as many as the others: {said}.")
+    digest.update(f"{height}x{width}".encode())
+    sizes = [len(m.train_y) for m in members], [len(m.test_y) for m in members]
+    train_task, test_task = (np.repeat(np.arange(len(members), dtype=np.int64), n) for n in sizes)
+    train_y, test_y = (np.concatenate([getattr(m, y) for m in members]) for y in ("train_y", "test_y"))
+    origin = ", ".join(dict.fromkeys(m.origin for m in members))
+    train_x, test_x = (_stacked([getattr(m, x) for m in members], channels) for x in ("train_x", "test_x"))
+    mean, std = _moments(train_x, 255.0)
+    return DataSet(
+        name=_title(names), train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
+        test_task=test_task, classes=members[0].classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
+        origin=origin, top=255.0, mean=mean, std=std,
+    )  # fmt: skip
+
+
+def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
+    """Images one after the other, grey ones repeated in every channel."""
+    out = np.empty((sum(map(len, parts)), channels, *parts[0].shape[2:]), np.uint8)
+    start = 0
+    for x in parts:
+        out[start : start + len(x)] = x
+        start += len(x)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ outlines
+def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None) -> str | None:
+    """The key of an outline; None where nothing lies on this machine yet, or only the user's own code would tell."""
+    members: list[Any] = []
+    for member in [name] if isinstance(name, str) else name:
+        known = DATASETS.get(member)
+        files: tuple[Path, ...] = ()
+        said: Any = None
+        path = None if imported.is_import_path(member) else sources.npz_path(member)
+        if member == "synthetic":
+            said = (synthetic or SyntheticData()).model_dump(mode="json")
+        elif member == "digits":
+            try:
+                said = version("scikit-learn")
+            except PackageNotFoundError:
+                return None
+        elif path is not None:
+            files = (path,)
+        elif known is not None and known.published is not None and known.published.local():
+            files = tuple(data_root() / file for file in known.published.files)
+        else:
+            return None
+        members.append([member, said, known.sha256 if known else None, outlines.stamps(*files)])
+    return outlines.key("one" if isinstance(name, str) else "list", members, size)
 
 
 # ------------------------------------------------------------------------------------------------ checks
-def _finish(
-    name: str,
-    train_x: NDArray[Any],
-    train_y: NDArray[Any],
-    test_x: NDArray[Any],
-    test_y: NDArray[Any],
-    *,
-    origin: str,
-    top: float | None = None,
-) -> DataSet:
-    """Checks the four arrays and brings them to the stored layout."""
+def _finish(name: str, arrays: Arrays) -> DataSet:
+    """Checks the arrays and brings them to the stored layout."""
+    train_x, train_y, test_x, test_y = arrays.train_x, arrays.train_y, arrays.test_x, arrays.test_y
+    origin = arrays.origin
     for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
         problem = _problem(part, x, y)
         if problem:
             raise UserError(f"{origin}: {problem}.")
     if train_x.shape[1:] != test_x.shape[1:]:
         raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
-    problem = _class_problem(train_y)
+    problem = sources.class_problem("train_y", train_y)
     if problem:
         raise UserError(f"{origin}: {problem}.")
     known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
@@ -390,37 +423,26 @@ def _finish(
     for found, said in ((tested - known, "is in test_y, but not in train_y"), (known - tested, "has no test sample")):
         if found:
             raise UserError(f"{origin}: class {', '.join(map(str, sorted(found)[:5]))} {said}.")
+    tasks: dict[str, NDArray[np.int64]] = {}
+    if arrays.train_task is not None and arrays.test_task is not None:
+        problem = sources.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task)
+        if problem:
+            raise UserError(f"{origin}: {problem}.")
+        tasks = {
+            "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
+        }  # fmt: skip
     train, test = _layout(train_x), _layout(test_x)
-    labels, test_labels = train_y.astype(np.int64), test_y.astype(np.int64)
-    scale = top or (255.0 if train.dtype == np.uint8 else 1.0)
+    scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
     mean, std = _moments(train, scale)
-    return DataSet(
-        name=name, train_x=train, train_y=labels, test_x=test, test_y=test_labels, classes=classes, top=scale,
-        mean=mean, std=std, shape=train.shape[1:], sha256=_digest(train, labels, test, test_labels), origin=origin,
+    data = DataSet(
+        name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
+        **tasks, classes=classes, top=scale, mean=mean, std=std, shape=train.shape[1:], sha256="", origin=origin,
     )  # fmt: skip
-
-
-def _label_problem(part: str, y: NDArray[Any], samples: int) -> str | None:
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        return f"{part}_y must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
-    if samples != len(y):
-        return f"{part}_x has {samples} samples, {part}_y has {len(y)}"
-    if len(y) == 0:
-        return f"{part}_x is empty"
-    if y.min() < 0:
-        return f"{part}_y holds the class {y.min()}; classes count from 0"
-    return None
-
-
-def _class_problem(y: NDArray[Any]) -> str | None:
-    """Whether 0..C-1 all occur."""
-    found = np.unique(y)
-    gap = np.flatnonzero(found != np.arange(len(found)))
-    return f"class {gap[0]} has no training sample" if len(gap) else None
+    return replace(data, sha256=_digest(*_contents(data)))
 
 
 def _problem(part: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
-    if problem := _label_problem(part, y, len(x) if x.ndim else 0):
+    if problem := sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0):
         return problem
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{part}_x must be uint8 or floats, and is {x.dtype}"
@@ -440,13 +462,19 @@ def _layout(x: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(x, dtype=np.uint8 if x.dtype == np.uint8 else np.float32)
 
 
+_CHUNK = 1 << 20
+
+
 def _moments(x: NDArray[Any], top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per channel; from exact integer counts for uint8, so equal on every machine."""
     channels = [x[:, c] for c in range(x.shape[1])] if x.ndim == 4 else [x]
     mean, std = [], []
     for values in channels:
         if x.dtype == np.uint8:
-            counts = np.bincount(values.ravel(), minlength=256)
+            counts = np.zeros(256, np.int64)
+            rows = max(1, _CHUNK // max(1, values[0].size))
+            for start in range(0, len(values), rows):  # bincount makes an int64 of each value
+                counts += np.bincount(values[start : start + rows].ravel(), minlength=256)
             levels = [int(v) for v in range(256)]
             total = int(counts.sum())
             first = sum(int(n) * v for n, v in zip(counts, levels, strict=True)) / total
@@ -457,6 +485,12 @@ def _moments(x: NDArray[Any], top: float) -> tuple[tuple[float, ...], tuple[floa
         mean.append(first / top)
         std.append(max(second - first * first, 0.0) ** 0.5 / top or 1.0)
     return tuple(mean), tuple(std)
+
+
+def _contents(data: DataSet) -> list[NDArray[Any]]:
+    """The arrays that a digest is over; tasks only where the data says any."""
+    arrays = [data.train_x, data.train_y, data.test_x, data.test_y, data.train_task, data.test_task]
+    return [array for array in arrays if array is not None]
 
 
 def _digest(*arrays: NDArray[Any]) -> str:

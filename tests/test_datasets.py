@@ -1,20 +1,27 @@
-"""Data sets: the layouts that are read, what they hold, and what is said of damaged files."""
+"""Data sets: the layouts that are read, what they hold, sizes, lists, outlines, and what is said of damaged files."""
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
+import os
 import re
 import struct
+import subprocess
+import sys
+import time
+import tracemalloc
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
 
 from clbench import resolve, runner
-from clbench.config import SyntheticData
 from clbench.errors import UserError
-from streams import datasets
+from clbench.grammar import SyntheticData
+from streams import datasets, outlines, resize, sources
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -32,6 +39,14 @@ def arrays(**changes: Any) -> dict[str, Any]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CLBENCH_DATA", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one's own, and the folder of outlines in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "clbench" / "outlines"
 
 
 # ------------------------------------------------------------------------------------------------ what is read
@@ -88,6 +103,27 @@ def test_moments_are_exact() -> None:
     x = data.train_x.astype(np.float64) / 16
     assert data.mean[0] == pytest.approx(x.mean(), rel=1e-12)
     assert data.std[0] == pytest.approx(x.std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
+def test_moments_do_not_depend_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_CHUNK", chunk)
+    x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 5), np.uint8)
+    mean, std = datasets._moments(x, 255.0)
+    for c in range(2):
+        values = [int(v) for v in x[:, c].ravel()]
+        first, second = sum(values) / len(values), sum(v * v for v in values) / len(values)
+        assert (mean[c], std[c]) == (first / 255, (second - first * first) ** 0.5 / 255)
+
+
+def test_moments_take_little_memory() -> None:
+    """47 MB of images; an int64 of each value would be 376 MB."""
+    x = np.zeros((60000, 1, 28, 28), np.uint8)
+    tracemalloc.start()
+    datasets._moments(x, 255.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 def test_synthetic_is_a_function_of_its_parameters() -> None:
@@ -149,9 +185,763 @@ def test_real_data(real_data: Path) -> None:
     assert datasets.load("usps").classes == 10
 
 
+def write_usps(path: Path, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
+    """LIBSVM's text: labels from 1, pixels from -1 to 1."""
+    rows = [
+        " ".join([str(label + 1), *(f"{i + 1}:{v / 127.5 - 1:.6f}" for i, v in enumerate(image.ravel()))])
+        for image, label in zip(x, y, strict=True)
+    ]
+    path.write_bytes(bz2.compress(("\n".join(rows) + "\n").encode()))
+
+
+def test_usps_lies_in_the_root_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (30, 16, 16)) * 255
+    y = np.arange(30) % 10
+    write_usps(root / "usps.bz2", x[:20], y[:20])
+    with pytest.raises(UserError) as caught:
+        datasets.load("usps")
+    assert str(caught.value) == (
+        f"data set 'usps' is not in {root} and cannot be downloaded from here. Put usps.npz (train_x, train_y, test_x, "
+        "test_y) or torchvision's files usps.bz2 and usps.t.bz2 into a folder and set CLBENCH_DATA to it."
+    )
+    write_usps(root / "usps.t.bz2", x[20:], y[20:])
+    with pytest.raises(UserError) as caught:
+        datasets.load("usps")
+    assert str(caught.value) == (
+        f"torchvision, {root}: not the published 'usps' (10 classes, 20 training and 10 test samples; published: 10 "
+        "classes, 7,291 training and 2,007 test samples); it is damaged, or data of your own, which needs another name."
+    )
+    small = dataclasses.replace(datasets.DATASETS["usps"], samples=(20, 10))
+    monkeypatch.setitem(datasets.DATASETS, "usps", small)
+    data = datasets.load("usps")
+    assert np.array_equal(data.train_x[:, 0], x[:20])
+    assert np.array_equal(data.test_y, y[20:])
+
+
+def write_omniglot(root: Path, characters: int) -> dict[tuple[int, int], Any]:
+    """Drawings in the published layout, black ink; by (class, drawer)."""
+    from PIL import Image, ImageDraw
+
+    drawn = {}
+    for c in range(characters):
+        folder = root / "omniglot-py" / "images_evaluation" / ("Beta", "Alpha")[c % 2] / f"character{c:02d}"
+        folder.mkdir(parents=True)
+        for drawer in range(1, 21):
+            image = Image.new("1", (105, 105), 1)
+            ImageDraw.Draw(image).line((5 * c, 3 * drawer, 100, 104 - drawer), fill=0, width=3)
+            image.save(folder / f"{900 - c:04d}_{drawer:02d}.png")
+            drawn[c, drawer] = image
+    return drawn
+
+
+def test_omniglots_drawings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes in sorted order of alphabet and character, drawers 1 to 15 to learn, ink bright, Pillow's resizing."""
+    from PIL import Image
+
+    drawn = write_omniglot(root, 4)
+    folder = root / "omniglot-py" / "images_evaluation"
+    with pytest.raises(UserError) as caught:
+        datasets.load("omniglot")
+    assert str(caught.value) == (
+        f"{folder}: incomplete or not Omniglot's, 4 characters (folders ALPHABET/characterNN) where 659 were published."
+    )
+    monkeypatch.setattr(sources, "OMNIGLOT_CHARACTERS", 4)
+    known = dataclasses.replace(datasets.DATASETS["omniglot"], facts=datasets.Facts(4, True), samples=(4 * 15, 4 * 5))
+    monkeypatch.setitem(datasets.DATASETS, "omniglot", known)
+    data = datasets.load("omniglot")
+    assert (data.train_x.shape, data.test_x.shape) == ((60, 1, 28, 28), (20, 1, 28, 28))
+    assert data.train_y.tolist() == [c for c in range(4) for _ in range(15)]
+    for c, written in enumerate((1, 3, 0, 2)):  # Alpha holds 1 and 3, Beta 0 and 2
+        for drawer in range(1, 21):
+            paper = drawn[written, drawer].convert("L")
+            ink = Image.fromarray(255 - np.asarray(paper)).resize((28, 28), Image.Resampling.BILINEAR)
+            x, place = (data.train_x, 15 * c + drawer - 1) if drawer <= 15 else (data.test_x, 5 * c + drawer - 16)
+            assert np.array_equal(x[place, 0], np.asarray(ink))
+    gone = folder / "Alpha" / "character01" / "0899_07.png"
+    whole = gone.read_bytes()
+    gone.write_bytes(whole[:40])
+    with pytest.raises(UserError, match=rf"{gone}: damaged, not readable as an image \("):
+        datasets.load("omniglot")
+    drawn[1, 7].resize((50, 60)).save(gone)
+    with pytest.raises(UserError) as caught:
+        datasets.load("omniglot")
+    assert str(caught.value) == f"{gone}: 50x60 pixels where 105x105 were published."
+    gone.unlink()
+    with pytest.raises(UserError) as caught:
+        datasets.load("omniglot")
+    said = ", ".join(f"{d:02d}" for d in range(1, 21) if d != 7)
+    assert str(caught.value) == (
+        f"{gone.parent}: incomplete or not Omniglot's, drawings by {said} (files XXXX_DD.png) where drawers 01 to 20 "
+        "were published."
+    )
+
+
+@pytest.mark.needs("omniglot")
+def test_omniglot_in_the_plain_layout(real_data: Path) -> None:
+    data = datasets.load("omniglot")
+    assert (data.classes, data.train_x.shape, data.test_x.shape) == (659, (9885, 1, 28, 28), (3295, 1, 28, 28))
+    assert data.mean[0] < 0.2, "ink is bright"
+
+
+# ------------------------------------------------------------------------------------------------ tasks of the data
+def tasked(**changes: Any) -> dict[str, Any]:
+    """Classes 0, 1 in task 0, 2, 3 in task 1, and class 0 in task 1 too."""
+    base = arrays(
+        train_y=np.array([0, 1, 2, 3, 0] * 4), test_y=np.array([0, 1, 2, 3, 0, 1, 2, 0]),
+        train_task=np.array([0, 0, 1, 1, 1] * 4), test_task=np.array([0, 0, 1, 1, 1, 0, 1, 0]),
+    )  # fmt: skip
+    return {**base, **changes}
+
+
+def test_tasks_of_the_data(root: Path) -> None:
+    np.savez(root / "mine.npz", **tasked())
+    data = datasets.load("mine")
+    assert data.train_task is not None
+    assert data.test_task is not None
+    assert (data.train_task.dtype, data.test_task.dtype) == (np.int64, np.int64)
+    assert data.train_task.tolist() == [0, 0, 1, 1, 1] * 4
+    assert data.test_task.tolist() == [0, 0, 1, 1, 1, 0, 1, 0]
+    assert datasets.facts("mine") == datasets.Facts(4, True, tasks=2)
+    without = {k: v for k, v in tasked().items() if "task" not in k}
+    np.savez(root / "less.npz", **without)
+    assert datasets.load("less").sha256 != data.sha256
+    assert datasets.load("less").train_task is None
+
+
+def test_facts_read_no_images(root: Path) -> None:
+    """All pixels are destroyed, the headers before them are not."""
+    rng = np.random.default_rng(0)
+    train, test, undivided = (rng.integers(0, 256, (n, 40, 50), np.uint8) for n in (20, 8, 24))
+    for name, held in (("parts", tasked(train_x=train, test_x=test)), ("whole", whole(x=undivided))):
+        path = root / f"{name}.npz"
+        np.savez(path, **held)
+        content = path.read_bytes()
+        for image in ("x",) if name == "whole" else ("train_x", "test_x"):
+            pixels = held[image].tobytes()
+            content = content.replace(pixels, bytes(len(pixels)))
+        assert content != path.read_bytes()
+        path.write_bytes(content)
+        assert datasets.facts(name) == datasets.Facts(4 if name == "parts" else 2, True, tasks=2)
+        with pytest.raises(UserError, match="is damaged"):
+            datasets.load(name)
+
+
+def whole(**changes: Any) -> dict[str, Any]:
+    """Task 0 has 10 samples of class 0 and 5 of class 1, mixed; task 1 has 9 of class 0."""
+    y = np.array([0, 0, 1] * 5 + [0] * 9)
+    task = np.array([0] * 15 + [1] * 9)
+    x = np.arange(24 * 20, dtype=np.uint16).reshape(24, 4, 5).astype(np.uint8)
+    x[:, 0, 0] = np.arange(24)
+    return {"x": x, "y": y, "task": task, **changes}
+
+
+def test_every_fifth_of_a_class_in_a_task_is_for_testing(root: Path) -> None:
+    np.savez(root / "mine.npz", **whole())
+    data = datasets.load("mine")
+    assert data.test_x[:, 0, 0, 0].tolist() == [6, 13, 14, 19], "the fifth and tenth 0 and fifth 1 of task 0; of task 1"
+    assert data.train_x[:, 0, 0, 0].tolist() == [i for i in range(24) if i not in (6, 13, 14, 19)]
+    assert data.test_y.tolist() == [0, 0, 1, 0]
+    assert data.test_task is not None
+    assert data.test_task.tolist() == [0, 0, 0, 1]
+    assert datasets.facts("mine") == datasets.Facts(2, True, tasks=2)
+    np.savez(root / "untold.npz", **{k: v for k, v in whole().items() if k != "task"})
+    data = datasets.load("untold")
+    assert data.train_task is None
+    assert data.test_x[:, 0, 0, 0].tolist() == [6, 13, 14, 19]
+    assert datasets.facts("untold") == datasets.Facts(2, True)
+
+
+# ------------------------------------------------------------------------------------------------ sizes
+SIZES = [(28, 28, 32, 32), (16, 16, 28, 28), (105, 105, 28, 28), (28, 28, 8, 8), (7, 5, 3, 9), (1, 1, 4, 4)]
+
+
+@pytest.mark.parametrize(("h", "w", "height", "width"), SIZES)
+def test_resizing_is_pillows(h: int, w: int, height: int, width: int) -> None:
+    """Asked for the width first; left to itself, Pillow goes first in the direction that costs less."""
+    from PIL import Image
+
+    def pillows(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        image = Image.fromarray(np.moveaxis(pixels, 0, -1))
+        wide = image.resize((width, h), Image.Resampling.BILINEAR)
+        return np.moveaxis(np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR)), -1, 0)
+
+    x = np.random.default_rng(0).integers(0, 256, (9, 3, h, w), np.uint8)
+    x[:4] = (x[:4] > 127) * np.uint8(255)
+    assert np.array_equal(resize.resize(x, height, width), np.stack([pillows(image) for image in x]))
+
+
+def test_resizing_is_near_torchs() -> None:
+    """Which rounds once."""
+    import torch
+
+    x = np.random.default_rng(0).integers(0, 256, (9, 3, 31, 45), np.uint8)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(x).float(), (20, 60), mode="bilinear", antialias=True, align_corners=False
+    )
+    assert np.abs(resize.resize(x, 20, 60) - np.rint(expected.numpy())).max() <= 1
+
+
+def test_resizing_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (9, 3, 6, 8), np.uint8)
+    at_once = resize.resize(x, 5, 11)
+    monkeypatch.setattr(resize, "_CHUNK", 600)
+    assert np.array_equal(resize.resize(x, 5, 11), at_once)
+
+
+def test_a_size_of_ones_own(root: Path) -> None:
+    np.savez(root / "mine.npz", **arrays())
+    plain, large = datasets.load("mine"), datasets.load("mine", size=6)
+    assert (large.train_x.shape, large.test_x.shape, large.shape) == ((20, 1, 6, 6), (8, 1, 6, 6), (1, 6, 6))
+    assert np.array_equal(large.train_x, resize.resize(plain.train_x, 6, 6))
+    assert large.mean[0] == pytest.approx(large.train_x.mean() / 255, rel=1e-12)
+    assert large.mean != plain.mean
+    assert plain.sha256 != large.sha256 != datasets.load("mine", size=7).sha256
+    assert np.array_equal(large.train_y, plain.train_y)
+
+
+def test_digits_of_another_size_have_all_levels() -> None:
+    data = datasets.load("digits", size=16)
+    assert (data.top, int(data.train_x.max()), data.shape) == (255.0, 255, (1, 16, 16))
+    plain = datasets.load("digits")
+    levels = np.rint(plain.train_x * (255 / 16)).astype(np.uint8)
+    assert np.array_equal(data.train_x, resize.resize(levels, 16, 16))
+    assert datasets.load("digits", size=8).sha256 == plain.sha256, "that is their size"
+
+
+def test_only_images_have_a_size(root: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        datasets.load("synthetic", SyntheticData(), size=8)
+    assert str(caught.value) == "data set 'synthetic' holds vectors; only images have a size."
+    np.savez(root / "mine.npz", **arrays(train_x=np.zeros((20, 4, 5)), test_x=np.zeros((8, 4, 5))))
+    with pytest.raises(UserError) as caught:
+        datasets.load("mine", size=8)
+    assert str(caught.value) == "data set 'mine' holds images of floats; a size, and a list, need uint8."
+
+
+# ------------------------------------------------------------------------------------------------ lists
+def colour(n: int = 10, **changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    return arrays(
+        train_x=rng.integers(0, 256, (30, 6, 6, 3), np.uint8), train_y=np.arange(30) % n,
+        test_x=rng.integers(0, 256, (n, 6, 6, 3), np.uint8), test_y=np.arange(n), **changes,
+    )  # fmt: skip
+
+
+def test_data_sets_as_domains(root: Path) -> None:
+    """Grey digits of 17 levels and colour images of 256: one size, three channels, one scale."""
+    np.savez(root / "photos.npz", **colour())
+    digits, photos = datasets.load("digits"), datasets.load("photos")
+    data = datasets.load(["digits", "photos"])
+    assert (data.name, data.classes, data.top, data.shape) == ("digits+photos", 10, 255.0, (3, 8, 8))
+    assert data.train_x.dtype == np.uint8
+    levels = np.rint(digits.train_x * (255 / 16)).astype(np.uint8)
+    assert np.array_equal(data.train_x[:1442], levels.repeat(3, axis=1)), "grey in all channels, size untouched"
+    assert np.array_equal(data.train_x[1442:], resize.resize(photos.train_x, 8, 8))
+    assert np.array_equal(data.test_x[355:], resize.resize(photos.test_x, 8, 8))
+    assert data.train_y.tolist() == [*digits.train_y, *photos.train_y]
+    assert data.train_task is not None
+    assert data.test_task is not None
+    assert data.train_task.tolist() == [0] * 1442 + [1] * 30
+    assert data.test_task.tolist() == [0] * 355 + [1] * 10
+    assert data.mean == pytest.approx(data.train_x.mean((0, 2, 3)) / 255, rel=1e-12)
+    assert datasets.facts(["digits", "photos"]) == datasets.Facts(10, True, tasks=2)
+    assert data.origin == f"scikit-learn, {root / 'photos.npz'}"
+    other = datasets.load(("photos", "digits"))
+    assert (other.shape, other.name) == ((3, 6, 6), "photos+digits")
+    digests = [data.sha256, other.sha256, datasets.load(["digits", "photos"], size=9).sha256]
+    digests.append(datasets.load(["photos", "digits"], size=8).sha256)
+    assert len(set(digests)) == 4
+    assert datasets.load(["digits", "photos"], size=8).sha256 == data.sha256, "that is the first one's size"
+    assert datasets.load(["photos", "photos"]).shape == (3, 6, 6)
+
+
+def refused_list(root: Path, *names: str, **files: dict[str, Any]) -> str:
+    for name, held in files.items():
+        np.savez(root / f"{name}.npz", **held)
+    with pytest.raises(UserError) as caught:
+        datasets.load(names)
+    with pytest.raises(UserError) as early:
+        datasets.require(names)
+    assert str(caught.value) == str(early.value)
+    return str(caught.value)
+
+
+def test_lists_that_do_not_go_together(root: Path) -> None:
+    assert refused_list(root) == "an empty list of data sets; it needs one at least."
+    assert refused_list(root, "digits", "five", "digits", five=colour(5)) == (
+        "the data sets of a list need the same number of classes: 'digits' has 10, 'five' has 5."
+    )
+    assert refused_list(root, "digits", "synthetic") == (
+        "data set 'synthetic' holds vectors; a list of data sets needs images."
+    )
+    assert refused_list(root, "digits", "own", own=tasked()) == (
+        "data set 'own' says tasks of its own; in a list each data set is one task."
+    )
+    assert refused_list(root, "digits", "digit").startswith("unknown data set 'digit'. Did you mean 'digits'?")
+    assert refused_list(root, "digits", "kmnist").startswith(f"data set 'kmnist' is not in {root}")
+    np.savez(root / "two.npz", **{k: v[..., :2] if "x" in k else v for k, v in colour().items()})
+    np.savez(root / "three.npz", **colour())
+    with pytest.raises(UserError) as caught:
+        datasets.load(["digits", "two", "three"])
+    assert str(caught.value) == (
+        "the data sets of a list need one channel, or as many as the others: 'digits' has 1, 'two' has 2, "
+        "'three' has 3."
+    )
+
+
+@pytest.mark.needs("mnist", "usps")
+def test_real_domains(real_data: Path) -> None:
+    data = datasets.load(["mnist", "usps", "digits"])
+    assert data.name == "mnist+usps+digits"
+    assert (data.train_x.shape, data.test_x.shape) == ((68733, 1, 28, 28), (12362, 1, 28, 28))
+    assert data.train_task is not None
+    assert np.bincount(data.train_task).tolist() == [60000, 7291, 1442]
+    assert np.array_equal(data.train_x[:60000], datasets.load("mnist").train_x)
+
+
+# ------------------------------------------------------------------------------------------------ outlines
+def same(one: datasets.Outline, other: datasets.Outline) -> None:
+    for field in dataclasses.fields(datasets.Outline):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype
+            assert np.array_equal(a, b), field.name
+        else:
+            assert (type(a), a) == (type(b), b), field.name
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(*_: Any) -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(datasets, "_one", loading)
+
+
+SPEC = SyntheticData(classes=3, features=5, train_per_class=6, test_per_class=2)
+SETS: list[tuple[Any, SyntheticData | None, int | None]] = [
+    ("digits", None, None), ("digits", None, 9), ("synthetic", SPEC, None), ("mine", None, None), ("own", None, None),
+    ("npz:mine.npz", None, None), (["mine", "mine"], None, None), (["mine"], None, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "spec", "size"), SETS)
+@pytest.mark.parametrize("writer", ["load", "outline"])
+def test_outlines_are_kept(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, writer: str, name: Any, spec: Any, size: int | None
+) -> None:
+    monkeypatch.chdir(root)
+    np.savez(root / "mine.npz", **arrays())
+    np.savez(root / "own.npz", **tasked())
+    full = datasets.load(name, spec, size)
+    for file in cache.iterdir():
+        file.unlink()
+    first = getattr(datasets, writer)(name, spec, size)
+    assert [file.suffix for file in cache.iterdir()] == [".npz"]
+    forbid(monkeypatch)
+    kept = datasets.outline(name, spec, size)
+    assert type(kept) is datasets.Outline
+    same(kept, full)
+    same(first, full)
+
+
+def test_outlines_follow_what_they_depend_on(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(root / "mine.npz", **arrays())
+    reference = datasets.outline("mine")
+    assert datasets.outline("mine", size=3).shape == (1, 3, 3)
+    held = arrays()
+    held["train_x"][0, 0, 0] ^= 1
+    np.savez(root / "mine.npz", **held)
+    assert datasets.outline("mine").sha256 != reference.sha256
+    stamp = (root / "mine.npz").stat().st_mtime_ns
+    held["train_x"][0, 0, 0] ^= 2
+    np.savez(root / "mine.npz", **held)  # as many bytes
+    os.utime(root / "mine.npz", ns=(stamp, stamp + 1))
+    changed = datasets.outline("mine")
+    assert changed.sha256 == datasets.load("mine").sha256 != reference.sha256
+    assert datasets.outline("synthetic", SPEC).classes == 3
+    assert datasets.outline("synthetic", SPEC.model_copy(update={"classes": 4})).classes == 4
+    np.savez(root / "other.npz", **arrays(train_x=np.zeros((20, 4, 5), np.uint8)))
+    assert datasets.outline(["mine", "other"]).sha256 != datasets.outline(["other", "mine"]).sha256
+    datasets.outline("digits")
+    monkeypatch.setattr(datasets, "version", lambda package: "0.0.0")
+    forbid(monkeypatch)
+    with pytest.raises(AssertionError, match="loaded"):
+        datasets.outline("digits")
+
+
+def test_another_published_digest_is_another_outline(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passed for MNIST without a check does not pass for it with one."""
+    np.savez(root / "mnist.npz", **arrays())
+    with monkeypatch.context() as unchecked:
+        known = dataclasses.replace(datasets.DATASETS["mnist"], sha256=None)
+        unchecked.setitem(datasets.DATASETS, "mnist", known)
+        datasets.outline("mnist")
+    with pytest.raises(UserError, match="not the published 'mnist'"):
+        datasets.outline("mnist")
+
+
+def test_files_that_change_while_they_are_read_leave_no_outline(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(root / "mine.npz", **arrays())
+    real = datasets._one
+
+    def slow(*args: Any) -> Any:
+        data = real(*args)
+        np.savez(root / "mine.npz", **tasked())
+        return data
+
+    monkeypatch.setattr(datasets, "_one", slow)
+    datasets.load("mine")
+    assert not cache.exists()
+
+
+def test_damaged_outlines_count_as_absent(root: Path, cache: Path) -> None:
+    np.savez(root / "mine.npz", **arrays(train_y=np.arange(20) % 2, test_y=np.arange(8) % 2))
+    full = datasets.outline("mine")
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    for cut in (0, 1, 30, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:cut])
+        same(datasets.outline("mine"), full)
+        assert len(file.read_bytes()) == len(content), "written again"
+    for place in range(0, len(content), 3):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x5A
+        file.write_bytes(flipped)
+        same(datasets.outline("mine"), full)
+    file.unlink()
+    np.savez(root / "own.npz", **tasked())
+    datasets.outline("own")
+    (other,) = cache.iterdir()
+    other.rename(file)
+    same(datasets.outline("mine"), full)
+
+
+def test_a_cache_that_cannot_be_written_is_no_mistake(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(root / "mine.npz", **arrays())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    same(datasets.outline("mine"), datasets.load("mine"))
+
+
+def test_the_oldest_outlines_are_removed(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlines, "_KEPT", 2)
+    for n in range(1, 5):
+        spec = SPEC.model_copy(update={"features": n})
+        datasets.outline("synthetic", spec)
+        newest = outlines._path(str(datasets._key("synthetic", spec, None)))
+        os.utime(newest, ns=(n, n))
+    assert {file.stat().st_mtime_ns for file in cache.iterdir()} == {3, 4}
+
+
+def test_a_kept_outline_imports_neither_torch_nor_scikit_learn(root: Path) -> None:
+    np.savez(root / "mine.npz", **arrays())
+    names = ["digits", "mine", ["digits", "digits"]]
+    for name in names:
+        datasets.load(name)
+    code = f"""
+        import sys
+        from streams import datasets
+        for name in {names!r}:
+            datasets.outline(name)
+        print(sorted({{"torch", "sklearn", "PIL", "torchvision"}} & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.needs("mnist")
+def test_an_outline_of_mnist_is_quick(real_data: Path) -> None:
+    same(datasets.outline("mnist"), datasets.load("mnist"))
+    begin = time.perf_counter()
+    datasets.outline("mnist")
+    assert time.perf_counter() - begin < 0.2
+
+
+# ------------------------------------------------------------------------------------------------ import paths
+@pytest.fixture
+def own(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's own."""
+    code = """
+        import random
+        import numpy as np
+        import torch
+        from PIL import Image
+        from torch.utils.data import Dataset
+
+        IMAGES = np.random.default_rng(0).integers(0, 256, (30, 4, 5, 3), np.uint8)
+        LABELS = np.arange(30) % 3
+        seen = []
+
+        def parts():
+            return {"train_x": IMAGES[:21], "train_y": torch.from_numpy(LABELS[:21]), "test_x": IMAGES[21:],
+                    "test_y": LABELS[21:], "train_task": LABELS[:21] // 2, "test_task": LABELS[21:] // 2, "more": None}
+
+        def whole():
+            return {"x": IMAGES, "y": LABELS}
+
+        def four():
+            return IMAGES[:21], LABELS[:21], IMAGES[21:], LABELS[21:]
+
+        def by_chance():
+            print("said")
+            x = np.full((30, 2), random.random()) + np.random.normal(size=(30, 2)) + torch.rand(30, 2).numpy()
+            return {"x": x, "y": LABELS}
+
+        def raises():
+            raise KeyError("first line\\nsecond")
+
+        def leaves():
+            raise SystemExit(3)
+
+        def needs(path, more):
+            return None
+
+        def lacks():
+            return {"train_x": IMAGES, "train_y": LABELS}
+
+        def number():
+            return 7
+
+        def three():
+            return 1, 2, 3
+
+        LIST = [1]
+
+        class Plain(Dataset):
+            def __init__(self, root, train=True, download=True):
+                seen.append((root, train, download))
+                self.data = (IMAGES[:21] if train else IMAGES[21:]).transpose(0, 3, 1, 2)
+                self.labels = LABELS[:21] if train else LABELS[21:]
+            def __len__(self):
+                return len(self.data)
+            def __getitem__(self, i):
+                return Image.fromarray(self.data[i].transpose(1, 2, 0)), int(self.labels[i])
+
+        class Base(Dataset):
+            def __init__(self, root=None, split="train", download=False):
+                seen.append((root, split, download))
+                self.rows = range(21) if split == "train" else range(21, 30)
+            def __len__(self):
+                return len(self.rows)
+            def __getitem__(self, i):
+                return torch.from_numpy(IMAGES[self.rows[i]]).permute(2, 0, 1), torch.tensor(LABELS[self.rows[i]])
+
+        class Hands(Base):
+            "Targets are more than labels, arrays are not what the items are."
+            def __init__(self, scale=1.0, **kwargs):
+                super().__init__(**kwargs)
+                self.data = np.zeros((len(self), 4, 5, 3), np.uint8)
+                self.targets = torch.zeros(len(self), 8)
+
+        class Floats(Base):
+            def __getitem__(self, i):
+                return (IMAGES[self.rows[i]] / 255.0), LABELS[self.rows[i]]
+
+        class Whole(Dataset):
+            def __len__(self):
+                return 30
+            def __getitem__(self, i):
+                return Image.fromarray(IMAGES[i, ..., 0] > 127), LABELS[i], "more"
+
+        class Ragged(Whole):
+            def __getitem__(self, i):
+                return IMAGES[i, : 4 - (i == 7)], LABELS[i]
+
+        class Words(Whole):
+            def __getitem__(self, i):
+                return IMAGES[i], f"word {i}"
+
+        class Bare(Whole):
+            def __getitem__(self, i):
+                return IMAGES[i]
+
+        class Empty(Whole):
+            def __len__(self):
+                return 0
+
+        class Needy(Dataset):
+            def __init__(self, root, letters, train=True):
+                raise RuntimeError
+    """
+    name = f"own_{root.name.replace('-', '_')}"
+    (root / f"{name}.py").write_text(dedent(code))
+    monkeypatch.syspath_prepend(str(root))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def images(own: str) -> tuple[Any, Any]:
+    module = sys.modules[own]
+    return module.IMAGES.transpose(0, 3, 1, 2), module.LABELS
+
+
+def test_functions_of_ones_own(own: str, cache: Path) -> None:
+    data = datasets.load(f"{own}:parts")
+    x, y = images(own)
+    assert np.array_equal(data.train_x, x[:21])
+    assert np.array_equal(data.test_y, y[21:])
+    assert data.train_task is not None
+    assert np.array_equal(data.train_task, y[:21] // 2)
+    assert (data.name, data.origin) == (f"{own}:parts", f"{own}:parts")
+    four = datasets.load(f"{own}:four")
+    assert np.array_equal(four.test_x, x[21:])
+    assert four.train_task is None
+    undivided = datasets.load(f"{own}:whole")
+    assert np.array_equal(undivided.test_x, x[[12, 13, 14, 27, 28, 29]])
+    assert datasets.load(f"{own}:whole", size=3).shape == (3, 3, 3)
+    joined = datasets.load([f"{own}:whole", f"{own}:four"])
+    assert joined.train_x.shape == (24 + 21, 3, 4, 5)
+    same(datasets.outline(f"{own}:four"), four)
+    assert type(datasets.outline(f"{own}:four")) is datasets.Outline
+    assert not cache.exists(), "nothing tells whether code of one's own changed"
+
+
+def test_ones_own_code_draws_the_same_and_leaves_no_trace(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = datasets.load(f"{own}:by_chance")
+    np.random.random(5)
+    assert datasets.load(f"{own}:by_chance").sha256 == first.sha256
+    state = np.random.get_state()[1].tobytes()
+    datasets.load(f"{own}:by_chance")
+    assert np.random.get_state()[1].tobytes() == state
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "said\n" * 3), "standard output may be the JSON of a run"
+
+
+def test_nothing_of_ones_own_runs_before_loading(own: str, root: Path) -> None:
+    assert datasets.facts(f"{own}:parts") == datasets.Facts(None, None, "data of your own code")
+    assert datasets.facts([f"{own}:parts", "digits"]) == datasets.Facts(None, None, tasks=2)
+    datasets.require(f"{own}:raises")
+    assert own not in sys.modules
+    for name in (own, f"npz:{root / own}.py", f"{root / own}.py"):
+        with pytest.raises(UserError):
+            datasets.load(name)
+    assert own not in sys.modules
+
+
+@pytest.mark.parametrize(("offline", "download"), [("1", False), ("0", True)])
+def test_classes_of_torchs_data_sets(
+    own: str, root: Path, monkeypatch: pytest.MonkeyPatch, offline: str, download: bool
+) -> None:
+    monkeypatch.setenv("CLBENCH_OFFLINE", offline)
+    data = datasets.load(f"{own}:Plain")
+    x, y = images(own)
+    seen = sys.modules[own].seen
+    assert seen == [(str(root), True, download), (str(root), False, download)]
+    assert np.array_equal(data.train_x, x[:21])
+    assert np.array_equal(data.test_x, x[21:])
+    assert np.array_equal(data.test_y, y[21:])
+    seen.clear()
+    for name in ("Base", "Hands"):
+        data = datasets.load(f"{own}:{name}")
+        assert np.array_equal(data.train_x, x[:21]), name
+        assert np.array_equal(data.test_x, x[21:]), name
+        assert np.array_equal(data.test_y, y[21:]), name
+    assert seen == [(str(root), "train", download), (str(root), "test", download)] * 2
+    floats = datasets.load(f"{own}:Floats")
+    assert np.array_equal(floats.train_x, (x[:21] / 255.0).astype(np.float32))
+    bits = datasets.load(f"{own}:Whole")
+    assert np.array_equal(bits.test_x[:, 0], (x[[12, 13, 14, 27, 28, 29], 0] > 127) * 255)
+    assert bits.train_x.dtype == np.uint8
+
+
+def test_arrays_are_taken_whole_only_where_items_are_nothing_else(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items of each part are looked at, not all."""
+    datasets.load(f"{own}:four")  # imports the module
+    calls: list[int] = []
+    plain = sys.modules[own].Plain
+    real = plain.__getitem__
+    monkeypatch.setattr(plain, "__getitem__", lambda self, i: (calls.append(i), real(self, i))[1])
+    datasets.load(f"{own}:Plain")
+    assert calls == [0, 20, 0, 8]
+
+
+@pytest.mark.parametrize("module", ["torchvision.datasets", "avalanche.benchmarks.datasets"])
+def test_a_published_class(root: Path, module: str) -> None:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    source = arrays(train_x=np.arange(20 * 784).reshape(20, 28, 28) % 251, test_x=np.zeros((8, 28, 28), int))
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", source[f"{part}_x"])
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte", source[f"{part}_y"])
+    data = datasets.load(f"{module}:MNIST")
+    assert np.array_equal(data.train_x[:, 0], source["train_x"])
+    assert np.array_equal(data.test_y, source["test_y"])
+    with pytest.raises(UserError) as caught:
+        datasets.load(f"{module}:EMNIST")
+    assert str(caught.value) == (
+        f"data set '{module}:EMNIST': needs the argument 'split'; name a function of your own that gives it and "
+        "returns the arrays train_x, train_y, test_x, test_y."
+    )
+    with pytest.raises(UserError) as caught:
+        datasets.load(f"{module}:QMNIST")
+    assert re.fullmatch(
+        rf"data set '{module}:QMNIST' fails with train=True: \S+, line \d+: RuntimeError: Dataset not found. You can "
+        r"use download=True to download it.",
+        str(caught.value),
+    )
+
+
+REFUSED = {
+    "raises": "data set 'OWN:raises' fails: ROOT/OWN.py, line LINE: KeyError: 'first line\\nsecond'.",
+    "leaves": "data set 'OWN:leaves' fails: ROOT/OWN.py, line LINE: SystemExit: 3.",
+    "needs": "data set 'OWN:needs': needs the argument 'path', 'more'. Allowed: a function without required arguments, "
+    "or a class that derives from torch.utils.data.Dataset.",
+    "LIST": "data set 'OWN:LIST': is a list. Allowed: a function without required arguments, or a class that derives "
+    "from torch.utils.data.Dataset.",
+    "lacks": "OWN:lacks: array 'test_x' is missing; the mapping holds train_x, train_y, and needs train_x, train_y, "
+    "test_x, test_y.",
+    "number": "data set 'OWN:number': returned a int. Allowed: a mapping with train_x, train_y, test_x, test_y or with "
+    "x, y, or a tuple (train_x, train_y, test_x, test_y).",
+    "three": "data set 'OWN:three': returned a tuple of 3. Allowed: a mapping with train_x, train_y, test_x, test_y or "
+    "with x, y, or a tuple (train_x, train_y, test_x, test_y).",
+    "Ragged": "data set 'OWN:Ragged': item 0 is uint8 of shape (4, 5, 3), item 7 uint8 of shape (3, 5, 3); all must be "
+    "alike.",
+    "Words": "data set 'OWN:Words': the label of item 0 is 'word 0', not a whole number.",
+    "Bare": "data set 'OWN:Bare': item 0 is a ndarray, not a tuple (input, label).",
+    "Empty": "data set 'OWN:Empty': holds no sample.",
+    "Needy": "data set 'OWN:Needy': needs the argument 'letters'; name a function of your own that gives it and "
+    "returns the arrays train_x, train_y, test_x, test_y.",
+    "part": "data set 'OWN:part' does not import: module 'OWN' has no 'part'. Did you mean 'parts'?",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_with_an_import_path(own: str, root: Path, name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        datasets.load(f"{own}:{name}")
+    code = (root / f"{own}.py").read_text().splitlines()
+    line = code.index(f"def {name}():") + 2 if f"def {name}():" in code else 0
+    expected = REFUSED[name].replace("OWN", own).replace("ROOT", str(root)).replace("LINE", str(line))
+    assert caught.value.problems == (expected,)
+
+
+def test_a_module_that_does_not_import(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root))
+    (root / "broken_data.py").write_text("def f(): pass\n1 / 0\n")
+    with pytest.raises(UserError) as caught:
+        datasets.load("broken_data:f")
+    assert str(caught.value) == (
+        f"data set 'broken_data:f' does not import: {root}/broken_data.py, line 2: ZeroDivisionError: division by zero."
+    )
+    with pytest.raises(UserError) as caught:
+        datasets.facts("mnist:")
+    assert str(caught.value) == "data set 'mnist:' is no import path; expected package.module:Name."
+    with pytest.raises(UserError) as caught:
+        datasets.facts("no_such_module_at_all:f")
+    assert str(caught.value).startswith(
+        "data set 'no_such_module_at_all:f' does not import: no module named 'no_such_module_at_all'."
+    )
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
-def refused(root: Path, **changes: Any) -> str:
-    held = {k: v for k, v in arrays(**changes).items() if v is not None}
+def refused(root: Path, base: Any = arrays, **changes: Any) -> str:
+    held = {k: v for k, v in base(**changes).items() if v is not None}
     np.savez(root / "bad.npz", **held)
     with pytest.raises(UserError) as caught:
         datasets.load("bad")
@@ -187,6 +977,58 @@ def test_wrong_arrays_are_named(root: Path) -> None:
     )
     assert refused(root, test_x=np.zeros((8, 4, 6), np.uint8)) == (
         "ROOT/bad.npz: train_x has samples of (4, 5), test_x of (4, 6)."
+    )
+
+
+def test_wrong_tasks_are_named(root: Path) -> None:
+    def told(**changes: Any) -> str:
+        return refused(root, tasked, **changes).removeprefix("ROOT/bad.npz: ")
+
+    assert told(test_task=None) == (
+        "array 'test_task' is missing; the file holds test_x, test_y, train_task, train_x, train_y, and needs train_x, "
+        "train_y, test_x, test_y, train_task, test_task."
+    )
+    assert told(train_task=np.zeros(20)) == (
+        "train_task must hold one integer a sample (20), and is float64 of shape (20,)."
+    )
+    assert told(test_task=np.zeros(7, int)) == (
+        "test_task must hold one integer a sample (8), and is int64 of shape (7,)."
+    )
+    assert told(train_task=np.array([0, 0, 1, 1, -1] * 4)) == ("train_task holds the task -1; tasks count from 0.")
+    assert told(train_task=np.array([0, 0, 2, 2, 2] * 4)) == "task 1 has no sample in train_task."
+    assert told(test_task=np.ones(8, int)) == "task 0 has no sample in test_task."
+    assert told(test_task=np.zeros(8, int)) == "train_task holds 2 tasks, test_task holds 1."
+    assert told(test_task=np.array([0, 0, 1, 1, 0, 0, 1, 0])) == (
+        "class 0 has training samples in task 1, but no test sample there."
+    )
+    assert told(test_task=np.array([0, 0, 1, 1, 1, 1, 1, 0])) == (
+        "class 1 has test samples in task 1, but no training sample there."
+    )
+
+
+def test_wrong_undivided_arrays_are_named(root: Path) -> None:
+    def told(**changes: Any) -> str:
+        return refused(root, whole, **changes).removeprefix("ROOT/bad.npz: ")
+
+    assert told(y=None) == "array 'y' is missing; the file holds task, x, and needs x, y."
+    assert told(train_x=np.zeros((4, 4, 5), np.uint8)) == (
+        "the file holds train_x, x, y, task. Allowed are either train_x, train_y, test_x, test_y (with train_task, "
+        "test_task) or x, y (with task), not both."
+    )
+    assert told(y=np.array([0, 0, 1] * 5 + [0] * 5 + [1] * 4)) == (
+        "class 1 has 4 samples in task 1; every fifth of a class is for testing, so it needs at least 5 in each of its "
+        "tasks."
+    )
+    assert told(task=None, y=np.array([0] * 21 + [1] * 3)) == (
+        "class 1 has 3 samples; every fifth of a class is for testing, so it needs at least 5."
+    )
+    assert told(y=np.arange(24) % 2 * 2) == "class 1 has no sample."
+    assert told(y=np.arange(23) % 2) == "x has 24 samples, y has 23."
+    assert told(task=np.arange(24) % 2 * 2) == "task 1 has no sample in task."
+    nothing = refused(root, lambda: {"image": np.zeros(3)})
+    assert nothing == (
+        "ROOT/bad.npz: array 'train_x' is missing; the file holds image, and needs train_x, train_y, test_x, test_y, "
+        "or x and y."
     )
 
 
@@ -236,7 +1078,7 @@ def test_mismatched_torchvision_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(
         UserError, match=r"do not match \(operator torchvision::nms does not exist\). Install both from"
     ):
-        datasets.check_torchvision()
+        sources.check_torchvision()
 
 
 def test_a_users_arrays_run_end_to_end(root: Path) -> None:

@@ -1,0 +1,93 @@
+"""Outlines kept on disk, so that a stream can be looked at without loading images.
+
+One npz a data set, under `$XDG_CACHE_HOME/clbench/outlines/`, named by a hash over all that the data set depends on.
+Only a cache: what cannot be written is not, what is damaged counts as absent, and the oldest are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.sources import cache_folder
+
+_FORMAT = 1
+"""To be raised when the same files give another outline."""
+_KEPT = 256
+_LABELS = ("train_y", "test_y", "train_task", "test_task")
+
+
+def key(*parts: Any) -> str:
+    """A hash over what a data set depends on, JSON values."""
+    return hashlib.sha256(json.dumps([_FORMAT, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """The fields of an outline but its name; None where none is kept, or a damaged one."""
+    try:
+        with zipfile.ZipFile(_path(name)) as archive:
+            arrays = {member.removesuffix(".npy"): _array(archive.read(member)) for member in archive.namelist()}
+        facts = json.loads(arrays.pop("facts").tobytes())
+        if facts.pop("key") != name:
+            return None
+        labels = {n: arrays[n].astype(np.int64) if facts["has"][n] else None for n in _LABELS}
+        return {
+            **labels,
+            "classes": int(facts["classes"]),
+            "shape": tuple(map(int, facts["shape"])),
+            "sha256": str(facts["sha256"]),
+            "origin": str(facts["origin"]),
+        }
+    except Exception:  # whatever a damaged file leads to: it is loaded again and written again
+        return None
+
+
+def write(name: str, outline: Any) -> None:
+    """Keeps an outline under a key, atomically; read-only and full disks are no mistake."""
+    arrays = {n: getattr(outline, n) for n in _LABELS if getattr(outline, n) is not None}
+    facts = {
+        "key": name, "has": {n: n in arrays for n in _LABELS}, "classes": outline.classes,
+        "shape": list(outline.shape), "sha256": outline.sha256, "origin": outline.origin,
+    }  # fmt: skip
+    content = BytesIO()
+    small = {n: a.astype(np.min_scalar_type(a.max())) for n, a in arrays.items()}
+    np.savez_compressed(content, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **small)
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        path = _path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_bytes(content.getvalue())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        kept = sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime_ns)
+        for old in kept[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def stamps(*paths: Path) -> list[list[Any]]:
+    """Resolved path, size in bytes and time of change of every file; of folders, of all files in them."""
+    files = [
+        file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()
+    ]  # fmt: skip
+    return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / "outlines" / f"{name}.npz"
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """A member, read whole, so that its checksum is looked at."""
+    return np.lib.format.read_array(BytesIO(content), allow_pickle=False)

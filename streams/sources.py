@@ -1,0 +1,455 @@
+"""Where data sets come from: files of the data root, arrays embedded in packages, torchvision's readers.
+
+A source gives arrays as they are stored; `streams.datasets` checks them and brings them to one layout. Nothing is
+unpickled except CIFAR's official archives, whose bytes torchvision checks against their published MD5 first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.chance import Generator
+from clbench.errors import UserError
+from clbench.grammar import SyntheticData
+from streams.resize import resize
+
+DIVIDED = ("train_x", "train_y", "test_x", "test_y")
+"""Arrays of a data set that says which samples are for testing; `train_task` and `test_task` may join."""
+WHOLE = ("x", "y")
+"""Arrays of one that does not: every fifth sample of a class is for testing. `task` may join."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """A data set as its source gives it, unchecked.
+
+    Attributes:
+        train_x: (N, F), (N, H, W) or (N, H, W, C).
+        train_y: integers (N,).
+        test_x, test_y: the same for the test part.
+        train_task, test_task: integers (N,), or None where the source says no tasks.
+        top: the stored value that stands for 1.0; None for the usual one of the dtype.
+        origin: the file or package, with which messages begin.
+    """
+
+    train_x: NDArray[Any]
+    train_y: NDArray[Any]
+    test_x: NDArray[Any]
+    test_y: NDArray[Any]
+    train_task: NDArray[Any] | None = None
+    test_task: NDArray[Any] | None = None
+    top: float | None = None
+    origin: str
+
+
+def data_root() -> Path:
+    """`CLBENCH_DATA`, else the user's cache folder."""
+    given = os.environ.get("CLBENCH_DATA")
+    return Path(given).expanduser() if given else cache_folder()
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/clbench`, by default `~/.cache/clbench`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clbench"
+
+
+def offline() -> bool:
+    """Whether downloads are forbidden."""
+    return os.environ.get("CLBENCH_OFFLINE", "") not in ("", "0")
+
+
+# ------------------------------------------------------------------------------------------------ arrays by name
+def is_whole(held: Collection[str], where: str, holder: str) -> bool:
+    """Whether arrays are those of an undivided data set.
+
+    Args:
+        held: the names that there are; further ones are not looked at.
+        where: the beginning of a message.
+        holder: what holds the arrays, in words.
+
+    Raises:
+        UserError: one is missing, or both layouts are mixed.
+    """
+    divided = [n for n in (*DIVIDED, "train_task", "test_task") if n in held]
+    whole = [n for n in (*WHOLE, "task") if n in held]
+    if divided and whole:
+        raise UserError(
+            f"{where}: {holder} holds {', '.join(divided + whole)}. Allowed are either {', '.join(DIVIDED)} (with "
+            "train_task, test_task) or x, y (with task), not both."
+        )
+    needed = list(WHOLE if whole else DIVIDED)
+    if "train_task" in divided or "test_task" in divided:
+        needed += ["train_task", "test_task"]
+    for name in needed:
+        if name not in held:
+            there = ", ".join(sorted(held)) or "nothing"
+            other = "" if divided or whole else ", or x and y"
+            raise UserError(
+                f"{where}: array '{name}' is missing; {holder} holds {there}, and needs {', '.join(needed)}{other}."
+            )
+    return bool(whole)
+
+
+def arrange(held: Collection[str], read: Callable[[str], NDArray[Any]], where: str, holder: str) -> Arrays:
+    """Arrays by name, of either layout, to a training and a test part."""
+    if is_whole(held, where, holder):
+        return split(read("x"), read("y"), read("task") if "task" in held else None, where)
+    train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
+    train_x, train_y, test_x, test_y = (read(n) for n in DIVIDED)
+    return Arrays(
+        train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
+        origin=where,
+    )  # fmt: skip
+
+
+def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
+    """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
+
+    Raises:
+        UserError: labels or tasks are no integers 0, 1, ..., or a class has fewer than five samples in a task.
+    """
+    problem = (
+        label_problem("x", "y", y, len(x) if x.ndim else 0)
+        or class_problem("y", y, "sample")
+        or (task_problem("task", task, len(y)) if task is not None else None)
+    )
+    if problem:
+        raise UserError(f"{where}: {problem}.")
+    cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
+    _, first, counts = np.unique(cells, return_index=True, return_counts=True)
+    if len(few := np.flatnonzero(counts < 5)):
+        at = first[few[0]]
+        there, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
+        raise UserError(
+            f"{where}: class {y[at]} has {counts[few[0]]} samples{there}; every fifth of a class is for testing, so it "
+            f"needs at least 5{each}."
+        )
+    order = np.argsort(cells, kind="stable")
+    rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    test = np.empty(len(cells), np.bool_)
+    test[order] = rank % 5 == 4
+    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    return Arrays(
+        train_x=x[~test], train_y=y[~test], test_x=x[test], test_y=y[test], train_task=train_task, test_task=test_task,
+        top=top, origin=where,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ checks of labels
+def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
+    """What is wrong with labels for themselves."""
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        return f"{y_name} must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
+    if samples != len(y):
+        return f"{x_name} has {samples} samples, {y_name} has {len(y)}"
+    if len(y) == 0:
+        return f"{x_name} is empty"
+    if y.min() < 0:
+        return f"{y_name} holds the class {y.min()}; classes count from 0"
+    return None
+
+
+def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample") -> str | None:
+    """Whether 0..C-1 all occur."""
+    found = np.unique(y)
+    gap = np.flatnonzero(found != np.arange(len(found)))
+    return f"class {gap[0]} has no {what}" if len(gap) else None
+
+
+def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
+    """What is wrong with tasks for themselves."""
+    if task.shape != (samples,) or task.dtype.kind not in "iu":
+        return f"{name} must hold one integer a sample ({samples}), and is {task.dtype} of shape {task.shape}"
+    if task.min() < 0:
+        return f"{name} holds the task {task.min()}; tasks count from 0"
+    found = np.unique(task)
+    gap = np.flatnonzero(found != np.arange(len(found)))
+    return f"task {gap[0]} has no sample in {name}" if len(gap) else None
+
+
+def tasks_problem(
+    train_y: NDArray[Any], train_task: NDArray[Any], test_y: NDArray[Any], test_task: NDArray[Any]
+) -> str | None:
+    """Whether training and test parts have the same classes in the same tasks, so that nothing is lost silently."""
+    problem = task_problem("train_task", train_task, len(train_y)) or task_problem("test_task", test_task, len(test_y))
+    if problem:
+        return problem
+    tasks, tested = int(train_task.max()) + 1, int(test_task.max()) + 1
+    if tasks != tested:
+        return f"train_task holds {tasks} tasks, test_task holds {tested}"
+    classes = int(max(train_y.max(), test_y.max())) + 1
+    train = np.unique(train_task.astype(np.int64) * classes + train_y.astype(np.int64))
+    test = np.unique(test_task.astype(np.int64) * classes + test_y.astype(np.int64))
+    for more, less, has, misses in ((train, test, "training", "test"), (test, train, "test", "training")):
+        alone = np.setdiff1d(more, less)
+        if len(alone):
+            task, c = divmod(int(alone[0]), classes)
+            return f"class {c} has {has} samples in task {task}, but no {misses} sample there"
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ npz
+def npz_path(name: str) -> Path | None:
+    """The npz file behind a name, or None where it is not one."""
+    if name.startswith("npz:"):
+        path = Path(name[4:]).expanduser()
+        if not path.is_file():
+            raise UserError(f"'{name}': no such file.")
+        return path
+    if "/" in name or name.startswith(".") or ":" in name:
+        return None
+    path = data_root() / f"{name}.npz"
+    return path if path.is_file() and name not in ("digits", "synthetic") else None
+
+
+def read_npz(path: Path) -> Arrays:
+    """The arrays of a file, of either layout."""
+    with _open(path) as archive:
+        return arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+
+
+def npz_facts(path: Path) -> tuple[int, bool, int | None]:
+    """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
+    with _open(path) as archive:
+        held = _names(archive)
+        whole = is_whole(held, str(path), "the file")
+        x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
+        y, shape = _member(archive, path, y_name), _header(archive, path, x_name)
+        problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
+        problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
+        task = _member(archive, path, task_name) if task_name in held else None
+        if task is not None:
+            problem = problem or task_problem(task_name, task, len(y))
+    if problem:
+        raise UserError(f"{path}: {problem}.")
+    return int(y.max()) + 1, len(shape) > 2, None if task is None else int(task.max()) + 1
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npz ({error}).") from None
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
+    """The shape of a member, its values unread."""
+    try:
+        with archive.open(f"{name}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(stream)[0]
+    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+    try:
+        with archive.open(f"{name}.npy") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
+
+
+# ------------------------------------------------------------------------------------------------ embedded, generated
+def digits() -> Arrays:
+    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
+
+
+def synthetic(spec: SyntheticData) -> Arrays:
+    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
+    generator = Generator(spec.seed, "synthetic")
+
+    def normal(rows: int) -> NDArray[np.float64]:
+        return generator.normal(rows * spec.features).reshape(rows, spec.features)
+
+    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
+    parts = []
+    for per_class in (spec.train_per_class, spec.test_per_class):
+        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
+        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
+        parts += [x.astype(np.float32), y]
+    train_x, train_y, test_x, test_y = parts
+    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, top=1.0, origin="generated")
+
+
+# ------------------------------------------------------------------------------------------------ torchvision
+@dataclass(frozen=True)
+class Published:
+    """A data set that torchvision can fetch.
+
+    Attributes:
+        torchvision: its class there.
+        files: what torchvision leaves in the data root: one folder, or some files.
+        host: where it downloads from.
+    """
+
+    torchvision: str
+    files: tuple[str, ...]
+    host: str
+
+    def local(self) -> bool:
+        """Whether all of it lies in the data root."""
+        return all((data_root() / file).exists() for file in self.files)
+
+    def place(self) -> Path:
+        """The folder that holds it."""
+        return data_root() if len(self.files) > 1 else data_root() / self.files[0]
+
+    def downloadable(self) -> bool:
+        """Whether the publisher's server answers, asked for half a second at most."""
+        if offline():
+            return False
+        if urllib.request.getproxies():
+            return True  # the proxy decides, when torchvision asks it
+        try:
+            with socket.create_connection((self.host, 80 if self.host in _PLAIN else 443), timeout=0.5):
+                return True
+        except OSError:
+            return False
+
+
+_PLAIN = ("fashion-mnist.s3-website.eu-central-1.amazonaws.com", "codh.rois.ac.jp")  # without TLS
+
+
+def missing(name: str, published: Published) -> str:
+    """The sentence about a data set that cannot be had."""
+    kind = "folder" if len(published.files) == 1 else "files"
+    return (
+        f"data set '{name}' is not in {data_root()} and cannot be downloaded from here. Put {name}.npz (train_x, "
+        f"train_y, test_x, test_y) or torchvision's {kind} {' and '.join(published.files)} into a folder and set "
+        "CLBENCH_DATA to it."
+    )
+
+
+def read_torchvision(name: str, published: Published) -> Arrays:
+    """A data set of torchvision, downloaded where it is not in the data root."""
+    root = data_root()
+    check_torchvision()
+    from torchvision import datasets
+
+    loader = getattr(datasets, published.torchvision)
+    local = published.local()
+    arrays: list[NDArray[Any]] = []
+    for train in (True, False):
+        try:
+            part = loader(str(root), train=train, download=not local and published.downloadable())
+        except Exception as error:  # torchvision's readers raise whatever the bytes lead them to, assertions included
+            raise UserError(_unreadable(name, published, local, error)) from None
+        arrays += [np.asarray(part.data), np.asarray(part.targets, np.int64)]
+    train_x, train_y, test_x, test_y = arrays
+    return Arrays(
+        train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, origin=f"torchvision, {root}"
+    )  # fmt: skip
+
+
+def _unreadable(name: str, published: Published, local: bool, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    if local:
+        return f"{published.place()}: incomplete or damaged, torchvision cannot read it ({reason})."
+    return f"{missing(name, published)} ({reason})"
+
+
+def check_torchvision() -> None:
+    """torch and torchvision must come from one place; a CPU build beside a CUDA build imports and then breaks.
+
+    Raises:
+        UserError: they do not match.
+    """
+    import torch
+
+    if importlib.util.find_spec("torchvision") is None:
+        raise UserError("torchvision is not installed; install it from the same place as torch.")
+    try:
+        import torchvision
+    except (RuntimeError, ImportError, OSError) as error:
+        from importlib.metadata import version
+
+        raise UserError(
+            f"torch {torch.__version__} and torchvision {version('torchvision')} do not match ({error}). "
+            "Install both from the same place, both for the CPU or both for the same CUDA version."
+        ) from None
+    del torchvision
+
+
+# ------------------------------------------------------------------------------------------------ Omniglot
+OMNIGLOT_CHARACTERS, OMNIGLOT_DRAWERS, OMNIGLOT_TRAIN = 659, 20, 15
+
+
+def read_omniglot(published: Published) -> Arrays:
+    """The evaluation characters of Omniglot: 28x28, ink 255 on 0, drawers 1..15 for training and 16..20 for testing.
+
+    The published drawings are 105x105 with black ink; they are inverted, then resized.
+
+    Reference: Lake, Salakhutdinov and Tenenbaum 2015, Human-level concept learning through probabilistic program
+    induction, Science 350.
+    """
+    local = published.local()
+    if not local:
+        check_torchvision()
+        from torchvision import datasets
+
+        try:
+            datasets.Omniglot(str(data_root()), background=False, download=published.downloadable())
+        except Exception as error:  # of the network, of the archive
+            raise UserError(_unreadable("omniglot", published, local, error)) from None
+    folder = published.place()
+    characters = sorted(path for path in folder.glob("*/*") if path.is_dir())
+    if len(characters) != OMNIGLOT_CHARACTERS:
+        raise UserError(
+            f"{folder}: incomplete or not Omniglot's, {len(characters)} characters (folders ALPHABET/characterNN) "
+            f"where {OMNIGLOT_CHARACTERS} were published."
+        )
+    x = np.stack([_drawings(character) for character in characters])  # (659, 20, 28, 28)
+    y = np.broadcast_to(np.arange(len(x))[:, None], x.shape[:2])
+    train, test = np.s_[:, :OMNIGLOT_TRAIN], np.s_[:, OMNIGLOT_TRAIN:]
+    return Arrays(
+        train_x=x[train].reshape(-1, 28, 28), train_y=y[train].ravel(),
+        test_x=x[test].reshape(-1, 28, 28), test_y=y[test].ravel(), origin=str(folder),
+    )  # fmt: skip
+
+
+def _drawings(folder: Path) -> NDArray[np.uint8]:
+    """A character by each of its drawers, uint8 (20, 28, 28)."""
+    from PIL import Image
+
+    by_drawer = {path.stem.rpartition("_")[2]: path for path in sorted(folder.glob("*.png"))}
+    drawers = [f"{d:02d}" for d in range(1, OMNIGLOT_DRAWERS + 1)]
+    if sorted(by_drawer) != drawers:
+        raise UserError(
+            f"{folder}: incomplete or not Omniglot's, drawings by {', '.join(sorted(by_drawer)) or 'nobody'} (files "
+            f"XXXX_DD.png) where drawers 01 to {drawers[-1]} were published."
+        )
+    ink = np.empty((OMNIGLOT_DRAWERS, 1, 105, 105), np.uint8)
+    for place, drawer in zip(ink, drawers, strict=True):
+        path = by_drawer[drawer]
+        try:
+            with Image.open(BytesIO(path.read_bytes())) as image:
+                pixels = np.asarray(image.convert("L"))
+        except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
+            raise UserError(f"{path}: damaged, not readable as an image ({error}).") from None
+        if pixels.shape != (105, 105):
+            raise UserError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels where 105x105 were published.")
+        place[0] = 255 - pixels
+    return resize(ink, 28, 28)[:, 0]
