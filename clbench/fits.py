@@ -40,6 +40,11 @@ def mistakes(stream: StreamConfig, name: str, classes: int, image: bool, tasks: 
     count = _count(stream, tasks)
     if count is not None and not found:
         found += _of_schedule(stream, count)
+        supervision = stream.supervision
+        if supervision.shots is not None and supervision.base >= count:
+            found.append(
+                (["supervision", "base"], f"got {supervision.base}, which leaves none of {count} tasks for shots.")
+            )
     if stream.supervision.noise is not None:
         found += _of_noise(stream.supervision.noise, name, classes)
     return found
@@ -111,6 +116,11 @@ def _of_schedule(stream: StreamConfig, tasks: int) -> Iterator[Mistake]:
     if isinstance(schedule, RepetitionSchedule):
         if schedule.experiences < tasks and schedule.first == "even":
             yield ["schedule", "experiences"], f"got {schedule.experiences}, fewer than the {tasks} tasks."
+        if schedule.samples is not None and schedule.samples < tasks:
+            yield (
+                ["schedule", "samples"],
+                f"got {schedule.samples}, too few for an experience in which all {tasks} tasks meet.",
+            )
         if schedule.probabilities is not None and len(schedule.probabilities) != tasks:
             yield ["schedule", "probabilities"], f"got {len(schedule.probabilities)}, but there are {tasks} tasks."
     if isinstance(schedule, BlurrySchedule | DriftSchedule) and schedule.experiences < tasks:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from clbench.errors import shown
 from clbench.schema import ClassNumber, Count, Model, Share, mistake, one_of, unique_classes
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -367,6 +368,8 @@ class StreamConfig(Model):
     def _consistent(self) -> StreamConfig:
         by, within = self.tasks.by, getattr(self.tasks, "labels", "class") == "within_task"
         allowed = _SETTINGS.get(by, ("domain",))
+        if within and by != "classes":
+            raise mistake(f"got 'within_task', which needs tasks by classes, not by {by}", "tasks.labels")
         if self.setting not in allowed:
             raise mistake(f"got '{self.setting}'. Allowed with tasks by {by}: {', '.join(allowed)}", "setting")
         if by == "classes" and self.setting == "domain" and not within:
@@ -376,7 +379,7 @@ class StreamConfig(Model):
         if self.data == "synthetic" and self.synthetic is None:
             raise mistake("required for the data set 'synthetic', but not given", "synthetic")
         if self.data != "synthetic" and self.synthetic is not None:
-            raise mistake(f"is for the data set 'synthetic', not for '{self.data}'; null unsets it", "synthetic")
+            raise mistake(f"is for the data set 'synthetic', not for {shown(self.data)}; null unsets it", "synthetic")
         if isinstance(self.data, list) and by != "given":
             raise mistake(f"a list of data sets needs tasks by given, not by {by}", "data")
         self._schedule_fits()
@@ -407,6 +410,10 @@ class StreamConfig(Model):
             raise mistake("is for few shots; give 'shots', or leave it out", "supervision.base")
         if supervision.shots is not None and supervision.labelled < 1:
             raise mistake("leave it out; shots are labelled samples already", "supervision.labelled")
+        if supervision.shots is not None and isinstance(schedule, DriftSchedule):
+            raise mistake(
+                "a drift deals out one training set, and has no tasks with shots of their own", "supervision.shots"
+            )
         if supervision.shots is not None and by in _IN_PARTS:
             raise mistake(f"shots are counted in whole tasks, and tasks by {by} come in parts", "supervision.shots")
 

@@ -17,6 +17,9 @@ from clbench.chance import Generator
 from clbench.errors import RunFailed
 from clbench.stream import Domain, Stream, Visit
 
+_EXACT_BYTES = 256 << 20
+"""Size up to which it is noted which sample has come in which task."""
+
 _NOISES = 1021
 """Different noise images. A prime, so that samples a fixed distance apart do not share theirs."""
 
@@ -166,7 +169,7 @@ class TrainingSet:
         self._labels = torch.from_numpy(stream.labels).to(device)
         self._host_labels = stream.labels
         self._transform = transform
-        self._met: tuple[Tensor, Tensor] | None = None
+        self._met: Tensor | None = None
         classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
         table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
         self._targets = torch.from_numpy(table).to(device)
@@ -188,8 +191,7 @@ class TrainingSet:
                 process ends with a device-side assertion.
         """
         if self._met is not None:
-            rows, tasks = self._met
-            known = rows[index].all() & tasks[task].all()
+            known = self._met[task if len(self._met) > 1 else 0, index].all()
             if known.device.type == "cuda":
                 torch._assert_async(known)
             elif not known:
@@ -198,17 +200,19 @@ class TrainingSet:
         return x, self._targets[task, self._labels.index_select(0, index)]
 
     def fence(self) -> None:
-        """From here on only samples that were admitted can be fetched."""
-        rows = torch.zeros(len(self._x), dtype=torch.bool, device=self._x.device)
-        self._met = rows, torch.zeros(len(self._targets), dtype=torch.bool, device=self._x.device)
+        """From here on only samples that were admitted can be fetched, each in the tasks in which it has come.
+
+        Where tasks times samples are more than 256 Mi, a sample that has come in one task counts for all.
+        """
+        tasks = len(self._targets) if len(self._targets) * len(self._x) <= _EXACT_BYTES else 1
+        self._met = torch.zeros((tasks, len(self._x)), dtype=torch.bool, device=self._x.device)
 
     def admit(self, visit: Visit) -> None:
         """An experience has come: its samples may be fetched from here on, without a label too."""
         if self._met is None:
             return
         for t, rows in (*visit.parts, *visit.unlabelled):
-            self._met[0][torch.from_numpy(rows).to(self._x.device)] = True
-            self._met[1][t] = True
+            self._met[t if len(self._met) > 1 else 0, torch.from_numpy(rows).to(self._x.device)] = True
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""

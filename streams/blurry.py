@@ -76,8 +76,8 @@ def _always(schedule: BlurrySchedule, plan: Plan, generator: Generator) -> Rows:
             ordinary[t] -= 1
     if len(chosen) < n:
         raise UserError(
-            f"stream.schedule.always: got {schedule.always:g}, which is {n} of {len(order)} classes; each task keeps one "
-            f"that is not always there, so that {len(chosen)} can be."
+            f"stream.schedule.always: got {schedule.always:g}, which is {n} of {len(order)} classes; each task keeps "
+            f"one that is not always there, so that {len(chosen)} can be."
         )
     return np.array(chosen, np.int64)
 

@@ -9,18 +9,28 @@ is held out, and no two experiences in a row are kept from being equal (there ne
 from __future__ import annotations
 
 from clbench.chance import Generator
+from clbench.errors import UserError
 from clbench.grammar import RandomSubsetsSchedule, StreamConfig
 from clbench.stream import Plan, Timetable, Visit
 from streams.weights import draw, integers, pick
 
 
 def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable:
-    """`experiences` draws of `size` different tasks."""
+    """`experiences` draws of `size` different tasks.
+
+    Raises:
+        UserError: more samples are asked for than a task has.
+    """
     schedule = config.schedule
     assert isinstance(schedule, RandomSubsetsSchedule)
     pools = plan.pools
+    for t, pool in enumerate(pools):
+        if schedule.samples is not None and schedule.samples > len(pool):
+            raise UserError(
+                f"stream.schedule.samples: got {schedule.samples}, but task {t} has {len(pool)} training samples."
+            )
     falling = [max(0.0, 1 - i * schedule.factor) ** schedule.entropy_decrease for i in range(len(pools))]
-    by_rank, rank = integers(falling), generator.permutation(len(pools)).tolist()
+    by_rank, rank = [max(w, 1) for w in integers(falling)], generator.permutation(len(pools)).tolist()
     weights = [by_rank[rank[t]] for t in range(len(pools))]
     visits = []
     for v in range(schedule.experiences):

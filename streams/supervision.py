@@ -45,12 +45,20 @@ def supervise(
         lessons = tuple(
             (t, rows if t < config.base else _shots(config.shots, t, rows, data, generator)) for t, rows in lessons
         )
-    labels = data.train_y
+    labels, whole = data.train_y, _whole(lessons)
     if config.labelled < 1:
-        labels = _hidden(labels, config.labelled, lessons, data, Generator(seed, "stream", "labelled"))
+        labels = _hidden(labels, config.labelled, whole, data, Generator(seed, "stream", "labelled"))
     if config.noise is not None:
-        labels = _noisy(labels, config.noise, tasks, lessons, data, Generator(seed, "stream", "noise"))
+        labels = _noisy(labels, config.noise, tasks, whole, data, Generator(seed, "stream", "noise"))
     return lessons, labels
+
+
+def _whole(lessons: Lessons) -> Lessons:
+    """Tasks that come in parts put together: shares are of a task's samples, and those of small parts round to 0."""
+    parts: dict[int, list[Rows]] = {}
+    for t, rows in lessons:
+        parts.setdefault(t, []).append(rows)
+    return tuple((t, mine[0] if len(mine) == 1 else np.sort(np.concatenate(mine))) for t, mine in parts.items())
 
 
 def shares(config: LongTail, classes: int) -> list[float]:
