@@ -100,6 +100,9 @@ def _parser() -> _Parser:
 
     show = verbs.add_parser("show", help="a benchmark, strategy, data set, model, metric or section in full")
     show.add_argument("name", metavar="NAME")
+    show.add_argument("--seed", type=_integer(0), metavar="N", help="of a stream's card; default 0")
+    show.add_argument("--markdown", action="store_true", help="only the card of a stream, as Markdown")
+    show.add_argument("--deep", action="store_true", help="also look for test samples in the training set")
     show.set_defaults(act=_show)
 
     validate = verbs.add_parser("validate", help="check YAML files without running them")
@@ -112,11 +115,17 @@ def _parser() -> _Parser:
     board.set_defaults(act=_leaderboard)
 
     folders = "a run's folder, or one above"
-    plot = verbs.add_parser("plot", help="accuracy of every task at every evaluation, as a picture")
-    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help=folders)
+    plot = verbs.add_parser("plot", help="accuracy of every task at every evaluation, or a stream, as a picture")
     plot.add_argument(
-        "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf; default RUN_DIR/accuracy.png, ./accuracy.png"
+        "runs", nargs="+", metavar="RUN_DIR|STREAM", help=f"{folders}; or one benchmark's id or YAML file"
     )
+    plot.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=".png, .svg or .pdf; default RUN_DIR/accuracy.png, ./accuracy.png; of a stream ./ID.png",
+    )
+    plot.add_argument("--seed", type=_integer(0), metavar="N", help="of a stream; default 0")
     plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     plot.add_argument("--tasks", type=_integers, metavar="N,N", help="tasks to draw; default: all")
     plot.add_argument("--loss", action="store_true", help="also the training loss")
@@ -327,8 +336,12 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     name = options.name
-    if registry.benchmark_path(name) is not None or name.endswith((".yaml", ".yml")):
-        return _show_benchmark(name)
+    if _is_stream(name):
+        return _show_benchmark(options)
+    for flag in ("seed", "markdown", "deep"):
+        value = getattr(options, flag)
+        if value is not None and value is not False:
+            raise UserError(f"--{flag} is for streams, and '{name}' is none; see `clbench list streams`.")
     if name in registry.strategies():
         return _show_strategy(name)
     from clbench.metrics import METRICS
@@ -353,18 +366,64 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_benchmark(name: str) -> int:
-    import yaml
+def _is_stream(name: str) -> bool:
+    return registry.benchmark_path(name) is not None or name.endswith((".yaml", ".yml"))
 
-    benchmark, strategy, *_ = resolve.resolve(name, need_strategy=False)
-    resolved = benchmark.model_dump(mode="json")
-    if strategy is not None:
-        resolved["strategy"] = strategy.model_dump(mode="json")
-    print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), end="")
+
+def _show_benchmark(options: argparse.Namespace) -> int:
+    """The resolved YAML and the card, or the card alone. Where there is no data, the card says why it is short."""
+    from clbench import card
     from clbench.stream import definition_hash
 
-    print(f"# stream definition hash {definition_hash(benchmark.stream)}")
+    benchmark, strategy, seeds, *_ = resolve.resolve(options.name, need_strategy=False)
+    if not options.markdown:
+        import yaml
+
+        resolved = benchmark.model_dump(mode="json")
+        if strategy is not None:
+            resolved["strategy"] = strategy.model_dump(mode="json")
+        if seeds != config.Seeds():
+            resolved["seeds"] = seeds.model_dump(exclude_none=True)
+        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), end="")
+        print(f"# stream definition hash {definition_hash(benchmark.stream)}")
+    try:
+        outline = _outline(benchmark.stream)
+    except UserError as error:
+        reason = " ".join(str(error).split())
+        if options.markdown:
+            print(card.to_markdown(card.without_data(benchmark, definition_hash(benchmark.stream), reason)))
+        else:
+            print(f"# no card: {reason}")
+        return 0
+    stream = _compiled(options.name, benchmark, seeds, options.seed, outline)
+    data = _load(benchmark.stream) if options.deep else None
+    try:
+        made = card.make(benchmark, stream, data)
+    except UserError as error:
+        raise UserError(*(f"{options.name}: {problem}" for problem in error.problems)) from None
+    print(card.to_markdown(made) if options.markdown else f"\n{card.to_text(made)}")
     return 0
+
+
+def _outline(said: config.StreamConfig) -> Any:
+    """The data set without its inputs. What a download or code of the user's own prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return registry.datasets().outline(said.data, said.synthetic, said.size)
+
+
+def _load(said: config.StreamConfig) -> Any:
+    with contextlib.redirect_stdout(sys.stderr):
+        return registry.datasets().load(said.data, said.synthetic, said.size)
+
+
+def _compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed: int | None, data: Any) -> Any:
+    """The stream that a run of this seed has, by an outline of its data set."""
+    from clbench.stream import compile_stream
+
+    try:
+        return compile_stream(benchmark.stream, (seed or 0) if seeds.stream is None else seeds.stream, data)
+    except UserError as error:
+        raise UserError(*(f"{name}: {problem}" for problem in error.problems)) from None
 
 
 def _show_strategy(name: str) -> int:
@@ -419,7 +478,16 @@ def _plot(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         figures.check_suffix(options.out)
-    runs, left_out = finished.collect(options.runs, figures.MOST_RUNS)
+    streams = [name for name in options.runs if not Path(name).is_dir() and _is_stream(name)]
+    if streams:
+        return _plot_stream(options, streams)
+    if options.seed is not None:
+        raise UserError("--seed is for pictures of streams; a run has its own.")
+    for name in options.runs:
+        guess = hint(name, registry.benchmarks())
+        if guess and not Path(name).exists():
+            raise UserError(f"{name}: no such folder, and no benchmark.{guess}")
+    runs, left_out = finished.collect([Path(name) for name in options.runs], figures.MOST_RUNS)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     out = options.out or (runs[0].directory if len(runs) == 1 else Path()) / "accuracy.png"
@@ -427,6 +495,28 @@ def _plot(options: argparse.Namespace) -> int:
         runs, out.suffix, view=options.view, tasks=options.tasks, loss=options.loss, first=options.first
     )
     results.write_bytes(out, payload)
+    print(out)
+    return 0
+
+
+def _plot_stream(options: argparse.Namespace, streams: list[str]) -> int:
+    """A picture of what a stream brings."""
+    if len(options.runs) > 1:
+        raise UserError(f"{streams[0]}: a picture of a stream shows this one alone; got {len(options.runs)} names.")
+    flags = {"view": options.view, "tasks": options.tasks, "loss": options.loss, "first": options.first}
+    for flag, value in flags.items():
+        if value is not None and value is not False:
+            raise UserError(f"--{flag} is for pictures of runs, and {streams[0]} is a stream.")
+    from clbench import results, stream_figure
+
+    benchmark, _, seeds, *_ = resolve.resolve(streams[0], need_strategy=False)
+    try:
+        outline = _outline(benchmark.stream)
+    except UserError as error:
+        raise UserError(*(f"{streams[0]}: stream.data: {problem}" for problem in error.problems)) from None
+    stream = _compiled(streams[0], benchmark, seeds, options.seed, outline)
+    out = options.out or Path(f"{benchmark.id}.png")
+    results.write_bytes(out, stream_figure.draw(benchmark.id, stream, out.suffix))
     print(out)
     return 0
 
