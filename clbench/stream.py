@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clbench import fits, mistakes, registry
 from clbench.chance import Generator
 from clbench.errors import UserError
-from clbench.grammar import StreamConfig
+from clbench.grammar import RecurrenceSchedule, StreamConfig
 from clbench.schema import content_hash, definition
 
 if TYPE_CHECKING:
@@ -285,7 +285,9 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     )
     plan = Plan(data, layout.tasks, layout.domains, lessons)
     schedule = registry.stream_part("schedules", config.schedule.by)
-    timetable: Timetable = schedule(config, plan, Generator(seed, "stream", "schedule", config.schedule.by))
+    # The laws of recurrence share their chance: what the controls take from the power law is that of the same seed.
+    shared = "power_law" if isinstance(config.schedule, RecurrenceSchedule) else config.schedule.by
+    timetable: Timetable = schedule(config, plan, Generator(seed, "stream", "schedule", shared))
     visits = timetable.visits
     if (labels < 0).any():
         visits = [_by_label(v, labels) for v in visits]
