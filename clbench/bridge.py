@@ -3,8 +3,8 @@
 Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner. It keeps its own training
 loop; a plugin at the end of its list calls our watcher, and our evaluator predicts through a twin of its model.
 
-The other way: `ContinualEvaluation` is a plugin for somebody's own Avalanche script, and `to_avalanche` turns one of
-our streams into an ordinary Avalanche benchmark.
+The other way: `ContinualEvaluation` is a plugin for somebody's own Avalanche script, and `benchmark` turns one of our
+streams into an ordinary Avalanche benchmark.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,23 +27,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench import registry
-from clbench.cells import Cells
+from clbench.cells import Cells, lay_out_cells
 from clbench.chance import fenced
 from clbench.config import StrategyConfig
 from clbench.errors import RunFailed, UserError, nearest
 from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
-from clbench.store import TrainingSet
+from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
-from clbench.stream import Stream, joined
+from clbench.stream import Stream, Visit, joined
 from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "no QP solver found", UserWarning)  # of qpsolvers; GEM says so when it needs one
     warnings.simplefilter("ignore", DeprecationWarning)  # of what its dependencies import (JAXopt on Python 3.13)
     import avalanche
-    from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, with_classes_timeline
-    from avalanche.benchmarks.scenarios.task_aware import with_task_labels
+    from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, OnlineCLExperience
     from avalanche.benchmarks.utils import ConstantSequence, DataAttribute
     from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervisedClassificationDataset
     from avalanche.core import BasePlugin, SupervisedPlugin
@@ -76,30 +76,62 @@ def _hushed() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------ streams, outwards
-class _Rows(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Training samples of one experience, fetched at first use and kept: Avalanche asks for them one by one.
+class _Inputs:
+    """Model inputs of one part of a data set, each made once for each task, on the host.
 
-    They are on the host, where its loaders (which pin memory) and its buffers (which mix them with copies) want them.
+    There Avalanche's loaders (which pin memory) and its buffers (which mix them with copies) want them. Experiences
+    that bring a sample again share its input.
+
+    Args:
+        make: rows and the task of each, int64 (N,), to inputs (N, ...) on the host.
+        rows: number of rows.
     """
 
-    def __init__(self, samples: TrainingSet, index: NDArray[np.int64], task: NDArray[np.int64], device: torch.device):
-        self._samples, self._index, self._task, self._device = samples, index, task, device
-        self._x: Tensor | None = None
-        self._y: list[int] = []
+    def __init__(self, make: Callable[[Tensor, Tensor], Tensor], rows: int) -> None:
+        self._make, self._rows = make, rows
+        self._made: dict[int, Tensor] = {}
+
+    def prepare(self, index: NDArray[np.int64], task: NDArray[np.int64]) -> None:
+        """Makes those that are not there yet."""
+        keys = (task * self._rows + index).tolist()
+        absent = [i for i, key in enumerate(keys) if key not in self._made]
+        if absent:
+            x = self._make(torch.from_numpy(index[absent]), torch.from_numpy(task[absent]))
+            self._made.update(zip((keys[i] for i in absent), x.unbind(), strict=True))
+
+    def __call__(self, row: int, task: int) -> Tensor:
+        return self._made[task * self._rows + row]
+
+
+class _Rows(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Samples of one experience; all of their inputs are made at its first use."""
+
+    def __init__(
+        self, inputs: _Inputs, index: NDArray[np.int64], task: NDArray[np.int64], targets: Sequence[int]
+    ) -> None:
+        self._inputs, self._index, self._task, self._targets = inputs, index, task, targets
+        self._ready = False
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        if self._x is None:
-            index, task = torch.from_numpy(self._index), torch.from_numpy(self._task)
-            x, y = self._samples.fetch(index.to(self._device), task.to(self._device))
-            self._x, self._y = x.cpu(), y.tolist()
-        return self._x[i], self._y[i]
+        if not self._ready:
+            self._inputs.prepare(self._index, self._task)
+            self._ready = True
+        return self._inputs(int(self._index[i]), int(self._task[i])), self._targets[i]
 
 
 class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
-    """One whose data a strategy may replace, as Avalanche's older benchmarks let it (BiC does)."""
+    """One whose data a strategy may replace, as Avalanche's older benchmarks let it (BiC does).
+
+    Attributes:
+        test_experiences: numbers of the test experiences (tasks) that it is about; masked in training and evaluation.
+    """
+
+    def about(self, tasks: tuple[int, ...]) -> None:
+        self.test_experiences = tasks
+        self._as_attributes("test_experiences")
 
     @property
     def dataset(self) -> Any:
@@ -110,48 +142,197 @@ class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
         self._dataset = dataset
 
 
-def _dataset(rows: Any, targets: Sequence[int], labels: Sequence[int]) -> TaskAwareSupervisedClassificationDataset[Any]:
-    one = len(set(labels)) == 1  # Avalanche's own data has this type then, and iCaRL joins no other
+class _SubExperience(_Experience, OnlineCLExperience[Any]):  # type: ignore[misc]
+    """A part of one visit."""
+
+
+def benchmark(
+    stream: Stream, device: str | torch.device = "cpu", *, access_task_boundaries: bool = False
+) -> CLScenario[Any]:
+    """A stream as an ordinary Avalanche benchmark, for anybody's script.
+
+    `train_stream` has one experience for each of ours, `test_stream` one for each task (none for a drift's steps). Both
+    are lists. Inputs are those that our runs train and are evaluated on, made at the first use of an experience and
+    then kept in memory; targets are output units, as the learner is told them in training (with label noise: wrongly)
+    and as they are in the test. Samples without a label are left out: an experience of Avalanche's has no place for
+    them. Test samples are in order of class within their task.
+
+    Task labels are the task's id in the task setting and 0 otherwise, as in Avalanche's own benchmarks. An experience
+    that mixes tasks has several, and no `task_label`; a `MultiHeadClassifier` then needs `masking=False`.
+
+    Experiences know their classes (`classes_in_this_experience`, `previous_classes`, `classes_seen_so_far`,
+    `future_classes`) by the samples that they bring; a class is to come wherever a later experience brings it, known
+    or not. Where visits come in parts (online, blurry, drift), each part is an `OnlineCLExperience`.
+
+    Args:
+        stream: the stream, with its data.
+        device: where inputs are computed; they are handed out on the host.
+        access_task_boundaries: whether a strategy may see in training which parts are the first and the last of their
+            visit, and grows its heads for the whole of it; else loggers alone see it.
+
+    Raises:
+        UserError: the stream was compiled from an outline, without inputs.
+    """
+    if not hasattr(stream.data, "train_x"):
+        raise UserError(
+            f"stream: '{stream.data.name}' is an outline without inputs; compile the stream from the data set itself."
+        )
+    device = torch.device(device)
+    transform = InputTransform(stream, device)
+    samples = TrainingSet(stream, transform, device)
+    return to_avalanche(stream, samples, device, transform, access_task_boundaries)
+
+
+def to_avalanche(
+    stream: Stream,
+    samples: TrainingSet,
+    device: torch.device,
+    transform: InputTransform | None = None,
+    access_task_boundaries: bool = True,
+) -> CLScenario[Any]:
+    """What `benchmark` describes, over training samples that exist already and may have a fence.
+
+    Args:
+        stream: the stream.
+        samples: its training samples.
+        device: where they are.
+        transform: stored samples to inputs; gives the test stream, which there is none of without it.
+        access_task_boundaries: see `benchmark`.
+    """
+    inputs = _Inputs(lambda index, task: samples.fetch(index.to(device), task.to(device))[0].cpu(), len(stream.labels))
+    data = partial(_training_data, stream, inputs, _task_labels(stream), _mixes_labels(stream))
+    numbers = stream.origins()
+    starts = [v for v, _ in enumerate(numbers) if not v or numbers[v] != numbers[v - 1]]
+    whole: list[_Experience] = []
+    parts: list[_Experience] = []
+    if len(starts) == len(numbers):
+        parts += [_Experience(dataset=data([visit])) for visit in stream.visits]
+    else:
+        for a, b in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            whole.append(_Experience(dataset=data(stream.visits[a:b])))
+            for v in range(a, b):
+                part = _SubExperience(
+                    dataset=data([stream.visits[v]]),
+                    origin_experience=whole[-1],
+                    is_first_subexp=v == a,
+                    is_last_subexp=v == b - 1,
+                    sub_stream_length=b - a,
+                    access_task_boundaries=access_task_boundaries,
+                )
+                parts.append(part)
+    streams = [_stream("train", parts)]
+    if transform is not None:
+        streams.append(_stream("test", [_Experience(dataset=d) for d in _test_data(stream, transform, device)]))
+    scenario = CLScenario(streams)
+    _add_order_of_classes(scenario, stream)
+    for v, part in enumerate(parts):
+        part.about(stream.visits[v].tasks)
+    for v, of_visit in zip(starts, whole, strict=False):
+        of_visit.about(stream.visits[v].tasks)
+    for each in (*streams, _stream("train", whole)):
+        each.benchmark = scenario
+        for experience in each:
+            experience.benchmark = scenario
+    return scenario
+
+
+def _training_data(
+    stream: Stream, inputs: _Inputs, labels: NDArray[np.int64], mixed: bool, visits: Iterable[Visit]
+) -> Any:
+    index, task = joined(part for visit in visits for part in visit.parts)
+    targets = np.empty(len(index), np.int64)
+    for t in np.unique(task).tolist():
+        targets[task == t] = stream.targets(stream.labels[index[task == t]], t)
+    return _dataset(inputs, index, task, targets, labels[task], mixed)
+
+
+def _test_data(stream: Stream, transform: InputTransform, device: torch.device) -> list[Any]:
+    """The test samples of each task, in the order of the evaluator's cells."""
+    stored = torch.from_numpy(stream.data.test_x)
+
+    def make(index: Tensor, task: Tensor) -> Tensor:
+        return transform(stored[index].to(device), task.to(device), index.to(device), "test").cpu()
+
+    inputs, cells, labels = _Inputs(make, len(stored)), lay_out_cells(stream), _task_labels(stream)
+    targets = np.repeat(cells.target, cells.size)
+    spans = zip(stream.tasks, cells.start[:-1], cells.start[1:], strict=True)
+    return [
+        _dataset(inputs, cells.rows[a:b], np.full(b - a, t.id), targets[a:b], np.full(b - a, labels[t.id]), False)
+        for t, a, b in spans
+    ]
+
+
+def _task_labels(stream: Stream) -> NDArray[np.int64]:
+    """Avalanche's label of each task and variant."""
+    own = [t.id if t.stands_for is None else t.stands_for for t in stream.all_tasks]
+    return np.array(own if stream.setting == "task" else [0] * len(own), np.int64)
+
+
+def _mixes_labels(stream: Stream) -> bool:
+    """Whether any visit has samples of several tasks, and tasks have labels of their own."""
+    labels, met = _task_labels(stream), dict[int, int]()
+    return any(met.setdefault(v.origin, int(labels[t])) != labels[t] for v in stream.visits for t, _ in v.parts)
+
+
+def _dataset(
+    inputs: _Inputs,
+    index: NDArray[np.int64],
+    task: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    mixed: bool,
+) -> TaskAwareSupervisedClassificationDataset[Any]:
+    """Data with a target and a task label for each sample, int64 (N,).
+
+    Avalanche's own data has a constant sequence for labels, and iCaRL joins no other; but lists and constant sequences
+    cannot be joined, so all experiences have lists where any of them mixes labels.
+    """
+    listed = targets.tolist()
+    of = labels.tolist() if mixed else ConstantSequence(int(labels.max(initial=0)), len(labels))
     return TaskAwareSupervisedClassificationDataset(
-        [rows],
+        [_Rows(inputs, index, task, listed)],
         data_attributes=[
-            DataAttribute(list(targets), "targets"),
-            DataAttribute(
-                ConstantSequence(labels[0], len(labels)) if one else labels, "targets_task_labels", use_in_getitem=True
-            ),
+            DataAttribute(listed, "targets"),
+            DataAttribute(of, "targets_task_labels", use_in_getitem=True),
         ],
     )
 
 
-def to_avalanche(stream: Stream, samples: TrainingSet, device: torch.device) -> CLScenario[Any]:
-    """One of our streams as an Avalanche benchmark with a training stream and a classes timeline.
+def _stream(name: str, experiences: list[_Experience]) -> Any:
+    """A list of experiences that know their task labels, and which classes come when.
 
-    Task labels are the task's id in the task setting and 0 otherwise, as Avalanche's own benchmarks have them.
+    Avalanche's `with_classes_timeline` takes classes that return for past ones. Equal sets are shared, so that
+    thousands of experiences over thousands of classes take little.
     """
-    parts: list[_Experience] = []
-    for visit in stream.visits:
-        targets = np.empty(visit.samples, np.int64)
-        index, task = joined(visit.parts)
-        for t, _ in visit.parts:
-            targets[task == t] = stream.targets(stream.labels[index[task == t]], t)
-        labels = task.tolist() if stream.setting == "task" else [0] * len(task)
-        dataset = _dataset(_Rows(samples, index, task, device), targets.tolist(), labels)
-        parts.append(_Experience(dataset=dataset, current_experience=len(parts)))
-    benchmark = with_task_labels(with_classes_timeline(CLScenario([EagerCLStream("train", parts)])))
-    # Some of Avalanche's methods (iCaRL) read these of the older class-incremental benchmark.
-    order: list[int] = []
-    per_experience = []
-    for visit in stream.visits:
-        new = [o for t in visit.tasks for o in stream.tasks[t].targets if o not in order]
-        order += new
-        per_experience.append(len(new))
-    benchmark.n_classes_per_exp = per_experience
-    benchmark.classes_order = order
-    benchmark.n_classes = stream.outputs
-    for experience in benchmark.train_stream:
-        experience.benchmark = benchmark
-        experience.classes_in_this_experience = sorted(experience.classes_in_this_experience)  # heads index with it
-    return benchmark
+    seen: frozenset[int] = frozenset()
+    for experience in experiences:
+        classes = experience.dataset.targets.uniques
+        experience.classes_in_this_experience = sorted(classes)  # heads index with it
+        experience.previous_classes = seen
+        seen = seen if seen.issuperset(classes) else seen | classes
+        experience.classes_seen_so_far = seen
+        experience.task_labels = sorted(experience.dataset.targets_task_labels.uniques)
+        if len(experience.task_labels) == 1:
+            experience.task_label = experience.task_labels[0]
+    later: frozenset[int] = frozenset()
+    for experience in reversed(experiences):
+        experience.future_classes = later
+        classes = experience.classes_in_this_experience
+        later = later if later.issuperset(classes) else later.union(classes)
+    return EagerCLStream(name, experiences)
+
+
+def _add_order_of_classes(scenario: CLScenario[Any], stream: Stream) -> None:
+    """What some of Avalanche's methods (iCaRL) read of the older class-incremental benchmark."""
+    order: dict[int, None] = {}
+    entered = []
+    for visit, experience in zip(stream.visits, scenario.train_stream, strict=True):
+        before, there = len(order), set(experience.classes_in_this_experience)
+        order.update((o, None) for t, _ in visit.parts for o in stream.all_tasks[t].targets if o in there)
+        entered.append(len(order) - before)
+    scenario.n_classes_per_exp = entered
+    scenario.classes_order = list(order)
+    scenario.n_classes = stream.outputs
 
 
 # ------------------------------------------------------------------------------------------------ predictions
@@ -271,7 +452,11 @@ class _Calls(SupervisedPlugin[Any]):  # type: ignore[misc]
 
 
 class _ActiveCrossEntropy:
-    """Cross-entropy over the outputs of the sample's own task, or over all seen; see `training.active_outputs`."""
+    """Cross-entropy over the outputs that take part; see `training.active_outputs`.
+
+    Those of the sample's own task, of all that was seen, or of the batch as the strategy hands it over: with what it
+    replays.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -279,6 +464,10 @@ class _ActiveCrossEntropy:
 
     def __call__(self, out: Tensor, y: Tensor) -> Tensor:
         outputs = self._setup.outputs
+        if self._setup.training.active_outputs == "batch":
+            present = torch.zeros(out.shape[1], dtype=torch.bool, device=out.device)
+            present[y] = True
+            return nn.functional.cross_entropy(out.masked_fill(~present, float("-inf")), y)
         active = torch.zeros((outputs, outputs), dtype=torch.bool, device=out.device)
         for own in self._setup.task_outputs:
             also = self.seen if self._setup.training.active_outputs == "seen" else set()
@@ -321,6 +510,8 @@ class Hosted(SelfDriven):
         if training.drop_last and len(experience.index) >= training.batch_size:
             options["drop_last"] = True
         with _hushed():
+            if training.optimizer_state == "reset" and experience.part and self.hosted.optimizer is not None:
+                self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
@@ -401,6 +592,11 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         raise UserError(f"{where}: needs {', '.join(absent)}; give it beside 'name' in the configuration.")
     if not isinstance(accepted.get("criterion"), (nn.CrossEntropyLoss, type(inspect.Parameter.empty))):
         del offered["criterion"]
+    active = setup.training.active_outputs
+    if active in ("seen", "batch") and ("criterion" not in offered or "criterion" in chosen.parameters):
+        raise UserError(
+            f"{where}: has a criterion of its own, so training.active_outputs '{active}' has no effect on it."
+        )
     with _hushed():
         arguments = {k: _build(v, f"{where}: {k}") for k, v in chosen.parameters.items()}
         for key, default in accepted.items():
@@ -515,7 +711,8 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
 
     Args:
         test_stream: the experiences to evaluate on; number i of it belongs to number i of the training stream, or a
-            single one to all. Each has one task label, which models with a head for each task are given.
+            single one to all; those of `benchmark` know theirs. Each has one task label, which models with a head for
+            each task are given.
         setting: "class", "task" or "domain": which outputs compete, see `Evaluator`. In Avalanche's own evaluation
             it is all outputs that the model has, as in "domain".
         outputs: number of output units; the largest class + 1 where not given.
@@ -564,7 +761,8 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         )
         self._recorder = Recorder(self._device, strict=False)  # a NaN is the script's affair
         self._every = every
-        self._seen: list[int] = []
+        self._visits: list[tuple[int, ...]] = []
+        self._seen: set[int] = set()
         self._origin: Any = None
         self._end: Evaluation | None = None
         self._iterations = self._within = 0
@@ -579,10 +777,14 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         if again:
             return
         tests = self._evaluator.cells.tasks
-        number = 0 if tests == 1 else int((origin or experience).current_experience)
-        if number >= tests:
-            raise UserError(f"ContinualEvaluation: training experience {number}, but test_stream ends at {tests - 1}.")
-        self._seen.append(number)
+        number = int((origin or experience).current_experience)
+        about = (0,) if tests == 1 else getattr(origin or experience, "test_experiences", (number,))
+        if max(about) >= tests:
+            raise UserError(
+                f"ContinualEvaluation: training experience {max(about)}, but test_stream ends at {tests - 1}."
+            )
+        self._visits.append(about)
+        self._seen.update(about)
         self._within = 0
         self._record(self._counts(strategy, range(tests)), Phase.BEFORE)
 
@@ -608,10 +810,10 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._end = None
 
     def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
-        return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), set(self._seen))
+        return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
 
     def _record(self, found: Evaluation, phase: Phase) -> None:
-        self._recorder.add(found, self._iterations, len(self._seen) - 1, phase)
+        self._recorder.add(found, self._iterations, len(self._visits) - 1, phase)
 
     def trace(self) -> Trace:
         """The record so far.
@@ -619,13 +821,14 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         Raises:
             UserError: nothing was trained.
         """
-        if not self._seen:
+        if not self._visits:
             raise UserError("ContinualEvaluation: no experience was trained with this plugin, so there is no trace.")
         self._record_end()
         self._recorder.chunk()
-        visits = np.zeros((len(self._seen), self._evaluator.cells.tasks), np.bool_)
-        visits[np.arange(len(self._seen)), self._seen] = True
-        origin = np.arange(len(self._seen), dtype=np.int32)
+        visits = np.zeros((len(self._visits), self._evaluator.cells.tasks), np.bool_)
+        for v, about in enumerate(self._visits):
+            visits[v, list(about)] = True
+        origin = np.arange(len(self._visits), dtype=np.int32)
         return self._recorder.trace(self._evaluator.cells, visits, origin, self._every, 0)
 
 

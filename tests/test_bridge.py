@@ -20,7 +20,7 @@ from torch import nn
 from clbench import bridge, leaderboard, metrics, resolve, results, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
-from clbench.strategy import Watcher
+from clbench.store import InputTransform, TrainingSet
 from clbench.stream import compile_stream
 from clbench.testing import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
@@ -213,11 +213,15 @@ def test_watching_changes_nothing_with_batch_norm_and_momentum(name: str) -> Non
 
 
 # ------------------------------------------------------------------------------------------------ as in stock Avalanche
+def without_a_fence(bench: runner.Workbench) -> TrainingSet:
+    return TrainingSet(bench.stream, InputTransform(bench.stream, bench.device), bench.device)
+
+
 def stock_benchmark(bench: runner.Workbench) -> CLScenario[Any]:
     """The training data of a bench as Avalanche's own helpers lay it out."""
-    parts = []
+    parts, samples = [], without_a_fence(bench)
     for visit in bench.stream.visits:
-        x, y = bench.samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+        x, y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
         parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
     return with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
 
@@ -767,18 +771,3 @@ def test_experiences_without_a_test_and_traces_without_training_are_told() -> No
         ours.trace()
     with pytest.raises(UserError, match="training experience 2, but test_stream ends at 1"):
         script("plain", benchmark, [ours], evaluate=False)
-
-
-def test_our_stream_is_an_ordinary_benchmark_of_avalanche() -> None:
-    run = make_run("naive", {}, "stream.setting=task")
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
-    benchmark = bridge.to_avalanche(bench.stream, bench.samples, bench.device)
-    for visit, experience in zip(bench.stream.visits, benchmark.train_stream, strict=True):
-        assert len(experience.dataset) == len(visit.index)
-        assert experience.task_label == visit.tasks[0]
-        assert sorted(experience.classes_in_this_experience) == sorted(bench.stream.tasks[visit.tasks[0]].targets)
-        x, y, label = experience.dataset[1]
-        wanted = bench.samples.fetch(torch.from_numpy(visit.index[1:2]), visit.tasks[0])
-        assert torch.equal(x, wanted[0][0])
-        assert (y, label) == (int(wanted[1]), visit.tasks[0])
-    assert Watcher().after_iteration(torch.zeros(())) is True
