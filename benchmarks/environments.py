@@ -58,7 +58,9 @@ def table(root: Path, data: str) -> str:
         difference = np.array(
             [found[environment][s]["average_accuracy"] - found["power_law"][s]["average_accuracy"] for s in seeds]
         )
-        paired = "" if environment == "power_law" else f"{100 * difference.mean():+.2f} ± {100 * interval(difference):.2f}"
+        paired = ""
+        if environment != "power_law":
+            paired = f"{100 * difference.mean():+.2f} ± {100 * interval(difference):.2f}"
         lines.append(f"| {environment} | {' | '.join(cells)} | {paired} |")
     return "\n".join(lines)
 

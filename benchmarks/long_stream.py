@@ -1,6 +1,6 @@
 """Whether a long stream costs at its end what it costs at its start: time of an update and memory, by experience.
 
-    .venv/bin/python benchmarks/long_stream.py [BENCHMARK [KEY=VALUE ...]]      # scole_mnist-v1: minutes, an idle machine
+    .venv/bin/python benchmarks/long_stream.py [BENCHMARK [KEY=VALUE ...]]      # scole_mnist-v1: minutes, if idle
 
 Trains `naive` as a run does, evaluations and trace files included.
 """
@@ -52,7 +52,8 @@ def main(benchmark: str, overrides: list[str]) -> None:
     early, late = np.median(each[50:100]), np.median(each[n - 50 :])
     print(f"an update with its share of evaluation, experiences 51 to 100: {1e3 * early:.3f} ms")
     print(f"the same, the last 50 of {n}: {1e3 * late:.3f} ms, ratio {late / early:.3f}")
-    print(f"memory after experience 10: {memory[10]:.1f} MiB; most after it {max(memory[10:]):.1f}; end {memory[-1]:.1f}")
+    most = max(memory[10:])
+    print(f"memory after experience 10: {memory[10]:.1f} MiB; most after it {most:.1f}; at the end {memory[-1]:.1f}")
 
 
 if __name__ == "__main__":
