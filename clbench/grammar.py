@@ -12,7 +12,7 @@ import pydantic
 from pydantic import Field
 
 from clbench.errors import shown
-from clbench.schema import ClassNumber, Count, Model, Share, mistake, one_of, unique_classes
+from clbench.schema import ClassNumber, Count, Model, Share, mistake, name_classes, one_of, unique_classes
 
 NonNegative = Annotated[float, Field(ge=0)]
 Degrees = Annotated[float, Field(ge=-360, le=360)]
@@ -176,7 +176,8 @@ class RecurrenceSchedule(Model):
         needed = {"rehearsed": ("matched",), "share": ("amount", "recurrence"), "probability": ("recurrence",)}
         for key, variants in needed.items():
             if getattr(self, key) is not None and self.variant not in variants:
-                raise mistake(f"is for the variant {' and '.join(variants)}, not for '{self.variant}'", key)
+                those = f"variant{'s' * (len(variants) > 1)} {' and '.join(variants)}"
+                raise mistake(f"is for the {those}, not for '{self.variant}'", key)
         if self.variant == "matched" and self.rehearsed is None and self.by != "none":
             raise mistake("required for the variant 'matched', but not given", "rehearsed")
         if self.tau is not None and self.by != "exponential":
@@ -221,7 +222,9 @@ class RepetitionSchedule(Model):
     def _consistent(self) -> RepetitionSchedule:
         if (self.law == "list") != (self.probabilities is not None):
             needed = "required for the law 'list', but not given"
-            raise mistake(needed if self.law == "list" else "is for the law 'list'", "probabilities")
+            raise mistake(
+                needed if self.law == "list" else f"is for the law 'list', not for '{self.law}'", "probabilities"
+            )
         if self.law == "geometric" and self.rate >= 1:
             raise mistake(f"got {self.rate:g}. Allowed with the law 'geometric': a number from 0 to below 1", "rate")
         return self
@@ -305,14 +308,19 @@ class LabelNoise(Model):
     ) = None
     """Asymmetric: [class, what it is taken for]; other classes keep their labels."""
 
+    @pydantic.field_validator("pairs")
+    @classmethod
+    def _one_partner(cls, pairs: list[list[int]] | None) -> list[list[int]] | None:
+        unique_classes([a for a, _ in pairs or []])
+        itself = [a for a, b in pairs or [] if a == b]
+        if itself:
+            raise mistake(f"{name_classes(itself)} paired with itself")
+        return pairs
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> LabelNoise:
-        if self.pairs is not None:
-            if self.kind == "symmetric":
-                raise mistake("is for the kind 'asymmetric'", "pairs")
-            unique_classes([a for a, _ in self.pairs])
-            if any(a == b for a, b in self.pairs):
-                raise mistake("a class is paired with itself", "pairs")
+        if self.pairs is not None and self.kind == "symmetric":
+            raise mistake("is for the kind 'asymmetric', not for 'symmetric'", "pairs")
         return self
 
 
