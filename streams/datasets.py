@@ -386,7 +386,7 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
         known = DATASETS.get(member)
         files: tuple[Path, ...] = ()
         said: Any = None
-        path = None if imported.is_import_path(member) else sources.npz_path(member)
+        path = sources.npz_path(member)
         if member == "synthetic":
             said = (synthetic or SyntheticData()).model_dump(mode="json")
         elif member == "digits":

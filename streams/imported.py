@@ -95,7 +95,7 @@ def _told(name: str, what: str) -> Iterator[None]:
 def _of_function(name: str, found: Any) -> Arrays:
     allowed = "a function without required arguments, or a class that derives from torch.utils.data.Dataset"
     if not callable(found):
-        raise UserError(f"data set '{name}': is a {type(found).__name__}. Allowed: {allowed}.")
+        raise UserError(f"data set '{name}': is of type {type(found).__name__}. Allowed: {allowed}.")
     with _told(name, "fails"):
         needed = _required(found)
         if needed:
@@ -108,10 +108,10 @@ def _of_function(name: str, found: Any) -> Arrays:
             return arrange(
                 DIVIDED, lambda key: _array(result[DIVIDED.index(key)]), name, "the tuple"
             )  # fmt: skip
-    given = f"{type(result).__name__} of {len(result)}" if isinstance(result, (tuple, list)) else type(result).__name__
+    length = f" with {len(result)} members" if isinstance(result, (tuple, list)) else ""
     raise UserError(
-        f"data set '{name}': returned a {given}. Allowed: a mapping with {', '.join(DIVIDED)} or with "
-        f"{', '.join(WHOLE)}, or a tuple ({', '.join(DIVIDED)})."
+        f"data set '{name}': returned type {type(result).__name__}{length}. Allowed: a mapping with "
+        f"{', '.join(DIVIDED)} or with {', '.join(WHOLE)}, or a tuple ({', '.join(DIVIDED)})."
     )
 
 
@@ -204,7 +204,7 @@ def _read(name: str, dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 def _item(name: str, dataset: Any, i: int) -> tuple[NDArray[Any], int]:
     item = dataset[i]
     if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise UserError(f"data set '{name}': item {i} is a {type(item).__name__}, not a tuple (input, label).")
+        raise UserError(f"data set '{name}': item {i} is of type {type(item).__name__}, not a tuple (input, label).")
     value, label = item[:2]
     if hasattr(value, "getbands") and value.mode in ("1", "P"):  # a PIL image of bits, or of a palette
         value = value.convert("L" if value.mode == "1" else "RGB")
