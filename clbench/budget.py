@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clbench import config as cfg
-from clbench.cells import shares
+from clbench.apportion import apportion
 from clbench.errors import UserError
 from clbench.stream import Stream
 
@@ -28,8 +28,8 @@ def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
         raise UserError(
             f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
         )
-    extra = shares(np.array(samples), total - len(samples), limited=False)
-    return tuple((1 + extra).tolist())
+    rest = total - len(samples)
+    return tuple(1 + n for n in apportion(rest, samples, [rest] * len(samples)))
 
 
 def _batches_in_a_pass(n: int, training: cfg.Training) -> int:

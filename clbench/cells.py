@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.apportion import apportion
 from clbench.chance import Generator
 from clbench.stream import Stream
 
@@ -68,7 +69,8 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
         for t in range(int(task.max()) + 1):
             generator = Generator(seed, "stream", "test subset", t)
             cells = np.flatnonzero(task == t)
-            for k, share in zip(cells.tolist(), shares(population[cells], subset).tolist(), strict=True):
+            sizes = population[cells].tolist()
+            for k, share in zip(cells.tolist(), apportion(min(subset, sum(sizes)), sizes, sizes), strict=True):
                 rows[k] = np.sort(rows[k][generator.permutation(len(rows[k]))[:share]])
     return Cells(
         domain=np.array([t.domain for t, _, _ in members], np.int32),
@@ -80,20 +82,3 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
         outputs=stream.outputs,
         rows=np.concatenate(rows).astype(np.int64),
     )
-
-
-def shares(sizes: NDArray[np.int32], total: int, limited: bool = True) -> NDArray[np.int64]:
-    """`total` shared out in proportion to sizes by largest remainders, the first of equal ones; limited: at most all.
-
-    >>> shares(np.array([500, 300, 200], np.int32), 11).tolist()
-    [6, 3, 2]
-    >>> shares(np.array([2, 3], np.int32), 9).tolist()
-    [2, 3]
-    """
-    there = int(sizes.sum())
-    if limited and total >= there:
-        return sizes.astype(np.int64)
-    whole, remainder = np.divmod(sizes.astype(np.int64) * total, there)
-    first = np.argsort(-remainder, kind="stable")[: total - int(whole.sum())]
-    whole[first] += 1
-    return np.asarray(whole, np.int64)

@@ -22,11 +22,12 @@ import math
 
 import numpy as np
 
+from clbench.apportion import apportion
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.grammar import RecurrenceSchedule, StreamConfig
 from clbench.stream import Plan, Rows, Timetable, Visit
-from streams.weights import apportion, draw, integers, pick
+from streams.weights import draw, integers, pick
 
 
 def law(config: RecurrenceSchedule, phases: int) -> list[int]:

@@ -8,10 +8,11 @@ fixes the samples of an experience, which `samples` does here.
 
 from __future__ import annotations
 
+from clbench.apportion import apportion
 from clbench.chance import Generator
 from clbench.grammar import RepetitionSchedule, StreamConfig
 from clbench.stream import Plan, Timetable, Visit
-from streams.weights import apportion, draw, integers, pick
+from streams.weights import draw, integers, pick
 
 
 def probabilities(schedule: RepetitionSchedule, tasks: int, generator: Generator) -> list[float]:
