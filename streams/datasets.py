@@ -4,8 +4,9 @@ The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is looked in first,
 torchvision's own folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
 
 An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data says tasks of its own `train_task` and
-`test_task` (integers 0..T-1). Or it holds `x`, `y` and, if it likes, `task`: then every fifth sample of each class (of
-each class in each task), in the order of the file, is a test sample.
+`test_task` (integers 0..T-1); a class of a task then has both training and test samples in that task. Or it holds `x`,
+`y` and, if it likes, `task`: then every fifth sample of each class (of each class in each task), in the order of the
+file, is a test sample.
 
 A name with a colon, `package.module:Name`, runs code of the user's own (`streams.imported`); no other name does. A list
 of names is one data set whose tasks are its members: images, brought to one size and one number of channels.
@@ -76,6 +77,10 @@ class DataSet(Outline):
         test_x: the same for the test part.
         top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
         mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
+        shape: by default that of `train_x`.
+
+    Raises:
+        ValueError: `shape` and `train_x` disagree.
     """
 
     train_x: NDArray[Any]
@@ -83,6 +88,13 @@ class DataSet(Outline):
     top: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        held = self.train_x.shape[1:]
+        if self.shape not in ((), held):
+            raise ValueError(f"shape is {self.shape}, but train_x has samples of {held}")
+        object.__setattr__(self, "shape", held)
 
 
 @dataclass(frozen=True)
@@ -151,18 +163,22 @@ def available() -> dict[str, str]:
     return found
 
 
-def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None) -> Facts:
+def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without code of the user's own.
 
     Args:
-        name: as for `load`.
-        synthetic: parameters of the data set `synthetic`.
+        name, synthetic, size: as for `load`.
 
     Raises:
-        UserError: unknown name, a damaged npz file, or a list whose members do not go together.
+        UserError: unknown name, a damaged npz file, a list whose members do not go together, or a size for vectors.
     """
-    if not isinstance(name, str):
-        return _facts_of_list(name, synthetic)
+    known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
+    if size is not None and known.image is False:
+        raise UserError(_sizeless(_title(name)))
+    return known
+
+
+def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
     if name == "synthetic":
         return Facts((synthetic or SyntheticData()).classes, False)
     if imported.is_import_path(name):
@@ -184,7 +200,7 @@ def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None) -> 
 def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Facts:
     if not names:
         raise UserError("an empty list of data sets; it needs one at least.")
-    members = [facts(n, synthetic) for n in names]
+    members = [_facts(n, synthetic) for n in names]
     for member, known in zip(names, members, strict=True):
         if known.image is False:
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
@@ -192,9 +208,7 @@ def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Fac
             raise UserError(f"data set '{member}' says tasks of its own; in a list each data set is one task.")
     told = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
     _same_classes(told)
-    if len(told) < len(set(names)):
-        return Facts(None, None, tasks=len(names))
-    return Facts(members[0].classes, True, tasks=len(names))
+    return Facts(next(iter(told.values()), None), True, tasks=len(names))
 
 
 def _same_classes(classes: dict[str, int]) -> None:
@@ -203,14 +217,16 @@ def _same_classes(classes: dict[str, int]) -> None:
         raise UserError(f"the data sets of a list need the same number of classes: {said}.")
 
 
-def require(name: str | Sequence[str], synthetic: SyntheticData | None = None) -> None:
+def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
     """Fails early, and without importing torch, where a data set cannot be had.
 
+    Args:
+        name, synthetic, size: as for `load`.
+
     Raises:
-        UserError: unknown, damaged at first sight, or missing with no way to download it; of an import path, that it
-            leads nowhere.
+        UserError: as `facts`, or missing with no way to download it; of an import path only that it leads nowhere.
     """
-    facts(name, synthetic)
+    facts(name, synthetic, size)
     for member in [name] if isinstance(name, str) else name:
         published = DATASETS[member].published if member in DATASETS else None
         if published is None or sources.npz_path(member) is not None:
@@ -243,8 +259,8 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
 
     Args:
         name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, or an import path; or a list of
-            these: images with as many classes each, brought to one size and, where any is in colour, to three channels,
-            uint8 of top 255. Its tasks are the members in their order.
+            these: images (uint8) with as many classes each and no tasks of their own, brought to one size and, where
+            any is in colour, to three channels, of top 255. Its tasks are the members in their order.
         synthetic: parameters of the data set `synthetic`.
         size: height and width that images (uint8) are brought to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
@@ -252,7 +268,7 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
     Raises:
         UserError: cannot be had, or a file is damaged; the message names the file and what is wrong with it.
     """
-    require(name, synthetic)
+    require(name, synthetic, size)
     before = _key(name, synthetic, size)
     if isinstance(name, str):
         data = _one(name, synthetic)
@@ -313,10 +329,14 @@ def _title(name: str | Sequence[str]) -> str:
     return name if isinstance(name, str) else "+".join(name)
 
 
+def _sizeless(name: str) -> str:
+    return f"data set '{name}' holds vectors; only images have a size."
+
+
 def _levels(data: DataSet) -> DataSet:
     """Images of whole levels 0..255, uint8, where the top is another, rounded to the nearest."""
     if len(data.shape) != 3:
-        raise UserError(f"data set '{data.name}' holds vectors; only images have a size.")
+        raise UserError(_sizeless(data.name))
     if data.train_x.dtype != np.uint8:
         raise UserError(f"data set '{data.name}' holds images of floats; a size, and a list, need uint8.")
     if data.top == 255:
@@ -442,15 +462,8 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
 
 
 def _problem(part: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
-    if problem := sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0):
-        return problem
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        return f"{part}_x must be uint8 or floats, and is {x.dtype}"
-    if not 2 <= x.ndim <= 4:
-        return f"{part}_x must be (N, F), (N, H, W) or (N, H, W, C), and has the shape {x.shape}"
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        return f"{part}_x holds NaN or infinity, first in sample {int(np.argwhere(~np.isfinite(x))[0][0])}"
-    return None
+    labels = sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
+    return labels or sources.input_problem(f"{part}_x", x)
 
 
 def _layout(x: NDArray[Any]) -> NDArray[Any]:

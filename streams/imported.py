@@ -138,7 +138,8 @@ def _is_dataset(found: Any) -> bool:
 
 
 def _of_class(name: str, found: type) -> Arrays:
-    accepted = _accepted(found)
+    with _told(name, "fails"):
+        accepted, required = _accepted(found), _required(found)
     given: dict[str, Any] = {}
     if "root" in accepted:
         given["root"] = str(data_root())
@@ -149,7 +150,7 @@ def _of_class(name: str, found: type) -> Arrays:
         parts = [{"train": True}, {"train": False}]
     elif "split" in accepted:
         parts = [{"split": "train"}, {"split": "test"}]
-    needed = [n for n in _required(found) if n.strip("'") not in {*given, *parts[0]}]
+    needed = [n for n in required if n.strip("'") not in {*given, *parts[0]}]
     if needed:
         raise UserError(
             f"data set '{name}': needs the argument {', '.join(needed)}; name a function of your own that gives it and "
@@ -158,7 +159,8 @@ def _of_class(name: str, found: type) -> Arrays:
     arrays: list[NDArray[Any]] = []
     for part in parts:
         said = ", ".join(f"{key}={value!r}" for key, value in part.items())
-        with _told(name, f"fails with {said}" if said else "fails"):
+        why = " (CLBENCH_OFFLINE forbids downloads)" if given.get("download") is False else ""
+        with _told(name, (f"fails with {said}" if said else "fails") + why):
             arrays += _read(name, found(**given, **part))
     if len(parts) == 1:
         return split(arrays[0], arrays[1], None, name)

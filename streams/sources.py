@@ -119,10 +119,12 @@ def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: st
     """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
 
     Raises:
-        UserError: labels or tasks are no integers 0, 1, ..., or a class has fewer than five samples in a task.
+        UserError: inputs are not what is allowed, labels or tasks are no integers 0, 1, ..., or a class has fewer than
+            five samples in a task.
     """
     problem = (
         label_problem("x", "y", y, len(x) if x.ndim else 0)
+        or input_problem("x", x)
         or class_problem("y", y, "sample")
         or (task_problem("task", task, len(y)) if task is not None else None)
     )
@@ -131,11 +133,11 @@ def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: st
     cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
-        at = first[few[0]]
+        at, count = first[few[0]], int(counts[few[0]])
         there, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
         raise UserError(
-            f"{where}: class {y[at]} has {counts[few[0]]} samples{there}; every fifth of a class is for testing, so it "
-            f"needs at least 5{each}."
+            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{there}; every fifth of a class is for "
+            f"testing, so it needs at least 5{each}."
         )
     order = np.argsort(cells, kind="stable")
     rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -148,7 +150,18 @@ def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: st
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------ checks of labels
+# ------------------------------------------------------------------------------------------------ checks of arrays
+def input_problem(name: str, x: NDArray[Any]) -> str | None:
+    """What is wrong with inputs for themselves."""
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        return f"{name} must be uint8 or floats, and is {x.dtype}"
+    if not 2 <= x.ndim <= 4:
+        return f"{name} must be (N, F), (N, H, W) or (N, H, W, C), and has the shape {x.shape}"
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        return f"{name} holds NaN or infinity, first in sample {int(np.argwhere(~np.isfinite(x))[0][0])}"
+    return None
+
+
 def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
     """What is wrong with labels for themselves."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
