@@ -315,7 +315,11 @@ def _catalogue(kind: str) -> dict[str, str]:
         return {n: _summary(importlib.import_module(p.partition(":")[0]).__doc__) for n, p in sorted(table.items())}
     if kind == "datasets":
         found: dict[str, str] = registry.datasets().available()
-        return {**found, "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y"}
+        return {
+            **found,
+            "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y, or x, y; with tasks if they have any",
+            "package.module:Name": "your own function that returns such arrays, or a data set class",
+        }
     if kind == "models":
         return {mistakes.tags(m)[0]: _summary(m.__doc__) for m in mistakes.member_models(config.Network)}
     from clbench.metrics import METRICS
