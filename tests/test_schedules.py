@@ -292,16 +292,22 @@ def test_tasks_return_with_the_probability_of_the_time_since_they_were_last_met(
 def test_who_returns_in_a_control_is_drawn_by_its_own_law_and_clock() -> None:
     """Where one task returns, it is k with probability w(D_k) / sum w, D the time since it was last met under this law.
 
-    Whether D is so long is a coin given the past: five deviations of their sum, for each D.
+    Whether D is so long is a coin given the past, and so is whether k has returned before, which a clock that is not
+    set back would make rarer: five deviations of their sums.
     """
     tau, hits, mean, variance = 2.5, np.zeros(PHASES), np.zeros(PHASES), np.zeros(PHASES)
+    before, expected, spread = 0, 0.0, 0.0
     for matrix in returns("exponential", tau=tau, probability=0.3):
         met = np.arange(PHASES)
         for t in range(1, PHASES):
             back = np.flatnonzero(matrix[t, :t])
             if len(back) == 1:
                 lag = t - met[:t]
-                p = np.bincount(lag, np.exp(-lag / tau), PHASES) / np.exp(-lag / tau).sum()
+                w = np.exp(-lag / tau) / np.exp(-lag / tau).sum()
+                again = met[:t] > np.arange(t)
+                before, expected = before + int(again[back[0]]), expected + w[again].sum()
+                spread += w[again].sum() * w[~again].sum()
+                p = np.bincount(lag, w, PHASES)
                 hits[lag[back[0]]] += 1
                 mean += p
                 variance += p * (1 - p)
@@ -309,6 +315,7 @@ def test_who_returns_in_a_control_is_drawn_by_its_own_law_and_clock() -> None:
     enough = np.flatnonzero(variance > 9)
     assert len(enough) >= 6
     assert (np.abs(hits - mean)[enough] <= 5 * np.sqrt(variance[enough])).all()
+    assert abs(before - expected) <= 5 * math.sqrt(spread)
 
 
 @pytest.mark.parametrize("by", ["uniform", "power_law"])
