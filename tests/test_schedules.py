@@ -963,3 +963,19 @@ def test_check_stream_finds(kind: str) -> None:
 def test_check_stream_accepts_what_the_schedules_make(kind: str) -> None:
     for seed in range(2):
         check_stream(compiled(seed, **KINDS[kind]))
+
+
+def test_the_instance_hash_knows_samples_without_a_label() -> None:
+    stream = compiled(online=40, supervision={"labelled": 0.5})
+    first, second = (stream.visits[v].unlabelled for v in (0, 1))
+    swapped = visit_changed(1, visit_changed(0, stream, unlabelled=second), unlabelled=first)
+    with pytest.raises(AssertionError, match="instance_hash is '"):
+        check_stream(swapped)
+
+
+def test_new_classes_and_new_instances_come_in_drawn_order() -> None:
+    """The first part of all is of task 0; which task comes at the second place is uniform over the 11 parts left."""
+    tasks = {"by": "classes_and_instances", "count": 3, "parts": 4}
+    order = [[v.tasks[0] for v in tiny(s, classes=3, each=4, tasks=tasks).visits] for s in range(300)]
+    assert all(o[0] == 0 and sorted(o) == [0] * 4 + [1] * 4 + [2] * 4 for o in order)
+    assert chi_square(np.bincount([o[1] for o in order]), np.array([3, 4, 4]) / 11 * 300) < 13.9, "2 degrees"
