@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clbench import registry
+from clbench import import_paths
 from clbench.cells import Cells, lay_out_cells
 from clbench.chance import fenced
 from clbench.config import StrategyConfig
@@ -667,7 +667,7 @@ def _build(value: Any, where: str) -> Any:
         return value
     path = value["name"]
     try:
-        registry.check_import_path(path)
+        import_paths.check(path)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     module, _, attribute = path.partition(":")

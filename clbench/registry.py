@@ -2,33 +2,20 @@
 
 The three packages `clbench`, `strategies` and `streams` are siblings of one installation. A folder of the user's own
 named `strategies/` would be imported instead when Python is started there with `python -m`; `_sibling` tells.
-
-Import paths (`package.module:Name`) are checked without importing: importing Avalanche to find a typing mistake
-would take ten seconds. A module of the user's own is looked for in the working directory too, after everything that
-is installed.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.machinery
-import importlib.util
-import os
-import pkgutil
-import re
-import sys
 import traceback
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clbench.errors import UserError, hint, unknown
-
-_IMPORT_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+from clbench import import_paths
+from clbench.errors import UserError, unknown
 
 
 @cache
@@ -110,9 +97,9 @@ def check_strategy_name(name: str) -> None:
     """
     if name in strategies():
         return
-    if not _IMPORT_PATH.match(name):
+    if not import_paths.is_import_path(name):
         raise UserError(unknown("strategy", name, strategies(), "or an import path like package.module:Name"))
-    check_import_path(name)
+    import_paths.check(name)
 
 
 def strategy_config(name: str) -> Any:
@@ -136,93 +123,3 @@ def strategy_needs(name: str, parameters: dict[str, Any]) -> frozenset[str]:
     found = getattr(importlib.import_module(module), attribute)
     needed: frozenset[str] = found.needs(found.Config.model_validate(parameters))
     return needed
-
-
-# ------------------------------------------------------------------------------------------------ import paths
-def check_import_path(path: str) -> None:
-    """Whether `package.module:Name` names something that exists, found by reading files, not by importing them.
-
-    Afterwards the working directory is the last place that Python imports from.
-
-    Raises:
-        UserError: not of that form, no such module, or no such name in it.
-    """
-    if not _IMPORT_PATH.match(path):
-        raise UserError(f"'{path}' is no import path; expected package.module:Name.")
-    # The console script, unlike `python -m`, does not look in the working directory. Last: it cannot shadow anything.
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
-    module_name, _, attribute = path.partition(":")
-    try:
-        loaded = sys.modules.get(module_name)
-        names = _names_of(_find(module_name)) if loaded is None else set(vars(loaded))
-    except UserError as error:
-        raise UserError(f"'{path}' does not import: {error}") from None
-    if names is None or attribute in names or "__getattr__" in names:
-        return
-    guess = hint(attribute, [n for n in names if not n.startswith("_")])
-    raise UserError(f"'{path}' does not import: module '{module_name}' has no '{attribute}'.{guess}")
-
-
-def _find(module_name: str) -> importlib.machinery.ModuleSpec:
-    """The spec of a module, its parents not imported."""
-    locations: list[str] | None = None
-    spec, name = None, ""
-    for part in module_name.split("."):
-        name += f".{part}" if name else part
-        spec = importlib.machinery.PathFinder.find_spec(name, locations)
-        if spec is None and locations is None:
-            spec = importlib.util.find_spec(name)  # built-in, frozen, or of an editable installation
-        if spec is None:
-            guess = hint(part, [m.name for m in pkgutil.iter_modules(locations)])
-            raise UserError(f"no module named '{name}'.{guess}")
-        locations = list(spec.submodule_search_locations or [])
-    assert spec is not None
-    return spec
-
-
-def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every node that runs when the module is imported: not the bodies of functions and classes."""
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            stack.extend(ast.iter_child_nodes(node))
-
-
-def _names_of(spec: importlib.machinery.ModuleSpec, depth: int = 0) -> set[str] | None:
-    """Names bound at the top level of a module's source; None where the source does not tell."""
-    if spec.origin is None:
-        return set()  # a folder without __init__.py
-    if not spec.origin.endswith(".py") or depth > 8:
-        return None
-    try:
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise UserError(f"{spec.origin}, line {error.lineno}: {error.msg}.") from None
-    except (OSError, ValueError):
-        return None
-    names: set[str] = set()
-    package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
-    for node in _top_level(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.Import):
-            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if alias.name != "*":
-                    names.add(alias.asname or alias.name)
-                    continue
-                try:
-                    origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-                    starred = _names_of(_find(origin), depth + 1)
-                except (UserError, ImportError):
-                    return None
-                if starred is None:
-                    return None
-                names |= starred
-    return names

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench import registry
+from clbench import import_paths
 from clbench.chance import Chance, fenced
 from clbench.errors import UserError
 from streams.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
@@ -44,7 +44,7 @@ def check(name: str) -> None:
         UserError: it does not.
     """
     try:
-        registry.check_import_path(name)
+        import_paths.check(name)
     except UserError as error:
         raise UserError(f"data set {error}") from None
 

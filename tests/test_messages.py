@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -243,7 +242,8 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: mnst",
             "stream.data: unknown data set 'mnst'. Did you mean 'mnist'? "
-            f"Allowed: {DATASETS}, npz:PATH, package.module:Name, or any NAME for which CLBENCH_DATA (data) holds a NAME.npz.",
+            f"Allowed: {DATASETS}, npz:PATH, package.module:Name, or any NAME for which CLBENCH_DATA (data) holds a "
+            "NAME.npz.",
         ),
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: npz:mine.npz",

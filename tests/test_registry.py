@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clbench import registry
+from clbench import grammar, import_paths, mistakes, registry
 from clbench.errors import UserError
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(path: str) -> str:
     with pytest.raises(UserError) as caught:
-        registry.check_import_path(path)
+        import_paths.check(path)
     return str(caught.value)
 
 
@@ -47,9 +47,14 @@ def test_every_benchmark_of_the_table_and_no_other_file() -> None:
     assert registry.benchmark_path("no such") is None
 
 
-@pytest.mark.parametrize("kind", sorted(registry._sibling("streams").TASKS))
-def test_every_family_of_tasks(kind: str) -> None:
-    assert callable(registry.compile_tasks(kind))
+@pytest.mark.parametrize(("kind", "section"), [("tasks", grammar.Tasks), ("schedules", grammar.Schedule)])
+def test_every_word_of_the_grammar_has_its_function_and_no_other(kind: str, section: object) -> None:
+    words = {word for model in mistakes.member_models(section) for word in mistakes.tags(model)}
+    assert words == set(getattr(registry._sibling("streams"), kind.upper()))
+    for word in words:
+        assert callable(registry.stream_part(kind, word))
+    assert callable(registry.stream_part("supervision"))
+    assert callable(registry.stream_part("online"))
 
 
 def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_import_paths_that_lead_somewhere(path: str) -> None:
-    registry.check_import_path(path)
+    import_paths.check(path)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +110,8 @@ def test_import_paths_that_do_not(path: str, message: str) -> None:
 
 def test_checking_does_not_import() -> None:
     code = (
-        "import sys\nfrom clbench import registry\n"
-        "registry.check_import_path('avalanche.training.supervised:MIR')\n"
+        "import sys\nfrom clbench import import_paths\n"
+        "import_paths.check('avalanche.training.supervised:MIR')\n"
         "assert not {'avalanche', 'torch'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -143,15 +148,15 @@ def test_names_are_read_from_the_source(folder: Path) -> None:
         "Star",
         "More",
     ):
-        registry.check_import_path(f"lab_names:{name}")
+        import_paths.check(f"lab_names:{name}")
     assert refused("lab_names:hidden").startswith("'lab_names:hidden' does not import: module 'lab_names' has no")
 
 
 def test_where_the_source_does_not_tell_the_import_decides(folder: Path) -> None:
     (folder / "lab_lazy.py").write_text("def __getattr__(name): raise AttributeError(name)\n")
     (folder / "lab_unclear.py").write_text("from no_such_module_at_all import *\n")
-    registry.check_import_path("lab_unclear:X")
-    registry.check_import_path("lab_lazy:X")
+    import_paths.check("lab_unclear:X")
+    import_paths.check("lab_lazy:X")
     with pytest.raises(UserError, match=r"^strategy 'lab_lazy:X' does not import: module 'lab_lazy' has no 'X'\.$"):
         registry.strategy("lab_lazy:X")
 
@@ -159,7 +164,7 @@ def test_where_the_source_does_not_tell_the_import_decides(folder: Path) -> None
 def test_a_folder_without_init(folder: Path) -> None:
     (folder / "lab_folder").mkdir()
     (folder / "lab_folder" / "methods.py").write_text("class Mine: ...\n")
-    registry.check_import_path("lab_folder.methods:Mine")
+    import_paths.check("lab_folder.methods:Mine")
     assert refused("lab_folder:Mine") == "'lab_folder:Mine' does not import: module 'lab_folder' has no 'Mine'."
 
 
