@@ -181,7 +181,8 @@ class Evaluator:
             device=device,
             batch_size=evaluation.batch_size,
             tell_task=tell_task,
-            watch=watch,
+            # Around experiences every evaluation is an audit, which costs more than float32 alone.
+            watch=watch if evaluation.every or evaluation.dense else watch.model_copy(update={"precision": "float32"}),
             bits=bits,
         )
 

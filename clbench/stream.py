@@ -20,7 +20,7 @@ from clbench import fits, mistakes, registry
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.grammar import RecurrenceSchedule, StreamConfig
-from clbench.schema import content_hash, definition
+from clbench.schema import content_hash, definition, name_classes
 
 if TYPE_CHECKING:
     from avalanche.benchmarks import CLScenario
@@ -294,7 +294,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if config.online is not None:
         cut = registry.stream_part("online")
         visits = cut(visits, config.online, Generator(seed, "stream", "online"))
-    _check_visits(visits)
+    _check_visits(visits, layout.tasks)
     stream = Stream(
         data=data,  # type: ignore[arg-type]  # an outline where nothing will be trained
         labels=labels,
@@ -338,10 +338,17 @@ def _by_label(visit: Visit, labels: Rows) -> Visit:
     )
 
 
-def _check_visits(visits: list[Visit]) -> None:
+def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
+    """Nothing is lost in silence: no experience is empty, and no task is left out by chance."""
     for v, visit in enumerate(visits):
         if not visit.samples:
             raise UserError(f"stream: experience {v} of {len(visits)} has no labelled training sample.")
+    absent = sorted({t.id for t in tasks} - {t for visit in visits for t in visit.tasks})
+    if absent:
+        raise UserError(
+            f"stream.schedule: {name_classes(absent, 'task')} in none of {len(visits)} experiences with this seed; "
+            "give more experiences, or another seed."
+        )
 
 
 def _instance_hash(stream: Stream) -> str:

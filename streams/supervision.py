@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.grammar import LabelNoise, LongTail, Supervision
+from clbench.schema import name_classes
 from clbench.stream import Rows, Task
 from streams.datasets import Outline
 from streams.weights import pick
@@ -123,6 +124,9 @@ def _noisy(
     """Labels with a share of each class's wrong; those not told stay so."""
     labels, decided = labels.copy(), np.zeros(len(labels), np.bool_)
     partner = {c: taken_for for c, taken_for in config.pairs or []}
+    nowhere = sorted(partner.keys() - {c for t in tasks for c in t.classes})
+    if nowhere:
+        raise UserError(f"stream.supervision.noise.pairs: {name_classes(nowhere)} in no task.")
     for t, lesson in lessons:
         members = tasks[t].classes
         if len(members) < 2:

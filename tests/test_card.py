@@ -149,7 +149,8 @@ def test_returns_overlap_lost_and_repeated_samples(capsys: pytest.CaptureFixture
 
 
 def test_classes_that_never_come_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    path = write({"schedule": {"by": "random_subsets", "experiences": 1, "size": 1}})
+    schedule = {"by": "random_subsets", "experiences": 1, "size": 2, "samples": 2}
+    path = write({"tasks": {"by": "classes", "count": 2}, "schedule": schedule})
     found, table = rows(capsys, path)
     there = [int(c) for c in table[1][3].split(", ")]
     assert found["never come"] == f"class {card.ranges(c for c in range(10) if c not in there)}"

@@ -58,7 +58,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "power law, domain": {"tasks": ROTATIONS, "setting": "domain", "schedule": POWER},
     "amount": {"schedule": {"by": "exponential", "variant": "amount", "new": 60}},
     "recurrence": {"schedule": {"by": "power_law", "variant": "recurrence", "probability": 1.0, "new": 60}},
-    "random subsets": {"tasks": {"by": "classes", "count": 10}, "schedule": {"by": "random_subsets", "experiences": 8}},
+    "random subsets": {
+        "tasks": {"by": "classes", "count": 10},
+        "schedule": {"by": "random_subsets", "experiences": 16},
+    },
     "repetition": {"schedule": {"by": "repetition", "experiences": 8, "samples": 60}},
     "blurry": {"schedule": {"by": "blurry", "experiences": 12}},
     "blurry, task": {"schedule": {"by": "blurry", "experiences": 12, "boundary": "gaussian"}, "setting": "task"},
