@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from clbench import finished
+from clbench.errors import UserError
 
 ENVIRONMENTS = ("power_law", "exponential", "uniform", "no_rehearsal")
 COLUMNS = {
@@ -54,7 +55,8 @@ def table(root: Path, data: str) -> str:
         for name in COLUMNS:
             values = np.array([found[environment][s][name] for s in seeds])
             scale, digits = (1, 1) if name.startswith("forward_facilitation") else (100, 2)
-            cells.append(f"{scale * values.mean():.{digits}f} ± {scale * interval(values):.{digits}f}")
+            known = f"{scale * values.mean():.{digits}f} ± {scale * interval(values):.{digits}f}"
+            cells.append("undefined in some" if np.isnan(values).any() else known)
         difference = np.array(
             [found[environment][s]["average_accuracy"] - found["power_law"][s]["average_accuracy"] for s in seeds]
         )
@@ -66,4 +68,7 @@ def table(root: Path, data: str) -> str:
 
 
 if __name__ == "__main__":
-    print(table(Path(sys.argv[1]), sys.argv[2]))
+    try:
+        print(table(Path(sys.argv[1]), sys.argv[2]))
+    except UserError as error:
+        sys.exit(str(error))
