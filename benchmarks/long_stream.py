@@ -42,7 +42,7 @@ def main(benchmark: str, overrides: list[str]) -> None:
         watcher = runner.Observation(bench, recorder, lambda: None)
 
         def on_visit() -> None:
-            writer.append(recorder.chunk())
+            runner._on_visit(recorder, writer)
             seconds.append(time.perf_counter())
             memory.append(resident_mib())
 

@@ -28,6 +28,7 @@ from clbench.errors import RunFailed, UserError
 from clbench.evaluator import Evaluator, views_of
 from clbench.experiences import Experiences
 from clbench.internals import norm
+from clbench.memory import give_back
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Memory, SelfDriven, Setup, Strategy, Watcher
@@ -553,7 +554,7 @@ def _run(
     setup_s, begin = time.perf_counter() - started, time.perf_counter()
     progress.start(total)
     try:
-        train(bench, observation, lambda: writer.append(recorder.chunk()))
+        train(bench, observation, partial(_on_visit, recorder, writer))
         trace = recorder.trace(
             bench.evaluator.cells,
             bench.stream.visit_matrix(),
@@ -594,6 +595,11 @@ def _run(
         }
         results.write_json(directory / "run.json", record)
     return Outcome(directory, record)
+
+
+def _on_visit(recorder: Recorder, writer: results.TraceWriter) -> None:
+    writer.append(recorder.chunk())
+    give_back()
 
 
 def _fail(record: dict[str, Any], error: BaseException, iterations: int) -> None:
