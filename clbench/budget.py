@@ -19,11 +19,11 @@ def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
         if training.iterations is not None:
             return (training.iterations,) * len(samples)
         assert training.epochs is not None
-        return tuple(training.epochs * _batches_in_a_pass(n, training) for n in samples)
+        return tuple(training.epochs * batches_in_a_pass(n, training) for n in samples)
     total = training.iterations
     if total is None:
         assert training.epochs is not None
-        total = training.epochs * _batches_in_a_pass(_different(stream), training)
+        total = training.epochs * batches_in_a_pass(_different(stream), training)
     if total < len(samples):
         raise UserError(
             f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
@@ -32,7 +32,8 @@ def budgets(training: cfg.Training, stream: Stream) -> tuple[int, ...]:
     return tuple(1 + n for n in apportion(rest, samples, [rest] * len(samples)))
 
 
-def _batches_in_a_pass(n: int, training: cfg.Training) -> int:
+def batches_in_a_pass(n: int, training: cfg.Training) -> int:
+    """Batches that n samples make, the last one perhaps smaller; at least one."""
     whole, rest = divmod(n, training.batch_size)
     return whole + bool(rest and (not training.drop_last or not whole))
 

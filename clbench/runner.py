@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clbench import config as cfg
 from clbench import metrics, mistakes, models, provenance, registry, resolve, results
-from clbench.budget import _batches_in_a_pass, budgets
+from clbench.budget import batches_in_a_pass, budgets
 from clbench.cells import lay_out_cells
 from clbench.chance import Chance, Generator, fenced
 from clbench.errors import RunFailed, UserError
@@ -90,7 +90,7 @@ class Workbench:
             order = self.order.permutation(n)
             index = torch.from_numpy(experience.index[order]).to(self.device)
             task = one if single else torch.from_numpy(experience.task[order]).to(self.device)
-            for b in range(min(_batches_in_a_pass(n, training), iterations - done)):
+            for b in range(min(batches_in_a_pass(n, training), iterations - done)):
                 rows = index[b * size : (b + 1) * size]
                 of = task if isinstance(task, int) else task[b * size : (b + 1) * size]
                 x, y = self.samples.fetch(rows, of)

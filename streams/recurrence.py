@@ -27,7 +27,7 @@ from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.grammar import RecurrenceSchedule, StreamConfig
 from clbench.stream import Plan, Rows, Timetable, Visit
-from streams.weights import draw, integers, pick
+from streams.weights import draw, integers, pick, rounded
 
 
 def law(config: RecurrenceSchedule, phases: int) -> list[int]:
@@ -97,7 +97,7 @@ def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable
             amounts = _matched(schedule, lagged, sizes, t)
         else:
             n = len(fresh[t])
-            wanted = [_rounded((power_law.share or 1.0) * n * reference[t - k - 1]) for k in range(t)]
+            wanted = [rounded((power_law.share or 1.0) * n * reference[t - k - 1]) for k in range(t)]
             wanted = [min(w, size) for w, size in zip(wanted, sizes, strict=True)]
             amounts = wanted if schedule.by == "power_law" else apportion(sum(wanted), lagged, sizes)
         parts = [(k, pick(generator, pools[k], n)) for k, n in enumerate(amounts) if n]
@@ -113,10 +113,6 @@ def _matched(schedule: RecurrenceSchedule, weights: list[int], sizes: list[int],
             f"{sum(sizes)} training samples."
         )
     return apportion(schedule.rehearsed, weights, sizes)
-
-
-def _rounded(value: float) -> int:
-    return math.floor(round(value, 6) + 0.5)
 
 
 def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows], generator: Generator) -> list[Visit]:
@@ -141,7 +137,7 @@ def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows
             returns = sorted(draw(generator, lagged, len(returns)))
         met[[*returns, t]] = t
         parts = [
-            (k, pick(generator, pools[k], max(1, _rounded(share * (schedule.new or len(pools[k])))))) for k in returns
+            (k, pick(generator, pools[k], max(1, rounded(share * (schedule.new or len(pools[k])))))) for k in returns
         ]
         visits.append(Visit((*parts, (t, fresh[t])), (*returns, t), t))
     return visits

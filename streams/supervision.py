@@ -18,7 +18,7 @@ from clbench.grammar import LabelNoise, LongTail, Supervision
 from clbench.schema import name_classes
 from clbench.stream import Rows, Task
 from streams.datasets import Outline
-from streams.weights import pick
+from streams.weights import pick, rounded
 
 Lessons = tuple[tuple[int, Rows], ...]
 
@@ -88,11 +88,6 @@ def tail(config: LongTail, data: Outline, tasks: tuple[Task, ...], generator: Ge
     return kept
 
 
-def _rounded(value: float) -> int:
-    """The nearest integer, upwards from a half; a last bit of a power does not decide."""
-    return math.floor(round(value, 6) + 0.5)
-
-
 def _shots(shots: int, task: int, rows: Rows, data: Outline, generator: Generator) -> Rows:
     chosen = []
     for c in np.unique(data.train_y[rows]).tolist():
@@ -113,7 +108,7 @@ def _hidden(labels: Rows, share: float, lessons: Lessons, data: Outline, generat
         decided[rows] = True
         for c in np.unique(data.train_y[rows]).tolist():
             mine = rows[data.train_y[rows] == c]
-            told = pick(generator, mine, max(1, _rounded(share * len(mine))))
+            told = pick(generator, mine, max(1, rounded(share * len(mine))))
             labels[np.setdiff1d(mine, told, assume_unique=True)] = -1
     return labels
 
@@ -136,7 +131,7 @@ def _noisy(
         for place, c in enumerate(members):
             mine = rows[labels[rows] == c]
             mine = mine[data.train_y[mine] == c]  # not what has just been given this label
-            wrong = pick(generator, mine, _rounded(config.rate * len(mine)))
+            wrong = pick(generator, mine, rounded(config.rate * len(mine)))
             if config.kind == "symmetric":
                 others = np.array([m for m in members if m != c], np.int64)
                 labels[wrong] = others[generator.below(len(others), len(wrong))]

@@ -6,6 +6,7 @@ multiples of 2^-24 before anything depends on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,15 @@ def integers(weights: Sequence[float]) -> list[int]:
     [16777216, 8388608, 0]
     """
     return [round(w * (1 << 24)) for w in weights]
+
+
+def rounded(value: float) -> int:
+    """The nearest integer, upwards from a half; a last bit of a power does not decide.
+
+    >>> rounded(2.5), rounded(2.4999999999)
+    (3, 3)
+    """
+    return math.floor(round(value, 6) + 0.5)
 
 
 def draw(generator: Generator, weights: Sequence[int], n: int) -> list[int]:
