@@ -1,4 +1,4 @@
-"""The bridge to Avalanche, and the only module that imports it.
+"""The bridge to Avalanche: this module and `bridge_batches` alone import it.
 
 Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner. It keeps its own training
 loop; a plugin at the end of its list calls our watcher, and our evaluator predicts through a twin of its model.
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,8 @@ with warnings.catch_warnings():
     from avalanche.training.supervised import Cumulative, JointTraining
     from avalanche.training.templates.base import BaseTemplate, PositionalArgumentsDeprecatedWarning
 
+    from clbench.bridge_batches import Inputs, Rows, gathered
+
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
@@ -76,52 +78,6 @@ def _hushed() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------ streams, outwards
-class _Inputs:
-    """Model inputs of one part of a data set, each made once for each task, on the host.
-
-    There Avalanche's loaders (which pin memory) and its buffers (which mix them with copies) want them. Experiences
-    that bring a sample again share its input.
-
-    Args:
-        make: rows and the task of each, int64 (N,), to inputs (N, ...) on the host.
-        rows: number of rows.
-    """
-
-    def __init__(self, make: Callable[[Tensor, Tensor], Tensor], rows: int) -> None:
-        self._make, self._rows = make, rows
-        self._made: dict[int, Tensor] = {}
-
-    def prepare(self, index: NDArray[np.int64], task: NDArray[np.int64]) -> None:
-        """Makes those that are not there yet."""
-        keys = (task * self._rows + index).tolist()
-        absent = [i for i, key in enumerate(keys) if key not in self._made]
-        if absent:
-            x = self._make(torch.from_numpy(index[absent]), torch.from_numpy(task[absent]))
-            self._made.update(zip((keys[i] for i in absent), x.unbind(), strict=True))
-
-    def __call__(self, row: int, task: int) -> Tensor:
-        return self._made[task * self._rows + row]
-
-
-class _Rows(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Samples of one experience; all of their inputs are made at its first use."""
-
-    def __init__(
-        self, inputs: _Inputs, index: NDArray[np.int64], task: NDArray[np.int64], targets: Sequence[int]
-    ) -> None:
-        self._inputs, self._index, self._task, self._targets = inputs, index, task, targets
-        self._ready = False
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        if not self._ready:
-            self._inputs.prepare(self._index, self._task)
-            self._ready = True
-        return self._inputs(int(self._index[i]), int(self._task[i])), self._targets[i]
-
-
 class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
     """One whose data a strategy may replace, as Avalanche's older benchmarks let it (BiC does).
 
@@ -199,7 +155,7 @@ def to_avalanche(
         transform: stored samples to inputs; gives the test stream, which there is none of without it.
         access_task_boundaries: see `benchmark`.
     """
-    inputs = _Inputs(lambda index, task: samples.fetch(index.to(device), task.to(device))[0].cpu(), len(stream.labels))
+    inputs = Inputs(lambda index, task: samples.fetch(index, task)[0], len(stream.labels), device)
     data = partial(_training_data, stream, inputs, _task_labels(stream), _mixes_labels(stream))
     numbers = stream.origins()
     starts = [v for v, _ in enumerate(numbers) if not v or numbers[v] != numbers[v - 1]]
@@ -237,7 +193,7 @@ def to_avalanche(
 
 
 def _training_data(
-    stream: Stream, inputs: _Inputs, labels: NDArray[np.int64], mixed: bool, visits: Iterable[Visit]
+    stream: Stream, inputs: Inputs, labels: NDArray[np.int64], mixed: bool, visits: Iterable[Visit]
 ) -> Any:
     index, task = joined(part for visit in visits for part in visit.parts)
     targets = np.empty(len(index), np.int64)
@@ -250,10 +206,10 @@ def _test_data(stream: Stream, transform: InputTransform, device: torch.device) 
     """The test samples of each task, in the order of the evaluator's cells."""
     stored = torch.from_numpy(stream.data.test_x)
 
-    def make(index: Tensor, task: Tensor) -> Tensor:
-        return transform(stored[index].to(device), task.to(device), index.to(device), "test").cpu()
+    def fetch(index: Tensor, task: Tensor | int) -> Tensor:
+        return transform(stored[index.cpu()].to(device), task, index, "test")
 
-    inputs, cells, labels = _Inputs(make, len(stored)), lay_out_cells(stream), _task_labels(stream)
+    inputs, cells, labels = Inputs(fetch, len(stored), device), lay_out_cells(stream), _task_labels(stream)
     targets = np.repeat(cells.target, cells.size)
     spans = zip(stream.tasks, cells.start[:-1], cells.start[1:], strict=True)
     return [
@@ -275,7 +231,7 @@ def _mixes_labels(stream: Stream) -> bool:
 
 
 def _dataset(
-    inputs: _Inputs,
+    inputs: Inputs,
     index: NDArray[np.int64],
     task: NDArray[np.int64],
     targets: NDArray[np.int64],
@@ -290,7 +246,7 @@ def _dataset(
     listed = targets.tolist()
     of = labels.tolist() if mixed else ConstantSequence(int(labels.max(initial=0)), len(labels))
     return TaskAwareSupervisedClassificationDataset(
-        [_Rows(inputs, index, task, listed)],
+        [Rows(inputs, np.stack([index, task, targets]))],
         data_attributes=[
             DataAttribute(listed, "targets"),
             DataAttribute(of, "targets_task_labels", use_in_getitem=True),
@@ -509,7 +465,7 @@ class Hosted(SelfDriven):
             options["reset_optimizer_state"] = True
         if training.drop_last and len(experience.index) >= training.batch_size:
             options["drop_last"] = True
-        with _hushed():
+        with _hushed(), gathered():
             if training.optimizer_state == "reset" and experience.part and self.hosted.optimizer is not None:
                 self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)

@@ -1,0 +1,265 @@
+"""Batches for hosted Avalanche strategies: one gather and one transform each, in the order of Avalanche's own loaders.
+
+All of Avalanche's loaders end in PyTorch's `DataLoader` over a tree of concatenations and subsets. Where the leaves of
+that tree are samples of ours and nothing on the way changes a sample, the tree is read once into index arrays, and
+the loader, with its own sampler, fetches whole batches by them. Everything else is loaded as it always was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset, ConstantSequence
+from avalanche.benchmarks.utils.data import _FlatDataWithTransform
+from avalanche.benchmarks.utils.flat_data import FlatData, LazyIndices
+from avalanche.benchmarks.utils.transform_groups import EmptyTransformGroups, TransformGroups
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
+
+Fetch = Callable[[Tensor, Tensor | int], Tensor]
+"""Rows, int64 (N,), and the task of all or of each, on the device, to inputs (N, ...) there."""
+
+
+class Inputs:
+    """Samples of one part of a data set.
+
+    Batches are made where they are asked for. Single samples, for loaders that want them one by one, are inputs on
+    the host, each made once for each task: there Avalanche's loaders (which pin memory) and its buffers (which mix
+    them with copies) want them. Experiences that bring a sample again share its input.
+
+    Args:
+        fetch: makes them.
+        rows: number of rows.
+        device: where they are made.
+    """
+
+    def __init__(self, fetch: Fetch, rows: int, device: torch.device) -> None:
+        self.fetch, self.device = fetch, device
+        self._rows = rows
+        self._made: dict[int, Tensor] = {}
+
+    def prepare(self, places: NDArray[np.int64]) -> None:
+        """Makes those that are not there yet; see `Rows`."""
+        keys = (places[1] * self._rows + places[0]).tolist()
+        absent = [i for i, key in enumerate(keys) if key not in self._made]
+        if absent:
+            row, task = torch.from_numpy(places[:2, absent]).to(self.device)
+            x = self.fetch(row, task).cpu()
+            self._made.update(zip((keys[i] for i in absent), x.unbind(), strict=True))
+
+    def __call__(self, row: int, task: int) -> Tensor:
+        return self._made[task * self._rows + row]
+
+
+class Rows(Dataset[tuple[Tensor, int]]):
+    """Samples of one experience; asked for one, it makes all of its inputs.
+
+    Args:
+        inputs: gives them.
+        places: of each its row, its task and its target, int64 (3, N).
+    """
+
+    def __init__(self, inputs: Inputs, places: NDArray[np.int64]) -> None:
+        self.inputs, self.places = inputs, places
+        self._ready = False
+
+    def __len__(self) -> int:
+        return len(self.places[0])
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        if not self._ready:
+            self.inputs.prepare(self.places)
+            self._ready = True
+        row, task, target = self.places[:, i].tolist()
+        return self.inputs(row, task), target
+
+
+@contextlib.contextmanager
+def gathered() -> Iterator[None]:
+    """While this lasts, loaders over samples of ours make every batch at once.
+
+    Those that Avalanche's code reads, or that pin memory because their batches go to a GPU, give them on the device;
+    code of the user's own finds them on the host, where it always did.
+    """
+    begin = DataLoader.__iter__
+
+    def begin_gathering(loader: DataLoader[Any]) -> Any:
+        batches = _batches(loader)
+        if batches is None:
+            return begin(loader)
+        reader = sys._getframe(1).f_globals.get("__name__", "")
+        batches.on_host = not (loader.pin_memory or reader.startswith(("avalanche.", "clbench.")))
+        twin = copy.copy(loader)  # with the same samplers
+        vars(twin).update(dataset=batches, collate_fn=_as_it_is, pin_memory=False)
+        return begin(twin)
+
+    DataLoader.__iter__ = begin_gathering  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        DataLoader.__iter__ = begin  # type: ignore[method-assign]
+
+
+def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
+    return batch
+
+
+class _Batches(Dataset[Any]):
+    """Data that gives whole batches, as `default_collate` would make them of its samples.
+
+    Args:
+        whole: the data.
+        inputs: gives inputs of the samples that are ours.
+        table: int64 (3 + A, N): rows, tasks, targets, and those attributes that are whole numbers; -1 for a sample that
+            is not ours.
+        attributes: what our samples carry beside input and target: a function of the position, or None for the next
+            row of the table.
+    """
+
+    def __init__(
+        self,
+        whole: Any,
+        inputs: Inputs,
+        table: NDArray[np.int64],
+        attributes: Sequence[Callable[[int], Any] | None],
+    ) -> None:
+        self._whole, self._inputs, self._table, self._attributes = whole, inputs, table, attributes
+        tasks = np.unique(table[1][table[0] >= 0])
+        self._task = int(tasks[0]) if len(tasks) == 1 else None
+        self._mixed = bool((table[0] < 0).any())
+        self.on_host = False
+
+    def __getitems__(self, index: list[int]) -> Any:
+        batch = self._mixture(index) if self._mixed else self._ours(index)
+        return [part.cpu() for part in batch] if self.on_host else batch
+
+    def _ours(self, index: list[int]) -> list[Any]:
+        row, task, y, *numbers = torch.from_numpy(self._table.take(index, 1)).to(self._inputs.device)
+        batch = [self._inputs.fetch(row, task if self._task is None else self._task), y]
+        for of in self._attributes:
+            batch.append(numbers.pop(0) if of is None else default_collate([of(i) for i in index]))
+        return batch
+
+    def _mixture(self, index: list[int]) -> list[Any]:
+        """Samples that are not ours are loaded one by one, in their order."""
+        foreign = self._table[0].take(index) < 0
+        here, there = (np.array(index)[chosen].tolist() for chosen in (~foreign, foreign))
+        if not there:
+            return self._ours(index)
+        theirs: Any = default_collate([self._whole[i] for i in there])
+        if not here:
+            return [part.to(self._inputs.device) for part in theirs]
+        back = torch.from_numpy(np.argsort(np.argsort(foreign, kind="stable"), kind="stable")).to(self._inputs.device)
+        joined = []
+        for a, b in zip(self._ours(here), theirs, strict=True):
+            joined.append(torch.cat([a, b.to(a.device)])[back.to(a.device)])
+        return joined
+
+
+# ------------------------------------------------------------------------------------------------ reading the tree
+class _Unknown(Exception):
+    """Values that `default_collate` may make something else of than a row of int64."""
+
+
+def _batches(loader: DataLoader[Any]) -> _Batches | None:
+    """What makes a loader's batches at once; None where it loads nothing of ours, or in another way."""
+    if type(loader) is not DataLoader or loader.num_workers or loader.batch_sampler is None:
+        return None
+    if loader.collate_fn is not default_collate:
+        return None
+    whole: Any = loader.dataset
+    several: list[Any] = whole.datasets if type(whole) is ConcatDataset else [whole]
+    inputs: set[Inputs] = set()
+    places = [_gather(part._flat_data if _is_ordinary(part) else part, partial(_places, inputs)) for part in several]
+    carried = [
+        [a for a in part._data_attributes.values() if a.use_in_getitem] if (where[0] >= 0).any() else None
+        for part, where in zip(several, places, strict=True)
+    ]
+    names = {tuple(a.name for a in of) for of in carried if of is not None}
+    if len(inputs) != 1 or len(names) != 1:
+        return None
+    table, attributes = [np.concatenate(places, 1)], list[Callable[[int], Any] | None]()
+    for k, _ in enumerate(names.pop()):
+        nothing = (ConstantSequence(-1, len(part)) for part in several)
+        same: list[Any] = [blank if of is None else of[k] for of, blank in zip(carried, nothing, strict=True)]
+        try:
+            table.append(np.concatenate([_gather(getattr(a, "data", a), _numbers) for a in same])[None])
+            attributes.append(None)
+        except _Unknown:
+            attributes.append(ConcatDataset(same).__getitem__)
+    return _Batches(whole, inputs.pop(), np.concatenate(table), attributes)
+
+
+def _is_ordinary(data: Any) -> bool:
+    kind = type(data)
+    return (
+        isinstance(data, AvalancheDataset)
+        and kind.__getitem__ is AvalancheDataset.__getitem__
+        and not hasattr(data, "__getitems__")
+    )
+
+
+def _gather(data: Any, leaf: Callable[[Any], NDArray[np.int64]], group: str | None = None) -> NDArray[np.int64]:
+    """The leaves' values in the order of the whole, (..., N).
+
+    Args:
+        data: a tree of concatenations and subsets. A part of it in which samples are changed on the way, or that is
+            no such tree, is a leaf.
+        leaf: values of a leaf.
+        group: the group of transforms in force; each tree's own without it.
+    """
+    if type(data) is _FlatDataWithTransform:
+        group = data._transform_groups.current_group if group is None else group
+        for transforms in (data._transform_groups, data._frozen_transform_groups):
+            known = type(transforms) in (EmptyTransformGroups, TransformGroups)
+            if not known or transforms.transform_groups.get(group) is not None:
+                return leaf(data)
+    elif type(data) is FlatData:
+        group = None
+    else:
+        return leaf(data)
+    parts = data._datasets
+    if data._indices is None:
+        return np.concatenate([_gather(part, leaf, group) for part in parts], -1) if parts else leaf(())
+    index = _positions(data._indices)
+    of = np.searchsorted(data._cumulative_sizes, index, side="right")
+    values = leaf(range(len(index)))
+    for n in np.unique(of).tolist():
+        here = of == n
+        start = data._cumulative_sizes[n - 1] if n else 0
+        values[..., here] = _gather(parts[n], leaf, group)[..., index[here] - start]
+    return values
+
+
+def _positions(indices: Sequence[int]) -> NDArray[np.int64]:
+    """Avalanche's indices are lists of numbers, of tensors without a dimension, or lazy."""
+    if isinstance(indices, LazyIndices):
+        indices._to_eager()
+        eager = indices._eager_list
+        if isinstance(eager, np.ndarray):
+            return eager
+    return np.fromiter(map(int, indices), np.int64, len(indices))
+
+
+def _places(met: set[Inputs], leaf: Any) -> NDArray[np.int64]:
+    if type(leaf) is not Rows:
+        return np.full((3, len(leaf)), -1)
+    met.add(leaf.inputs)
+    return leaf.places
+
+
+def _numbers(leaf: Any) -> NDArray[np.int64]:
+    """Values of which `default_collate` makes int64."""
+    if type(leaf) is ConstantSequence and type(leaf._constant_value) is int:
+        return np.full(len(leaf), leaf._constant_value)
+    if type(leaf) in (list, tuple, range) and all(type(v) is int for v in leaf):
+        return np.array(leaf, np.int64)
+    raise _Unknown
