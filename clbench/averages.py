@@ -42,6 +42,15 @@ class Average:
         """Forces a new copy of the model's structure at the next call."""
         self._twin.renew()
 
+    def state_dict(self) -> dict[str, list[list[Tensor]]]:
+        """The weights kept."""
+        return {"kept": list(self._kept)}
+
+    def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._kept.clear()
+        self._kept.extend(state["kept"])
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

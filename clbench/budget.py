@@ -1,4 +1,4 @@
-"""The budget of learning: how many updates each experience of a stream gets. Pure, and without torch."""
+"""How many updates each experience of a stream gets, and after which it is evaluated. Pure, and without torch."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ def _different(stream: Stream) -> int:
         for t, rows in visit.parts:
             met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
     return sum(int(mask.sum()) for mask in met.values())
+
+
+def updates_by_visit(budgets: tuple[int, ...], stream: Stream) -> list[int]:
+    """Updates in each visit: those of the sub-experiences that it was cut into together."""
+    origins = stream.origins()
+    starts = np.flatnonzero(np.concatenate([[True], origins[1:] != origins[:-1]]))
+    return [int(n) for n in np.add.reduceat(np.array(budgets), starts)]
+
+
+def evaluations(evaluation: cfg.Evaluation, updates: int) -> int:
+    """Evaluations made in a visit, the ones before and after it included.
+
+    >>> evaluations(cfg.Evaluation(every=5, dense=3), 12) - 2
+    5
+    """
+    first = min(evaluation.dense, updates)
+    return 2 + first + (updates // evaluation.every - first // evaluation.every if evaluation.every else 0)
+
+
+def is_due(evaluation: cfg.Evaluation, n: int) -> bool:
+    """Whether the n-th update of a visit (n >= 1) is followed by an evaluation.
+
+    >>> [n for n in range(1, 13) if is_due(cfg.Evaluation(every=5, dense=3), n)]
+    [1, 2, 3, 5, 10]
+    """
+    return n <= evaluation.dense or bool(evaluation.every and n % evaluation.every == 0)

@@ -139,6 +139,36 @@ class Chance:
         torch.manual_seed(seed % 2**63)
 
 
+def global_state(cuda: bool = False) -> dict[str, Any]:
+    """Where the global generators stand (Python's, NumPy's, torch's), as tensors, arrays and plain values.
+
+    Args:
+        cuda: also the generator of the current CUDA device.
+    """
+    import torch
+
+    version, words, spare = random.getstate()
+    name, keys, position, has_spare, of_numpy = np.random.get_state()  # noqa: NPY002 - the one others draw from
+    return {
+        "python": [version, np.array(words, np.uint64), spare],
+        "numpy": [str(name), keys, int(position), int(has_spare), float(of_numpy)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if cuda else None,
+    }
+
+
+def set_global_state(state: dict[str, Any]) -> None:
+    """Puts the global generators back to where `global_state` found them."""
+    import torch
+
+    version, words, spare = state["python"]
+    random.setstate((version, tuple(words.tolist()), spare))
+    np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
 @contextmanager
 def fenced(cuda: bool = False) -> Iterator[None]:
     """What is drawn from global generators inside leaves no trace outside.

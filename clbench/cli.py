@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pydantic
 
 _KINDS = ("streams", "strategies", "datasets", "models", "metrics")
+_BUSY = 75
+"""Exit status where another process is at a run: the system's own for "try again later"."""
 _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "training": config.Training,
     "evaluation": config.Evaluation,
@@ -66,6 +68,14 @@ def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def _interval(text: str) -> tuple[float, int]:
+    """Seconds, or updates."""
+    digits = text.removesuffix("s")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: seconds like 60s, updates like 500, or 0 for never")
+    return (float(digits), 0) if digits != text else (0.0, int(digits))
+
+
 def _integers(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
@@ -90,7 +100,13 @@ def _parser() -> _Parser:
     run.add_argument("--threads", type=_integer(1, 1024), metavar="N", help="CPU threads; default: the machine's cores")
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
-    run.add_argument("--force", action="store_true", help="repeat a finished run")
+    run.add_argument("--force", action="store_true", help="begin anew, whatever there is of the run")
+    run.add_argument(
+        "--checkpoint",
+        type=_interval,
+        metavar="N",
+        help="how often the state is saved: 60s (default), 500 for every 500 updates, 0 for never",
+    )
     run.set_defaults(act=_run)
 
     listing = verbs.add_parser("list", help="what there is")
@@ -150,7 +166,8 @@ def _parser() -> _Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake."""
+    """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake, 75 for a run that
+    another process is at, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.act(options))
@@ -158,8 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command starts the run again.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted; the same command starts again.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `clbench list ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -193,7 +210,9 @@ def _run(options: argparse.Namespace) -> int:
     import torch
 
     from clbench import runner
+    from clbench.checkpoint import Every
 
+    every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     status = 0
     for plan in planned:
@@ -204,13 +223,22 @@ def _run(options: argparse.Namespace) -> int:
         say = None if options.quiet else _say(label)
         with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
             outcome = runner.execute(
-                run, options.out, force=options.force, say=say, progress=None if options.quiet else _Bar(label)
+                run,
+                options.out,
+                force=options.force,
+                say=say,
+                progress=None if options.quiet else _Bar(label),
+                every=every,
             )
         record = outcome.record
         failed = record["status"] == "failed"
-        status = max(status, int(failed))
+        status = max(status, int(failed), _BUSY if outcome.busy else 0)
+        if outcome.busy:
+            print(f"{label}: {outcome.busy} is at it; left to that. ({outcome.directory})", file=sys.stderr)
         if options.json:
             _print_json(outcome)
+        elif outcome.busy:
+            pass
         elif failed:
             print(
                 f"{label}: failed: {record['failure']['message']} ({outcome.directory / 'run.json'})", file=sys.stderr
@@ -241,12 +269,19 @@ class _Bar:
         self._label = label
         self._bar: Any = None
 
-    def start(self, total: int) -> None:
+    def start(self, total: int, done: int) -> None:
         from tqdm import tqdm
 
         silent = not sys.stderr.isatty()
         self._bar = tqdm(
-            total=total, desc=self._label, unit="it", file=sys.stderr, dynamic_ncols=True, disable=silent, leave=False
+            total=total,
+            initial=done,
+            desc=self._label,
+            unit="it",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=silent,
+            leave=False,
         )
 
     def update(self, done: int) -> None:
@@ -264,6 +299,7 @@ def _print_json(outcome: Any) -> None:
         "status": record["status"],
         "failure": record["failure"],
         "skipped": outcome.skipped,
+        "busy": outcome.busy,
         "run_id": record["run_id"],
         "weights_sha256": record["weights_sha256"],
         "metrics": {view: {k: m["value"] for k, m in values.items()} for view, values in views.items()},

@@ -32,6 +32,10 @@ class RunFailed(Exception):
         self.iteration = iteration
 
 
+class Unsaveable(Exception):
+    """A strategy's state cannot be saved, so that a run that is stopped begins anew; the message says what in it."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """The allowed word most like the given one, or None where none is alike.
 

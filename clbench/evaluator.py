@@ -218,6 +218,26 @@ class Evaluator:
             if look.reduced is not None
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """What later evaluations depend on: averages of weights, features compared with, and how passes are made."""
+        return {
+            "largest": self._largest,
+            "averages": [look.average.state_dict() for look in self._looks if look.average is not None],
+            "fronts": [look.front.state_dict() for look in self._looks],
+            "reduced": [look.reduced.state_dict() for look in self._looks if look.reduced is not None],
+            "internals": self._internals.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._largest = state["largest"]
+        self._internals.load_state_dict(state["internals"])
+        for part, states in (("average", "averages"), ("front", "fronts"), ("reduced", "reduced")):
+            there = [found for look in self._looks if (found := getattr(look, part)) is not None]
+            if len(there) == len(state[states]):  # another processor may be faster or slower at reduced precision
+                for each, own in zip(there, state[states], strict=True):
+                    each.load_state_dict(own)
+
     # ---------------------------------------------------------------------------------------- one evaluation
     def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:
         """Which predictions are correct now.

@@ -30,8 +30,17 @@ class Front:
         self._held: list[Tensor] = []
         self._flags: Any = None
         self._features: Tensor | None = None
+        self._passes = self._passes_again = 0
         self.computed = 0
         """How often features were computed."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Forward passes that the features were made in, which decide their last bits; they are made again."""
+        return {"passes": self._passes}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._passes_again = state["passes"]
 
     def split(self, twin: nn.Module, inputs: Tensor, parts: Callable[[int], int]) -> tuple[Tensor, nn.Module]:
         """What is left to do: inputs (N, ...) and the network for them.
@@ -59,7 +68,8 @@ class Front:
         )
         if not same:
             pieces: list[Tensor] = []
-            for x in inputs.tensor_split(parts(len(inputs))):
+            self._passes, self._passes_again = self._passes_again or parts(len(inputs)), 0
+            for x in inputs.tensor_split(self._passes):
                 pieces.append(self._front(x))
                 if pieces[0].nbytes / max(1, len(x)) * len(inputs) > self._limit:
                     self._front = None

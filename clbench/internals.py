@@ -40,6 +40,14 @@ class Internals:
         self._learned: dict[int, Tensor] = {}
         self._to_keep: set[int] = set()
 
+    def state_dict(self) -> dict[str, dict[int, Tensor]]:
+        """The features that later ones are compared with."""
+        return {"before": dict(self._before), "learned": dict(self._learned)}
+
+    def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._before, self._learned = dict(state["before"]), dict(state["learned"])
+
     def learned(self, tasks: Iterable[int]) -> None:
         """The next measurement is at the end of a visit to these tasks."""
         self._to_keep = {t for t in tasks if t not in self._learned}

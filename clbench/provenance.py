@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -19,23 +20,49 @@ import clbench
 
 def collect(device: str) -> dict[str, Any]:
     """Versions, commit and machine, as plain JSON values."""
-    packages: dict[str, str | None] = {}
-    for name in ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "avalanche-lib"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = None
     return {
         "clbench": clbench.__version__,
         "git": _git(),
         "python": platform.python_version(),
-        "packages": packages,
+        "packages": packages(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cuda": torch.version.cuda if device == "cuda" else None,
     }
+
+
+def code_sha256(*objects: Any) -> str:
+    """SHA-256 over the source files of the suite and of the modules that some objects come from.
+
+    Args:
+        objects: classes or functions; a method of the user's own, for one.
+    """
+    home = Path(__file__).resolve().parent.parent
+    files = {path for package in ("clbench", "strategies", "streams") for path in (home / package).glob("**/*.py")}
+    for each in objects:
+        file = getattr(sys.modules.get(getattr(each, "__module__", "")), "__file__", None)
+        if file is not None:
+            files.add(Path(file).resolve())
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        name = path.relative_to(home) if path.is_relative_to(home) else path.name
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            digest.update(f"{name}|{len(content)}|".encode() + content)
+    return digest.hexdigest()
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of the packages that may change a result; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "avalanche-lib"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def _git() -> dict[str, Any] | None:

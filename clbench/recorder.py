@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from clbench.cells import Cells
 from clbench.errors import RunFailed
 from clbench.evaluator import Evaluation
-from clbench.trace import NAN_SCORES, Phase, Trace, differences
+from clbench.trace import NAN_SCORES, Phase, Trace
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
@@ -32,13 +33,16 @@ class Recorder:
     experience: list[int] = field(default_factory=list)
     phase: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
+    updates: int = 0
+    """Losses fetched so far, those already handed over among them."""
     chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    """What was handed over, where it is kept."""
+    keep: bool = True
     strict: bool = True
     """Whether a loss or a score that is not finite is an error here."""
     _rows: dict[str, list[Tensor]] = field(default_factory=dict)
     _pending: list[Tensor] = field(default_factory=list)
     _norms: list[Tensor] = field(default_factory=list)
-    _losses_written: int = 0
     _bytes: int = 0
 
     def add(self, found: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
@@ -70,8 +74,9 @@ class Recorder:
         self._pending.clear()
         for value in values:
             self.loss.append(value)
+            self.updates += 1
             if self.strict and not math.isfinite(value):
-                at = len(self.loss)
+                at = self.updates
                 word = "NaN" if math.isnan(value) else "infinite"
                 raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
 
@@ -81,7 +86,7 @@ class Recorder:
         return self._bytes >= _CHUNK_BYTES
 
     def chunk(self) -> dict[str, NDArray[Any]]:
-        """What came since the last chunk; bits as differences of neighbouring evaluations.
+        """What came since the last chunk, by the names of a trace's arrays; empty where nothing came.
 
         Raises:
             RunFailed: a model's scores held NaN; the update is named.
@@ -96,23 +101,30 @@ class Recorder:
                 raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
-        arrays["loss"] = np.array(self.loss[self._losses_written :], np.float32)
+        arrays["loss"] = np.array(self.loss, np.float32)
         if self._norms:
             arrays["extra.gradient_norm"] = torch.stack(self._norms).cpu().numpy()
-        self._losses_written = len(self.loss)
         self._rows.clear()
-        for held in (self._norms, self.iteration, self.experience, self.phase):
+        for held in (self.loss, self._norms, self.iteration, self.experience, self.phase):
             held.clear()
         self._bytes = 0
-        self.chunks.append(arrays)
-        return {name: differences(a) if name.startswith("bits.") else a for name, a in arrays.items()}
+        if self.keep:
+            self.chunks.append(arrays)
+        return arrays
 
     def trace(
-        self, cells: Cells, visits: NDArray[np.bool_], origin: NDArray[np.int32], every: int, dense: int
+        self,
+        cells: Cells,
+        visits: NDArray[np.bool_],
+        origin: NDArray[np.int32],
+        every: int,
+        dense: int,
+        chunks: Iterable[dict[str, NDArray[Any]]] | None = None,
     ) -> Trace:
-        """The whole record, all of it handed over in chunks before."""
-        names = {name: None for c in self.chunks for name in c}
-        joined = {name: np.concatenate([c[name] for c in self.chunks if name in c]) for name in names}
+        """The whole record, all of it handed over in chunks before: those given, or those kept here."""
+        chunks = self.chunks if chunks is None else list(chunks)
+        names = {name: None for c in chunks for name in c}
+        joined = {name: np.concatenate([c[name] for c in chunks if name in c]) for name in names}
 
         def part(kind: str) -> dict[str, NDArray[Any]]:
             return {name.partition(".")[2]: a for name, a in joined.items() if name.startswith(f"{kind}.")}

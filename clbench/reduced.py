@@ -34,6 +34,7 @@ from clbench.twin import plain_attributes
 _SAFETY = 2.0
 _EVERY = 32
 _BLOCK = 64
+_COUNTS = ("samples", "repeated", "compared", "differing", "off", "_since", "_clean", "_skip", "_skip_next")
 _GIVE_UP = 0.5
 """Share of repeated samples beyond which the plain way is cheaper."""
 
@@ -108,6 +109,20 @@ class Reduced:
         self._to: list[Tensor] = []
         self._inputs: tuple[Tensor, Tensor] | None = None
         self._first: _Int8Linear | None = None
+        self._goes_on = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides how later evaluations are made, and the counts of the report."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**counts, "passes": dict(self.passes), "ratios": list(self._ratios), "suspect": self.suspect}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken; making the copies anew is then no reason for an audit."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self.passes, self.suspect, self._goes_on = dict(state["passes"]), state["suspect"], True
+        self._ratios.clear()
+        self._ratios.extend(state["ratios"])
 
     def renew(self) -> None:
         """Around experiences: much may change at once, so the next evaluation is an audit."""
@@ -127,9 +142,10 @@ class Reduced:
         flags = [(type(m), plain_attributes(m)) for m in model.modules()]
         changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
         if changed or flags != self._flags:
-            self._flags, self._since = flags, 0
+            self._flags, self._since = flags, self._since if self._goes_on else 0
             if not self._copy(model, inputs):
                 return self._chosen("plain")
+        self._goes_on = False
         torch._foreach_copy_(self._to, self._from)
         if self._first is not None:
             self._first.refresh()

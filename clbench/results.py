@@ -1,9 +1,11 @@
 """Run directories: where a run's files are, how they are written, and how they are read again.
 
     OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
-        run.json    configuration, hashes, metrics, costs, provenance, status
-        trace/      chunks, while the run goes on
-        trace.npz   the whole trace, at the end
+        run.json      configuration, hashes, metrics, costs, provenance, status
+        trace.npz     the whole trace, at the end
+        trace/        chunks of it, while the run goes on
+        checkpoint/   what an unfinished run goes on from
+        .lock         while a process is at it
 
 Every file is written under a temporary name in its folder, flushed to the disk, and renamed; a reader sees the old
 file or the new one, never half of one.
@@ -12,6 +14,7 @@ file or the new one, never half of one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -20,7 +23,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.resolve import RunConfig
-from clbench.trace import Trace
+from clbench.trace import Trace, differences
 
 SCHEMA = 1
 """Version of run.json."""
@@ -46,7 +49,7 @@ def run_directory(out: Path, run: RunConfig) -> Path:
     return out / run.benchmark.id / strategy / run.config_hash[:16] / f"seed-{run.seed}"
 
 
-def write_bytes(path: Path, payload: bytes) -> None:
+def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     """Writes a file whole or not at all.
 
     Raises:
@@ -58,7 +61,8 @@ def write_bytes(path: Path, payload: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            stream.write(payload)
+            for piece in pieces:
+                stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -73,8 +77,8 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """A compressed npz whose bytes depend on the arrays alone (no time stamps)."""
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
+    """A compressed npz whose bytes depend on the arrays alone (no time stamps). Returns their SHA-256."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(arrays):
@@ -83,7 +87,8 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, member.getvalue(), compresslevel=6)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -103,24 +108,59 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 @dataclass
 class TraceWriter:
-    """Appends evaluations to a run's `trace/` as the run goes on, and merges them at its end."""
+    """Appends evaluations to a run's `trace/` as the run goes on, and merges them at its end.
+
+    Attributes:
+        directory: the run's folder.
+        chunks: SHA-256 of each file written so far.
+    """
 
     directory: Path
-    chunks: int = 0
+    chunks: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """Removes what an unfinished earlier attempt left."""
-        shutil.rmtree(self.directory / "trace", ignore_errors=True)
+        """Removes what an unfinished earlier attempt left, and the result of a finished one."""
+        self.go_on([])
         (self.directory / "trace.npz").unlink(missing_ok=True)
 
+    def go_on(self, chunks: list[str]) -> None:
+        """Keeps the first chunks of an unfinished attempt, and removes those after them.
+
+        Raises:
+            UserError: one of them is missing or damaged; the message names it. Nothing was removed.
+        """
+        for i, known in enumerate(chunks):
+            try:
+                found = hashlib.sha256(self._path(i).read_bytes()).hexdigest()
+            except OSError as error:
+                raise UserError(f"{self._path(i)}: {error.strerror}.") from None
+            if found != known:
+                raise UserError(f"{self._path(i)}: damaged: its SHA-256 is not the one noted.")
+        keep = {self._path(i) for i in range(len(chunks))}
+        for path in set((self.directory / "trace").glob("*")) - keep:
+            path.unlink()
+        self.chunks = list(chunks)
+
     def append(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """One more chunk."""
-        write_arrays(self.directory / "trace" / f"chunk-{self.chunks:06d}.npz", arrays)
-        self.chunks += 1
+        """One more chunk; bits as differences of neighbouring evaluations."""
+        arrays = {name: differences(a) if name.startswith("bits.") else a for name, a in arrays.items()}
+        self.chunks.append(write_arrays(self._path(len(self.chunks)), arrays))
+
+    def read(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """The chunks as they were appended."""
+        for i in range(len(self.chunks)):
+            arrays = read_arrays(self._path(i))
+            yield {n: np.bitwise_xor.accumulate(a, axis=0) if n.startswith("bits.") else a for n, a in arrays.items()}
+
+    def _path(self, number: int) -> Path:
+        return self.directory / "trace" / f"chunk-{number:06d}.npz"
 
     def finish(self, trace: Trace) -> None:
-        """The whole trace in one file; the chunks go."""
+        """The whole trace in one file."""
         write_arrays(self.directory / "trace.npz", trace.arrays())
+
+    def clear(self) -> None:
+        """Removes the chunks."""
         shutil.rmtree(self.directory / "trace", ignore_errors=True)
 
 

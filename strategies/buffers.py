@@ -121,22 +121,24 @@ class Buffer:
         return slot
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue, the generator apart, as plain integers."""
-        groups = {str(g): [[-k, s] for k, s in heap] for g, heap in self._heaps.items()}
+        """Everything needed to continue, the generator apart."""
         return {
-            "groups": groups,
-            "index": self._index.tolist(),
-            "task": self._task.tolist(),
-            "occupied": self._occupied[: self._count].tolist(),
-            "free": list(self._free),
+            "groups": list(self._heaps),
+            "priorities": [np.array([-k for k, _ in heap], np.uint64) for heap in self._heaps.values()],
+            "slots": [np.array([s for _, s in heap], np.int64) for heap in self._heaps.values()],
+            "index": self._index.copy(),
+            "task": self._task.copy(),
+            "occupied": self._occupied[: self._count].copy(),
+            "free": np.array(self._free, np.int64),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self._heaps = {int(g): [(-k, s) for k, s in heap] for g, heap in state["groups"].items()}
-        self._index, self._task = np.array(state["index"], np.int64), np.array(state["task"], np.int64)
+        heaps = zip(state["groups"], state["priorities"], state["slots"], strict=True)
+        self._heaps = {g: [(-k, s) for k, s in zip(p.tolist(), at.tolist(), strict=True)] for g, p, at in heaps}
+        self._index, self._task = state["index"].copy(), state["task"].copy()
         self._occupied, self._place = np.zeros_like(self._index), np.zeros_like(self._index)
         self._count = len(state["occupied"])
         self._occupied[: self._count] = state["occupied"]
         self._place[self._occupied[: self._count]] = np.arange(self._count)
-        self._free = list(state["free"])
+        self._free = state["free"].tolist()

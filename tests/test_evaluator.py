@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import metrics, reduced, registry, resolve, results, runner
+from clbench import metrics, reduced, registry, resolve, results, runner, workbench
 from clbench.averages import Average
 from clbench.cells import Cells, lay_out_cells
 from clbench.config import Evaluation, Watch
@@ -66,7 +66,7 @@ def test_bits_are_the_predictions_of_every_sample() -> None:
 
 def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert observed(make_run("watch.bits=false"))[1].bits == {}
-    monkeypatch.setattr(runner, "_BITS_BYTES", 1000)
+    monkeypatch.setattr(workbench, "_BITS_BYTES", 1000)
     assert observed(make_run())[1].bits == {}
     assert set(observed(make_run("watch.bits=true"))[1].bits) == {"class", "task"}
 
@@ -589,7 +589,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     run = make_run(strategy="naive")
     stream = compile_stream(run.benchmark.stream, 0)
     source = runner.assemble(run, stream)
-    batches = [list(source.batches(source.experience(v), 6)) for v in range(5)]
+    batches = [list(source.batches.of(source.experience(v), 6)) for v in range(5)]
 
     def watched(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
         """Each experience in parts that end after so many of its updates."""

@@ -45,7 +45,7 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
         "modes": [m.training for m in bench.strategy.model.modules()],
         "gradients": [None if p.grad is None else p.grad for p in bench.strategy.model.parameters()],
         "requires_grad": [p.requires_grad for p in bench.strategy.model.parameters()],
-        "order": bench.order.state_dict(),
+        "batches": bench.batches.state_dict(),
         "python": random.getstate(),
         "numpy": np.random.get_state()[1],
         "torch": torch.get_rng_state(),
@@ -196,7 +196,7 @@ def test_the_strategy_does_not_change_stream_initialisation_or_order() -> None:
         for v in range(3):
             experience = bench.experience(v)
             bench.strategy.begin_experience(experience)
-            for batch in bench.batches(experience, 4):
+            for batch in bench.batches.of(experience, 4):
                 batches.append(batch.index)
                 bench.strategy.step(batch)
             bench.strategy.end_experience(experience)
@@ -211,11 +211,11 @@ def test_each_axis_of_chance_has_a_seed_of_its_own(axis: str) -> None:
         seeds = run.seeds.model_dump(exclude_none=True)
         stream = compile_stream(run.benchmark.stream, seeds.get("stream", run.seed))
         bench = runner.assemble(run, stream)
-        first = next(iter(bench.batches(bench.experience(0), 1)))
+        first = next(iter(bench.batches.of(bench.experience(0), 1)))
         return {
             "stream": stream.instance_hash,
             "init": bench.strategy.model[1].weight.detach().clone(),
-            "order": bench.order.state_dict()["counter"] and bench.order.state_dict()["key"],
+            "order": bench.batches.state_dict()["now"]["key"],
             "strategy": bench.strategy.setup.generator.state_dict()["key"],
             "first": first.index,
         }
@@ -365,7 +365,7 @@ def test_order_is_a_permutation_in_each_pass_and_the_budget_is_exact() -> None:
         run = make_run("naive", "training.batch_size=30", f"training.drop_last={drop_last}")
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
         experience = bench.experience(0)
-        batches = list(bench.batches(experience, 2 * per_pass + 1))
+        batches = list(bench.batches.of(experience, 2 * per_pass + 1))
         assert len(batches) == 2 * per_pass + 1
         for start in (0, per_pass):
             rows = torch.cat([b.index for b in batches[start : start + per_pass]]).tolist()

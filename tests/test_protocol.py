@@ -51,7 +51,7 @@ def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool 
     bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     recorder = runner.Recorder(bench.device) if watch else None
     runner.train(bench, runner.Observation(bench, recorder, lambda: None))
-    return bench, {"strategy": bench.strategy.state_dict(), "order": bench.order.state_dict()}
+    return bench, {"strategy": bench.strategy.state_dict(), "batches": bench.batches.state_dict()}
 
 
 # ------------------------------------------------------------------------------------------------ data to come

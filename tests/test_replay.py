@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def test_state_round_trip(before: int, after: int, per_group: bool) -> None:
     sizes: dict[str, Any] = {"per_group": 4} if per_group else {"capacity": 20}
     generator = Generator(3, "b")
     one = filled(Buffer(generator, **sizes), before, 5)
-    state, chance = json.loads(json.dumps(one.state_dict())), generator.state_dict()
+    state, chance = copy.deepcopy(one.state_dict()), generator.state_dict()
     other_generator = Generator(0, "else")
     other = Buffer(other_generator, **sizes)
     other.load_state_dict(state)
@@ -125,11 +125,11 @@ def test_the_loss_by_hand() -> None:
     for v in range(2):
         experience = b.experience(v)
         strategy.begin_experience(experience)
-        for batch in b.batches(experience, 3):
+        for batch in b.batches.of(experience, 3):
             strategy.step(batch)
         strategy.end_experience(experience)
     strategy.begin_experience(b.experience(2))
-    batch = next(b.batches(b.experience(2), 1))
+    batch = next(b.batches.of(b.experience(2), 1))
     state = strategy.setup.generator.state_dict()
     loss = strategy.loss(batch)
     strategy.setup.generator.load_state_dict(state)

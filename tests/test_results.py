@@ -107,8 +107,8 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> Non
     class Impatient:
         closed = False
 
-        def start(self, total: int) -> None:
-            assert total == 10
+        def start(self, total: int, done: int) -> None:
+            assert (total, done) == (10, 0)
 
         def update(self, done: int) -> None:
             if done == 5:
@@ -123,9 +123,11 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> Non
     assert impatient.closed
     (directory,) = results.find_runs(tmp_path)
     record = results.read_run(directory)
-    assert record["status"] == "failed"
-    assert record["failure"] == {"kind": "interrupted", "message": "interrupted by the user", "iteration": 5}
-    assert sorted(p.name for p in (directory / "trace").iterdir()) == [f"chunk-00000{i}.npz" for i in range(3)]
+    assert record["status"] == "interrupted"
+    message = "interrupted; the same command starts the run again."
+    assert record["failure"] == {"kind": "interrupted", "message": message, "iteration": 5}
+    (chunk,) = (directory / "trace").iterdir()
+    assert len(results.read_arrays(chunk)["loss"]) == 5
     assert runner.execute(run, tmp_path).record["status"] == "completed"
 
 

@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM as a wish that is met at the next iteration."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was left at the user's wish; the message says how to go on."""
+
+
+class Wish:
+    """While it is entered, the first Ctrl-C or SIGTERM is noted; a second Ctrl-C interrupts at once.
+
+    Attributes:
+        to_stop: the signal that came, or None.
+
+    Outside the main thread, where Python lets nobody handle signals, nothing is noted.
+    """
+
+    def __init__(self) -> None:
+        self.to_stop: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Wish:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.to_stop = signal.Signals(number)
+        for each in self._before:
+            signal.signal(each, signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
