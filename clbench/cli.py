@@ -107,6 +107,7 @@ def _parser() -> _Parser:
         metavar="N",
         help="how often the state is saved: 60s (default), 500 for every 500 updates, 0 for never",
     )
+    run.add_argument("--profile", action="store_true", help="also print where the time went")
     run.set_defaults(act=_run)
 
     listing = verbs.add_parser("list", help="what there is")
@@ -211,6 +212,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from clbench import runner
     from clbench.checkpoint import Every
+    from clbench.profile import Profile
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -221,6 +223,7 @@ def _run(options: argparse.Namespace) -> int:
             run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
         label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
         say = None if options.quiet else _say(label)
+        profile = Profile() if options.profile else None
         with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
             outcome = runner.execute(
                 run,
@@ -229,6 +232,7 @@ def _run(options: argparse.Namespace) -> int:
                 say=say,
                 progress=None if options.quiet else _Bar(label),
                 every=every,
+                profile=profile,
             )
         record = outcome.record
         failed = record["status"] == "failed"
@@ -245,6 +249,8 @@ def _run(options: argparse.Namespace) -> int:
             )
         else:
             print(_line(label, outcome))
+        if profile is not None and not outcome.skipped and not outcome.busy:
+            print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
     return status
 
 

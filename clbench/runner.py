@@ -27,6 +27,7 @@ from clbench.loop import train
 from clbench.memory import give_back
 from clbench.numerics import numerics
 from clbench.observation import Observation, Position
+from clbench.profile import Profile
 from clbench.recorder import Recorder
 from clbench.strategy import Memory, SelfDriven
 from clbench.stream import Stream
@@ -79,6 +80,7 @@ def execute(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
     every: Every | None = None,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
@@ -92,6 +94,7 @@ def execute(
         progress: is told of every update; None for silence.
         say: prints a line for the user; None for silence, and then no time is spent on the estimate.
         every: how often a checkpoint is made; once a minute where not given.
+        profile: is told where the time of training goes.
 
     Raises:
         UserError: data cannot be had, something cannot be written, or something in the configuration shows to be wrong
@@ -150,7 +153,7 @@ def execute(
         attempt = _Attempt(
             bench, checkpoints, writer, made_by, progress or _Nobody(), say or _silence, every or Every()
         )
-        return attempt.run(record, saved, started)
+        return attempt.run(record, saved, started, profile)
 
 
 def _silence(text: str) -> None: ...
@@ -278,7 +281,9 @@ class _Attempt:
         self._costs = _Costs()
         self._begin = time.perf_counter()
 
-    def run(self, record: dict[str, Any], saved: dict[str, Any] | None, started: float) -> Outcome:
+    def run(
+        self, record: dict[str, Any], saved: dict[str, Any] | None, started: float, profile: Profile | None
+    ) -> Outcome:
         """Trains and writes; `record` is filled in."""
         bench, directory = self._bench, self._writer.directory
         start = Position()
@@ -295,7 +300,7 @@ class _Attempt:
         self._begin = time.perf_counter()
         self._progress.start(sum(bench.budgets), self._observation.iterations)
         try:
-            with self._wish:
+            with self._wish, contextlib.nullcontext() if profile is None else profile.of(bench, self._observation):
                 train(bench, self._observation, self._on_experience, start)
                 self._finish(record)
         except Exception as error:
