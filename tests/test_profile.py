@@ -39,4 +39,4 @@ def test_time_belongs_to_the_innermost_part(monkeypatch: pytest.MonkeyPatch) -> 
     profile.leave()  # 7: forward
     profile.leave()  # 15: strategy again
     assert {p: s for p, s in profile.seconds.items() if s} == {"unaccounted": 1.0, "strategy": 10.0, "forward": 4.0}
-    assert "strategy          10.00   66.7%    10000000.0" in profile.table(1)
+    assert "strategy         10.00   66.7%    10000000.0" in profile.table(1)
