@@ -50,13 +50,16 @@ from numpy.typing import NDArray
 from pairs import Host, Ratio, Segment, Timings, measure, table, write_json
 from torch import Tensor, nn
 
-from clbench import provenance, registry, resolve, results, runner
+from clbench import provenance, registry, resolve, results
 from clbench.errors import UserError
 from clbench.evaluator import Evaluation
+from clbench.numerics import numerics
+from clbench.observation import Observation
 from clbench.recorder import Recorder
 from clbench.reduced import fast_here
 from clbench.stream import compile_stream
 from clbench.trace import Phase
+from clbench.workbench import assemble
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
 UPDATES = {"mlp": 3, "cnn": 1}
@@ -245,26 +248,26 @@ class Watched:
             threads=torch.get_num_threads(),
             device="cpu",
         )
-        with runner._numerics(self.run.numerics):
-            self.bench = runner.assemble(self.run, compile_stream(self.run.benchmark.stream, 0, data.source))
+        with numerics(self.run.numerics):
+            self.bench = assemble(self.run, compile_stream(self.run.benchmark.stream, 0, data.source))
             self.recorder = _Recorder(self.bench.device)
-            self._watcher = runner.Observation(self.bench, self.recorder, on_iteration=lambda: None)
+            self._watcher = Observation(self.bench, self.recorder, on_iteration=lambda: None)
             experience = self.bench.experience(0)
-            self._watcher.enter(0, experience, sys.maxsize)
+            self._watcher.enter(0)
             self.bench.strategy.begin_experience(experience)
             self._watcher.before_first_update()
-            self._batches = self.bench.batches(experience, sys.maxsize)
+            self._batches = self.bench.batches.of(experience, sys.maxsize)
 
     def warm(self) -> None:
         """To the middle of a run: 100 updates, then evaluations until audits come at their usual rate."""
-        with runner._numerics(self.run.numerics):
+        with numerics(self.run.numerics):
             for batch in itertools.islice(self._batches, 100):
                 self.bench.strategy.step(batch)
         self.segment(33)
 
     def segment(self, updates: int) -> int:
         """So many updates, each with its evaluation."""
-        with runner._numerics(self.run.numerics):
+        with numerics(self.run.numerics):
             for batch in itertools.islice(self._batches, updates):
                 self._watcher.after_iteration(self.bench.strategy.step(batch))
         return updates
