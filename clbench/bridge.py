@@ -361,6 +361,27 @@ _OURS = {
 """Arguments of Avalanche's strategies that the benchmark decides, and the key that decides each."""
 
 
+class _Evaluator(EvaluationPlugin):  # type: ignore[misc]
+    """Avalanche's evaluator, which says nothing, not even that it says nothing.
+
+    Avalanche's own takes part in every event of an iteration, and changes the strategy's experience to and fro for it.
+    This one does so from the moment on that somebody gives it a metric or a logger.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(loggers=[_NOBODY])
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith(("before_", "after_")):
+            own = object.__getattribute__(self, "__dict__")
+            if not own["metrics"] and own["loggers"] == [_NOBODY]:
+                raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+_NOBODY = BaseLogger()
+
+
 class _Budgeted:
     """A data loader that ends with the budget, for training loops that do not look at `stop_training`."""
 
@@ -524,7 +545,7 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         "train_epochs": lambda: setup.training.epochs or 1,
         "eval_mb_size": lambda: setup.training.batch_size,
         "device": lambda: setup.device,
-        "evaluator": lambda: EvaluationPlugin(loggers=[BaseLogger()]),  # says nothing, not even that it says nothing
+        "evaluator": _Evaluator,
         "eval_every": lambda: -1,
         "feature_extractor": lambda: _split(setup.model, where)[0],
         "classifier": lambda: _split(setup.model, where)[1],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.benchmarks.utils import AvalancheDataset, ConstantSequence
+from avalanche.benchmarks.utils import AvalancheDataset, ConstantSequence, data_loader
 from avalanche.benchmarks.utils.data import _FlatDataWithTransform
 from avalanche.benchmarks.utils.flat_data import FlatData, LazyIndices
 from avalanche.benchmarks.utils.transform_groups import EmptyTransformGroups, TransformGroups
@@ -84,7 +84,7 @@ class Rows(Dataset[tuple[Tensor, int]]):
 
 @contextlib.contextmanager
 def gathered() -> Iterator[None]:
-    """While this lasts, loaders over samples of ours make every batch at once.
+    """While this lasts, loaders over samples of ours make every batch at once, and do not look for FFCV's.
 
     Those that Avalanche's code reads, or that pin memory because their batches go to a GPU, give them on the device;
     code of the user's own finds them on the host, where it always did.
@@ -101,11 +101,19 @@ def gathered() -> Iterator[None]:
         vars(twin).update(dataset=batches, collate_fn=_as_it_is, pin_memory=False)
         return begin(twin)
 
+    supports_ffcv = data_loader.has_ffcv_support
+
+    def supports(datasets: list[Any]) -> bool:
+        ours = any(_is_ours(data._flat_data) for data in datasets)
+        return not ours and bool(supports_ffcv(datasets))  # which looks at every sample, at every epoch
+
     DataLoader.__iter__ = begin_gathering  # type: ignore[method-assign]
+    data_loader.has_ffcv_support = supports
     try:
         yield
     finally:
         DataLoader.__iter__ = begin  # type: ignore[method-assign]
+        data_loader.has_ffcv_support = supports_ffcv
 
 
 def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
@@ -237,6 +245,11 @@ def _gather(data: Any, leaf: Callable[[Any], NDArray[np.int64]], group: str | No
         start = data._cumulative_sizes[n - 1] if n else 0
         values[..., here] = _gather(parts[n], leaf, group)[..., index[here] - start]
     return values
+
+
+def _is_ours(data: Any) -> bool:
+    """Whether there are samples of ours in a tree."""
+    return any(map(_is_ours, data._datasets)) if isinstance(data, FlatData) else type(data) is Rows
 
 
 def _positions(indices: Sequence[int]) -> NDArray[np.int64]:
