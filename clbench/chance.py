@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROLES = ("stream", "init", "order", "strategy")
+ROLES = ("stream", "init", "order", "augmentation", "strategy")
 """The axes of chance. Each may be given a seed of its own in `seeds:`; otherwise it follows the run's seed."""
 
 

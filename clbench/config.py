@@ -93,6 +93,49 @@ class RmsProp(Model):
 Optimizer = Annotated[Sgd | Adam | AdamW | Adagrad | RmsProp, Field(discriminator="name")]
 
 
+class RandomCrop(Model):
+    """A window of the image's own size, at a random place of the image with zeros around it."""
+
+    name: Literal["random_crop"]
+    padding: Annotated[int, Field(ge=1)] = 4
+    """Pixels of zeros on each side."""
+
+
+class HorizontalFlip(Model):
+    """Left and right change places."""
+
+    name: Literal["horizontal_flip"]
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Rotation(Model):
+    """About the centre, by an angle uniform in [-degrees, degrees]; nearest pixel, zero outside."""
+
+    name: Literal["rotation"]
+    degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
+
+
+class ColorJitter(Model):
+    """Changes of colour, each by a factor of its own, in random order. Grey images have no saturation and no hue."""
+
+    name: Literal["color_jitter"]
+    brightness: NonNegative = 0.0
+    """Factor uniform in [max(0, 1 - b), 1 + b]; likewise contrast and saturation."""
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Shift uniform in [-hue, hue], as a share of the colour circle."""
+
+    @pydantic.model_validator(mode="after")
+    def _changes_something(self) -> ColorJitter:
+        if not (self.brightness or self.contrast or self.saturation or self.hue):
+            raise mistake("needs 'brightness', 'contrast', 'saturation' or 'hue' above 0")
+        return self
+
+
+Augmentation = Annotated[RandomCrop | HorizontalFlip | Rotation | ColorJitter, Field(discriminator="name")]
+
+
 class Training(Model):
     """The budget of learning, the same for every strategy on a benchmark."""
 
@@ -112,6 +155,8 @@ class Training(Model):
     active_outputs: Literal["all", "seen", "task", "batch"] | None = None
     """Outputs that take part in the training loss: all, those of classes seen, the task's own, or those that occur in
     the batch (group masking). Default: the task's own in the task setting, else all."""
+    augmentation: list[Augmentation] = []
+    """Random changes of training images as they are stored, in this order, drawn anew each time a sample comes."""
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Training:
@@ -272,4 +317,5 @@ class Seeds(Model):
     stream: Annotated[int, Field(ge=0)] | None = None
     init: Annotated[int, Field(ge=0)] | None = None
     order: Annotated[int, Field(ge=0)] | None = None
+    augmentation: Annotated[int, Field(ge=0)] | None = None
     strategy: Annotated[int, Field(ge=0)] | None = None

@@ -1,10 +1,11 @@
-"""Whether a stream's definition fits its data set: what `clbench.grammar` cannot tell without the data's facts."""
+"""Whether a definition fits its data set: what its models cannot tell without the data's facts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clbench.config import Augmentation, ColorJitter
 from clbench.grammar import (
     BlurrySchedule,
     ClassTasks,
@@ -23,7 +24,7 @@ from clbench.grammar import (
 from clbench.schema import name_classes
 
 Mistake = tuple[list[str | int], str]
-"""A key path below `stream`, and a sentence."""
+"""A key path below `stream` (of `augmentation_mistakes`: below `training`), and a sentence."""
 
 
 def mistakes(stream: StreamConfig, name: str, classes: int, image: bool, tasks: int | None) -> list[Mistake]:
@@ -47,6 +48,32 @@ def mistakes(stream: StreamConfig, name: str, classes: int, image: bool, tasks: 
             )
     if stream.supervision.noise is not None:
         found += _of_noise(stream.supervision.noise, name, classes)
+    return found
+
+
+def augmentation_mistakes(
+    parts: Sequence[Augmentation], data: str, image: bool, channels: int | None = None
+) -> list[Mistake]:
+    """What an augmentation asks of data that cannot give it.
+
+    Args:
+        parts: `training.augmentation`.
+        data: what sentences call the data set.
+        image: whether samples are images.
+        channels: of an image; None where that is not known yet.
+    """
+    if not image:
+        return [(["augmentation"], f"needs images, and {data} holds vectors.")] if parts else []
+    found: list[Mistake] = []
+    for i, part in enumerate(parts):
+        if not isinstance(part, ColorJitter) or channels in (None, 3):
+            continue
+        if channels != 1:
+            found.append((["augmentation", i], f"needs images of 1 or 3 channels, and {data} has {channels}."))
+            continue
+        for key in ("saturation", "hue"):  # torchvision leaves grey images as they are, without a word
+            if getattr(part, key):
+                found.append((["augmentation", i, key], f"needs images of 3 channels, and {data} has 1."))
     return found
 
 

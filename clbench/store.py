@@ -6,6 +6,7 @@ integers a sample and a batch may mix tasks with different input transforms.
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clbench.augmentation import Augmenter
 from clbench.chance import Generator
 from clbench.errors import RunFailed
 from clbench.stream import Domain, Stream, Visit
@@ -155,6 +157,12 @@ def _normal(seed: int, part: str, shape: tuple[int, ...]) -> NDArray[np.float32]
     return (np.rint(generator.normal(n) * 1024) / 1024).astype(np.float32).reshape(_NOISES, *shape)
 
 
+class _Fence:
+    """Which samples have come; shared by all views of a training set."""
+
+    met: Tensor | None = None
+
+
 class TrainingSet:
     """The training samples on the device.
 
@@ -169,19 +177,31 @@ class TrainingSet:
         self._labels = torch.from_numpy(stream.labels).to(device)
         self._host_labels = stream.labels
         self._transform = transform
-        self._met: Tensor | None = None
+        self._augmenter: Augmenter | None = None
+        self._fence = _Fence()
         classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
         table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
         self._targets = torch.from_numpy(table).to(device)
         self.sample_bytes = self._x[0].numel() * self._x.element_size() + 8
         """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
 
-    def fetch(self, index: Tensor, task: Tensor | int) -> tuple[Tensor, Tensor]:
+    def augmented(self, augmenter: Augmenter) -> TrainingSet:
+        """The same samples behind the same fence, augmented whenever they are fetched.
+
+        Who fetches for a purpose of its own (a replay buffer) has a view with an augmenter of its own, so that it does
+        not move the augmentation of the stream's batches.
+        """
+        view = copy.copy(self)
+        view._augmenter = augmenter
+        return view
+
+    def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
         """Inputs and targets of rows of the training set.
 
         Args:
             index: rows, int64 (N,), on the device.
             task: the task (or variant) of all, or of each.
+            plain: whether samples come as they are stored, where others are augmented: for class means, herding.
 
         Returns:
             x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
@@ -190,13 +210,17 @@ class TrainingSet:
             RunFailed: within a fence, samples of experiences to come. On a GPU, where looking would mean waiting, the
                 process ends with a device-side assertion.
         """
-        if self._met is not None:
-            known = self._met[task if len(self._met) > 1 else 0, index].all()
+        met = self._fence.met
+        if met is not None:
+            known = met[task if len(met) > 1 else 0, index].all()
             if known.device.type == "cuda":
                 torch._assert_async(known)
             elif not known:
                 raise RunFailed("data_to_come", "the strategy asked for samples that no experience has brought so far")
-        x = self._transform(self._x.index_select(0, index), task, index, "train")
+        stored = self._x.index_select(0, index)
+        if self._augmenter is not None and not plain:
+            stored = self._augmenter(stored)
+        x = self._transform(stored, task, index, "train")
         return x, self._targets[task, self._labels.index_select(0, index)]
 
     def fence(self) -> None:
@@ -205,14 +229,15 @@ class TrainingSet:
         Where tasks times samples are more than 256 Mi, a sample that has come in one task counts for all.
         """
         tasks = len(self._targets) if len(self._targets) * len(self._x) <= _EXACT_BYTES else 1
-        self._met = torch.zeros((tasks, len(self._x)), dtype=torch.bool, device=self._x.device)
+        self._fence.met = torch.zeros((tasks, len(self._x)), dtype=torch.bool, device=self._x.device)
 
     def admit(self, visit: Visit) -> None:
         """An experience has come: its samples may be fetched from here on, without a label too."""
-        if self._met is None:
+        met = self._fence.met
+        if met is None:
             return
         for t, rows in (*visit.parts, *visit.unlabelled):
-            self._met[t if len(self._met) > 1 else 0, torch.from_numpy(rows).to(self._x.device)] = True
+            met[t if len(met) > 1 else 0, torch.from_numpy(rows).to(self._x.device)] = True
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""

@@ -1,0 +1,242 @@
+"""Random changes of stored images: drawn for each sample of a batch, made for all of them at once on the device.
+
+The parts are torchvision's `RandomCrop`, `RandomHorizontalFlip`, `RandomRotation` and `ColorJitter`, equal in
+distribution to one call for each sample. Images of whole numbers are rounded as `torchvision.transforms.v2` rounds
+uint8 tensors: down, after each change of colour. (On PIL images torchvision rounds otherwise, by a grey level or two.)
+The largest value is that of the data set where torchvision's is that of the dtype, 255 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clbench import config as cfg
+from clbench import fits, mistakes
+from clbench.chance import Generator
+from clbench.errors import UserError
+
+
+# ------------------------------------------------------------------------------------------------ changes
+def crop(x: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """Of each image with zeros around it, the window of its own size that begins at (top, left).
+
+    Args:
+        x: (N, C, H, W).
+        top, left: 0..2 padding, int64 (N,).
+        padding: pixels of zeros on each side.
+    """
+    height, width = x.shape[2:]
+    windows = F.pad(x, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(x), device=x.device), :, top, left]
+
+
+def flip(x: Tensor, flipped: Tensor) -> Tensor:
+    """Left and right change places where `flipped`, bool (N,)."""
+    return torch.where(_of_sample(flipped), x.flip(-1), x)
+
+
+def rotate(x: Tensor, degrees: Tensor) -> Tensor:
+    """Each image turned counter-clockwise about its centre: of the place that a pixel comes from, the nearest pixel.
+
+    Args:
+        x: (N, C, H, W).
+        degrees: float64 (N,).
+    """
+    n, _, height, width = x.shape
+    angle = degrees.deg2rad()
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
+    y, x_ = (torch.arange(size, dtype=torch.float32, device=x.device) - (size - 1) / 2 for size in (height, width))
+    here = torch.cartesian_prod(y, x_).flip(1)  # (H W, 2): x, y
+    scale = torch.tensor([width / 2, height / 2], device=x.device)
+    there = here @ (turn.to(torch.float32).transpose(1, 2) / scale)
+    grid = there.view(n, height, width, 2)
+    return F.grid_sample(x.to(torch.float32), grid, mode="nearest", align_corners=False).to(x.dtype)
+
+
+def brightness(x: Tensor, factor: Tensor, top: float) -> Tensor:
+    """factor x, cut off at 0 and `top`."""
+    return (x * _of_sample(factor)).clamp_(0, top).to(x.dtype)
+
+
+def contrast(x: Tensor, factor: Tensor, top: float) -> Tensor:
+    """factor x + (1 - factor) m, with m the mean grey of the image."""
+    return _blend(x, _grey(x).mean((1, 2, 3), keepdim=True), factor, top)
+
+
+def saturation(x: Tensor, factor: Tensor, top: float) -> Tensor:
+    """factor x + (1 - factor) g, with g the grey of the pixel."""
+    return _blend(x, _grey(x), factor, top)
+
+
+def hue(x: Tensor, shift: Tensor, top: float) -> Tensor:
+    """Each pixel's hue moved by `shift` circles, its saturation and value kept.
+
+    In (hue h in sixths, value v, chroma c) channel n = 5, 3, 1 (red, green, blue) is
+    v - c max(0, min(k, 4 - k, 1)) with k = (n + h) mod 6.
+
+    Args:
+        x: (N, 3, H, W).
+        shift: (N,).
+        top: the value that stands for 1.
+    """
+    whole = not x.is_floating_point()
+    pixels = x.to(torch.float32) / top
+    red, green, blue = pixels.unbind(1)
+    low, value = torch.aminmax(pixels, dim=1)
+    chroma = value - low
+    divisor = chroma.where(chroma > 0, 1)
+    sixths = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    sixths += 6 * shift.to(torch.float32).view(-1, 1, 1)
+    k = (sixths.unsqueeze(1) + torch.tensor([5.0, 3.0, 1.0], device=x.device).view(3, 1, 1)).remainder_(6)
+    out = value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp_(0, 1)
+    return out.mul_(top + 0.999 if whole else top).to(x.dtype)  # torchvision's way to whole numbers
+
+
+def _of_sample(values: Tensor) -> Tensor:
+    """(N,) as (N, 1, 1, 1); numbers as float32."""
+    return (values.to(torch.float32) if values.is_floating_point() else values).view(-1, 1, 1, 1)
+
+
+def _grey(x: Tensor) -> Tensor:
+    """The grey of each pixel (ITU-R 601), float32 (N, 1, H, W); of whole numbers a whole number, rounded down."""
+    if x.shape[1] == 1:
+        return x.to(torch.float32)
+    red, green, blue = x.unbind(1)
+    grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
+    return grey if x.is_floating_point() else grey.floor_()
+
+
+def _blend(x: Tensor, other: Tensor, factor: Tensor, top: float) -> Tensor:
+    return (x * _of_sample(factor) + other * _of_sample(1 - factor)).clamp_(0, top).to(x.dtype)
+
+
+COLORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "hue": hue,
+}
+
+
+def color_jitter(x: Tensor, factors: dict[str, Tensor], order: NDArray[np.int64], top: float) -> Tensor:
+    """Several changes of colour, in an order of each sample's own.
+
+    Args:
+        x: (N, C, H, W).
+        factors: of each change, its parameters (N,); K changes.
+        order: of each sample, the changes by their place in `factors`, on the host, (N, K).
+        top: the largest value.
+    """
+    x = x.clone()
+    for turn in order.T:
+        for number, (name, factor) in enumerate(factors.items()):
+            rows = torch.from_numpy(np.flatnonzero(turn == number)).to(x.device)
+            if len(rows):
+                x.index_copy_(0, rows, COLORS[name](x.index_select(0, rows), factor.index_select(0, rows), top))
+    return x
+
+
+# ------------------------------------------------------------------------------------------------ draws
+def draw_crop(generator: Generator, n: int, padding: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Top and left of n windows, uniform in 0..2 padding, (n,) each."""
+    return generator.below(2 * padding + 1, n), generator.below(2 * padding + 1, n)
+
+
+def draw_flip(generator: Generator, n: int, probability: float) -> NDArray[np.bool_]:
+    """Which of n images are flipped, (n,)."""
+    return generator.uniform(n) < probability
+
+
+def draw_degrees(generator: Generator, n: int, degrees: float) -> NDArray[np.float64]:
+    """n angles, uniform in [-degrees, degrees), (n,)."""
+    return degrees * (2 * generator.uniform(n) - 1)
+
+
+def draw_jitter(
+    generator: Generator, n: int, part: cfg.ColorJitter
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
+    """Factors (n,) of the changes that are asked for, and the order of these K changes, a uniform permutation, (n, K).
+
+    A factor is uniform in [max(0, 1 - b), 1 + b), a hue's shift in [-b, b).
+    """
+    factors = {}
+    for name in COLORS:
+        spread = getattr(part, name)
+        if spread:
+            low, high = (-spread, spread) if name == "hue" else (max(0.0, 1 - spread), 1 + spread)
+            factors[name] = low + (high - low) * generator.uniform(n)
+    order = np.argsort(generator.raw(n * len(factors)).reshape(n, len(factors)), axis=1, kind="stable")
+    return factors, order
+
+
+# ------------------------------------------------------------------------------------------------ the augmenter
+class Augmenter:
+    """`training.augmentation` for batches of stored samples.
+
+    Args:
+        parts: applied in this order.
+        generator: source of all draws: a few vectors for each batch, on the host.
+        shape: of a sample, (C, H, W).
+        top: the stored value that stands for 1.0.
+        device: where the samples are.
+
+    Raises:
+        UserError: parts that such samples cannot be given to.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[cfg.Augmentation],
+        generator: Generator,
+        shape: tuple[int, ...],
+        top: float,
+        device: torch.device,
+    ) -> None:
+        found = fits.augmentation_mistakes(parts, "the data set", len(shape) == 3, shape[0])
+        if found:
+            raise UserError(*(f"{mistakes.dotted(['training', *path])}: {sentence}" for path, sentence in found))
+        self._parts, self._generator, self._top, self._device = parts, generator, top, device
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Augmented samples, of the same shape and dtype.
+
+        Args:
+            stored: (N, C, H, W), uint8 or float32; left as it is.
+        """
+        for part in self._parts:
+            stored = self._apply(part, stored)
+        return stored
+
+    def _apply(self, part: cfg.Augmentation, x: Tensor) -> Tensor:
+        generator, n = self._generator, len(x)
+        if isinstance(part, cfg.RandomCrop):
+            top, left = draw_crop(generator, n, part.padding)
+            return crop(x, self._placed(top), self._placed(left), part.padding)
+        if isinstance(part, cfg.HorizontalFlip):
+            return flip(x, self._placed(draw_flip(generator, n, part.probability)))
+        if isinstance(part, cfg.Rotation):
+            return rotate(x, self._placed(draw_degrees(generator, n, part.degrees)))
+        factors, order = draw_jitter(generator, n, part)
+        return color_jitter(x, {name: self._placed(f) for name, f in factors.items()}, order, self._top)
+
+    def _placed(self, drawn: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(drawn).to(self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where its generator stands, as plain integers."""
+        return self._generator.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._generator.load_state_dict(state)
