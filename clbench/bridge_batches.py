@@ -104,8 +104,7 @@ def gathered() -> Iterator[None]:
     supports_ffcv = data_loader.has_ffcv_support
 
     def supports(datasets: list[Any]) -> bool:
-        ours = any(_is_ours(data._flat_data) for data in datasets)
-        return not ours and bool(supports_ffcv(datasets))  # which looks at every sample, at every epoch
+        return not any(map(_has_ours, datasets)) and bool(supports_ffcv(datasets))  # it looks at every sample each time
 
     DataLoader.__iter__ = begin_gathering  # type: ignore[method-assign]
     data_loader.has_ffcv_support = supports
@@ -147,29 +146,31 @@ class _Batches(Dataset[Any]):
 
     def __getitems__(self, index: list[int]) -> Any:
         batch = self._mixture(index) if self._mixed else self._ours(index)
-        return [part.cpu() for part in batch] if self.on_host else batch
+        if self.on_host and isinstance(batch, list):
+            return [part.cpu() if isinstance(part, Tensor) else part for part in batch]
+        return batch
 
     def _ours(self, index: list[int]) -> list[Any]:
         row, task, y, *numbers = torch.from_numpy(self._table.take(index, 1)).to(self._inputs.device)
         batch = [self._inputs.fetch(row, task if self._task is None else self._task), y]
         for of in self._attributes:
-            batch.append(numbers.pop(0) if of is None else default_collate([of(i) for i in index]))
+            batch.append(numbers.pop(0) if of is None else default_collate(tuple(of(i) for i in index)))
         return batch
 
-    def _mixture(self, index: list[int]) -> list[Any]:
+    def _mixture(self, index: list[int]) -> Any:
         """Samples that are not ours are loaded one by one, in their order."""
         foreign = self._table[0].take(index) < 0
-        here, there = (np.array(index)[chosen].tolist() for chosen in (~foreign, foreign))
-        if not there:
+        if not foreign.any():
             return self._ours(index)
-        theirs: Any = default_collate([self._whole[i] for i in there])
-        if not here:
-            return [part.to(self._inputs.device) for part in theirs]
-        back = torch.from_numpy(np.argsort(np.argsort(foreign, kind="stable"), kind="stable")).to(self._inputs.device)
-        joined = []
-        for a, b in zip(self._ours(here), theirs, strict=True):
-            joined.append(torch.cat([a, b.to(a.device)])[back.to(a.device)])
-        return joined
+        loaded = {n: self._whole[index[n]] for n in np.flatnonzero(foreign).tolist()}
+        theirs: Any = default_collate(list(loaded.values()))
+        if foreign.all():
+            return theirs
+        ours = self._ours(np.array(index)[~foreign].tolist())
+        if len(theirs) != len(ours) or not all(isinstance(part, Tensor) for part in (*theirs, *ours)):
+            return default_collate([loaded[n] if n in loaded else self._whole[i] for n, i in enumerate(index)])
+        place = torch.from_numpy(np.argsort(np.argsort(foreign, kind="stable"), kind="stable"))
+        return [torch.cat([a, b.to(a.device)])[place.to(a.device)] for a, b in zip(ours, theirs, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------ reading the tree
@@ -185,6 +186,8 @@ def _batches(loader: DataLoader[Any]) -> _Batches | None:
         return None
     whole: Any = loader.dataset
     several: list[Any] = whole.datasets if type(whole) is ConcatDataset else [whole]
+    if not any(map(_has_ours, several)):
+        return None
     inputs: set[Inputs] = set()
     places = [_gather(part._flat_data if _is_ordinary(part) else part, partial(_places, inputs)) for part in several]
     carried = [
@@ -247,9 +250,11 @@ def _gather(data: Any, leaf: Callable[[Any], NDArray[np.int64]], group: str | No
     return values
 
 
-def _is_ours(data: Any) -> bool:
-    """Whether there are samples of ours in a tree."""
-    return any(map(_is_ours, data._datasets)) if isinstance(data, FlatData) else type(data) is Rows
+def _has_ours(data: Any) -> bool:
+    """Whether there are samples of ours in a data set or in a part of it."""
+    if isinstance(data, AvalancheDataset):
+        return _is_ordinary(data) and _has_ours(data._flat_data)
+    return any(map(_has_ours, data._datasets)) if isinstance(data, FlatData) else type(data) is Rows
 
 
 def _positions(indices: Sequence[int]) -> NDArray[np.int64]:
