@@ -42,6 +42,11 @@ class Average:
         """Forces a new copy of the model's structure at the next call."""
         self._twin.renew()
 
+    def held_bytes(self) -> int:
+        """Of the weights kept, and of the copy that holds their mean."""
+        kept = sum(t.nbytes for weights in self._kept for t in weights)
+        return kept + (sum(t.nbytes for t in self._kept[0]) if self._kept else 0)
+
     def state_dict(self) -> dict[str, list[list[Tensor]]]:
         """The weights kept."""
         return {"kept": list(self._kept)}

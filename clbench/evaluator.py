@@ -45,6 +45,9 @@ _PASS_BYTES = 8 << 20
 """Largest activation of one forward pass on a CPU: beyond the caches, and where memory is mapped anew at every layer,
 a convolutional network takes twice the time."""
 
+_MADE_AT_ONCE = 500
+"""Test inputs that are made together."""
+
 _BYTE = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
@@ -167,8 +170,11 @@ class Evaluator:
         task = torch.from_numpy(np.repeat(np.arange(cells.tasks), np.diff(start))).to(device)
         inputs: Tensor | Callable[[int, int], Tensor]
         if len(row) * stored[0].numel() * 4 <= _CACHE_BYTES:
-            spans = zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
-            inputs = torch.cat([transform(stored[row[a:b]], t, row[a:b], "test") for t, (a, b) in enumerate(spans)])
+            inputs = torch.empty((len(row), *stored.shape[1:]), device=device)
+            for t, (begin, end) in enumerate(itertools.pairwise(start.tolist())):
+                for a in range(begin, end, _MADE_AT_ONCE):  # all at once would take its size several times over
+                    here = row[a : min(a + _MADE_AT_ONCE, end)]
+                    inputs[a : a + len(here)] = transform(stored[here], t, here, "test")
         else:
 
             def inputs(a: int, b: int) -> Tensor:
@@ -237,6 +243,21 @@ class Evaluator:
             if len(there) == len(state[states]):  # another processor may be faster or slower at reduced precision
                 for each, own in zip(there, state[states], strict=True):
                     each.load_state_dict(own)
+
+    def held_bytes(self) -> dict[str, int]:
+        """What it keeps, by kind: test inputs, the same in reduced precision, frozen features, averages of weights;
+        and what one forward pass takes for a moment: an activation and the next."""
+        n = self._batch_size
+        if self._largest and self._device.type == "cpu":
+            n = min(n, max(32, int(_PASS_BYTES / self._largest)))
+        return {
+            "inputs": self._inputs.nbytes if isinstance(self._inputs, Tensor) else 0,
+            "indices": 3 * self._cell.nbytes,
+            "reduced": sum(look.reduced.held_bytes() for look in self._looks if look.reduced is not None),
+            "fronts": sum(look.front.held_bytes() for look in self._looks),
+            "averages": sum(look.average.held_bytes() for look in self._looks if look.average is not None),
+            "activations": 2 * int(min(n, self.samples) * self._largest),
+        }
 
     # ---------------------------------------------------------------------------------------- one evaluation
     def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:

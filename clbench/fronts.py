@@ -34,6 +34,10 @@ class Front:
         self.computed = 0
         """How often features were computed."""
 
+    def held_bytes(self) -> int:
+        """Of features, and of the weights they were computed with."""
+        return (0 if self._features is None else self._features.nbytes) + sum(t.nbytes for t in self._held)
+
     def state_dict(self) -> dict[str, int]:
         """Forward passes that the features were made in, which decide their last bits; they are made again."""
         return {"passes": self._passes}

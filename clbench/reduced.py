@@ -34,6 +34,8 @@ from clbench.twin import plain_attributes
 _SAFETY = 2.0
 _EVERY = 32
 _BLOCK = 64
+_AT_ONCE = 500
+"""Inputs rounded together; all at once would take their size several times over."""
 _COUNTS = ("samples", "repeated", "compared", "differing", "off", "_since", "_clean", "_skip", "_skip_next")
 _GIVE_UP = 0.5
 """Share of repeated samples beyond which the plain way is cheaper."""
@@ -51,21 +53,34 @@ def _int8_is_fast() -> bool:
     return bool(flag()) and hasattr(torch, "_int_mm")
 
 
+class _Int8Inputs:
+    """Inputs that stand still, in int8: x = step q + offset.
+
+    Args:
+        inputs: float32 (N, D).
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        low, high = (float(v) for v in inputs.aminmax())
+        self.step = (high - low) / 255 or 1.0
+        self.offset = low + 128 * self.step
+        self.q = torch.empty(inputs.shape, dtype=torch.int8)
+        for into, part in zip(torch.split(self.q, _AT_ONCE), torch.split(inputs, _AT_ONCE), strict=True):
+            into.copy_(((part - self.offset) / self.step).round_().clamp_(-128, 127))
+
+
 class _Int8Linear(nn.Module):
-    """A linear layer of inputs that stand still, in int8: x = step q + offset, W = scale round(W / scale).
+    """A linear layer of such inputs: W = scale round(W / scale).
 
     Args:
         linear: the layer, whose weights `refresh` reads.
-        inputs: all its inputs, float32 (N, D).
+        inputs: all its inputs.
     """
 
-    def __init__(self, linear: nn.Linear, inputs: Tensor) -> None:
+    def __init__(self, linear: nn.Linear, inputs: _Int8Inputs) -> None:
         super().__init__()
         self._linear = [linear]  # in a list, so that it is no part of this module
-        low, high = (float(v) for v in inputs.aminmax())
-        self._step = (high - low) / 255 or 1.0
-        self._offset = low + 128 * self._step
-        self.inputs = ((inputs - self._offset) / self._step).round_().clamp_(-128, 127).to(torch.int8)
+        self._step, self._offset = inputs.step, inputs.offset
         self.refresh()
 
     def refresh(self) -> None:
@@ -108,6 +123,8 @@ class Reduced:
         self._from: list[Tensor] = []
         self._to: list[Tensor] = []
         self._inputs: tuple[Tensor, Tensor] | None = None
+        self._int8: tuple[Tensor, _Int8Inputs] | None = None  # inputs, and the same rounded
+        self._bfloat16: tuple[Tensor, Tensor] | None = None
         self._first: _Int8Linear | None = None
         self._goes_on = False
 
@@ -123,6 +140,10 @@ class Reduced:
         self.passes, self.suspect, self._goes_on = dict(state["passes"]), state["suspect"], True
         self._ratios.clear()
         self._ratios.extend(state["ratios"])
+
+    def held_bytes(self) -> int:
+        """Of inputs and weights in reduced precision."""
+        return (0 if self._inputs is None else self._inputs[1].nbytes) + sum(t.nbytes for t in self._to)
 
     def renew(self) -> None:
         """Around experiences: much may change at once, so the next evaluation is an audit."""
@@ -244,12 +265,16 @@ class Reduced:
         linear = model[flat] if isinstance(model, nn.Sequential) and flat < len(model) else None
         if isinstance(linear, nn.Linear) and inputs[0].numel() == linear.in_features and _int8_is_fast():
             assert isinstance(low, nn.Sequential)
-            self._first = _Int8Linear(linear, inputs.flatten(1))
+            if self._int8 is None or self._int8[0] is not inputs:
+                self._int8, self._bfloat16 = (inputs, _Int8Inputs(inputs.flatten(1))), None
+            self._first = _Int8Linear(linear, self._int8[1])
             self._low = nn.Sequential(self._first, *list(low)[flat + 1 :])
-            self._inputs = inputs, self._first.inputs
+            self._inputs = inputs, self._int8[1].q
         else:
-            rounded = inputs.to(torch.bfloat16)
-            self._inputs = inputs, rounded.to(memory_format=torch.channels_last) if rounded.ndim == 4 else rounded
+            if self._bfloat16 is None or self._bfloat16[0] is not inputs:
+                last = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+                self._bfloat16, self._int8 = (inputs, inputs.to(torch.bfloat16, memory_format=last)), None
+            self._inputs = self._bfloat16
         return True
 
     def report(self) -> dict[str, Any]:

@@ -357,13 +357,13 @@ class _Attempt:
             self._save()
 
     def _on_experience(self) -> None:
+        give_back()
         if self._due(self._observation.iterations):
             self._save()
 
     def _on_full(self) -> None:
         """A chunk is written; a later checkpoint names it."""
         self._writer.append(self._recorder.chunk())
-        give_back()
 
     def _save(self) -> None:
         """Makes a checkpoint, unless the strategy's state cannot be saved."""

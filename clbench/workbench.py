@@ -18,6 +18,7 @@ from clbench.chance import Chance, Generator, global_state, set_global_state
 from clbench.errors import UserError
 from clbench.evaluator import Evaluator, views_of
 from clbench.experiences import Experiences
+from clbench.memory import give_back
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Setup, Strategy
 from clbench.stream import Stream, compile_stream
@@ -174,7 +175,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     )
     chance.seed_globals("strategy")
     strategy = _strategy(found, run, setup, stream)
-    return Workbench(
+    built = Workbench(
         run=run,
         stream=stream,
         device=device,
@@ -195,6 +196,8 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         experiences=Experiences(stream, strategy.access, bench.protocol),
         listeners=listeners,
     )
+    give_back()  # what making the inputs took
+    return built
 
 
 def _tell(listeners: list[Callable[[], None]]) -> None:

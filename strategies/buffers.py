@@ -46,6 +46,16 @@ class Buffer:
         return self._count
 
     @property
+    def index_of(self) -> NDArray[np.int64]:
+        """The row that each slot holds; a slot is where a sample stays as long as it is held."""
+        return self._index
+
+    @property
+    def task_of(self) -> NDArray[np.int64]:
+        """The task of each slot's row."""
+        return self._task
+
+    @property
     def index(self) -> NDArray[np.int64]:
         """Rows held, in no order that means anything, (len,)."""
         return self._index[self._occupied[: self._count]]
@@ -63,14 +73,21 @@ class Buffer:
         share, rest = divmod(self._capacity, len(self._heaps))
         return share + (list(self._heaps).index(group) < rest if rest else 0)
 
-    def add(self, index: NDArray[np.int64], task: NDArray[np.int64], group: NDArray[np.int64]) -> None:
+    def add(
+        self, index: NDArray[np.int64], task: NDArray[np.int64], group: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Offers samples; some are kept.
 
         Args:
             index: rows of the training set, (N,).
             task: the task of each, (N,).
             group: the group of each, (N,).
+
+        Returns:
+            positions among those offered, and the slot of each, of the samples that were kept, (M,) each. What a
+            method keeps beside a sample (its logits) it keeps by slot.
         """
+        held: dict[int, int] = {}  # slot -> position
         priority = self._generator.raw(len(index))
         for g in np.unique(group).tolist():
             if g not in self._heaps:
@@ -93,11 +110,17 @@ class Buffer:
                 else:
                     continue
                 self._index[slot], self._task[slot] = index[i], task[i]
+                held[slot] = i
+        return np.fromiter(held.values(), np.int64, len(held)), np.fromiter(held, np.int64, len(held))
 
     def sample(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """min(n, len) different samples, uniformly: rows and tasks. The cost does not depend on the buffer's size."""
-        slots = self._occupied[self._generator.sample(self._count, min(n, self._count))]
+        slots = self.slots(n)
         return self._index[slots], self._task[slots]
+
+    def slots(self, n: int) -> NDArray[np.int64]:
+        """The slots of min(n, len) different samples, uniformly."""
+        return self._occupied[self._generator.sample(self._count, min(n, self._count))]
 
     def _shrink(self, group: int) -> None:
         heap, quota = self._heaps[group], self.quota(group)
