@@ -18,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from clbench import results
 from clbench.observation import Observation
+from clbench.store import TrainingSet
 from clbench.strategy import SelfDriven
 from clbench.workbench import Workbench
 
@@ -76,7 +77,7 @@ class Profile:
         own = ("fit",) if isinstance(strategy, SelfDriven) else ("begin_experience", "step", "end_experience")
         patches: list[tuple[Any, str, Any]] = [
             (bench.batches, "of", lambda *args: self._batches(type(bench.batches).of(bench.batches, *args))),
-            (bench.samples, "fetch", self._within("data", bench.samples.fetch)),
+            (TrainingSet, "fetch", self._within("data", TrainingSet.fetch)),
             *((strategy, name, self._within("strategy", getattr(strategy, name))) for name in own),
             (nn.Module, "__call__", forward),
             (torch.autograd, "backward", self._within("backward", torch.autograd.backward)),

@@ -12,6 +12,7 @@ from torch import nn
 
 from clbench import config as cfg
 from clbench import mistakes, models, registry, resolve
+from clbench.augmentation import Augmenter
 from clbench.budget import batches_in_a_pass, budgets, evaluations, updates_by_visit
 from clbench.cells import lay_out_cells
 from clbench.chance import Chance, Generator, global_state, set_global_state
@@ -92,6 +93,7 @@ class Workbench:
     budgets: tuple[int, ...]
     """Updates in each experience, (V,)."""
     experiences: Experiences
+    augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
     """Called where the strategy has changed what it predicts without an update."""
 
@@ -110,6 +112,7 @@ class Workbench:
         return {
             "strategy": self.strategy.state_dict(),
             "batches": self.batches.state_dict(),
+            "augmenters": [augmenter.state_dict() for augmenter in self.augmenters],
             "evaluator": self.evaluator.state_dict(),
             "globals": global_state(self.device.type == "cuda"),
         }
@@ -123,6 +126,8 @@ class Workbench:
             self.experience(experience)
         self.strategy.load_state_dict(state["strategy"])
         self.batches.load_state_dict(state["batches"], within)
+        for augmenter, own in zip(self.augmenters, state["augmenters"], strict=True):
+            augmenter.load_state_dict(own)
         self.evaluator.load_state_dict(state["evaluator"])
         set_global_state(state["globals"])
 
@@ -155,6 +160,12 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     samples = TrainingSet(stream, transform, device)
     samples.fence()
     shape = tuple(stream.data.train_x.shape[1:])
+    # What a strategy fetches for itself does not move the augmentation of the stream's batches.
+    augmenters = tuple(
+        Augmenter(bench.training.augmentation, chance.generator("augmentation", who), shape, stream.data.top, device)
+        for who in (("batches", "strategy") if bench.training.augmentation else ())
+    )
+    for_batches, for_strategy = [samples.augmented(a) for a in augmenters] or [samples, samples]
     listeners: list[Callable[[], None]] = []
     chance.seed_globals("init")
     model = models.build(bench.model, shape, stream.outputs).to(device)
@@ -164,7 +175,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     setup = Setup(
         model=model,
         make_optimizer=lambda parameters: optimizer(training.optimizer, parameters),
-        samples=samples,
+        samples=for_strategy,
         training=training,
         generator=chance.generator("strategy"),
         outputs=stream.outputs,
@@ -191,9 +202,10 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
             bench.task_at_test,
         ),
         strategy=strategy,
-        batches=Batches(samples, chance.generator("order"), bench.training, device),
+        batches=Batches(for_batches, chance.generator("order"), bench.training, device),
         budgets=budgets(bench.training, stream),
         experiences=Experiences(stream, strategy.access, bench.protocol),
+        augmenters=augmenters,
         listeners=listeners,
     )
     give_back()  # what making the inputs took
