@@ -227,6 +227,10 @@ class Numerics(Model):
     """Floating-point type of parameters and inputs."""
     deterministic: bool = True
     """Whether torch is to use deterministic algorithms where it has them."""
+    amp: Literal["bfloat16"] | None = None
+    """Forward passes of training under torch's autocast to this type; parameters and evaluation stay in `dtype`."""
+    fused: bool = False
+    """Whether optimisers take a whole step in one kernel: sooner done, with other last bits."""
 
 
 def _finite(value: Any) -> Any:

@@ -7,6 +7,7 @@ samples it has met; it knows nothing of files, evaluation, or later experiences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -90,6 +91,7 @@ class Setup:
         task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
         device: where the model is.
+        autocast: a context for forward passes and losses of training; it changes nothing but where `numerics.amp` asks.
         changed: to be called after a change of what is predicted that is no update, such as new class means between
             two stages of `end_experience`: it is evaluated there and then. The end of `begin_experience`, every
             update and the end of `end_experience` are evaluated anyway.
@@ -104,6 +106,7 @@ class Setup:
     task_outputs: tuple[tuple[int, ...], ...]
     input_shape: tuple[int, ...]
     device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     changed: Callable[[], None] = lambda: None
 
 
@@ -154,7 +157,8 @@ class Strategy:
     def step(self, batch: Batch) -> Tensor:
         """One iteration: forward, loss, backward, optimiser. Returns the loss, a scalar without a graph."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
+        with self.setup.autocast():
+            loss = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
