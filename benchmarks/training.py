@@ -30,7 +30,7 @@ from pairs import Host, Ratio, Segment, measure, table
 from pydantic import Field
 from torch import Tensor, nn
 
-from clbench import models, resolve, runner, workbench
+from clbench import config, models, resolve, runner
 from clbench.config import Model
 from clbench.strategy import Batch, Memory, Setup, Strategy
 from strategies.buffers import Buffer
@@ -230,11 +230,17 @@ def ours(run: resolve.RunConfig, updates: int) -> Host:
     return host
 
 
+def plain(settings: config.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """torch's own, as one writes it."""
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[settings.name]
+    return kind(model.parameters(), lr=settings.lr)
+
+
 def by_hand(method: str, network: str, optimizer: str, data: Data) -> Hand:
     """The same by hand."""
     run = configured(method, network, optimizer)
     model = models.build(run.benchmark.model, data.source.train_x.shape[1:], 10)
-    return Hand(data, model, workbench.optimizer(run.benchmark.training.optimizer, model.parameters()), method)
+    return Hand(data, model, plain(run.benchmark.training.optimizer, model), method)
 
 
 def compare(method: str, network: str, optimizer: str, data: Data, rounds: int) -> Ratio:
