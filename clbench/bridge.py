@@ -18,7 +18,6 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Set
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
-from clbench.stream import Stream, Visit, joined
+from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
@@ -45,6 +44,8 @@ with warnings.catch_warnings():
     from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, OnlineCLExperience
     from avalanche.benchmarks.utils import ConstantSequence, DataAttribute
     from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervisedClassificationDataset
+    from avalanche.benchmarks.utils.data import _FlatDataWithTransform
+    from avalanche.benchmarks.utils.flat_data import FlatData
     from avalanche.core import BasePlugin, SupervisedPlugin
     from avalanche.logging import BaseLogger
     from avalanche.models import MultiTaskModule, NCMClassifier
@@ -156,19 +157,19 @@ def to_avalanche(
         access_task_boundaries: see `benchmark`.
     """
     inputs = Inputs(lambda index, task: samples.fetch(index, task)[0], len(stream.labels), device)
-    data = partial(_training_data, stream, inputs, _task_labels(stream), _mixes_labels(stream))
+    data = _training_data(stream, inputs)
     numbers = stream.origins()
     starts = [v for v, _ in enumerate(numbers) if not v or numbers[v] != numbers[v - 1]]
     whole: list[_Experience] = []
     parts: list[_Experience] = []
     if len(starts) == len(numbers):
-        parts += [_Experience(dataset=data([visit])) for visit in stream.visits]
+        parts += [_Experience(dataset=data(v, v + 1)) for v, _ in enumerate(stream.visits)]
     else:
         for a, b in zip(starts, [*starts[1:], len(numbers)], strict=True):
-            whole.append(_Experience(dataset=data(stream.visits[a:b])))
+            whole.append(_Experience(dataset=data(a, b)))
             for v in range(a, b):
                 part = _SubExperience(
-                    dataset=data([stream.visits[v]]),
+                    dataset=data(v, v + 1),
                     origin_experience=whole[-1],
                     is_first_subexp=v == a,
                     is_last_subexp=v == b - 1,
@@ -192,14 +193,14 @@ def to_avalanche(
     return scenario
 
 
-def _training_data(
-    stream: Stream, inputs: Inputs, labels: NDArray[np.int64], mixed: bool, visits: Iterable[Visit]
-) -> Any:
-    index, task = joined(part for visit in visits for part in visit.parts)
+def _training_data(stream: Stream, inputs: Inputs) -> Callable[[int, int], Any]:
+    """The data of the visits from one on and up to another."""
+    index, task = joined(part for visit in stream.visits for part in visit.parts)
     targets = np.empty(len(index), np.int64)
     for t in np.unique(task).tolist():
         targets[task == t] = stream.targets(stream.labels[index[task == t]], t)
-    return _dataset(inputs, index, task, targets, labels[task], mixed)
+    starts = np.cumsum([0, *(visit.samples for visit in stream.visits)])
+    return _spans(stream, Rows(inputs, np.stack([index, task, targets]), starts.tolist()), _mixes_labels(stream))
 
 
 def _test_data(stream: Stream, transform: InputTransform, device: torch.device) -> list[Any]:
@@ -209,13 +210,11 @@ def _test_data(stream: Stream, transform: InputTransform, device: torch.device) 
     def fetch(index: Tensor, task: Tensor | int) -> Tensor:
         return transform(stored[index.cpu()].to(device), task, index, "test")
 
-    inputs, cells, labels = Inputs(fetch, len(stored), device), lay_out_cells(stream), _task_labels(stream)
-    targets = np.repeat(cells.target, cells.size)
-    spans = zip(stream.tasks, cells.start[:-1], cells.start[1:], strict=True)
-    return [
-        _dataset(inputs, cells.rows[a:b], np.full(b - a, t.id), targets[a:b], np.full(b - a, labels[t.id]), False)
-        for t, a, b in spans
-    ]
+    cells = lay_out_cells(stream)
+    task, target = (np.repeat(of, cells.size) for of in (cells.task, cells.target))
+    rows = Rows(Inputs(fetch, len(stored), device), np.stack([cells.rows, task, target]), cells.start.tolist())
+    data = _spans(stream, rows, False)
+    return [data(t, t + 1) for t, _ in enumerate(stream.tasks)]
 
 
 def _task_labels(stream: Stream) -> NDArray[np.int64]:
@@ -230,28 +229,29 @@ def _mixes_labels(stream: Stream) -> bool:
     return any(met.setdefault(v.origin, int(labels[t])) != labels[t] for v in stream.visits for t, _ in v.parts)
 
 
-def _dataset(
-    inputs: Inputs,
-    index: NDArray[np.int64],
-    task: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    mixed: bool,
-) -> TaskAwareSupervisedClassificationDataset[Any]:
-    """Data with a target and a task label for each sample, int64 (N,).
+def _spans(stream: Stream, rows: Rows, mixed: bool) -> Callable[[int, int], Any]:
+    """Data with a target and a task label for each sample, of the parts from one on and up to another.
 
-    Avalanche's own data has a constant sequence for labels, and iCaRL joins no other; but lists and constant sequences
-    cannot be joined, so all experiences have lists where any of them mixes labels.
+    All are subsets of the same rows, which Avalanche joins by their indices alone. Its own data has a constant sequence
+    for labels, and iCaRL joins no other; but lists and constant sequences cannot be joined, so all have lists where any
+    part mixes labels.
     """
-    listed = targets.tolist()
-    of = labels.tolist() if mixed else ConstantSequence(int(labels.max(initial=0)), len(labels))
-    return TaskAwareSupervisedClassificationDataset(
-        [Rows(inputs, np.stack([index, task, targets]))],
-        data_attributes=[
-            DataAttribute(listed, "targets"),
-            DataAttribute(of, "targets_task_labels", use_in_getitem=True),
-        ],
-    )
+    targets, labels = rows.places[2].tolist(), _task_labels(stream)[rows.places[1]]
+    listed = labels.tolist() if mixed else []
+
+    def data(a: int, b: int) -> Any:
+        where = range(rows.starts[a], rows.starts[b])
+        span = slice(where.start, where.stop)
+        target = DataAttribute(FlatData([targets], indices=where), "targets")
+        target._uniques = set(targets[span])  # which it would find one by one
+        same = ConstantSequence(int(labels[span].max(initial=0)), len(where))
+        label = FlatData([listed], indices=where) if mixed else same
+        return TaskAwareSupervisedClassificationDataset(
+            [_FlatDataWithTransform([rows], indices=where)],
+            data_attributes=[target, DataAttribute(label, "targets_task_labels", use_in_getitem=True)],
+        )
+
+    return data
 
 
 def _stream(name: str, experiences: list[_Experience]) -> Any:

@@ -7,6 +7,7 @@ the loader, with its own sampler, fetches whole batches by them. Everything else
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import copy
 import sys
@@ -60,24 +61,26 @@ class Inputs:
 
 
 class Rows(Dataset[tuple[Tensor, int]]):
-    """Samples of one experience; asked for one, it makes all of its inputs.
+    """Samples of a stream, part after part; asked for one, it makes all inputs of the part that it is in.
 
     Args:
         inputs: gives them.
         places: of each its row, its task and its target, int64 (3, N).
+        starts: where parts begin, with N at the end.
     """
 
-    def __init__(self, inputs: Inputs, places: NDArray[np.int64]) -> None:
-        self.inputs, self.places = inputs, places
-        self._ready = False
+    def __init__(self, inputs: Inputs, places: NDArray[np.int64], starts: list[int]) -> None:
+        self.inputs, self.places, self.starts = inputs, places, starts
+        self._ready: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.places[0])
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        if not self._ready:
-            self.inputs.prepare(self.places)
-            self._ready = True
+        part = bisect.bisect_right(self.starts, i) - 1
+        if part not in self._ready:
+            self.inputs.prepare(self.places[:, self.starts[part] : self.starts[part + 1]])
+            self._ready.add(part)
         row, task, target = self.places[:, i].tolist()
         return self.inputs(row, task), target
 
@@ -154,7 +157,8 @@ class _Batches(Dataset[Any]):
         row, task, y, *numbers = torch.from_numpy(self._table.take(index, 1)).to(self._inputs.device)
         batch = [self._inputs.fetch(row, task if self._task is None else self._task), y]
         for of in self._attributes:
-            batch.append(numbers.pop(0) if of is None else default_collate(tuple(of(i) for i in index)))
+            values: Any = () if of is None else tuple(of(i) for i in index)  # as `default_collate` would find them
+            batch.append(numbers.pop(0) if of is None else default_collate(values))
         return batch
 
     def _mixture(self, index: list[int]) -> Any:
@@ -258,7 +262,9 @@ def _has_ours(data: Any) -> bool:
 
 
 def _positions(indices: Sequence[int]) -> NDArray[np.int64]:
-    """Avalanche's indices are lists of numbers, of tensors without a dimension, or lazy."""
+    """Avalanche's indices are lists of numbers, of tensors without a dimension, or lazy; those of ours are ranges."""
+    if isinstance(indices, range):
+        return np.arange(indices.start, indices.stop, indices.step)
     if isinstance(indices, LazyIndices):
         indices._to_eager()
         eager = indices._eager_list

@@ -442,11 +442,12 @@ def peeking(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int
 
 
 def peeking_at_the_whole(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
-    """Looks at all of the visit that its sub-experience is a part of."""
+    """Looks at the end of the visit that its sub-experience is a part of."""
 
     class Peek(SupervisedPlugin[Any]):  # type: ignore[misc]
         def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-            assert len(strategy.experience.origin_experience.dataset[0]) == 3
+            whole = strategy.experience.origin_experience.dataset
+            assert len(whole[len(whole) - 1]) == 3
 
     options = {"optimizer": optimizer, "criterion": criterion, "train_mb_size": train_mb_size}
     return Naive(model=model, plugins=[Peek()], evaluator=silent(), **options)
