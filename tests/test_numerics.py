@@ -43,7 +43,6 @@ def learnt(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=lambda s: s.name)
 def test_an_optimiser_is_torchs_own_bit_for_bit(settings: Any) -> None:
-    """Whatever is done to make it fast, the steps are those of torch's plain loop over parameters."""
     one, other = small(), small()
     kind = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}[settings.name]
     options = settings.model_dump(exclude={"name"})
