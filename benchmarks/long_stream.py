@@ -9,6 +9,7 @@ Replay (`er`) as a run trains it, evaluations, files and checkpoints included. T
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -85,11 +86,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STREAMS))
     parser.add_argument("--full", nargs="+", metavar="BENCHMARK", help="a benchmark, and overrides of it")
+    parser.add_argument("--json", action="store_true", help="one JSON object a stream")
     given = parser.parse_args()
     torch.set_num_threads(1)
     chosen = {given.full[0]: (given.full[0], given.full[1:])} if given.full else STREAMS
     for name in given.names or chosen:
         found = measure(*chosen[name])
+        if given.json:
+            print(json.dumps(found))
+            continue
         print(
             f"{name}: {found['experiences']} experiences; an update with its share of evaluation, late / early: "
             f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f}), "

@@ -1,13 +1,13 @@
 """Replay memories. They hold rows of the training set, never copies of samples.
 
-Every sample met gets a random 64-bit priority, and a group keeps its `quota` smallest. That is a uniform sample
-without replacement of all that the group has met (bottom-k sampling, Cohen and Kaplan 2007), the same distribution
-as Vitter's reservoir, and it stays one when the quota shrinks: the largest priorities leave.
+Each group keeps a uniform sample without replacement of all that it has met (Vitter 1985, algorithm R): the n-th sample
+met by a full group of `quota` takes the place of a random one with probability quota / n. Where the quota shrinks,
+random ones leave, and the sample stays uniform. A sample is offered, kept and drawn at a cost that does not grow with
+the memory.
 """
 
 from __future__ import annotations
 
-import heapq
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,41 @@ from numpy.typing import NDArray
 
 from clbench.chance import Generator
 
+Integers = NDArray[np.int64]
+
+
+class _Group:
+    """The slots of one group, in no order, and how many samples it has met."""
+
+    def __init__(self, slots: Integers | None = None, met: int = 0) -> None:
+        self._slots = np.zeros(0, np.int64) if slots is None else slots
+        self._count = len(self._slots)
+        self.met = met
+
+    @property
+    def slots(self) -> Integers:
+        return self._slots[: self._count]
+
+    def append(self, slots: Integers) -> None:
+        if self._count + len(slots) > len(self._slots):
+            self._slots = np.resize(self._slots, 2 * (self._count + len(slots)))
+        self._slots[self._count : self._count + len(slots)] = slots
+        self._count += len(slots)
+
 
 class Buffer:
     """A memory of `capacity` samples, uniform over each group.
 
     Args:
-        generator: source of priorities and of draws.
+        generator: decides what is kept and what is drawn.
         capacity: samples in all, >= 1. Groups share it equally; the first ones take what does not divide.
         per_group: samples for each group instead, >= 1; the memory then grows with the groups.
 
     Groups are whatever the caller says: one for all (a reservoir over the stream), or one a class (class-balanced).
+    A sample stays in its *slot* as long as it is held.
+
+    Attributes:
+        index_of, task_of: what each slot holds, or held.
     """
 
     def __init__(self, generator: Generator, *, capacity: int | None = None, per_group: int | None = None) -> None:
@@ -33,49 +58,36 @@ class Buffer:
         self._generator = generator
         self._capacity = capacity
         self._per_group = per_group
-        self._heaps: dict[int, list[tuple[int, int]]] = {}  # group -> heap of (-priority, slot)
+        self._groups: dict[int, _Group] = {}
         room = capacity or 16
-        self._index = np.zeros(room, np.int64)
-        self._task = np.zeros(room, np.int64)
-        self._occupied = np.zeros(room, np.int64)  # the first `_count` entries are the slots in use
-        self._place = np.zeros(room, np.int64)  # slot -> where it stands in `_occupied`
-        self._free = list(range(room - 1, -1, -1))
+        self.index_of = np.zeros(room, np.int64)
+        self.task_of = np.zeros(room, np.int64)
+        self._occupied = np.arange(room)  # a permutation of the slots; the first `_count` are in use
+        self._place = np.arange(room)  # its inverse
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     @property
-    def index_of(self) -> NDArray[np.int64]:
-        """The row that each slot holds; a slot is where a sample stays as long as it is held."""
-        return self._index
-
-    @property
-    def task_of(self) -> NDArray[np.int64]:
-        """The task of each slot's row."""
-        return self._task
-
-    @property
-    def index(self) -> NDArray[np.int64]:
+    def index(self) -> Integers:
         """Rows held, in no order that means anything, (len,)."""
-        return self._index[self._occupied[: self._count]]
+        return self.index_of[self._occupied[: self._count]]
 
     @property
-    def task(self) -> NDArray[np.int64]:
+    def task(self) -> Integers:
         """The task of each row held, (len,)."""
-        return self._task[self._occupied[: self._count]]
+        return self.task_of[self._occupied[: self._count]]
 
     def quota(self, group: int) -> int:
         """Samples that a group may hold now."""
         if self._per_group is not None:
             return self._per_group
         assert self._capacity is not None
-        share, rest = divmod(self._capacity, len(self._heaps))
-        return share + (list(self._heaps).index(group) < rest if rest else 0)
+        share, rest = divmod(self._capacity, len(self._groups))
+        return share + (list(self._groups).index(group) < rest if rest else 0)
 
-    def add(
-        self, index: NDArray[np.int64], task: NDArray[np.int64], group: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def add(self, index: Integers, task: Integers, group: Integers) -> tuple[Integers, Integers]:
         """Offers samples; some are kept.
 
         Args:
@@ -87,81 +99,76 @@ class Buffer:
             positions among those offered, and the slot of each, of the samples that were kept, (M,) each. What a
             method keeps beside a sample (its logits) it keeps by slot.
         """
-        held: dict[int, int] = {}  # slot -> position
-        priority = self._generator.raw(len(index))
+        chance = self._generator.uniform(len(index))
+        positions, slots = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for g in np.unique(group).tolist():
-            if g not in self._heaps:
-                self._heaps[g] = []
-                for other in self._heaps if self._capacity is not None else ():
+            if g not in self._groups:
+                self._groups[g] = _Group()
+                for other in self._groups if self._capacity is not None else ():
                     self._shrink(other)
-            heap, quota = self._heaps[g], self.quota(g)
-            mine = np.flatnonzero(group == g)
-            if len(heap) >= quota:
-                if not quota:
-                    continue
-                mine = mine[priority[mine] < np.uint64(-heap[0][0])]
-            for i in mine.tolist():
-                key = -int(priority[i])
-                if len(heap) < quota:
-                    slot = self._take()
-                    heapq.heappush(heap, (key, slot))
-                elif key > heap[0][0]:
-                    slot = heapq.heapreplace(heap, (key, heap[0][1]))[1]
-                else:
-                    continue
-                self._index[slot], self._task[slot] = index[i], task[i]
-                held[slot] = i
-        return np.fromiter(held.values(), np.int64, len(held)), np.fromiter(held, np.int64, len(held))
+            mine, held, quota = np.flatnonzero(group == g), self._groups[g], self.quota(g)
+            free, later = np.split(mine, [max(0, quota - len(held.slots))])
+            taken = self._take(len(free))
+            held.append(taken)
+            number = held.met + len(free) + 1 + np.arange(len(later))
+            at = (chance[later] * number).astype(np.int64)
+            positions += [free, later[at < quota]]
+            slots += [taken, held.slots[at[at < quota]]]
+            held.met += len(mine)
+        position, slot = np.concatenate(positions), np.concatenate(slots)
+        if len(slot) > 1:  # of several for one slot the last one stays
+            slot, last = np.unique(slot[::-1], return_index=True)
+            position = position[::-1][last]
+        self.index_of[slot], self.task_of[slot] = index[position], task[position]
+        return position, slot
 
-    def sample(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """min(n, len) different samples, uniformly: rows and tasks. The cost does not depend on the buffer's size."""
+    def sample(self, n: int) -> tuple[Integers, Integers]:
+        """min(n, len) different samples, uniformly: rows and tasks."""
         slots = self.slots(n)
-        return self._index[slots], self._task[slots]
+        return self.index_of[slots], self.task_of[slots]
 
-    def slots(self, n: int) -> NDArray[np.int64]:
+    def slots(self, n: int) -> Integers:
         """The slots of min(n, len) different samples, uniformly."""
         return self._occupied[self._generator.sample(self._count, min(n, self._count))]
 
     def _shrink(self, group: int) -> None:
-        heap, quota = self._heaps[group], self.quota(group)
-        while len(heap) > quota:
-            slot = heapq.heappop(heap)[1]
-            last, place = self._occupied[self._count - 1], self._place[slot]
-            self._occupied[place], self._place[last] = last, place
+        held, quota = self._groups[group].slots, self.quota(group)
+        if len(held) <= quota:
+            return
+        held = held[self._generator.permutation(len(held))]
+        self._groups[group] = _Group(held[:quota].copy(), self._groups[group].met)
+        for slot in held[quota:].tolist():
             self._count -= 1
-            self._free.append(slot)
+            self._swap(self._place[slot], self._count)
 
-    def _take(self) -> int:
-        if not self._free:  # only a memory with a quota per group grows
-            room = len(self._index)
-            for name in ("_index", "_task", "_occupied", "_place"):
-                array = getattr(self, name)
-                setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
-            self._free = list(range(2 * room - 1, room - 1, -1))
-        slot = self._free.pop()
-        self._occupied[self._count], self._place[slot] = slot, self._count
-        self._count += 1
-        return slot
+    def _take(self, n: int) -> Integers:
+        while self._count + n > len(self._occupied):  # only a memory with a quota per group grows
+            room = len(self._occupied)
+            self.index_of, self.task_of = (np.resize(a, 2 * room) for a in (self.index_of, self.task_of))
+            self._occupied, self._place = (
+                np.concatenate([a, np.arange(room, 2 * room)]) for a in (self._occupied, self._place)
+            )
+        self._count += n
+        return self._occupied[self._count - n : self._count].copy()
+
+    def _swap(self, a: int, b: int) -> None:
+        one, other = self._occupied[a], self._occupied[b]
+        self._occupied[a], self._occupied[b] = other, one
+        self._place[one], self._place[other] = b, a
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, the generator apart."""
         return {
-            "groups": list(self._heaps),
-            "priorities": [np.array([-k for k, _ in heap], np.uint64) for heap in self._heaps.values()],
-            "slots": [np.array([s for _, s in heap], np.int64) for heap in self._heaps.values()],
-            "index": self._index.copy(),
-            "task": self._task.copy(),
-            "occupied": self._occupied[: self._count].copy(),
-            "free": np.array(self._free, np.int64),
+            "groups": {g: [group.slots.copy(), group.met] for g, group in self._groups.items()},
+            "index": self.index_of.copy(),
+            "task": self.task_of.copy(),
+            "occupied": self._occupied.copy(),
+            "count": self._count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        heaps = zip(state["groups"], state["priorities"], state["slots"], strict=True)
-        self._heaps = {g: [(-k, s) for k, s in zip(p.tolist(), at.tolist(), strict=True)] for g, p, at in heaps}
-        self._index, self._task = state["index"].copy(), state["task"].copy()
-        self._occupied, self._place = np.zeros_like(self._index), np.zeros_like(self._index)
-        self._count = len(state["occupied"])
-        self._occupied[: self._count] = state["occupied"]
-        self._place[self._occupied[: self._count]] = np.arange(self._count)
-        self._free = state["free"].tolist()
+        self._groups = {g: _Group(slots.copy(), met) for g, (slots, met) in state["groups"].items()}
+        self.index_of, self.task_of = state["index"].copy(), state["task"].copy()
+        self._occupied, self._count = state["occupied"].copy(), state["count"]
+        self._place = np.argsort(self._occupied)
