@@ -146,6 +146,7 @@ def to_avalanche(
     device: torch.device,
     transform: InputTransform | None = None,
     access_task_boundaries: bool = True,
+    augmented: bool = False,
 ) -> CLScenario[Any]:
     """What `benchmark` describes, over training samples that exist already and may have a fence.
 
@@ -155,8 +156,13 @@ def to_avalanche(
         device: where they are.
         transform: stored samples to inputs; gives the test stream, which there is none of without it.
         access_task_boundaries: see `benchmark`.
+        augmented: whether samples come out differently each time they are fetched.
     """
-    inputs = Inputs(lambda index, task: samples.fetch(index, task)[0], len(stream.labels), device)
+
+    def fetch(index: Tensor, task: Tensor | int, plain: bool) -> Tensor:
+        return samples.fetch(index, task, plain=True)[0] if plain else samples.fetch(index, task)[0]
+
+    inputs = Inputs(fetch, len(stream.labels), device, augmented)
     data = _training_data(stream, inputs)
     numbers = stream.origins()
     starts = [v for v, _ in enumerate(numbers) if not v or numbers[v] != numbers[v - 1]]
@@ -207,7 +213,7 @@ def _test_data(stream: Stream, transform: InputTransform, device: torch.device) 
     """The test samples of each task, in the order of the evaluator's cells."""
     stored = torch.from_numpy(stream.data.test_x)
 
-    def fetch(index: Tensor, task: Tensor | int) -> Tensor:
+    def fetch(index: Tensor, task: Tensor | int, plain: bool) -> Tensor:
         return transform(stored[index.cpu()].to(device), task, index, "test")
 
     cells = lay_out_cells(stream)
@@ -466,7 +472,8 @@ class Hosted(SelfDriven):
         self._by_task = stream.setting == "task"
         if isinstance(hosted, Cumulative):
             self.access = "past"
-        self._experiences = to_avalanche(stream, setup.samples, setup.device).train_stream
+        augmented = bool(setup.training.augmentation)
+        self._experiences = to_avalanche(stream, setup.samples, setup.device, augmented=augmented).train_stream
 
     @property
     def model(self) -> nn.Module:  # type: ignore[override]

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 
-Fetch = Callable[[Tensor, Tensor | int], Tensor]
-"""Rows, int64 (N,), and the task of all or of each, on the device, to inputs (N, ...) there."""
+Fetch = Callable[[Tensor, Tensor | int, bool], Tensor]
+"""Rows, int64 (N,), the task of all or of each, on the device, and whether others would be augmented but these are not,
+to inputs (N, ...) there."""
 
 
 class Inputs:
@@ -34,16 +35,18 @@ class Inputs:
 
     Batches are made where they are asked for. Single samples, for loaders that want them one by one, are inputs on
     the host, each made once for each task: there Avalanche's loaders (which pin memory) and its buffers (which mix
-    them with copies) want them. Experiences that bring a sample again share its input.
+    them with copies) want them. Experiences that bring a sample again share its input. Augmented, a single sample is
+    made anew each time, and `eval()` data does not spare it.
 
     Args:
         fetch: makes them.
         rows: number of rows.
         device: where they are made.
+        augmented: whether they come out differently each time.
     """
 
-    def __init__(self, fetch: Fetch, rows: int, device: torch.device) -> None:
-        self.fetch, self.device = fetch, device
+    def __init__(self, fetch: Fetch, rows: int, device: torch.device, augmented: bool = False) -> None:
+        self.fetch, self.device, self.augmented = fetch, device, augmented
         self._rows = rows
         self._made: dict[int, Tensor] = {}
 
@@ -53,7 +56,7 @@ class Inputs:
         absent = [i for i, key in enumerate(keys) if key not in self._made]
         if absent:
             row, task = torch.from_numpy(places[:2, absent]).to(self.device)
-            x = self.fetch(row, task).cpu()
+            x = self.fetch(row, task, False).cpu()
             self._made.update(zip((keys[i] for i in absent), x.unbind(), strict=True))
 
     def __call__(self, row: int, task: int) -> Tensor:
@@ -77,6 +80,9 @@ class Rows(Dataset[tuple[Tensor, int]]):
         return len(self.places[0])
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        if self.inputs.augmented:
+            place = torch.from_numpy(self.places[:2, i : i + 1]).to(self.inputs.device)
+            return self.inputs.fetch(place[0], place[1], False)[0].cpu(), int(self.places[2, i])
         part = bisect.bisect_right(self.starts, i) - 1
         if part not in self._ready:
             self.inputs.prepare(self.places[:, self.starts[part] : self.starts[part + 1]])
@@ -132,6 +138,7 @@ class _Batches(Dataset[Any]):
             is not ours.
         attributes: what our samples carry beside input and target: a function of the position, or None for the next
             row of the table.
+        plain: whether they are not augmented, as in `eval()` data.
     """
 
     def __init__(
@@ -140,11 +147,13 @@ class _Batches(Dataset[Any]):
         inputs: Inputs,
         table: NDArray[np.int64],
         attributes: Sequence[Callable[[int], Any] | None],
+        plain: bool,
     ) -> None:
         self._whole, self._inputs, self._table, self._attributes = whole, inputs, table, attributes
         tasks = np.unique(table[1][table[0] >= 0])
         self._task = int(tasks[0]) if len(tasks) == 1 else None
         self._mixed = bool((table[0] < 0).any())
+        self._plain = plain
         self.on_host = False
 
     def __getitems__(self, index: list[int]) -> Any:
@@ -155,7 +164,7 @@ class _Batches(Dataset[Any]):
 
     def _ours(self, index: list[int]) -> list[Any]:
         row, task, y, *numbers = torch.from_numpy(self._table.take(index, 1)).to(self._inputs.device)
-        batch = [self._inputs.fetch(row, task if self._task is None else self._task), y]
+        batch = [self._inputs.fetch(row, task if self._task is None else self._task, self._plain), y]
         for of in self._attributes:
             values: Any = () if of is None else tuple(of(i) for i in index)  # as `default_collate` would find them
             batch.append(numbers.pop(0) if of is None else default_collate(values))
@@ -199,7 +208,8 @@ def _batches(loader: DataLoader[Any]) -> _Batches | None:
         for part, where in zip(several, places, strict=True)
     ]
     names = {tuple(a.name for a in of) for of in carried if of is not None}
-    if len(inputs) != 1 or len(names) != 1:
+    groups = {part._flat_data._transform_groups.current_group == "eval" for part in several if _is_ordinary(part)}
+    if len(inputs) != 1 or len(names) != 1 or len(groups) != 1:
         return None
     table, attributes = [np.concatenate(places, 1)], list[Callable[[int], Any] | None]()
     for k, _ in enumerate(names.pop()):
@@ -210,7 +220,7 @@ def _batches(loader: DataLoader[Any]) -> _Batches | None:
             attributes.append(None)
         except _Unknown:
             attributes.append(ConcatDataset(same).__getitem__)
-    return _Batches(whole, inputs.pop(), np.concatenate(table), attributes)
+    return _Batches(whole, inputs.pop(), np.concatenate(table), attributes, groups.pop())
 
 
 def _is_ordinary(data: Any) -> bool:

@@ -393,6 +393,25 @@ def leaves(data: Any) -> Iterator[Any]:
         yield data
 
 
+def test_training_data_is_augmented_each_time_and_evaluation_data_never() -> None:
+    crop = "training.augmentation=[{name: random_crop, padding: 3}]"
+    run = make_run(SUPERVISED + "Naive", {}, crop)
+    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench.experience(0)
+    assert isinstance(bench.strategy, bridge.Hosted)
+    of = bench.strategy._experiences[0].dataset
+    stored = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
+    x, _ = stored.fetch(torch.from_numpy(bench.stream.visits[0].index), bench.stream.visits[0].parts[0][0])
+    with bridge_batches.gathered():
+        (a,), (b,) = ([batch[0] for batch in DataLoader(of.train(), batch_size=len(of))] for _ in range(2))
+        (plain,) = (batch[0] for batch in DataLoader(of.eval(), batch_size=len(of)))
+    assert not torch.equal(a, b)
+    assert not torch.equal(a, x)
+    assert torch.equal(plain, x)
+    one, other = (torch.stack([of[i][0] for i in range(20)]) for _ in range(2))
+    assert not torch.equal(one, other), "nor do single samples stay as they were made first"
+
+
 class Ahead(supervised.Naive):  # type: ignore[misc]
     """Loads the next experience."""
 
