@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from clbench import results
+from clbench.errors import Unsaveable
 
 _MAGIC = b"clbench checkpoint 1\n"
 _KEPT = 2
@@ -77,19 +78,22 @@ class Checkpoints:
         return any(True for _ in self._newest_first())
 
     def write(self, updates: int, state: dict[str, Any]) -> None:
-        """A new checkpoint; the older ones go but for the last.
+        """A new checkpoint; the older ones go but for the last, and so do those of later updates.
 
         Raises:
             UserError: it cannot be written; those before are as they were.
-            TypeError: something in the state is neither a tensor, an array nor a plain value; the message says where.
+            Unsaveable: something in the state is neither a tensor, an array nor a plain value; the message says where.
         """
         buffer = io.BytesIO()
         torch.save(_packed(state, ""), buffer)
         payload = buffer.getbuffer()
         results.write_bytes(self._path(updates), _MAGIC, hashlib.sha256(payload).digest(), payload)
-        for _, path in list(self._newest_first())[_KEPT:]:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        there = list(self._newest_first())  # later ones are damaged, or an earlier one would not have been gone on from
+        kept = [path for n, path in there if n <= updates][:_KEPT]
+        for _, path in there:
+            if path not in kept:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def read(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         """The checkpoints there are, the newest first: updates done, and the state or why it cannot be used."""
@@ -139,12 +143,12 @@ def _packed(value: Any, where: str) -> Any:
         return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
     if value is None or type(value) in (bool, int, float, str):
         return value
-    raise TypeError(f"state{where}: {type(value).__name__} is neither a tensor, an array nor a plain value")
+    raise Unsaveable(f"state{where}: {type(value).__name__} is neither a tensor, an array nor a plain value")
 
 
 def _key(key: Any, where: str) -> Any:
     if type(key) not in (str, int):
-        raise TypeError(f"state{where}: a key is {type(key).__name__}, neither text nor an integer")
+        raise Unsaveable(f"state{where}: a key is {type(key).__name__}, neither text nor an integer")
     return key
 
 

@@ -40,7 +40,7 @@ class Front:
 
     def state_dict(self) -> dict[str, int]:
         """Forward passes that the features were made in, which decide their last bits; they are made again."""
-        return {"passes": self._passes}
+        return {"passes": self._passes_again or self._passes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues where `state_dict` was taken."""

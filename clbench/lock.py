@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import socket
 from pathlib import Path
 from types import TracebackType
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system says that has no locks."""
 
 
 class Busy(Exception):
@@ -17,7 +22,7 @@ class Lock:
     """A lock on a folder that ends with the process that holds it, however it ends.
 
     The system's lock on the open file `.lock` is what counts, not that the file exists; so a crash leaves nothing to
-    clean up. On a network file system it holds as far as that system supports `flock`.
+    clean up. Processes forked from the holder hold it too. Where the file system has no locks there is none.
 
     Raises:
         Busy: another process, or another thread of this one, holds it.
@@ -32,7 +37,7 @@ class Lock:
         while True:
             held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(held)
                 # The holder before may have removed the file between our opening and locking it.
                 if os.fstat(held).st_nlink and os.path.samestat(os.fstat(held), os.stat(self._path)):
                     break
@@ -46,13 +51,23 @@ class Lock:
                 os.close(held)
                 raise
             os.close(held)
-        os.truncate(held, 0)
-        os.pwrite(held, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk nobody learns who it is
+            os.truncate(held, 0)
+            os.pwrite(held, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         self._held = held
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it need not go: what counts is that it is closed
+            self._path.unlink(missing_ok=True)
         os.close(self._held)
+
+
+def _flock(held: int) -> None:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise

@@ -85,6 +85,13 @@ class Recorder:
         """Whether so much is held that a chunk is due."""
         return self._bytes >= _CHUNK_BYTES
 
+    def nan_scores(self) -> int | None:
+        """The iteration of the first evaluation held here in which scores were NaN."""
+        named = {name: torch.stack(rows).cpu().numpy() for name, rows in self._rows.items()}
+        counts = [c for name, c in named.items() if name.startswith("correct.")]
+        broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
+        return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
+
     def chunk(self) -> dict[str, NDArray[Any]]:
         """What came since the last chunk, by the names of a trace's arrays; empty where nothing came.
 
@@ -94,11 +101,8 @@ class Recorder:
         self.fetch_losses()
         arrays: dict[str, NDArray[Any]] = {name: torch.stack(rows).cpu().numpy() for name, rows in self._rows.items()}
         arrays["iteration"] = np.array(self.iteration, np.int64)
-        for counts in (a for name, a in arrays.items() if name.startswith("correct.")):
-            broken = np.flatnonzero((counts == NAN_SCORES).any(1))
-            if self.strict and len(broken):
-                at = self.iteration[broken[0]]
-                raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
+        if self.strict and (at := self.nan_scores()) is not None:
+            raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
         arrays["loss"] = np.array(self.loss, np.float32)

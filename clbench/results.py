@@ -72,6 +72,13 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
 
 
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed left half written below a folder that nobody else is at."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys; NaN is refused."""
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

@@ -121,6 +121,9 @@ def execute(
             stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
             checkpoints = Checkpoints(directory)
             if not force and (known := _finished(directory, run, stream, checkpoints, say or _silence)) is not None:
+                if read_only is None:  # what is left where it was killed just after its end
+                    checkpoints.remove()
+                    results.TraceWriter(directory).clear()
                 return Outcome(directory, known, skipped=True)
             if read_only is not None:
                 raise read_only
@@ -144,8 +147,12 @@ def execute(
         except UserError:
             raise
         except Exception as error:
+            if read_only is not None:
+                raise read_only from None
             _fail(record, error, 0)
-            results.TraceWriter(directory).start()
+            if record["stream"] is None and not force and _is_completed(directory, run):
+                return Outcome(directory, record)  # a result is not lost because its data cannot be had today
+            (directory / "trace.npz").unlink(missing_ok=True)  # what a checkpoint needs stays
             results.write_json(directory / "run.json", record)
             return Outcome(directory, record)
         record["access"] = bench.strategy.access
@@ -174,6 +181,14 @@ def _finished(
         raise UserError(*(f"{p} Repeat the run with --force, or remove the file." for p in error.problems)) from None
     same = record["run_id"] == run.run_id and (record["stream"] or {}).get("instance_hash") == stream.instance_hash
     return record if same and record["status"] == "completed" else None
+
+
+def _is_completed(directory: Path, run: resolve.RunConfig) -> bool:
+    try:
+        record = results.read_run(directory)
+    except UserError:
+        return False
+    return bool(record["run_id"] == run.run_id and record["status"] == "completed")
 
 
 def _saved(
@@ -287,12 +302,18 @@ class _Attempt:
         """Trains and writes; `record` is filled in."""
         bench, directory = self._bench, self._writer.directory
         start = Position()
-        if saved is not None:
-            start = self._restore(saved)
-        else:
+        results.sweep(directory)
+        if saved is None:
             self._writer.start()
             self._checkpoints.remove()
         results.write_json(directory / "run.json", record)
+        if saved is not None:
+            try:
+                start = self._restore(saved)
+            except Exception as error:  # of the strategy's own
+                _fail(record, error, 0)
+                results.write_json(directory / "run.json", record)
+                return Outcome(directory, record)
         self._due = Due(self._every, self._observation.iterations)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -307,7 +328,6 @@ class _Attempt:
             _fail(record, error, self._observation.iterations)
             if isinstance(error, UserError):
                 raise
-            return Outcome(directory, record)
         except KeyboardInterrupt as error:
             message = str(error) or self._goes_on()
             record["status"], at = "interrupted", self._observation.iterations
@@ -321,10 +341,13 @@ class _Attempt:
                     self._writer.append(self._recorder.chunk())
             record["costs"] = self._report()
             results.write_json(directory / "run.json", record)
-        self._writer.clear()
-        self._checkpoints.remove()
+        if record["status"] == "completed":
+            self._writer.clear()
+            self._checkpoints.remove()
         if self._wish.to_stop is not None:
-            raise Interrupted("interrupted, but the run is finished and written.")
+            failed = record["status"] == "failed"
+            ended = f"had failed: {record['failure']['message']}" if failed else "is finished and written"
+            raise Interrupted(f"interrupted, but the run {ended}.")
         return Outcome(directory, record)
 
     def _finish(self, record: dict[str, Any]) -> None:
@@ -366,26 +389,30 @@ class _Attempt:
         self._writer.append(self._recorder.chunk())
 
     def _save(self) -> None:
-        """Makes a checkpoint, unless the strategy's state cannot be saved."""
+        """Makes a checkpoint, unless the strategy's state cannot be saved, or is that of a run about to fail: which of
+        its mistakes is met first must not depend on checkpoints."""
         if self._unsaveable:
+            return
+        if self._recorder.nan_scores() is not None:
+            self._due.made(self._observation.iterations, 0.0)
             return
         begin, at = time.perf_counter(), self._observation.position
         try:
             state = self._bench.state_dict()
+            self._on_full()
+            state |= {
+                "made_by": self._made_by,
+                "position": [at.experience, at.done],
+                "observation": self._observation.state_dict(),
+                "updates": self._recorder.updates,
+                "chunks": list(self._writer.chunks),
+                "costs": {**vars(self._costs), "wall_s": self._wall_s()},
+            }
+            self._checkpoints.write(self._observation.iterations, state)
         except Unsaveable as error:
             self._unsaveable = str(error)
             self._say(f"no checkpoints: {error}; stopped, the run begins anew")
             return
-        self._on_full()
-        state |= {
-            "made_by": self._made_by,
-            "position": [at.experience, at.done],
-            "observation": self._observation.state_dict(),
-            "updates": self._recorder.updates,
-            "chunks": list(self._writer.chunks),
-            "costs": {**vars(self._costs), "wall_s": self._wall_s()},
-        }
-        self._checkpoints.write(self._observation.iterations, state)
         self._saved_at = self._observation.iterations
         took = time.perf_counter() - begin
         self._costs.checkpoint_s += took
