@@ -20,8 +20,30 @@ from clbench.trace import NAN_SCORES, Phase, Trace
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
 
+_BLOCK_ROWS = 64
+
 _CHUNK_BYTES = 16 << 20
 """Recorded bytes after which a chunk is due, so that a crash late in a long experience loses little."""
+
+
+class _Rows:
+    """Tensors of one shape, held in blocks: single ones would lie between an evaluation's large arrays and break up the
+    memory that those leave free."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+        self._count = 0
+
+    def append(self, row: Tensor) -> None:
+        at = self._count % _BLOCK_ROWS
+        if not at:
+            self._blocks.append(torch.empty((_BLOCK_ROWS, *row.shape), dtype=row.dtype, device=row.device))
+        self._blocks[-1][at] = row
+        self._count += 1
+
+    def stacked(self) -> NDArray[Any]:
+        """All of them, (n, ...), on the host."""
+        return torch.cat(self._blocks)[: self._count].cpu().numpy()
 
 
 @dataclass
@@ -40,9 +62,8 @@ class Recorder:
     keep: bool = True
     strict: bool = True
     """Whether a loss or a score that is not finite is an error here."""
-    _rows: dict[str, list[Tensor]] = field(default_factory=dict)
+    _rows: dict[str, _Rows] = field(default_factory=dict)
     _pending: list[Tensor] = field(default_factory=list)
-    _norms: list[Tensor] = field(default_factory=list)
     _bytes: int = 0
 
     def add(self, found: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
@@ -50,7 +71,7 @@ class Recorder:
         named = {"correct": found.counts, "bits": found.bits, "extra": found.extra}
         for kind, rows in named.items():
             for name, row in rows.items():
-                self._rows.setdefault(f"{kind}.{name}", []).append(row)
+                self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
                 self._bytes += row.nbytes
         self.iteration.append(iteration)
         self.experience.append(experience)
@@ -64,7 +85,7 @@ class Recorder:
         """
         self._pending.append(loss)
         if gradient_norm is not None:
-            self._norms.append(gradient_norm)
+            self._rows.setdefault("extra.gradient_norm", _Rows()).append(gradient_norm)
         if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
             self.fetch_losses()
 
@@ -87,8 +108,7 @@ class Recorder:
 
     def nan_scores(self) -> int | None:
         """The iteration of the first evaluation held here in which scores were NaN."""
-        named = {name: torch.stack(rows).cpu().numpy() for name, rows in self._rows.items()}
-        counts = [c for name, c in named.items() if name.startswith("correct.")]
+        counts = [rows.stacked() for name, rows in self._rows.items() if name.startswith("correct.")]
         broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
         return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
 
@@ -99,17 +119,15 @@ class Recorder:
             RunFailed: a model's scores held NaN; the update is named.
         """
         self.fetch_losses()
-        arrays: dict[str, NDArray[Any]] = {name: torch.stack(rows).cpu().numpy() for name, rows in self._rows.items()}
+        arrays: dict[str, NDArray[Any]] = {name: rows.stacked() for name, rows in self._rows.items()}
         arrays["iteration"] = np.array(self.iteration, np.int64)
         if self.strict and (at := self.nan_scores()) is not None:
             raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
         arrays["loss"] = np.array(self.loss, np.float32)
-        if self._norms:
-            arrays["extra.gradient_norm"] = torch.stack(self._norms).cpu().numpy()
         self._rows.clear()
-        for held in (self.loss, self._norms, self.iteration, self.experience, self.phase):
+        for held in (self.loss, self.iteration, self.experience, self.phase):
             held.clear()
         self._bytes = 0
         if self.keep:
