@@ -138,7 +138,12 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark-evaluation
+.PHONY: benchmark benchmark-engine benchmark-evaluation
+
+benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
+
+benchmark-engine: install ## what training, hosting, files and memory cost, beside plain PyTorch and Avalanche
+	$(BIN)/python benchmarks/engine.py $(ARGS)
 
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
 	$(BIN)/python benchmarks/evaluation.py $(ARGS)
