@@ -39,7 +39,8 @@ def crop(x: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
 
 def flip(x: Tensor, flipped: Tensor) -> Tensor:
     """Left and right change places where `flipped`, bool (N,)."""
-    return torch.where(_of_sample(flipped), x.flip(-1), x)
+    rows = torch.arange(len(x), device=x.device)
+    return torch.cat([x, x.flip(-1)]).index_select(0, rows + len(x) * flipped)
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
@@ -49,76 +50,84 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
         x: (N, C, H, W).
         degrees: float64 (N,).
     """
-    n, _, height, width = x.shape
+    height, width = x.shape[2:]
     angle = degrees.deg2rad()
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
-    y, x_ = (torch.arange(size, dtype=torch.float32, device=x.device) - (size - 1) / 2 for size in (height, width))
-    here = torch.cartesian_prod(y, x_).flip(1)  # (H W, 2): x, y
-    scale = torch.tensor([width / 2, height / 2], device=x.device)
-    there = here @ (turn.to(torch.float32).transpose(1, 2) / scale)
-    grid = there.view(n, height, width, 2)
-    return F.grid_sample(x.to(torch.float32), grid, mode="nearest", align_corners=False).to(x.dtype)
+    # From places about the centre, in pixels, to grid_sample's, in halves of the image.
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).to(torch.float32)
+    xx, yx, xy, yy = turn.view(4, -1, 1, 1) / torch.tensor([width, width, height, height]).view(4, 1, 1, 1).to(x.device)
+    across, down = (torch.arange(1.0 - n, n, 2, device=x.device) for n in (width, height))
+    down = down.view(-1, 1)
+    grid = torch.stack([torch.addcmul(down * yx, across, xx), torch.addcmul(down * yy, across, xy)], -1)
+    return _like(x, F.grid_sample(x.to(torch.float32), grid, mode="nearest", align_corners=False))
 
 
 def brightness(x: Tensor, factor: Tensor, top: float) -> Tensor:
     """factor x, cut off at 0 and `top`."""
-    return (x * _of_sample(factor)).clamp_(0, top).to(x.dtype)
+    return _like(x, (x.to(torch.float32) * _per_sample(factor)).clamp_(0, top))
 
 
 def contrast(x: Tensor, factor: Tensor, top: float) -> Tensor:
     """factor x + (1 - factor) m, with m the mean grey of the image."""
-    return _blend(x, _grey(x).mean((1, 2, 3), keepdim=True), factor, top)
+    pixels = x.to(torch.float32)
+    mean = _grey(pixels, not x.is_floating_point()).mean((1, 2, 3), keepdim=True)
+    return _like(x, _blend(pixels, mean, factor, top))
 
 
 def saturation(x: Tensor, factor: Tensor, top: float) -> Tensor:
     """factor x + (1 - factor) g, with g the grey of the pixel."""
-    return _blend(x, _grey(x), factor, top)
+    pixels = x.to(torch.float32)
+    return _like(x, _blend(pixels, _grey(pixels, not x.is_floating_point()), factor, top))
 
 
 def hue(x: Tensor, shift: Tensor, top: float) -> Tensor:
-    """Each pixel's hue moved by `shift` circles, its saturation and value kept.
+    """Each pixel's hue moved by `shift` circles, its largest and smallest channel kept.
 
-    In (hue h in sixths, value v, chroma c) channel n = 5, 3, 1 (red, green, blue) is
-    v - c max(0, min(k, 4 - k, 1)) with k = (n + h) mod 6.
+    With h the hue in sixths of the circle, a channel is low + chroma w, and w is |h - 3| - 1 for red, 2 - |h - 2| for
+    green and 2 - |h - 4| for blue, cut off at 0 and 1.
 
     Args:
         x: (N, 3, H, W).
         shift: (N,).
         top: the value that stands for 1.
     """
-    whole = not x.is_floating_point()
-    pixels = x.to(torch.float32) / top
-    red, green, blue = pixels.unbind(1)
-    low, value = torch.aminmax(pixels, dim=1)
-    chroma = value - low
-    divisor = chroma.where(chroma > 0, 1)
-    sixths = torch.where(
-        value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
-    )
-    sixths += 6 * shift.to(torch.float32).view(-1, 1, 1)
-    k = (sixths.unsqueeze(1) + torch.tensor([5.0, 3.0, 1.0], device=x.device).view(3, 1, 1)).remainder_(6)
-    out = value.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp_(0, 1)
-    return out.mul_(top + 0.999 if whole else top).to(x.dtype)  # torchvision's way to whole numbers
+    red, green, blue = x.to(torch.float32).unbind(1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = high - low
+    # 0 where the channel is the largest, else 1: on a CPU torch.where takes twenty times as long as `lerp`.
+    not_red, not_green = (high - red).sign_(), (high - green).sign_()
+    not_of_red = torch.lerp((blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4), not_green)
+    h = torch.lerp(green - blue, not_of_red, not_red).div_(chroma.clamp_min(torch.finfo(torch.float32).tiny))
+    h += _per_sample(6 * shift).squeeze(1)
+    h -= (h / 6).floor_().mul_(6)
+    centre, slope, offset = torch.tensor([[3.0, 2, 4], [1, -1, -1], [-1, 2, 2]], device=x.device).view(3, 3, 1, 1)
+    w = (h.unsqueeze(1) - centre).abs_().mul_(slope).add_(offset).clamp_(0, 1)
+    out = torch.addcmul(low.unsqueeze(1), chroma.unsqueeze(1), w)
+    return _like(x, out if x.is_floating_point() else out.mul_((top + 0.999) / top))  # torchvision's way to uint8
 
 
-def _of_sample(values: Tensor) -> Tensor:
-    """(N,) as (N, 1, 1, 1); numbers as float32."""
-    return (values.to(torch.float32) if values.is_floating_point() else values).view(-1, 1, 1, 1)
+def _per_sample(values: Tensor) -> Tensor:
+    """(N,) as float32 (N, 1, 1, 1)."""
+    return values.to(torch.float32).view(-1, 1, 1, 1)
 
 
-def _grey(x: Tensor) -> Tensor:
-    """The grey of each pixel (ITU-R 601), float32 (N, 1, H, W); of whole numbers a whole number, rounded down."""
+def _grey(x: Tensor, whole: bool) -> Tensor:
+    """The grey of each pixel (ITU-R 601), (N, 1, H, W); of whole numbers a whole number, rounded down."""
     if x.shape[1] == 1:
-        return x.to(torch.float32)
+        return x
     red, green, blue = x.unbind(1)
     grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
-    return grey if x.is_floating_point() else grey.floor_()
+    return grey.floor_() if whole else grey
 
 
 def _blend(x: Tensor, other: Tensor, factor: Tensor, top: float) -> Tensor:
-    return (x * _of_sample(factor) + other * _of_sample(1 - factor)).clamp_(0, top).to(x.dtype)
+    # One rounding, as torchvision has it: a grey pixel stays what it is in more cases than with two.
+    return torch.addcmul(x * _per_sample(factor), other, _per_sample(1 - factor)).clamp_(0, top)
+
+
+def _like(x: Tensor, changed: Tensor) -> Tensor:
+    """In the dtype of x, rounded down. Straight to uint8 takes three times as long on a CPU."""
+    return changed if x.is_floating_point() else changed.to(torch.int32).to(x.dtype)
 
 
 COLORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -138,13 +147,24 @@ def color_jitter(x: Tensor, factors: dict[str, Tensor], order: NDArray[np.int64]
         order: of each sample, the changes by their place in `factors`, on the host, (N, K).
         top: the largest value.
     """
-    x = x.clone()
+    at = np.arange(len(x))  # of each sample, where it is in x
     for turn in order.T:
-        for number, (name, factor) in enumerate(factors.items()):
-            rows = torch.from_numpy(np.flatnonzero(turn == number)).to(x.device)
-            if len(rows):
-                x.index_copy_(0, rows, COLORS[name](x.index_select(0, rows), factor.index_select(0, rows), top))
-    return x
+        by_change = np.argsort(turn, kind="stable")
+        rows, samples = (torch.from_numpy(a).to(x.device) for a in (at[by_change], by_change))
+        sizes = np.bincount(turn, minlength=len(factors)).tolist()
+        x = torch.cat(
+            [
+                COLORS[name](of_change, factor.index_select(0, chosen), top)
+                for (name, factor), of_change, chosen in zip(
+                    factors.items(),
+                    x.index_select(0, rows).split_with_sizes(sizes),
+                    samples.split_with_sizes(sizes),
+                    strict=True,
+                )
+            ]
+        )
+        at = np.argsort(by_change, kind="stable")
+    return x.index_select(0, torch.from_numpy(at).to(x.device))
 
 
 # ------------------------------------------------------------------------------------------------ draws
