@@ -31,10 +31,11 @@ from evaluation import Data, _tensors, _torchvision, load_data
 from pairs import Segment, measure, table
 from torch import nn
 
-from clbench import resolve, runner
+from clbench import resolve
 from clbench.chance import fenced
 from clbench.strategy import Watcher
 from clbench.stream import compile_stream
+from clbench.workbench import assemble
 
 BATCH = 128
 EXPERIENCES = 5
@@ -93,7 +94,7 @@ class Bench:
 
     def assemble(self) -> Any:
         with fenced():
-            return runner.assemble(self.run, self.stream)
+            return assemble(self.run, self.stream)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -161,6 +162,38 @@ def hosted(bench: Bench) -> Segment:
             experience, n = parts.experience(number), parts.budgets[number]
             with fenced():
                 parts.strategy.fit(experience, n, Watcher())
+            return int(n)
+
+        return train
+
+    return bench.in_turns([learner() for _ in range(bench.learners)])
+
+
+def own(bench: Bench, strategy: str) -> Segment:
+    """Our own strategy of the same method, without evaluation."""
+    run = resolve.make_run(
+        "split_mnist-v1",
+        strategy=strategy,
+        overrides=[
+            "model={name: mlp, hidden: [400, 400]}",
+            f"training={{epochs: 1, iterations: null, batch_size: {BATCH}, optimizer: {OPTIMIZERS[bench.optimizer]}}}",
+            "stream.normalise=standard",
+            *([f"strategy.memory={bench.run.strategy.parameters['mem_size']}"] if strategy == "er" else []),
+        ],
+        threads=torch.get_num_threads(),
+        device="cpu",
+    )
+
+    def learner() -> Callable[[int], int]:
+        with fenced():
+            parts = assemble(run, bench.stream)
+
+        def train(number: int) -> int:
+            experience, n = parts.experience(number), parts.budgets[number]
+            parts.strategy.begin_experience(experience)
+            for batch in parts.batches.of(experience, n):
+                parts.strategy.step(batch)
+            parts.strategy.end_experience(experience)
             return int(n)
 
         return train
