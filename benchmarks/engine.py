@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,11 +85,15 @@ def training(rounds: int) -> Iterator[Row]:
         yield _ratio("training", what, r, "<=", t.GOALS[method], t.UPDATES[network])
 
 
+_SHOTS = 1280
+"""Images of a class beside torchvision data, 20 updates an experience: a turn of all 94 lasts seconds there."""
+
+
 def hosted(rounds: int) -> Iterator[Row]:
     import hosted as h
     from evaluation import load_data
 
-    data, few = load_data(), min(rounds, 10)
+    data = load_data()
     for name in ("naive", "replay", "ewc"):
         bench = h.Bench(data, name, "sgd", rounds + 1)
         rows = {"hosted": h.hosted(bench), "tensors": h.stock(bench, "tensors")}
@@ -97,10 +102,13 @@ def hosted(rounds: int) -> Iterator[Row]:
         timings = measure(dict(rows), rounds)
         if name == "naive":
             yield _ratio("hosted", "Naive: hosted / plain loop", timings.ratio("hosted", "bare"), "<=", 1.4)
-        yield _ratio("hosted", f"{name}: stock on tensors / hosted", timings.ratio("tensors", "hosted"), ">=", 1.5)
-        bench = h.Bench(data, name, "sgd", few + 1)
+            limit = timings.ratio("tensors", "bare")
+            note = f"the stock script itself takes {limit.median:.2f} ({limit.low:.2f} to {limit.high:.2f}) plain loops"
+        what, r = f"{name}: stock on tensors / hosted", timings.ratio("tensors", "hosted")
+        yield _ratio("hosted", what, r, ">=", 1.5, note=note if name == "naive" else "")
+        bench = h.Bench(data, name, "sgd", rounds + 1, _SHOTS)
         rows = {"hosted": h.hosted(bench), "torchvision": h.stock(bench, "torchvision")}
-        r = measure(dict(rows), few).ratio("torchvision", "hosted")
+        r = measure(dict(rows), rounds).ratio("torchvision", "hosted")
         yield _ratio("hosted", f"{name}: stock on torchvision data / hosted", r, ">=", 3.0)
 
 
@@ -108,10 +116,10 @@ def stock(rounds: int) -> Iterator[Row]:
     import hosted as h
     from evaluation import load_data
 
-    data, few = load_data(), min(rounds, 10)
+    data = load_data()
     for name, ours in (("naive", "naive"), ("replay", "er")):
-        bench = h.Bench(data, name, "sgd", few + 1)
-        timings = measure({"ours": h.own(bench, ours), "torchvision": h.stock(bench, "torchvision")}, few)
+        bench = h.Bench(data, name, "sgd", rounds + 1, _SHOTS)
+        timings = measure({"ours": h.own(bench, ours), "torchvision": h.stock(bench, "torchvision")}, rounds)
         what = f"stock {h.STRATEGIES[name][0]} on torchvision data / clbench {ours}"
         yield _ratio("stock", what, timings.ratio("torchvision", "ours"), ">=", 5.0)
 
@@ -317,6 +325,8 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     os.environ.setdefault("CLBENCH_OFFLINE", "1")
+    # Avalanche's warnings of its own deprecated functions put themselves before every filter.
+    vars(warnings)["showwarning"] = lambda *_, **__: None
     if given.memory:
         memory_of(given.memory)
         return 0

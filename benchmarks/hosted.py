@@ -64,22 +64,31 @@ class Bench:
         strategy: a key of `STRATEGIES`.
         optimizer: a key of `OPTIMIZERS`.
         turns: that each row is to last.
+        shots: training images of each class; None for all, some 6,000.
     """
 
     data: Data
     strategy: str
     optimizer: str
     turns: int
+    shots: int | None = None
+
+    @property
+    def setting(self) -> list[str]:
+        """What every row learns."""
+        budget = f"{{epochs: 1, iterations: null, batch_size: {BATCH}, optimizer: {OPTIMIZERS[self.optimizer]}}}"
+        few = [] if self.shots is None else [f"stream.supervision={{shots: {self.shots}, base: 0}}"]
+        return [
+            "model={name: mlp, hidden: [400, 400]}",
+            f"training={budget}",
+            "stream.normalise=standard",
+            *few,
+        ]
 
     @cached_property
     def run(self) -> resolve.RunConfig:
         name, parameters = STRATEGIES[self.strategy]
-        overrides = [
-            "model={name: mlp, hidden: [400, 400]}",
-            f"training={{epochs: 1, iterations: null, batch_size: {BATCH}, optimizer: {OPTIMIZERS[self.optimizer]}}}",
-            "stream.normalise=standard",
-            *(f"strategy.{k}={v}" for k, v in parameters.items()),
-        ]
+        overrides = [*self.setting, *(f"strategy.{k}={v}" for k, v in parameters.items())]
         return resolve.make_run(
             "split_mnist-v1",
             strategy=f"avalanche.training.supervised:{name}",
@@ -175,9 +184,7 @@ def own(bench: Bench, strategy: str) -> Segment:
         "split_mnist-v1",
         strategy=strategy,
         overrides=[
-            "model={name: mlp, hidden: [400, 400]}",
-            f"training={{epochs: 1, iterations: null, batch_size: {BATCH}, optimizer: {OPTIMIZERS[bench.optimizer]}}}",
-            "stream.normalise=standard",
+            *bench.setting,
             *([f"strategy.memory={bench.run.strategy.parameters['mem_size']}"] if strategy == "er" else []),
         ],
         threads=torch.get_num_threads(),
