@@ -248,6 +248,7 @@ def memory_of(strategy: str) -> None:
     from evaluation import _resident
 
     from clbench import registry, resolve, runner
+    from clbench.workbench import assemble
 
     registry.datasets()
     torch.nn.Linear(1, 1)(torch.ones(1, 1)).sum().backward()
@@ -261,10 +262,9 @@ def memory_of(strategy: str) -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     held: list[Any] = []
-    build = runner.assemble
 
     def noted(*args: Any) -> Any:
-        held.append(build(*args))
+        held.append(assemble(*args))
         return held[-1]
 
     vars(runner)["assemble"] = noted

@@ -53,10 +53,10 @@ def table(root: Path, data: str) -> str:
     for environment in ENVIRONMENTS:
         cells = []
         for name in COLUMNS:
-            values = np.array([found[environment][s][name] for s in seeds])
+            each = np.array([found[environment][s][name] for s in seeds])
             scale, digits = (1, 1) if name.startswith("forward_facilitation") else (100, 2)
-            known = f"{scale * values.mean():.{digits}f} ± {scale * interval(values):.{digits}f}"
-            cells.append("undefined in some" if np.isnan(values).any() else known)
+            known = f"{scale * each.mean():.{digits}f} ± {scale * interval(each):.{digits}f}"
+            cells.append("undefined in some" if np.isnan(each).any() else known)
         difference = np.array(
             [found[environment][s]["average_accuracy"] - found["power_law"][s]["average_accuracy"] for s in seeds]
         )

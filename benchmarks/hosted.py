@@ -149,7 +149,7 @@ def bare(bench: Bench) -> Segment:
 
         def train(number: int) -> int:
             rows = visits[number][torch.randperm(len(visits[number]))]
-            for index in rows.split(BATCH):
+            for index in torch.split(rows, BATCH):
                 x = (stored.index_select(0, index).to(torch.float32) / source.top - mean) / std
                 optimizer.zero_grad()
                 F.cross_entropy(model(x), labels.index_select(0, index)).backward()  # type: ignore[no-untyped-call]

@@ -58,12 +58,12 @@ def measure(benchmark: str, overrides: list[str], strategy: str = "er") -> dict[
         seconds.append(time.perf_counter())
         train(bench, watcher, after, start)
 
-    plain, runner.train = runner.train, noted
+    vars(runner)["train"] = noted
     try:
         with tempfile.TemporaryDirectory() as folder:
             runner.execute(run, Path(folder))
     finally:
-        runner.train = plain
+        vars(runner)["train"] = train
     each = np.diff(seconds) / updates
     early, late = each[50:100], each[-50:]
     drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 50, (2, 10_000, 50))

@@ -10,7 +10,7 @@ import gc
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ class Timings:
 
 
 def measure(
-    rows: dict[str, Segment | Host],
+    rows: Mapping[str, Segment | Host],
     rounds: int,
     *,
     hosted: str | None = None,

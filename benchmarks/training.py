@@ -77,7 +77,7 @@ class Hand:
 
     def _shuffled(self) -> Iterator[Tensor]:
         while True:
-            yield from torch.randperm(len(self._x)).split(BATCH)
+            yield from torch.split(torch.randperm(len(self._x)), BATCH)
 
     def _ready(self, x: Tensor) -> Tensor:
         return (x.to(torch.float32) / 255 - self._mean) / self._std
@@ -149,14 +149,15 @@ class DarkReplay(Strategy):
         self._now: Tensor | None = None
 
     def loss(self, batch: Batch) -> Tensor:
-        self._now = self.model(batch.x)
-        loss = self.cross_entropy(self._now, batch.y, batch.task)
+        logits: Tensor = self.model(batch.x)
+        self._now, loss = logits, self.cross_entropy(logits, batch.y, batch.task)
         if not len(self.buffer):
             return loss
         slots = self.buffer.slots(len(batch.y))
         index, task = (torch.from_numpy(held[slots]) for held in (self.buffer.index_of, self.buffer.task_of))
         x, _ = self.setup.samples.fetch(index, task)
-        return loss + self.config.alpha * F.mse_loss(self.model(x), self._stored[torch.from_numpy(slots)])
+        matched: Tensor = F.mse_loss(self.model(x), self._stored[torch.from_numpy(slots)])
+        return loss + float(self.config.alpha) * matched
 
     def step(self, batch: Batch) -> Tensor:
         loss = super().step(batch)
@@ -232,8 +233,9 @@ def ours(run: resolve.RunConfig, updates: int) -> Host:
 
 def plain(settings: config.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """torch's own, as one writes it."""
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[settings.name]
-    return kind(model.parameters(), lr=settings.lr)
+    if settings.name == "adam":
+        return torch.optim.Adam(model.parameters(), lr=settings.lr)
+    return torch.optim.SGD(model.parameters(), lr=settings.lr)
 
 
 def by_hand(method: str, network: str, optimizer: str, data: Data) -> Hand:
