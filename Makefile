@@ -155,6 +155,7 @@ lint: install ## ruff: rules and format
 
 typecheck: install ## mypy, strict
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 test: install ## the tests (under ten minutes on two cores)
 	$(BIN)/pytest -q -m "not slow"
