@@ -199,8 +199,13 @@ def long(rounds: int) -> Iterator[Row]:
 def augmentation(rounds: int) -> Iterator[Row]:
     import augmentation as a
 
-    for what, r in a.compare(rounds):
-        yield _ratio("augmentation", what, r, ">=", 10.0)
+    x = a.images()
+    for parts, of in a.PARTS.items():
+        timings = measure(a.rows(of, x), rounds)
+        for row in (a.ON_PIL, a.ON_TENSORS):
+            yield _ratio(
+                "augmentation", f"{parts}: {row}, one by one / batched", timings.ratio(row, a.BATCHED), ">=", 10.0
+            )
 
 
 def checkpoints(rounds: int) -> Iterator[Row]:
