@@ -57,7 +57,7 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
     xx, yx, xy, yy = turn.view(4, -1, 1, 1) / torch.tensor([width, width, height, height]).view(4, 1, 1, 1).to(x.device)
     across, down = (torch.arange(1.0 - n, n, 2, device=x.device) for n in (width, height))
     down = down.view(-1, 1)
-    grid = torch.stack([torch.addcmul(down * yx, across, xx), torch.addcmul(down * yy, across, xy)], -1)
+    grid = torch.stack([torch.addcmul(across * xx, down, yx), torch.addcmul(across * xy, down, yy)], -1)
     return _like(x, F.grid_sample(x.to(torch.float32), grid, mode="nearest", align_corners=False))
 
 
