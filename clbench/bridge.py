@@ -1,4 +1,4 @@
-"""The bridge to Avalanche: this module and `bridge_batches` alone import it.
+"""The bridge to Avalanche: this module, `bridge_batches` and `bridge_state` alone import it.
 
 Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner. It keeps its own training
 loop; a plugin at the end of its list calls our watcher, and our evaluator predicts through a twin of its model.
@@ -55,6 +55,7 @@ with warnings.catch_warnings():
     from avalanche.training.templates.base import BaseTemplate, PositionalArgumentsDeprecatedWarning
 
     from clbench.bridge_batches import Inputs, Rows, gathered
+    from clbench.bridge_state import Parts
 
 
 @contextlib.contextmanager
@@ -409,12 +410,14 @@ class _Calls(SupervisedPlugin[Any]):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._watcher = Watcher()
-        self._limited = False
-        self._first = self._more = True
+        self.enter(Watcher(), False)
 
     def enter(self, watcher: Watcher, limited: bool) -> None:
-        self._watcher, self._limited, self._first, self._more = watcher, limited, True, True
+        self._watcher, self._limited = watcher, limited
+        self._first = self._more = True
+
+    def leave(self) -> None:
+        self.enter(Watcher(), False)
 
     def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         if self._limited and not isinstance(strategy.dataloader, _Budgeted):
@@ -462,7 +465,8 @@ class _ActiveCrossEntropy:
 class Hosted(SelfDriven):
     """An Avalanche strategy under our runner."""
 
-    def __init__(self, hosted: Any, setup: Setup, stream: Stream, criterion: Any) -> None:
+    def __init__(self, hosted: Any, config: StrategyConfig, setup: Setup, stream: Stream, criterion: Any) -> None:
+        self.config = config
         self.setup = setup
         self.hosted = hosted
         self.experiences = 0
@@ -474,6 +478,8 @@ class Hosted(SelfDriven):
             self.access = "past"
         augmented = bool(setup.training.augmentation)
         self._experiences = to_avalanche(stream, setup.samples, setup.device, augmented=augmented).train_stream
+        self._data = [experience.dataset for experience in self._experiences]
+        self._parts = Parts(hosted, [self._calls, criterion, *_given(self._experiences)], self._data[0])
 
     @property
     def model(self) -> nn.Module:  # type: ignore[override]
@@ -497,20 +503,29 @@ class Hosted(SelfDriven):
             if training.optimizer_state == "reset" and experience.part and self.hosted.optimizer is not None:
                 self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
+        self._calls.leave()
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         number = max(self.experiences - 1, 0)
         return scores(self.hosted, model, x, task if self._by_task else None, self._experiences[number])
 
     def state_dict(self) -> dict[str, Any]:
-        """Model and optimiser; what plugins hold is theirs and is not saved."""
-        optimizer = self.hosted.optimizer  # StreamingLDA has none
-        return {"model": self.model.state_dict(), "optimizer": None if optimizer is None else optimizer.state_dict()}
+        """All that the hosted strategy consists of, between two experiences; see `bridge_state`.
+
+        Raises:
+            Unsaveable: something in it cannot be saved.
+        """
+        pairs = zip(self._experiences, self._data, strict=True)
+        replaced = {n: e.dataset for n, (e, data) in enumerate(pairs) if e.dataset is not data}
+        seen = sorted(self._criterion.seen) if isinstance(self._criterion, _ActiveCrossEntropy) else []
+        return {"experiences": self.experiences, "seen": seen, "hosted": self._parts.state_dict(replaced)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        if self.hosted.optimizer is not None:
-            self.hosted.optimizer.load_state_dict(state["optimizer"])
+        self.experiences = state["experiences"]
+        if isinstance(self._criterion, _ActiveCrossEntropy):
+            self._criterion.seen = set(state["seen"])
+        for n, data in self._parts.load_state_dict(state["hosted"]).items():
+            self._experiences[n].dataset = data
 
     def memory(self) -> Memory:
         """Samples in the storage policies of its plugins; unknown where a plugin keeps them in its own way."""
@@ -519,6 +534,15 @@ class Hosted(SelfDriven):
         if not any(p is not None for p in policies):
             return Memory(None, None)
         return Memory(held, held * self.setup.samples.sample_bytes)
+
+
+def _given(experiences: Any) -> list[Any]:
+    """What a stream's experiences are made of, which a strategy may refer to and does not change."""
+    data = experiences[0].dataset
+    targets = [part for of in (data.targets, data.targets_task_labels) for part in getattr(of.data, "_datasets", [])]
+    whole = {id(e): e for e in (getattr(e, "origin_experience", None) for e in experiences) if e is not None}
+    scenario = experiences[0].benchmark
+    return [*data._flat_data._datasets, *targets, *experiences, *whole.values(), experiences, scenario]
 
 
 def needs(stream: Stream) -> frozenset[str]:
@@ -599,7 +623,7 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         raise UserError(
             f"{where}: gave {type(hosted).__name__}, which is no Avalanche strategy and no clbench Strategy."
         )
-    return Hosted(hosted, setup, stream, criterion)
+    return Hosted(hosted, chosen, setup, stream, criterion)
 
 
 def _call(found: Callable[..., Any], arguments: dict[str, Any], where: str, spare: Set[str] = frozenset()) -> Any:

@@ -1,0 +1,433 @@
+"""The state of a hosted Avalanche strategy as plain values, and back.
+
+A strategy is a graph of objects: network, optimiser, plugins and their helpers, buffers. All that can be reached from
+it is written down, each object once, so that what was shared is shared again. It is restored into a strategy built by
+the same configuration: objects that were there when it was built are found by their number and filled in place, and
+those made in training are made anew, without their constructors. What has a state that cannot be seen (a generator, an
+open file) is refused. Functions are never written, only recognised; their globals, and attributes of classes, are not
+looked at.
+
+Nothing that a file says is imported or run: it may name what the new strategy holds, and classes of Avalanche and
+PyTorch that are imported already.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import random
+import sys
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import BasePlugin
+from avalanche.logging import BaseLogger
+from torch import Tensor, nn
+
+from clbench.errors import RunFailed, Unsaveable
+
+_PLAIN = (type(None), bool, int, float, str)
+_NAMED: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)}
+_KNOWN = ("avalanche.", "torch.nn.", "torch.optim.")
+_ROWS: dict[type, str] = {
+    list: "list",
+    tuple: "tuple",
+    torch.Size: "size",
+    set: "set",
+    frozenset: "frozenset",
+    deque: "deque",
+}
+_MAPS: dict[type, str] = {dict: "dict", OrderedDict: "ordered", defaultdict: "default"}
+_MAKE: dict[str, Callable[[], Any]] = {
+    "list": list, "set": set, "deque": deque, "dict": dict, "ordered": OrderedDict, "default": defaultdict,
+}  # fmt: skip
+_FIXED = (
+    type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, enum.Enum, BaseLogger,
+)  # fmt: skip
+"""Kinds that are not made anew."""
+
+
+class _Refused(Exception):
+    """What a value is that cannot be saved."""
+
+
+class Parts:
+    """What a newly built strategy consists of.
+
+    Args:
+        strategy: just built.
+        given: objects that are there again in every process, and whose own state is not part of the strategy's.
+        beside: another object to number, such as data like those that the strategy will be given.
+    """
+
+    def __init__(self, strategy: Any, given: Iterable[Any], beside: Any = None) -> None:
+        self._strategy = strategy
+        self._objects = list(given)
+        self._given = {id(part) for part in self._objects}
+        self._objects += [part for part, *_ in _reached([(strategy, "", ""), (beside, "", "")], self._given)]
+        self._number = {id(part): n for n, part in enumerate(self._objects)}
+        names = "\n".join(_name(type(part)) for part in self._objects)
+        self._kinds = hashlib.sha256(names.encode()).hexdigest()
+
+    def state_dict(self, more: Any = None) -> dict[str, Any]:
+        """The strategy's present state.
+
+        Args:
+            more: a value that is saved with it, and may share with it.
+
+        Raises:
+            Unsaveable: something in it cannot be saved; the message says what and where.
+        """
+        writer = _Writer(self._objects, self._number)
+        start = [(self._strategy, f"strategy {type(self._strategy).__name__}", ""), (more, "experience", "")]
+        found = _reached(start, self._given)
+        where = {id(part): n for n, (part, *_) in enumerate(found)}
+        nodes = []
+        for part, owner, path in found:
+            try:
+                nodes.append(writer.node(part, where, id(part) in self._given))
+            except _Refused as error:
+                raise Unsaveable(f"{owner}: attribute '{path}' is {error}" if path else f"{owner} is {error}") from None
+        return {
+            "built": self._kinds,
+            "nodes": nodes,
+            "storages": writer.storages,
+            "more": writer.of(more, where),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Continues where `state_dict` was taken; returns `more`.
+
+        Raises:
+            RunFailed: the strategy was built of other parts than the saved one.
+        """
+        if state["built"] != self._kinds:
+            raise RunFailed("not_the_same", f"{_name(type(self._strategy))} is built of other parts than before")
+        return _Reader(self._objects, state).read(state["more"])
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _dict(part: Any) -> dict[str, Any] | None:
+    """The attributes of an object that has no other state."""
+    kind = type(part)
+    slotted = any(vars(c).get("__slots__") for c in kind.__mro__)
+    if slotted or kind.__basicsize__ > object.__basicsize__ + 16 or kind.__itemsize__:
+        return None
+    return object.__getattribute__(part, "__dict__") if any("__dict__" in vars(c) for c in kind.__mro__) else None
+
+
+def _reached(start: Sequence[tuple[Any, str, str]], given: Container[int]) -> list[tuple[Any, str, str]]:
+    """All objects that can be reached, each once, the nearest first; with whose they are, and by which attributes.
+
+    Args:
+        start: where from, likewise.
+        given: ids of objects whose insides are not looked at.
+    """
+    found = [(part, owner, path) for part, owner, path in start if type(part) not in _PLAIN]
+    met = {id(part) for part, *_ in found}
+    for part, owner, path in found:  # which grows
+        if id(part) in given:
+            continue
+        if isinstance(part, BasePlugin):
+            owner, path = f"plugin {type(part).__name__}", ""
+        for step, inner in _inside(part):
+            if type(inner) in _PLAIN or id(inner) in met:
+                continue
+            met.add(id(inner))
+            found.append((inner, owner, (path + step).lstrip(".")))
+    return found
+
+
+def _inside(part: Any) -> list[tuple[str, Any]]:
+    """The values that an object holds, each with what is written after the object's name to mean it."""
+    if type(part) in _ROWS:
+        return [] if _integers(part) else [(f"[{n}]", item) for n, item in enumerate(part)]
+    if type(part) in _MAPS:
+        pairs = [[(f"[{k!r}]" if type(k) in _PLAIN else "[...]", i) for i in (k, v)] for k, v in part.items()]
+        factory = [("", part.default_factory)] if type(part) is defaultdict else []
+        return [*factory, *(item for pair in pairs for item in pair)]
+    if isinstance(part, Tensor):
+        return [(".grad", part.grad)] if part.is_leaf else []
+    if type(part) is functools.partial:
+        return [(".func", part.func), (".args", part.args), (".keywords", part.keywords)]
+    if type(part) is types.MethodType:
+        return [(".__self__", part.__self__)]
+    if type(part) is types.FunctionType:
+        return [(f".{n}", c) for n, c in zip(part.__code__.co_freevars, _cells(part), strict=True)]
+    if isinstance(part, _FIXED):
+        return []
+    held = _dict(part) or {}
+    return [(f".{name}", value) for name, value in held.items() if name != "__orig_class__"]
+
+
+def _cells(function: Any) -> list[Any]:
+    cells = function.__closure__ or ()
+    try:
+        return [cell.cell_contents for cell in cells]
+    except ValueError:  # one is not filled yet
+        return [None for _ in cells]
+
+
+def _integers(part: Any) -> bool:
+    """Whether it is a list that is better kept as an array."""
+    small = type(part) is list and len(part) > 16 and all(type(v) is int for v in part)
+    return small and min(part) >= -(2**63) and max(part) < 2**63
+
+
+class _Writer:
+    """Objects to nodes: dictionaries of plain values, with the numbers of other nodes in tuples."""
+
+    def __init__(self, objects: list[Any], number: dict[int, int]) -> None:
+        self._number = number
+        self._like = {type(part): n for n, part in reversed(list(enumerate(objects)))}
+        self.storages: list[Tensor] = []
+        self._storage: dict[int, int] = {}
+        self._arrays: set[int] = set()
+
+    def of(self, value: Any, where: dict[int, int]) -> Any:
+        """A plain value, or the number of a node in a tuple."""
+        return value if type(value) in _PLAIN else (where[id(value)],)
+
+    def node(self, part: Any, where: dict[int, int], given: bool) -> dict[str, Any]:
+        """One object.
+
+        Raises:
+            _Refused: it cannot be saved.
+        """
+        number = self._number.get(id(part))
+        known = {} if number is None else {"built": number}
+        if given:
+            return known
+        values = [self.of(value, where) for _, value in _inside(part)]
+        return {**self._content(part, number is not None), **known, "of": values}
+
+    def _content(self, part: Any, known: bool) -> dict[str, Any]:
+        kind = type(part)
+        if kind in _ROWS:
+            return self._row(part)
+        if kind in _MAPS:
+            for key in part:
+                self._check_key(key)
+            return {"kind": _MAPS[kind]}
+        if isinstance(part, Tensor):
+            return self._tensor(part)
+        if isinstance(part, (np.ndarray, np.generic)):
+            return self._array(part)
+        if kind in (torch.dtype, torch.device):
+            return {"kind": kind.__name__, "value": str(part).removeprefix("torch.")}
+        if kind in (bytes, bytearray):
+            return {"kind": kind.__name__, "value": np.frombuffer(part, np.uint8).copy()}
+        if kind is range:
+            return {"kind": "range", "value": (part.start, part.stop, part.step)}
+        if kind is torch.Generator:
+            return {"kind": "torch_generator", "device": str(part.device), "value": part.get_state()}
+        if kind in (np.random.Generator, np.random.RandomState):
+            state = part.bit_generator.state if kind is np.random.Generator else part.get_state(legacy=False)
+            self._require_known(known, part)
+            return {"kind": "numpy_generator", "value": state}
+        if kind is random.Random:
+            return {"kind": "python_generator", "value": part.getstate()}
+        if kind is functools.partial:
+            return {"kind": "partial"}
+        if kind is type and part in _NAMED.values():
+            return {"kind": "type", "value": part.__name__}
+        if kind is object or isinstance(part, _FIXED):
+            self._require_known(known, part)
+            return {"kind": "function" if kind is types.FunctionType else "fixed"}
+        held = _dict(part)
+        if held is None:
+            raise _Refused(_a(kind))
+        names = [name for name in held if name != "__orig_class__"]
+        return {"kind": "object", "class": None if known else self._class(kind), "names": names}
+
+    def _row(self, part: Any) -> dict[str, Any]:
+        kind = type(part)
+        if kind in (set, frozenset):
+            for key in part:
+                self._check_key(key)
+            if any(a is not b for a, b in zip(part, kind(list(part)), strict=True)):
+                raise _Refused(f"{_a(kind)} whose order tells how it came about")
+        if _integers(part):
+            return {"kind": "integers", "value": np.array(part, np.int64)}
+        return {"kind": _ROWS[kind], "most": part.maxlen if kind is deque else None}
+
+    def _check_key(self, key: Any) -> None:
+        """Whether it is found again in another process: by its value, or because it is itself."""
+        if type(key) is tuple:
+            for item in key:
+                self._check_key(item)
+        elif not isinstance(key, (*_PLAIN, Tensor, np.generic, torch.dtype, torch.device)):
+            itself: Any = object.__hash__
+            if type(key).__hash__ is not itself:
+                raise _Refused(f"a container with {_a(type(key))} for a key")
+
+    def _tensor(self, part: Tensor) -> dict[str, Any]:
+        if type(part) not in (Tensor, nn.Parameter) or part.layout is not torch.strided or part.is_quantized:
+            raise _Refused(f"a tensor of a special kind, {type(part).__name__}")
+        if not part.is_leaf:
+            raise _Refused("a tensor with the graph that it came from")
+        if part._backward_hooks or vars(part):
+            raise _Refused("a tensor with hooks or attributes")
+        storage = part.untyped_storage()
+        if storage._cdata not in self._storage:
+            self._storage[storage._cdata] = len(self.storages)
+            self.storages.append(torch.empty(0, dtype=torch.uint8, device=part.device).set_(storage))
+        return {
+            "kind": "parameter" if type(part) is nn.Parameter else "tensor",
+            "dtype": str(part.dtype).removeprefix("torch."),
+            "storage": self._storage[storage._cdata],
+            "place": (part.storage_offset(), tuple(part.shape), part.stride()),
+            "learns": part.requires_grad,
+        }
+
+    def _array(self, part: Any) -> dict[str, Any]:
+        if part.dtype.kind not in "biuf":
+            raise _Refused(f"an array of {part.dtype}")
+        base = part
+        while isinstance(getattr(base, "base", None), np.ndarray):
+            base = base.base
+        if isinstance(part, np.generic):
+            return {"kind": "number", "value": np.array(part)}
+        if getattr(base, "base", None) is not None or id(base) in self._arrays:
+            raise _Refused("an array that shares its memory")
+        self._arrays.add(id(base))
+        turned = part.flags.f_contiguous and not part.flags.c_contiguous
+        return {"kind": "array", "turned": turned, "value": part.T if turned else part}
+
+    def _require_known(self, known: bool, part: Any) -> None:
+        if not known:
+            raise _Refused(f"{_a(type(part))} that it was not built with")
+
+    def _class(self, kind: type) -> str | int:
+        if kind.__module__.startswith(_KNOWN) and _found(_name(kind)) is kind:
+            return _name(kind)
+        if kind in self._like:
+            return int(self._like[kind])
+        raise _Refused(f"{_a(kind)} that it was not built with, of a class that is not Avalanche's")
+
+
+def _a(kind: type) -> str:
+    return f"a{'n' * (kind.__name__[0] in 'AEIOUaeiou')} {kind.__name__}"
+
+
+def _found(name: str) -> Any:
+    """A class of Avalanche or PyTorch that is imported; None where there is none."""
+    module, _, path = name.partition(":")
+    here: Any = sys.modules.get(module) if module.startswith(_KNOWN) else None
+    for step in path.split("."):
+        here = None if here is None else vars(here).get(step)
+    return here if isinstance(here, type) else None
+
+
+class _Reader:
+    """Nodes to objects: first all of them, then what is in them."""
+
+    def __init__(self, objects: list[Any], state: dict[str, Any]) -> None:
+        self._objects, self._nodes = objects, state["nodes"]
+        self._storages = [raw.clone().untyped_storage() for raw in state["storages"]]
+        self._made: dict[int, Any] = {}
+
+    def read(self, more: Any) -> Any:
+        for n, _ in enumerate(self._nodes):
+            self._object(n)
+        for n, node in enumerate(self._nodes):
+            if "kind" in node:
+                self._fill(self._made[n], node, [self._value(v) for v in node["of"]])
+        return self._value(more)
+
+    def _value(self, value: Any) -> Any:
+        return self._object(value[0]) if isinstance(value, tuple) else value
+
+    def _object(self, n: int) -> Any:
+        if n not in self._made:
+            node = self._nodes[n]
+            self._made[n] = self._objects[node["built"]] if "built" in node else self._new(node)
+        return self._made[n]
+
+    def _new(self, node: dict[str, Any]) -> Any:
+        kind: str = node["kind"]
+        value: Any = node.get("value")
+        if kind == "object":
+            named = node["class"]
+            made = _found(named) if isinstance(named, str) else type(self._objects[named])
+            if made is None:
+                raise RunFailed("not_the_same", f"{named} is not imported")
+            return object.__new__(made)
+        if kind in ("tensor", "parameter"):
+            view = self._view(node)
+            return nn.Parameter(view, node["learns"]) if kind == "parameter" else view
+        if kind in ("tuple", "size", "frozenset"):
+            items = [self._value(v) for v in node["of"]]
+            return tuple(items) if kind == "tuple" else torch.Size(items) if kind == "size" else frozenset(items)
+        if kind == "partial":
+            function, arguments, keywords = node["of"]
+            named = self._nodes[keywords[0]]["of"]
+            pairs = {self._value(k): self._value(v) for k, v in zip(named[::2], named[1::2], strict=True)}
+            return functools.partial(self._value(function), *self._value(arguments), **pairs)
+        if kind in ("bytes", "bytearray"):
+            return bytes(value) if kind == "bytes" else bytearray(value)
+        if kind == "array":
+            return np.array(value).T if node["turned"] else np.array(value)
+        if kind == "deque":
+            return deque(maxlen=node["most"])
+        simple: dict[str, Callable[[], Any]] = {
+            **_MAKE,
+            "integers": list,
+            "number": lambda: value[()],
+            "range": lambda: range(*value),
+            "dtype": lambda: getattr(torch, value),
+            "device": lambda: torch.device(value),
+            "type": lambda: _NAMED[value],
+            "torch_generator": lambda: torch.Generator(node["device"]),
+            "python_generator": random.Random,
+        }
+        return simple[kind]()
+
+    def _view(self, node: dict[str, Any]) -> Tensor:
+        storage, dtype = self._storages[node["storage"]], getattr(torch, node["dtype"])
+        return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, *node["place"])
+
+    def _fill(self, made: Any, node: dict[str, Any], values: list[Any]) -> None:
+        kind = node["kind"]
+        if kind == "object":
+            held = object.__getattribute__(made, "__dict__")
+            kept = {n: v for n, v in held.items() if n == "__orig_class__"}
+            held.clear()
+            held.update(kept, **dict(zip(node["names"], values, strict=True)))
+        elif kind in ("tensor", "parameter"):
+            if "built" in node:
+                made.data = self._view(node)
+            made.requires_grad_(node["learns"])
+            made.grad = values[0]
+        elif kind in ("list", "integers"):
+            made[:] = node["value"].tolist() if kind == "integers" else values
+        elif kind in ("set", "deque"):
+            made.clear()
+            (made.update if kind == "set" else made.extend)(values)
+        elif kind in ("dict", "ordered", "default"):
+            if kind == "default":
+                made.default_factory = values.pop(0)
+            made.clear()
+            made.update(zip(values[::2], values[1::2], strict=True))
+        elif kind == "array" and "built" in node:
+            made[...] = node["value"].T if node["turned"] else node["value"]
+        elif kind == "torch_generator":
+            made.set_state(node["value"].cpu())
+        elif kind == "numpy_generator":
+            if isinstance(made, np.random.Generator):
+                made.bit_generator.state = node["value"]
+            else:
+                made.set_state(node["value"])
+        elif kind == "python_generator":
+            made.setstate(node["value"])
+        elif kind == "function" and _cells(made) != values:
+            for cell, value in zip(made.__closure__ or (), values, strict=True):
+                cell.cell_contents = value
