@@ -32,7 +32,7 @@ from clbench.errors import RunFailed
 from clbench.fronts import Front
 from clbench.internals import Internals
 from clbench.reduced import Reduced, fast_here
-from clbench.store import InputTransform
+from clbench.store import InputTransform, StoredInputs
 from clbench.strategy import Strategy
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
@@ -164,21 +164,27 @@ class Evaluator:
             tell_task: whether `predict` is given the task of each sample.
         """
         cells = lay_out_cells(stream, evaluation.subset, seed)
-        stored = torch.from_numpy(stream.data.test_x).to(device)
+        stored = StoredInputs(stream.data.test_x, device)
         row = torch.from_numpy(cells.rows).to(device)
         start = cells.start
         task = torch.from_numpy(np.repeat(np.arange(cells.tasks), np.diff(start))).to(device)
         inputs: Tensor | Callable[[int, int], Tensor]
-        if len(row) * stored[0].numel() * 4 <= _CACHE_BYTES:
-            inputs = torch.empty((len(row), *stored.shape[1:]), device=device)
-            for t, (begin, end) in enumerate(itertools.pairwise(start.tolist())):
-                for a in range(begin, end, _MADE_AT_ONCE):  # all at once would take its size several times over
-                    here = row[a : min(a + _MADE_AT_ONCE, end)]
-                    inputs[a : a + len(here)] = transform(stored[here], t, here, "test")
+        shape = stream.data.test_x.shape[1:]
+        if len(row) * int(np.prod(shape)) * 4 <= _CACHE_BYTES:
+            inputs = torch.empty((len(row), *shape), device=device)
+            # All at once would take its size several times over.
+            bounds = [
+                (a, min(a + _MADE_AT_ONCE, end))
+                for begin, end in itertools.pairwise(start.tolist())
+                for a in range(begin, end, _MADE_AT_ONCE)
+            ]
+            tasks = np.searchsorted(start, [a for a, _ in bounds], side="right") - 1
+            for (a, b), t, found in zip(bounds, tasks.tolist(), stored.in_turn(row, bounds), strict=True):
+                inputs[a:b] = transform(found, t, row[a:b], "test")
         else:
 
             def inputs(a: int, b: int) -> Tensor:
-                return transform(stored.index_select(0, row[a:b]), task[a:b], row[a:b], "test")
+                return transform(stored(row[a:b]), task[a:b], row[a:b], "test")
 
         return cls(
             cells,

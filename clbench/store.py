@@ -1,4 +1,5 @@
 """A data set on the device in its stored dtype: a mini-batch is one gather and one transform, whatever its origin.
+Inputs that stay on the disk (`streams.on_disk`) are gathered on the host, and their batch goes to the device.
 
 Samples are named by their row in the training set and the task they come from, so that a replay buffer holds two
 integers a sample and a batch may mix tasks with different input transforms.
@@ -7,7 +8,8 @@ integers a sample and a batch may mix tasks with different input transforms.
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from clbench.augmentation import Augmenter
 from clbench.chance import Generator
 from clbench.errors import RunFailed
 from clbench.stream import Domain, Stream, Visit
+
+if TYPE_CHECKING:
+    from streams.on_disk import Stored
 
 _EXACT_BYTES = 256 << 20
 """Size up to which it is noted which sample has come in which task."""
@@ -157,6 +162,43 @@ def _normal(seed: int, part: str, shape: tuple[int, ...]) -> NDArray[np.float32]
     return (np.rint(generator.normal(n) * 1024) / 1024).astype(np.float32).reshape(_NOISES, *shape)
 
 
+class StoredInputs:
+    """A part's inputs as they are stored: on the device, or on the disk.
+
+    Args:
+        x: of the data set.
+        device: where they are wanted.
+    """
+
+    def __init__(self, x: Stored, device: torch.device) -> None:
+        self._device = device
+        self._held = torch.from_numpy(x).to(device) if isinstance(x, np.ndarray) else None
+        self._x = x
+        self.sample_bytes = int(np.prod(x.shape[1:])) * x.dtype.itemsize
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Samples by their rows, int64 (n,), on the device."""
+        if self._held is not None:
+            return self._held.index_select(0, index)
+        assert not isinstance(self._x, np.ndarray)
+        return self._sent(self._x.read(index.cpu().numpy()))
+
+    def in_turn(self, index: Tensor, bounds: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
+        """Samples of index[a:b] for one pair after the other, from the disk ahead of time."""
+        if self._held is not None:
+            for a, b in bounds:
+                yield self._held.index_select(0, index[a:b])
+            return
+        assert not isinstance(self._x, np.ndarray)
+        rows = index.cpu().numpy()
+        for found in self._x.in_turn(rows[a:b] for a, b in bounds):
+            yield self._sent(found)
+
+    def _sent(self, found: NDArray[Any]) -> Tensor:
+        stored = torch.from_numpy(found)
+        return stored.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else stored
+
+
 class _Fence:
     """Which samples have come; shared by all views of a training set."""
 
@@ -164,7 +206,7 @@ class _Fence:
 
 
 class TrainingSet:
-    """The training samples on the device.
+    """The training samples.
 
     Args:
         stream: names the data and the tasks.
@@ -173,7 +215,7 @@ class TrainingSet:
     """
 
     def __init__(self, stream: Stream, transform: InputTransform, device: torch.device) -> None:
-        self._x = torch.from_numpy(stream.data.train_x).to(device)
+        self._inputs = StoredInputs(stream.data.train_x, device)
         self._labels = torch.from_numpy(stream.labels).to(device)
         self._host_labels = stream.labels
         self._transform = transform
@@ -182,7 +224,7 @@ class TrainingSet:
         classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
         table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
         self._targets = torch.from_numpy(table).to(device)
-        self.sample_bytes = self._x[0].numel() * self._x.element_size() + 8
+        self.sample_bytes = self._inputs.sample_bytes + 8
         """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
 
     def augmented(self, augmenter: Augmenter) -> TrainingSet:
@@ -210,6 +252,24 @@ class TrainingSet:
             RunFailed: within a fence, samples of experiences to come. On a GPU, where looking would mean waiting, the
                 process ends with a device-side assertion.
         """
+        self._check(index, task)
+        return self._made(self._inputs(index), index, task, plain)
+
+    def in_turn(
+        self, index: Tensor, task: Tensor | int, bounds: Iterable[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """`fetch` of index[a:b] for one pair after the other; what lies on the disk is read ahead of time.
+
+        Args:
+            index, task: as for `fetch`.
+            bounds: first and one past the last position.
+        """
+        self._check(index, task)
+        bounds = list(bounds)
+        for (a, b), stored in zip(bounds, self._inputs.in_turn(index, bounds), strict=True):
+            yield self._made(stored, index[a:b], task if isinstance(task, int) else task[a:b], False)
+
+    def _check(self, index: Tensor, task: Tensor | int) -> None:
         met = self._fence.met
         if met is not None:
             known = met[task if len(met) > 1 else 0, index].all()
@@ -217,7 +277,8 @@ class TrainingSet:
                 torch._assert_async(known)
             elif not known:
                 raise RunFailed("data_to_come", "the strategy asked for samples that no experience has brought so far")
-        stored = self._x.index_select(0, index)
+
+    def _made(self, stored: Tensor, index: Tensor, task: Tensor | int, plain: bool) -> tuple[Tensor, Tensor]:
         if self._augmenter is not None and not plain:
             stored = self._augmenter(stored)
         x = self._transform(stored, task, index, "train")
@@ -228,8 +289,9 @@ class TrainingSet:
 
         Where tasks times samples are more than 256 Mi, a sample that has come in one task counts for all.
         """
-        tasks = len(self._targets) if len(self._targets) * len(self._x) <= _EXACT_BYTES else 1
-        self._fence.met = torch.zeros((tasks, len(self._x)), dtype=torch.bool, device=self._x.device)
+        n = len(self._labels)
+        tasks = len(self._targets) if len(self._targets) * n <= _EXACT_BYTES else 1
+        self._fence.met = torch.zeros((tasks, n), dtype=torch.bool, device=self._labels.device)
 
     def admit(self, visit: Visit) -> None:
         """An experience has come: its samples may be fetched from here on, without a label too."""
@@ -237,7 +299,7 @@ class TrainingSet:
         if met is None:
             return
         for t, rows in (*visit.parts, *visit.unlabelled):
-            met[t if len(met) > 1 else 0, torch.from_numpy(rows).to(self._x.device)] = True
+            met[t if len(met) > 1 else 0, torch.from_numpy(rows).to(met.device)] = True
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""

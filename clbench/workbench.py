@@ -63,11 +63,9 @@ class Batches:
             index = torch.from_numpy(experience.index[order]).to(self._device)
             task = one if single else torch.from_numpy(experience.task[order]).to(self._device)
             count = min(batches_in_a_pass(n, self._training), iterations - before)
-            for b in range(max(0, done - before), count):
-                rows = index[b * size : (b + 1) * size]
-                of = task if isinstance(task, int) else task[b * size : (b + 1) * size]
-                x, y = self._samples.fetch(rows, of)
-                yield Batch(x=x, y=y, index=rows, task=of)
+            bounds = [(b * size, min((b + 1) * size, n)) for b in range(max(0, done - before), count)]
+            for (a, b), (x, y) in zip(bounds, self._samples.in_turn(index, task, bounds), strict=True):
+                yield Batch(x=x, y=y, index=index[a:b], task=task if isinstance(task, int) else task[a:b])
             before += count
 
     def state_dict(self) -> dict[str, Any]:

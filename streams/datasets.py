@@ -10,6 +10,9 @@ file, is a test sample.
 
 A name with a colon, `package.module:Name`, runs code of the user's own (`streams.imported`); no other name does. A list
 of names is one data set whose tasks are its members: images, brought to one size and one number of channels.
+
+What does not fit in memory stays on the disk (`streams.on_disk`): `npy:FOLDER` has each of these arrays in a file of
+its own, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from clbench.errors import UserError, unknown
 from clbench.grammar import SyntheticData
 from streams import imported, outlines, sources
+from streams.on_disk import OnDisk, Stored, layout, parts
 from streams.resize import resize
 from streams.sources import Arrays, Published, data_root
 
@@ -70,7 +74,7 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet(Outline):
-    """A data set in memory.
+    """A data set with its inputs, in memory or on the disk.
 
     Attributes:
         train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
@@ -83,8 +87,8 @@ class DataSet(Outline):
         ValueError: `shape` and `train_x` disagree.
     """
 
-    train_x: NDArray[Any]
-    test_x: NDArray[Any]
+    train_x: Stored
+    test_x: Stored
     top: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -173,6 +177,8 @@ def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, siz
         UserError: unknown name, a damaged npz file, a list whose members do not go together, or a size for vectors.
     """
     known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
+    if size is not None and isinstance(name, str) and _stays(name):
+        raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
     if size is not None and known.image is False:
         raise UserError(_sizeless(_title(name)))
     return known
@@ -184,6 +190,10 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
     if imported.is_import_path(name):
         imported.check(name)
         return Facts(None, None, "data of your own code")
+    folder = sources.npy_folder(name)
+    if folder is not None:
+        classes, image, tasks = sources.npy_facts(folder)
+        return Facts(classes, image, tasks=tasks)
     path = sources.npz_path(name)
     if path is not None:
         classes, image, tasks = sources.npz_facts(path)
@@ -192,8 +202,8 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
         return DATASETS[name].facts
     message = unknown("data set", name, available()).rstrip(".")
     raise UserError(
-        f"{message}, npz:PATH, package.module:Name, or any NAME for which CLBENCH_DATA ({data_root()}) holds a "
-        "NAME.npz."
+        f"{message}, npz:PATH, npy:FOLDER, package.module:Name, lazy:package.module:Name, or any NAME for which "
+        f"CLBENCH_DATA ({data_root()}) holds a NAME.npz."
     )
 
 
@@ -202,6 +212,8 @@ def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Fac
         raise UserError("an empty list of data sets; it needs one at least.")
     members = [_facts(n, synthetic) for n in names]
     for member, known in zip(names, members, strict=True):
+        if _stays(member):
+            raise UserError(f"data set '{member}' stays on the disk as it is; a list needs images in memory.")
         if known.image is False:
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
         if known.tasks is not None:
@@ -209,6 +221,11 @@ def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Fac
     told = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
     _same_classes(told)
     return Facts(next(iter(told.values()), None), True, tasks=len(names))
+
+
+def _stays(name: str) -> bool:
+    """Whether a data set is left on the disk."""
+    return name.startswith(("npy:", imported.LAZY))
 
 
 def _same_classes(classes: dict[str, int]) -> None:
@@ -258,9 +275,10 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
     """A data set, checked.
 
     Args:
-        name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, or an import path; or a list of
-            these: images (uint8) with as many classes each and no tasks of their own, brought to one size and, where
-            any is in colour, to three channels, of top 255. Its tasks are the members in their order.
+        name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or what stays on
+            the disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
+            with as many classes each and no tasks of their own, brought to one size and, where any is in colour, to
+            three channels, of top 255. Its tasks are the members in their order.
         synthetic: parameters of the data set `synthetic`.
         size: height and width that images (uint8) are brought to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
@@ -284,12 +302,15 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
 
 def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
     """A single data set as it is stored."""
-    path = sources.npz_path(name)
+    path, folder = sources.npz_path(name), sources.npy_folder(name)
     published = DATASETS[name].published if name in DATASETS else None
     if name == "synthetic":
         arrays = sources.synthetic(synthetic or SyntheticData())
     elif imported.is_import_path(name):
         arrays = imported.load(name)
+    elif folder is not None:
+        files = sorted(folder.glob("*.npy"))
+        arrays = replace(sources.read_npy(folder), stamp=lambda: outlines.stamps(*files))
     elif path is not None:
         arrays = sources.read_npz(path)
     elif published is None:
@@ -342,7 +363,13 @@ def _levels(data: DataSet) -> DataSet:
     if data.top == 255:
         return data
     table = np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
-    return replace(data, train_x=table[data.train_x], test_x=table[data.test_x], top=255.0)
+    return replace(data, train_x=table[_held(data.train_x)], test_x=table[_held(data.test_x)], top=255.0)
+
+
+def _held(x: Stored) -> NDArray[Any]:
+    """Inputs in memory; those on the disk were refused before they were opened."""
+    assert not isinstance(x, OnDisk)
+    return x
 
 
 def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
@@ -350,10 +377,8 @@ def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
     if len(data.shape) == 3 and data.shape[1:] == size:
         return data
     data = _levels(data)
-    train_x, test_x = resize(data.train_x, *size), resize(data.test_x, *size)
-    mean, std = _moments(train_x, 255.0)
-    changed = replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:], mean=mean, std=std)
-    return replace(changed, sha256=_digest(*_contents(changed)))
+    train_x, test_x = (resize(_held(x), *size) for x in (data.train_x, data.test_x))
+    return _read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
 
 
 def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | None) -> DataSet:
@@ -406,7 +431,7 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
         known = DATASETS.get(member)
         files: tuple[Path, ...] = ()
         said: Any = None
-        path = sources.npz_path(member)
+        path, folder = sources.npz_path(member), sources.npy_folder(member)
         if member == "synthetic":
             said = (synthetic or SyntheticData()).model_dump(mode="json")
         elif member == "digits":
@@ -416,6 +441,8 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
                 return None
         elif path is not None:
             files = (path,)
+        elif folder is not None:
+            files = tuple(sorted(folder.glob("*.npy")))
         elif known is not None and known.published is not None and known.published.local():
             files = tuple(data_root() / file for file in known.published.files)
         else:
@@ -451,64 +478,95 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
         tasks = {
             "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
         }  # fmt: skip
-    train, test = _layout(train_x), _layout(test_x)
+    train, test = _laid_out(train_x), _laid_out(test_x)
     scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
-    mean, std = _moments(train, scale)
     data = DataSet(
         name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
-        **tasks, classes=classes, top=scale, mean=mean, std=std, shape=train.shape[1:], sha256="", origin=origin,
+        **tasks, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
     )  # fmt: skip
-    return replace(data, sha256=_digest(*_contents(data)))
+    if arrays.stamp is None:
+        return _read_through(data)
+    before = arrays.stamp()
+    contents = outlines.recall(outlines.key("contents", before))
+    if contents is not None:
+        return replace(data, **contents)
+    data = _read_through(data)
+    if arrays.stamp() == before:
+        outlines.keep(outlines.key("contents", before), data.sha256, data.mean, data.std)
+    return data
 
 
-def _problem(part: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
     labels = sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
     return labels or sources.input_problem(f"{part}_x", x)
 
 
-def _layout(x: NDArray[Any]) -> NDArray[Any]:
-    """(N, H, W) and (N, H, W, C) to (N, C, H, W); floats to float32."""
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4:
-        x = x.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(x, dtype=np.uint8 if x.dtype == np.uint8 else np.float32)
+def _laid_out(x: Stored) -> Stored:
+    return replace(x, laid_out=True) if isinstance(x, OnDisk) else layout(x)
 
 
-_CHUNK = 1 << 20
+# ------------------------------------------------------------------------------------------------ contents
+def _read_through(data: DataSet) -> DataSet:
+    """With moments and digest, for which all samples are read once.
+
+    Raises:
+        UserError: a float is not finite. (Of arrays in memory this is known.)
+    """
+    moments, digest = _Moments(data.train_x), hashlib.sha256()
+    for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):
+        array: Stored | None = getattr(data, name)
+        if array is None:
+            continue
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for start, part in parts(array):
+            if isinstance(array, OnDisk) and part.dtype.kind == "f":
+                problem = sources.finite_problem(*array.origin(name, start), part)
+                if problem:
+                    raise UserError(f"{data.origin}: {problem}.")
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+            if name == "train_x":
+                moments.add(part)
+    mean, std = moments.result(data.top)
+    return replace(data, sha256=digest.hexdigest(), mean=mean, std=std)
+
+
+class _Moments:
+    """Mean and deviation per channel; from exact integer counts for uint8, so equal on every machine.
+
+    Args:
+        x: what they are of; its shape and dtype are looked at.
+    """
+
+    def __init__(self, x: Stored) -> None:
+        channels = x.shape[1] if x.ndim == 4 else 1
+        self._n = 0
+        self._counts = np.zeros((channels, 256), np.int64)
+        self._sums = np.zeros((channels, 2))
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Some more samples."""
+        channels = [part[:, c] for c in range(part.shape[1])] if part.ndim == 4 else [part]
+        self._n += channels[0].size
+        for c, values in enumerate(channels):
+            if part.dtype == np.uint8:
+                self._counts[c] += np.bincount(values.ravel(), minlength=256)
+            else:
+                self._sums[c] += values.sum(dtype=np.float64), np.square(values, dtype=np.float64).sum()
+
+    def result(self, top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of all channels, in units of `top`."""
+        mean, std = [], []
+        for counts, (total, squares) in zip(self._counts.tolist(), self._sums.tolist(), strict=True):
+            # Either is zero. Python's integers do not overflow.
+            first = (sum(n * v for v, n in enumerate(counts)) + total) / self._n
+            second = (sum(n * v * v for v, n in enumerate(counts)) + squares) / self._n
+            mean.append(first / top)
+            std.append(max(second - first * first, 0.0) ** 0.5 / top or 1.0)
+        return tuple(mean), tuple(std)
 
 
 def _moments(x: NDArray[Any], top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel; from exact integer counts for uint8, so equal on every machine."""
-    channels = [x[:, c] for c in range(x.shape[1])] if x.ndim == 4 else [x]
-    mean, std = [], []
-    for values in channels:
-        if x.dtype == np.uint8:
-            counts = np.zeros(256, np.int64)
-            rows = max(1, _CHUNK // max(1, values[0].size))
-            for start in range(0, len(values), rows):  # bincount makes an int64 of each value
-                counts += np.bincount(values[start : start + rows].ravel(), minlength=256)
-            levels = [int(v) for v in range(256)]
-            total = int(counts.sum())
-            first = sum(int(n) * v for n, v in zip(counts, levels, strict=True)) / total
-            second = sum(int(n) * v * v for n, v in zip(counts, levels, strict=True)) / total
-        else:
-            first = float(values.mean(dtype=np.float64))
-            second = float(np.square(values, dtype=np.float64).mean())
-        mean.append(first / top)
-        std.append(max(second - first * first, 0.0) ** 0.5 / top or 1.0)
-    return tuple(mean), tuple(std)
-
-
-def _contents(data: DataSet) -> list[NDArray[Any]]:
-    """The arrays that a digest is over; tasks only where the data says any."""
-    arrays = [data.train_x, data.train_y, data.test_x, data.test_y, data.train_task, data.test_task]
-    return [array for array in arrays if array is not None]
-
-
-def _digest(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
+    moments = _Moments(x)
+    for _, part in parts(x):
+        moments.add(part)
+    return moments.result(top)

@@ -8,10 +8,16 @@ A class that derives from `torch.utils.data.Dataset`, such as those of `torchvis
 or else `split` "train" and "test", and `download` unless CLBENCH_OFFLINE forbids it. Where it has neither `train` nor
 `split`, every fifth sample of a class is for testing. Its arrays are taken whole where its items are nothing else;
 else its items are gone through: PIL images, NumPy arrays (H, W), (H, W, C) or (F,), or tensors with channels first.
+
+`lazy:package.module:Name` leaves inputs where they are: items are read whenever their samples are asked for. Name is
+such a class, or a function without required arguments that returns a data set, or one for training and one for testing.
+Labels are `targets` (or `labels`) where the first and the last item say the same; else each start goes through all
+items.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import operator
@@ -19,8 +25,11 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +38,20 @@ from numpy.typing import NDArray
 from clbench import import_paths
 from clbench.chance import Chance, fenced
 from clbench.errors import UserError
+from streams import outlines
+from streams.on_disk import Items, OnDisk, Stored
 from streams.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
+
+LAZY = "lazy:"
+"""Before an import path: its inputs stay on the disk."""
+
+_PROBES = 64
+"""Items of a part, evenly spaced, that tell whether it changed since it was read through."""
 
 
 def is_import_path(name: str) -> bool:
     """Whether a name is meant as an import path; no other name runs code of the user's own."""
-    return ":" in name and not name.startswith("npz:")
+    return ":" in name and not name.startswith(("npz:", "npy:"))
 
 
 def check(name: str) -> None:
@@ -44,7 +61,7 @@ def check(name: str) -> None:
         UserError: it does not.
     """
     try:
-        import_paths.check(name)
+        import_paths.check(name.removeprefix(LAZY))
     except UserError as error:
         raise UserError(f"data set {error}") from None
 
@@ -61,9 +78,11 @@ def load(name: str) -> Arrays:
         with _told(name, "does not import"), warnings.catch_warnings():
             # Of qpsolvers, which Avalanche imports.
             warnings.filterwarnings("ignore", "no QP solver found", UserWarning)
-            found = _found(name)
+            found = _found(name.removeprefix(LAZY))
+        if name.startswith(LAZY):
+            return _left(name, found)
         if _is_dataset(found):
-            return _of_class(name, found)
+            return _together(name, [_read(name, part) for part in _parts(name, found)])
         return _of_function(name, found)
 
 
@@ -137,7 +156,8 @@ def _is_dataset(found: Any) -> bool:
     return data is not None and isinstance(found, type) and issubclass(found, data.Dataset)
 
 
-def _of_class(name: str, found: type) -> Arrays:
+def _parts(name: str, found: type) -> list[Any]:
+    """The data sets of a class: for training and for testing, or one."""
     with _told(name, "fails"):
         accepted, required = _accepted(found), _required(found)
     given: dict[str, Any] = {}
@@ -152,19 +172,25 @@ def _of_class(name: str, found: type) -> Arrays:
         parts = [{"split": "train"}, {"split": "test"}]
     needed = [n for n in required if n.strip("'") not in {*given, *parts[0]}]
     if needed:
+        returned = _RETURNED if name.startswith(LAZY) else f"the arrays {', '.join(DIVIDED)}"
         raise UserError(
             f"data set '{name}': needs the argument {', '.join(needed)}; name a function of your own that gives it and "
-            f"returns the arrays {', '.join(DIVIDED)}."
+            f"returns {returned}."
         )
-    arrays: list[NDArray[Any]] = []
+    made: list[Any] = []
     for part in parts:
         said = ", ".join(f"{key}={value!r}" for key, value in part.items())
         why = " (CLBENCH_OFFLINE forbids downloads)" if given.get("download") is False else ""
         with _told(name, (f"fails with {said}" if said else "fails") + why):
-            arrays += _read(name, found(**given, **part))
+            made.append(found(**given, **part))
+    return made
+
+
+def _together(name: str, parts: Sequence[tuple[Stored, NDArray[Any]]]) -> Arrays:
+    """Inputs and labels of the two parts, or of one that is to be divided."""
     if len(parts) == 1:
-        return split(arrays[0], arrays[1], None, name)
-    train_x, train_y, test_x, test_y = arrays
+        return split(*parts[0], None, name)
+    (train_x, train_y), (test_x, test_y) = parts
     return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, origin=name)
 
 
@@ -181,12 +207,17 @@ def _accepted(found: type) -> set[str]:
     return names
 
 
-def _read(name: str, dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Inputs with channels last and labels of a data set."""
+def _ends(name: str, dataset: Any) -> tuple[int, dict[int, tuple[NDArray[Any], int]]]:
+    """Number of items; the first and the last."""
     samples = len(dataset)
     if not samples:
         raise UserError(f"data set '{name}': holds no sample.")
-    ends = {i: _item(name, dataset, i) for i in (0, samples - 1)}
+    return samples, {i: _item(name, dataset, i) for i in (0, samples - 1)}
+
+
+def _read(name: str, dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Inputs with channels last and labels of a data set."""
+    samples, ends = _ends(name, dataset)
     x, y = _whole(dataset, samples, ends)
     if x is not None and y is not None:
         return x, y
@@ -240,3 +271,71 @@ def _whole(
         if y.ndim == 1 and y.dtype.kind in "iu" and all(int(y[i]) == label for i, (_, label) in ends.items()):
             return x, y
     return x, None
+
+
+# ------------------------------------------------------------------------------------------------ left on the disk
+_RETURNED = "a data set of PyTorch with __len__ and __getitem__, or a pair of them for training and testing"
+
+
+def _left(name: str, found: Any) -> Arrays:
+    """A data set whose items stay where they are."""
+    made = _parts(name, found) if _is_dataset(found) else _returned(name, found)
+    parts: list[tuple[OnDisk, NDArray[np.int64]]] = []
+    for dataset in made:
+        with _told(name, "fails"):
+            samples, ends = _ends(name, dataset)
+            for i, (image, _) in ends.items():
+                again, _ = _item(name, dataset, i)
+                if not np.array_equal(image, again, equal_nan=image.dtype.kind == "f"):
+                    raise UserError(
+                        f"data set '{name}': item {i} is another each time it is asked for; random changes belong to "
+                        "training.augmentation."
+                    )
+            _, y = _whole(dataset, samples, ends)
+            if y is None:
+                y = np.array([_item(name, dataset, i)[1] for i in range(samples)], np.int64)
+        parts.append((OnDisk(Items(partial(_image, name, dataset), samples, name)), y))
+    files = {getattr(sys.modules.get(of), "__file__", None) for of in _modules(found, *made)}
+
+    def stamp() -> Any:
+        code = outlines.stamps(*(Path(file) for file in sorted(filter(None, files))))
+        return [name, code, *(_probed(x, y) for x, y in parts)]
+
+    return replace(_together(name, parts), stamp=stamp)
+
+
+def _returned(name: str, found: Any) -> list[Any]:
+    """What a function gives."""
+    if not callable(found):
+        raise UserError(
+            f"data set '{name}': is of type {type(found).__name__}. Allowed: a class that derives from "
+            f"torch.utils.data.Dataset, or a function without required arguments that returns {_RETURNED}."
+        )
+    with _told(name, "fails"):
+        needed = _required(found)
+        if needed:
+            raise UserError(f"data set '{name}': needs the argument {', '.join(needed)}. Allowed: none.")
+        result = found()
+    made = list(result) if isinstance(result, (tuple, list)) else [result]
+    if len(made) > 2 or not all(hasattr(d, "__len__") and hasattr(d, "__getitem__") for d in made) or not made:
+        length = f" with {len(made)} members" if isinstance(result, (tuple, list)) else ""
+        raise UserError(f"data set '{name}': returned type {type(result).__name__}{length}. Allowed: {_RETURNED}.")
+    return made
+
+
+def _image(name: str, dataset: Any, i: int) -> NDArray[Any]:
+    with _told(name, f"fails at item {i}"):
+        return _item(name, dataset, i)[0]
+
+
+def _modules(*things: Any) -> set[str]:
+    """The names of the modules that define things or their classes."""
+    return {getattr(thing, "__module__", type(thing).__module__) for thing in things}
+
+
+def _probed(x: OnDisk, y: NDArray[Any]) -> list[Any]:
+    """Shape, dtype, and a digest of the labels and of some items."""
+    digest = hashlib.sha256(np.asarray(y, "<i8").tobytes())
+    rows = np.unique(np.linspace(0, len(x) - 1, _PROBES).astype(np.int64))
+    digest.update(x.read(rows).tobytes())
+    return [list(x.shape), x.dtype.str, digest.hexdigest()]

@@ -12,7 +12,7 @@ import socket
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.grammar import SyntheticData
+from streams.on_disk import Map, OnDisk, Stored
 from streams.resize import resize
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
@@ -43,16 +44,19 @@ class Arrays:
         train_task, test_task: integers (N,), or None where the source says no tasks.
         top: the stored value that stands for 1.0; None for the usual one of the dtype.
         origin: the file or package, with which messages begin.
+        stamp: of inputs on the disk: tells JSON values that change where the contents do, so that these need not be
+            read through at each start.
     """
 
-    train_x: NDArray[Any]
+    train_x: Stored
     train_y: NDArray[Any]
-    test_x: NDArray[Any]
+    test_x: Stored
     test_y: NDArray[Any]
     train_task: NDArray[Any] | None = None
     test_task: NDArray[Any] | None = None
     top: float | None = None
     origin: str
+    stamp: Callable[[], Any] | None = None
 
 
 def data_root() -> Path:
@@ -103,7 +107,7 @@ def is_whole(held: Collection[str], where: str, holder: str) -> bool:
     return bool(whole)
 
 
-def arrange(held: Collection[str], read: Callable[[str], NDArray[Any]], where: str, holder: str) -> Arrays:
+def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holder: str) -> Arrays:
     """Arrays by name, of either layout, to a training and a test part."""
     if is_whole(held, where, holder):
         return split(read("x"), read("y"), read("task") if "task" in held else None, where)
@@ -115,7 +119,7 @@ def arrange(held: Collection[str], read: Callable[[str], NDArray[Any]], where: s
     )  # fmt: skip
 
 
-def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
+def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
     """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
 
     Raises:
@@ -144,21 +148,27 @@ def split(x: NDArray[Any], y: NDArray[Any], task: NDArray[Any] | None, where: st
     test = np.empty(len(cells), np.bool_)
     test[order] = rank % 5 == 4
     train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
     return Arrays(
-        train_x=x[~test], train_y=y[~test], test_x=x[test], test_y=y[test], train_task=train_task, test_task=test_task,
+        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
         top=top, origin=where,
     )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ checks of arrays
-def input_problem(name: str, x: NDArray[Any]) -> str | None:
-    """What is wrong with inputs for themselves."""
+def input_problem(name: str, x: Stored) -> str | None:
+    """What is wrong with inputs for themselves. The values of those on the disk are looked at when they are read."""
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{name} must be uint8 or floats, and is {x.dtype}"
     if not 2 <= x.ndim <= 4:
         return f"{name} must be (N, F), (N, H, W) or (N, H, W, C), and has the shape {x.shape}"
+    return None if isinstance(x, OnDisk) else finite_problem(name, range(len(x)), x)
+
+
+def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArray[Any]) -> str | None:
+    """Whether floats are finite; `rows` are the numbers that samples are named by, (N,)."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        return f"{name} holds NaN or infinity, first in sample {int(np.argwhere(~np.isfinite(x))[0][0])}"
+        return f"{name} holds NaN or infinity, first in sample {int(rows[int(np.argwhere(~np.isfinite(x))[0][0])])}"
     return None
 
 
@@ -237,17 +247,29 @@ def read_npz(path: Path) -> Arrays:
 def npz_facts(path: Path) -> tuple[int, bool, int | None]:
     """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
     with _open(path) as archive:
-        held = _names(archive)
-        whole = is_whole(held, str(path), "the file")
-        x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
-        y, shape = _member(archive, path, y_name), _header(archive, path, x_name)
-        problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
-        problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
-        task = _member(archive, path, task_name) if task_name in held else None
-        if task is not None:
-            problem = problem or task_problem(task_name, task, len(y))
+        return _facts(
+            _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
+            str(path), "the file",
+        )  # fmt: skip
+
+
+def _facts(
+    held: Collection[str],
+    read: Callable[[str], NDArray[Any]],
+    shape_of: Callable[[str], tuple[int, ...]],
+    where: str,
+    holder: str,
+) -> tuple[int, bool, int | None]:
+    whole = is_whole(held, where, holder)
+    x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
+    y, shape = read(y_name), shape_of(x_name)
+    problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
+    problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
+    task = read(task_name) if task_name in held else None
+    if task is not None:
+        problem = problem or task_problem(task_name, task, len(y))
     if problem:
-        raise UserError(f"{path}: {problem}.")
+        raise UserError(f"{where}: {problem}.")
     return int(y.max()) + 1, len(shape) > 2, None if task is None else int(task.max()) + 1
 
 
@@ -279,6 +301,44 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
+
+
+# ------------------------------------------------------------------------------------------------ npy
+def npy_folder(name: str) -> Path | None:
+    """The folder of npy files behind a name, or None where it is not one."""
+    if not name.startswith("npy:"):
+        return None
+    folder = Path(name[4:]).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"'{name}': no such folder.")
+    return folder
+
+
+def read_npy(folder: Path) -> Arrays:
+    """The arrays of a folder, of either layout; inputs are memory-mapped."""
+
+    def read(name: str) -> Stored:
+        return OnDisk(Map(folder / f"{name}.npy")) if name in ("x", "train_x", "test_x") else _whole(folder, name)
+
+    return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
+
+
+def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
+    """As `npz_facts`."""
+    held = sorted(path.stem for path in folder.glob("*.npy"))
+    return _facts(
+        held, lambda name: _whole(folder, name), lambda name: Map(folder / f"{name}.npy").shape, str(folder),
+        "the folder",
+    )  # fmt: skip
+
+
+def _whole(folder: Path, name: str) -> NDArray[Any]:
+    path = folder / f"{name}.npy"
+    try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
 
 
 # ------------------------------------------------------------------------------------------------ embedded, generated

@@ -22,7 +22,7 @@ from clbench import resolve, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
 from clbench.grammar import SyntheticData
-from streams import datasets, outlines, resize, sources
+from streams import datasets, on_disk, outlines, resize, sources
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_moments_are_exact() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
 def test_moments_do_not_depend_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_CHUNK", chunk)
+    monkeypatch.setattr(on_disk, "_VALUES", chunk)
     x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 5), np.uint8)
     mean, std = datasets._moments(x, 255.0)
     for c in range(2):
