@@ -1,0 +1,283 @@
+"""Samples that stay on the disk: memory-mapped arrays, and the items of data sets of PyTorch.
+
+They take the place of the array of inputs in a data set and are read when they are asked for, in whole batches. What is
+read does not depend on who reads: this process, or worker processes ahead of it (`CLBENCH_WORKERS`, 0 by default).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.chance import Chance, fenced
+from clbench.errors import UserError
+
+Rows = NDArray[np.int64]
+
+_VALUES = 1 << 20
+"""Values that are looked at together where all samples are gone through."""
+
+
+class Source(Protocol):
+    """Where samples lie, as they are stored there.
+
+    Attributes:
+        shape: (N, F), (N, H, W) or (N, H, W, C).
+        dtype: of a value.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """Samples by their rows, (n, ...)."""
+        ...
+
+    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+        """`read` of one list after the other; the lists may be asked for ahead."""
+        ...
+
+    def release(self) -> None:
+        """Gives back the memory that reading took."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """The inputs of a data set, on the disk.
+
+    Attributes:
+        source: reads them.
+        chosen: rows of the source that these are, int64 (N,); None for all.
+        laid_out: whether they come in a data set's layout (`layout`), or as they are stored.
+    """
+
+    source: Source
+    chosen: Rows | None = None
+    laid_out: bool = False
+
+    def __len__(self) -> int:
+        return self.source.shape[0] if self.chosen is None else len(self.chosen)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for _, part in parts(self):
+            yield from part
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As that of the array."""
+        own = self.source.shape[1:]
+        if self.laid_out and len(own) > 1:
+            own = (own[2], *own[:2]) if len(own) == 3 else (1, *own)
+        return (len(self), *own)
+
+    @property
+    def ndim(self) -> int:
+        """As that of the array."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As that of the array."""
+        return layout_dtype(self.source.dtype) if self.laid_out else self.source.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the array would take."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def only(self, wanted: NDArray[np.bool_]) -> OnDisk:
+        """The samples where `wanted`, bool (N,)."""
+        rows = np.flatnonzero(wanted)
+        return replace(self, chosen=rows if self.chosen is None else self.chosen[rows])
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """Samples by their rows, (n, ...), in memory."""
+        found = self.source.read(self._rows(rows))
+        return layout(found) if self.laid_out else found
+
+    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+        """`read` of one list after the other, ahead of time where there are workers."""
+        for found in self.source.in_turn(map(self._rows, lists)):
+            yield layout(found) if self.laid_out else found
+
+    def origin(self, name: str, start: int) -> tuple[str, Rows]:
+        """What messages call the samples from one on: an array of the source, and their rows in it."""
+        if self.chosen is None:
+            return name, np.arange(start, len(self))
+        return name.removeprefix("train_").removeprefix("test_"), self.chosen[start:]
+
+    def _rows(self, rows: Rows) -> Rows:
+        return rows if self.chosen is None else self.chosen[rows]
+
+
+Stored = NDArray[Any] | OnDisk
+"""The inputs of a data set: in memory, or on the disk."""
+
+
+def layout(x: NDArray[Any]) -> NDArray[Any]:
+    """(N, H, W) and (N, H, W, C) to (N, C, H, W); floats to float32."""
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4:
+        x = x.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(x, dtype=layout_dtype(x.dtype))
+
+
+def layout_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """uint8 of uint8, else float32."""
+    return np.dtype(np.uint8 if dtype == np.uint8 else np.float32)
+
+
+def parts(x: Stored) -> Iterator[tuple[int, NDArray[Any]]]:
+    """All samples in order, a few at a time: the first one's row, and an array. How many depends on the shape alone."""
+    n, step = len(x), max(1, _VALUES // max(1, int(np.prod(x.shape[1:]))))
+    if not isinstance(x, OnDisk):
+        for start in range(0, n, step):
+            yield start, x[start : start + step]
+        return
+    lists = (np.arange(start, min(start + step, n)) for start in range(0, n, step))
+    for start, part in zip(range(0, n, step), x.in_turn(lists), strict=True):
+        yield start, part
+        x.source.release()
+
+
+# ------------------------------------------------------------------------------------------------ memory maps
+class Map:
+    """An array in a .npy file, memory-mapped.
+
+    Raises:
+        UserError: damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open: NDArray[Any] | None = None
+        array = self._array()
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """See `Source`."""
+        array = self._array()
+        # The quicker of the two would copy an array of another order as a whole.
+        return array.take(rows, 0) if array.flags.c_contiguous else array[rows]
+
+    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+        """See `Source`. Workers would copy what this process reads as fast."""
+        return map(self.read, lists)
+
+    def release(self) -> None:
+        """See `Source`: pages of a closed map do not count as this process's."""
+        self._open = None
+
+    def _array(self) -> NDArray[Any]:
+        if self._open is None:
+            try:
+                # Copy on write: torch warns of arrays that are read-only.
+                self._open = np.asarray(np.lib.format.open_memmap(self._path, mode="c"))
+            except (ValueError, EOFError, OSError) as error:
+                raise UserError(f"{self._path}: damaged or truncated, not readable as npy ({error}).") from None
+        return self._open
+
+
+# ------------------------------------------------------------------------------------------------ items
+def workers() -> int:
+    """`CLBENCH_WORKERS`: processes that read items ahead, >= 0. They change the time that a run takes, and no result.
+
+    Raises:
+        UserError: no whole number.
+    """
+    given = os.environ.get("CLBENCH_WORKERS") or "0"
+    if not given.isdecimal():
+        raise UserError(f"CLBENCH_WORKERS: got '{given}'. Allowed: a whole number, 0 or more.")
+    return int(given)
+
+
+class Items:
+    """The inputs of a data set's items.
+
+    Args:
+        image: item number -> its input, the same each time; mistakes of its code are UserErrors.
+        count: number of items, >= 1.
+        name: of the data set, for messages.
+    """
+
+    def __init__(self, image: Callable[[int], NDArray[Any]], count: int, name: str) -> None:
+        self._image, self._name, self._workers = image, name, workers()
+        first = image(0)
+        self.shape, self.dtype = (count, *first.shape), first.dtype
+        self._lists: Iterable[Rows] = ()
+        self._loader: Any = None
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """See `Source`. What items draw from global generators leaves no trace."""
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        with fenced():
+            Chance(0).seed_globals("stream")  # so that workers draw what this process would
+            for place, i in enumerate(rows.tolist()):
+                found = self._image(i)
+                if (found.shape, found.dtype) != (self.shape[1:], self.dtype):
+                    raise UserError(
+                        f"data set '{self._name}': item 0 is {self.dtype} of shape {self.shape[1:]}, item {i} "
+                        f"{found.dtype} of shape {found.shape}; all must be alike."
+                    )
+                out[place] = found
+        return out
+
+    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+        """See `Source`. Of several at a time only the last goes on."""
+        if not self._workers:
+            yield from map(self.read, lists)
+            return
+        import torch
+        from torch.utils.data import DataLoader
+
+        if self._loader is None:
+            # A generator of its own: a loader would draw a seed from the global one at every pass.
+            self._loader = DataLoader(
+                cast(Any, _Batches(self)), batch_size=None, sampler=_Lists(self), num_workers=self._workers,
+                persistent_workers=True, generator=torch.Generator(),
+            )  # fmt: skip
+        self._lists = lists
+        for found in self._loader:
+            if isinstance(found, list):
+                raise UserError(*found)
+            yield found.numpy()
+
+    def release(self) -> None:
+        """See `Source`: nothing is held."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers need neither the loader nor the lists."""
+        return {**vars(self), "_loader": None, "_lists": ()}
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The rows of each batch, as `Items.in_turn` is given them."""
+
+    items: Items
+
+    def __iter__(self) -> Iterator[Rows]:
+        return iter(self.items._lists)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What workers read: tensors, or the problems in words, which unlike errors arrive without a traceback."""
+
+    items: Items
+
+    def __getitem__(self, rows: Rows) -> Any:
+        import torch
+
+        try:
+            return torch.from_numpy(self.items.read(rows))
+        except UserError as error:
+            return list(error.problems)
