@@ -161,21 +161,22 @@ def test_each_sample_has_changes_in_its_own_order(asked: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("said", [EVERYTHING, EVERYTHING[::-1], [EVERYTHING[2], EVERYTHING[0], EVERYTHING[2]]])
 def test_parts_apply_in_their_order_with_draws_in_that_order(said: list[dict[str, Any]]) -> None:
-    x, generator = images(40) / 255, Generator(4, "augmentation")
+    """70 images: rotation makes two pieces of them."""
+    x, generator = images(70) / 255, Generator(4, "augmentation")
     wanted = list(x)
     for part in parts_of(said):
         if isinstance(part, config.RandomCrop):
-            top, left = augmentation.draw_crop(generator, 40, 3)
+            top, left = augmentation.draw_crop(generator, 70, 3)
             padded = [theirs.pad(i, [3] * 4) for i in wanted]
             wanted = [theirs.crop(i, int(t), int(s), 12, 12) for i, t, s in zip(padded, top, left, strict=True)]
         elif isinstance(part, config.HorizontalFlip):
-            flips = augmentation.draw_flip(generator, 40, 0.3)
+            flips = augmentation.draw_flip(generator, 70, 0.3)
             wanted = [i.flip(-1) if f else i for i, f in zip(wanted, flips, strict=True)]
         elif isinstance(part, config.Rotation):
-            degrees = augmentation.draw_degrees(generator, 40, 40)
+            degrees = augmentation.draw_degrees(generator, 70, 40)
             wanted = [theirs.rotate(i, float(d), fill=0) for i, d in zip(wanted, degrees, strict=True)]
         else:
-            factors, order = augmentation.draw_jitter(generator, 40, part)
+            factors, order = augmentation.draw_jitter(generator, 70, part)
             for i, numbers in enumerate(order):
                 for name in (COLORS[k] for k in numbers):
                     wanted[i] = getattr(theirs, f"adjust_{name}")(wanted[i], float(factors[name][i]))
