@@ -406,7 +406,7 @@ class _Attempt:
                 "observation": self._observation.state_dict(),
                 "updates": self._recorder.updates,
                 "chunks": list(self._writer.chunks),
-                "costs": {**vars(self._costs), "wall_s": self._wall_s()},
+                "costs": {**vars(self._costs), "wall_s": self._wall_s(), "checkpoints": self._costs.checkpoints + 1},
             }
             self._checkpoints.write(self._observation.iterations, state)
         except Unsaveable as error:
