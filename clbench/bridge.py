@@ -504,6 +504,9 @@ class Hosted(SelfDriven):
                 self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
         self._calls.leave()
+        for name, value in vars(self.hosted).items():
+            if isinstance(value, Tensor) and not value.is_leaf:  # of its last batch (ER-ACE)
+                setattr(self.hosted, name, value.detach())
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         number = max(self.experiences - 1, 0)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+import inspect
+import logging
 import random
 import sys
 import types
@@ -32,8 +34,10 @@ from torch import Tensor, nn
 from clbench.errors import RunFailed, Unsaveable
 
 _PLAIN = (type(None), bool, int, float, str)
-_NAMED: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)}
-_KNOWN = ("avalanche.", "torch.nn.", "torch.optim.")
+_NAMED: dict[str, Any] = {
+    kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set, torch.zeros, torch.ones)
+}
+_KNOWN = ("avalanche.", "torch.nn.", "torch.optim.", "torch.utils.data.")
 _ROWS: dict[type, str] = {
     list: "list",
     tuple: "tuple",
@@ -47,7 +51,8 @@ _MAKE: dict[str, Callable[[], Any]] = {
     "list": list, "set": set, "deque": deque, "dict": dict, "ordered": OrderedDict, "default": defaultdict,
 }  # fmt: skip
 _FIXED = (
-    type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, enum.Enum, BaseLogger,
+    type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, enum.Enum,
+    logging.Logger, BaseLogger,
 )  # fmt: skip
 """Kinds that are not made anew."""
 
@@ -111,7 +116,7 @@ class Parts:
         return _Reader(self._objects, state).read(state["more"])
 
 
-def _name(kind: type) -> str:
+def _name(kind: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -162,6 +167,10 @@ def _inside(part: Any) -> list[tuple[str, Any]]:
         return [(".__self__", part.__self__)]
     if type(part) is types.FunctionType:
         return [(f".{n}", c) for n, c in zip(part.__code__.co_freevars, _cells(part), strict=True)]
+    if type(part) is types.GeneratorType and (function := _generator_function(part)) is not None:
+        frame: Any = part.gi_frame
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        return [(f".{name}", frame.f_locals[name]) for name in names]
     if isinstance(part, _FIXED):
         return []
     held = _dict(part) or {}
@@ -174,6 +183,24 @@ def _cells(function: Any) -> list[Any]:
         return [cell.cell_contents for cell in cells]
     except ValueError:  # one is not filled yet
         return [None for _ in cells]
+
+
+def _generator_function(generator: Any) -> Any:
+    """The function of Avalanche's that a generator comes from, if nothing was asked of it yet; else None."""
+    frame: Any = generator.gi_frame
+    if inspect.getgeneratorstate(generator) != inspect.GEN_CREATED:
+        return None
+    function = _found(f"{frame.f_globals.get('__name__')}:{generator.__qualname__}")
+    return function if _makes_generators(function) and function.__code__ is generator.gi_code else None
+
+
+def _makes_generators(function: Any) -> bool:
+    """Whether it runs nothing when it is called with positional arguments."""
+    odd = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    if not inspect.isgeneratorfunction(function) or not inspect.isfunction(function):
+        return False
+    code = function.__code__
+    return not (code.co_flags & odd or code.co_kwonlyargcount or code.co_freevars)
 
 
 def _integers(part: Any) -> bool:
@@ -210,7 +237,7 @@ class _Writer:
         return {**self._content(part, number is not None), **known, "of": values}
 
     def _content(self, part: Any, known: bool) -> dict[str, Any]:
-        kind = type(part)
+        kind: Any = type(part)
         if kind in _ROWS:
             return self._row(part)
         if kind in _MAPS:
@@ -237,8 +264,10 @@ class _Writer:
             return {"kind": "python_generator", "value": part.getstate()}
         if kind is functools.partial:
             return {"kind": "partial"}
-        if kind is type and part in _NAMED.values():
-            return {"kind": "type", "value": part.__name__}
+        if kind in (type, types.BuiltinFunctionType) and part in _NAMED.values():
+            return {"kind": "named", "value": part.__name__}
+        if kind is types.GeneratorType and (function := _generator_function(part)) is not None:
+            return {"kind": "generator", "value": _name(function)}
         if kind is object or isinstance(part, _FIXED):
             self._require_known(known, part)
             return {"kind": "function" if kind is types.FunctionType else "fixed"}
@@ -307,7 +336,7 @@ class _Writer:
             raise _Refused(f"{_a(type(part))} that it was not built with")
 
     def _class(self, kind: type) -> str | int:
-        if kind.__module__.startswith(_KNOWN) and _found(_name(kind)) is kind:
+        if _found(_name(kind)) is kind:
             return _name(kind)
         if kind in self._like:
             return int(self._like[kind])
@@ -319,12 +348,12 @@ def _a(kind: type) -> str:
 
 
 def _found(name: str) -> Any:
-    """A class of Avalanche or PyTorch that is imported; None where there is none."""
+    """What has a name in a module of Avalanche's or PyTorch's that is imported; None where nothing has."""
     module, _, path = name.partition(":")
-    here: Any = sys.modules.get(module) if module.startswith(_KNOWN) else None
-    for step in path.split("."):
-        here = None if here is None else vars(here).get(step)
-    return here if isinstance(here, type) else None
+    here: Any = sys.modules.get(module) if f"{module}.".startswith(_KNOWN) else None
+    for n, step in enumerate(path.split(".")):
+        here = vars(here).get(step) if isinstance(here, type if n else types.ModuleType) else None
+    return here if getattr(here, "__module__", None) == module else None
 
 
 class _Reader:
@@ -357,10 +386,10 @@ class _Reader:
         value: Any = node.get("value")
         if kind == "object":
             named = node["class"]
-            made = _found(named) if isinstance(named, str) else type(self._objects[named])
-            if made is None:
-                raise RunFailed("not_the_same", f"{named} is not imported")
-            return object.__new__(made)
+            found = _found(named) if isinstance(named, str) else type(self._objects[named])
+            if not isinstance(found, type):
+                raise RunFailed("not_the_same", f"{named} is no class that is imported")
+            return object.__new__(found)
         if kind in ("tensor", "parameter"):
             view = self._view(node)
             return nn.Parameter(view, node["learns"]) if kind == "parameter" else view
@@ -372,6 +401,11 @@ class _Reader:
             named = self._nodes[keywords[0]]["of"]
             pairs = {self._value(k): self._value(v) for k, v in zip(named[::2], named[1::2], strict=True)}
             return functools.partial(self._value(function), *self._value(arguments), **pairs)
+        if kind == "generator":
+            function = _found(value)
+            if not _makes_generators(function):
+                raise RunFailed("not_the_same", f"{value} is no generator function that is imported")
+            return function(*(self._value(v) for v in node["of"]))
         if kind in ("bytes", "bytearray"):
             return bytes(value) if kind == "bytes" else bytearray(value)
         if kind == "array":
@@ -385,7 +419,7 @@ class _Reader:
             "range": lambda: range(*value),
             "dtype": lambda: getattr(torch, value),
             "device": lambda: torch.device(value),
-            "type": lambda: _NAMED[value],
+            "named": lambda: _NAMED[value],
             "torch_generator": lambda: torch.Generator(node["device"]),
             "python_generator": random.Random,
         }
