@@ -232,6 +232,11 @@ class Numerics(Model):
     fused: bool = False
     """Whether optimisers take a whole step in one kernel: sooner done, with other last bits."""
 
+    @property
+    def off(self) -> set[str]:
+        """Options that are not used."""
+        return {name for name in ("amp", "fused") if not getattr(self, name)}
+
 
 def _finite(value: Any) -> Any:
     try:

@@ -22,6 +22,7 @@ from clbench.config import (
     Seeds,
     StrategyConfig,
     StreamConfig,
+    Training,
     Watch,
     contradictions,
 )
@@ -72,7 +73,8 @@ class RunConfig(pydantic.BaseModel):
             "strategy": self.strategy.name,
             "parameters": definition(model.model_validate(parameters)) if model else parameters,
             "seeds": self.seeds.model_dump(mode="json", exclude_none=True),
-            "numerics": self.numerics.model_dump(mode="json"),
+            # Options that came later are left out where they are off, so that older ids stay what they are.
+            "numerics": self.numerics.model_dump(mode="json", exclude=self.numerics.off),
         }
         if self.watch != Watch():
             identity["watch"] = definition(self.watch)
@@ -210,7 +212,10 @@ def resolve(
     if parts.get("stream") is not None:
         problems += [
             f"{where(source, layers, path)}: {dotted(path)}: {sentence}"
-            for path, sentence in check_stream(parts["stream"])
+            for path, sentence in [
+                *check_stream(parts["stream"]),
+                *check_augmentation(parts["stream"], parts.get("training")),
+            ]
         ]
     problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
@@ -245,6 +250,21 @@ def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
     name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
     found = fits.mistakes(stream, name, facts.classes, facts.image, facts.tasks)
     return [(["stream", *path], sentence) for path, sentence in found]
+
+
+def check_augmentation(stream: StreamConfig, training: Training | None) -> list[fits.Mistake]:
+    """Parts of `training.augmentation` that the data set's samples cannot be given to: key paths and sentences."""
+    if training is None or not training.augmentation:
+        return []
+    try:
+        facts = registry.datasets().facts(stream.data, stream.synthetic)
+    except UserError:
+        return []  # `check_stream` tells
+    if facts.image is None:
+        return []
+    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
+    found = fits.augmentation_mistakes(training.augmentation, f"'{name}'", facts.image)
+    return [(["training", *path], sentence) for path, sentence in found]
 
 
 def denied(benchmark: Benchmark, strategy: str, needed: Iterable[str]) -> list[str]:

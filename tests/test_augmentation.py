@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -323,16 +324,6 @@ def test_data_that_cannot_be_augmented_is_refused(shape: tuple[int, ...], proble
 
 
 # ------------------------------------------------------------------------------------------------ identity
-class NumericsBefore(config.Model):
-    """As far as they went when the hashes below were taken."""
-
-    threads: int = 1
-    device: str = "cpu"
-    dtype: str = "float32"
-    deterministic: bool = True
-
-
-# Definition hash and run id of `make_run(id, strategy="er", seed=3)` at the commit before `training.augmentation` came.
 BEFORE = {
     "split_digits-v1": (
         "ae7eed042626fe3a5b8bc929bd1d0e8f35e7fd176f22f51e716db2c0747b435d",
@@ -352,8 +343,7 @@ BEFORE = {
 @pytest.mark.parametrize("name", BEFORE)
 def test_benchmarks_and_runs_without_augmentation_are_who_they_were(name: str) -> None:
     run = make_run(name, strategy="er", seed=3)
-    before = run.model_copy(update={"numerics": NumericsBefore()})
-    assert (before.definition_hash, before.run_id) == BEFORE[name]
+    assert (run.definition_hash, run.run_id) == BEFORE[name]
     empty = make_run(name, strategy="er", seed=3, overrides=["training.augmentation=[]"])
     assert empty.run_id == run.run_id
     crop = make_run(name, strategy="er", seed=3, overrides=["training.augmentation=[{name: random_crop}]"])
@@ -447,3 +437,14 @@ def test_views_share_the_fence(fenced: str) -> None:
     samples.admit(visit)
     for each in (samples, view):
         assert len(each.fetch(index, visit.tasks[0])[0]) == 5
+
+
+def test_vectors_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from clbench import cli
+
+    (tmp_path / "a.yaml").write_text(
+        "base: split_synthetic-v1\nid: a-v1\ntraining: {augmentation: [{name: random_crop}]}\n"
+    )
+    assert cli.main(["validate", str(tmp_path / "a.yaml")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"{tmp_path / 'a.yaml'}: training.augmentation: needs images, and 'synthetic' holds vectors."]

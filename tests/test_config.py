@@ -82,6 +82,8 @@ def test_everything_that_changes_bytes_changes_the_run_id() -> None:
         make_run("split_digits-v1", strategy="er", device="cuda"),
         make_run("split_digits-v1", strategy="er", overrides=["strategy.memory=7"]),
         make_run("split_digits-v1", strategy="er", overrides=["seeds.init=0"]),
+        make_run("split_digits-v1", strategy="er", overrides=["numerics.amp=bfloat16"]),
+        make_run("split_digits-v1", strategy="er", overrides=["numerics.fused=true"]),
         make_run("split_digits-v1", strategy="er", overrides=["training.batch_size=64"]),
         make_run("split_digits-v1", strategy="er", overrides=["id=split_digits-v2"]),
         make_run("split_digits-v1", strategy="naive"),

@@ -23,7 +23,7 @@ model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
 KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
-TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, active_outputs"
+TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, active_outputs, augmentation"
 FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given"
 MODELS = "mlp, linear, cnn, slim_resnet18"
 REPLAY = ", ".join(registry.strategy_config("er").model_fields)
@@ -242,8 +242,8 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: mnst",
             "stream.data: unknown data set 'mnst'. Did you mean 'mnist'? "
-            f"Allowed: {DATASETS}, npz:PATH, package.module:Name, or any NAME for which CLBENCH_DATA (data) holds a "
-            "NAME.npz.",
+            f"Allowed: {DATASETS}, npz:PATH, npy:FOLDER, package.module:Name, lazy:package.module:Name, or any NAME "
+            "for which CLBENCH_DATA (data) holds a NAME.npz.",
         ),
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: npz:mine.npz",
@@ -257,7 +257,7 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ),
         # seeds
         ("model:", "seeds: {strem: 1}\nmodel:", "seeds.strem: unknown key. Did you mean 'stream'? "
-         "Allowed: stream, init, order, strategy."),
+         "Allowed: stream, init, order, augmentation, strategy."),
     ],
 )  # fmt: skip
 def test_mistake_in_a_file(capsys: pytest.CaptureFixture[str], old: str, new: str, message: str) -> None:
@@ -470,7 +470,8 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "a", "--device", "gpu"],
          "clbench run: --device: got 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda. See 'clbench run --help'."),
         (["run", "a", "--sed=3"], "clbench run: unknown flag '--sed'. Did you mean '--seed'? Allowed: --checkpoint, "
-         "--device, --force, --help, --json, --out, --profile, --quiet, --seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
+         "--device, --force, --help, --json, --out, --profile, --quiet, "
+         "--seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
         (["run", "a", "b"], "clbench run: got b, one argument too many. See 'clbench run --help'."),
         (["leaderboard", "no"], "no: no such folder; runs are written there by `clbench run`."),
         (["run", "split_digits-v1", "--strategy", "er", "--strategy", "naive", "--json"],
