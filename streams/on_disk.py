@@ -7,6 +7,7 @@ read does not depend on who reads: this process, or worker processes ahead of it
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,26 +210,19 @@ class Items:
     """
 
     def __init__(self, image: Callable[[int], NDArray[Any]], count: int, name: str) -> None:
-        self._image, self._name, self._workers = image, name, workers()
         first = image(0)
         self.shape, self.dtype = (count, *first.shape), first.dtype
-        self._lists: Iterable[Rows] = ()
-        self._loader: Any = None
+        self._reader = _Reader(image, first.shape, first.dtype, name)
+        self._lists = _Lists()
+        self._workers = workers()
+        # Workers end at once where the loader ends before its queues: not by the garbage collector, which ends all of
+        # a cycle's parts in any order.
+        self._loader: list[Any] = []
+        weakref.finalize(self, self._loader.clear)
 
     def read(self, rows: Rows) -> NDArray[Any]:
-        """See `Source`. What items draw from global generators leaves no trace."""
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        with fenced():
-            Chance(0).seed_globals("stream")  # so that workers draw what this process would
-            for place, i in enumerate(rows.tolist()):
-                found = self._image(i)
-                if (found.shape, found.dtype) != (self.shape[1:], self.dtype):
-                    raise UserError(
-                        f"data set '{self._name}': item 0 is {self.dtype} of shape {self.shape[1:]}, item {i} "
-                        f"{found.dtype} of shape {found.shape}; all must be alike."
-                    )
-                out[place] = found
-        return out
+        """See `Source`."""
+        return self._reader(rows)
 
     def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
         """See `Source`. Of several at a time only the last goes on."""
@@ -238,14 +232,14 @@ class Items:
         import torch
         from torch.utils.data import DataLoader
 
-        if self._loader is None:
+        if not self._loader:
             # A generator of its own: a loader would draw a seed from the global one at every pass.
-            self._loader = DataLoader(
-                cast(Any, _Batches(self)), batch_size=None, sampler=_Lists(self), num_workers=self._workers,
+            self._loader.append(DataLoader(
+                cast(Any, self._reader), batch_size=None, sampler=self._lists, num_workers=self._workers,
                 persistent_workers=True, generator=torch.Generator(),
-            )  # fmt: skip
-        self._lists = lists
-        for found in self._loader:
+            ))  # fmt: skip
+        self._lists.now = lists
+        for found in self._loader[0]:
             if isinstance(found, list):
                 raise UserError(*found)
             yield found.numpy()
@@ -253,31 +247,45 @@ class Items:
     def release(self) -> None:
         """See `Source`: nothing is held."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Workers need neither the loader nor the lists."""
-        return {**vars(self), "_loader": None, "_lists": ()}
 
-
-@dataclass(frozen=True)
 class _Lists:
-    """The rows of each batch, as `Items.in_turn` is given them."""
+    """The rows of each batch of the pass that begins."""
 
-    items: Items
+    now: Iterable[Rows] = ()
 
     def __iter__(self) -> Iterator[Rows]:
-        return iter(self.items._lists)
+        return iter(self.now)
 
 
 @dataclass(frozen=True)
-class _Batches:
-    """What workers read: tensors, or the problems in words, which unlike errors arrive without a traceback."""
+class _Reader:
+    """What this process and workers read items with."""
 
-    items: Items
+    image: Callable[[int], NDArray[Any]]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    name: str
+
+    def __call__(self, rows: Rows) -> NDArray[Any]:
+        """Items, (n, ...). What they draw from global generators leaves no trace."""
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        with fenced():
+            Chance(0).seed_globals("stream")  # so that workers draw what this process would
+            for place, i in enumerate(rows.tolist()):
+                found = self.image(i)
+                if (found.shape, found.dtype) != (self.shape, self.dtype):
+                    raise UserError(
+                        f"data set '{self.name}': item 0 is {self.dtype} of shape {self.shape}, item {i} "
+                        f"{found.dtype} of shape {found.shape}; all must be alike."
+                    )
+                out[place] = found
+        return out
 
     def __getitem__(self, rows: Rows) -> Any:
+        """For a loader: a tensor, or the problems in words, which unlike errors arrive without a traceback."""
         import torch
 
         try:
-            return torch.from_numpy(self.items.read(rows))
+            return torch.from_numpy(self(rows))
         except UserError as error:
             return list(error.problems)
