@@ -3,8 +3,9 @@
     python benchmarks/kills.py                                  # every strategy of the table on Split-Digits, 50 kills
     python benchmarks/kills.py --strategy my_lab.methods:Mine --benchmark split_mnist-v1 --kills 10
 
-Each run is a process of its own, `clbench run`, and is ended from outside by SIGKILL at a moment that is uniform over
-the time that a run of its own takes, start-up included; then the same command is given again. A trace (trace.npz), the
+Each run is a process of its own, `clbench run`, and is ended from outside by SIGKILL; then the same command is given
+again. The moment is uniform over the time that training takes, from its start, and at every fifth kill over the time
+that the process takes, start-up included. A trace (trace.npz), the
 weights' SHA-256 and everything in run.json but costs and provenance must be those of the run that was left alone. Do
 not edit the suite meanwhile: changed code begins anew. Prints one line for each strategy and benchmark; exit status 1
 where anything differs.
@@ -13,7 +14,6 @@ where anything differs.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
@@ -35,7 +35,7 @@ def command(benchmark: str, strategy: str, out: Path, options: argparse.Namespac
     given = [part for override in options.overrides for part in ("-o", override)]
     return [
         sys.executable, "-m", "clbench", "run", benchmark, "--strategy", strategy, "--seed", str(options.seed), *given,
-        "--threads", "1", "--device", options.device, "--checkpoint", options.checkpoint, "--quiet", "--out", str(out),
+        "--threads", "1", "--device", options.device, "--checkpoint", options.checkpoint, "--out", str(out),
     ]  # fmt: skip
 
 
@@ -48,10 +48,23 @@ def files(out: Path) -> tuple[bytes, dict[str, Any]]:
     return (directory / "trace.npz").read_bytes(), {**compared, "files": left}
 
 
-def attempt(arguments: list[str], kill_after_s: float | None) -> tuple[bool, float]:
-    """Whether it was killed, and how long it took."""
-    begin = time.monotonic()
+def attempt(arguments: list[str], kill_after_s: float | None, training_in: Path | None = None) -> tuple[bool, int]:
+    """Whether it was killed, and how often it said that it goes on from a checkpoint.
+
+    Args:
+        arguments: the command.
+        kill_after_s: when to kill; None not to.
+        training_in: the run's folder, to count from where training begins, not from the start of the process.
+    """
+
+    def written() -> int:
+        record = [] if training_in is None else list(training_in.rglob("run.json"))
+        return record[0].stat().st_mtime_ns if record else 0
+
+    before = written()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while training_in is not None and written() == before and process.poll() is None:
+        time.sleep(0.002)
     try:
         _, said = process.communicate(timeout=kill_after_s)
     except subprocess.TimeoutExpired:
@@ -59,31 +72,37 @@ def attempt(arguments: list[str], kill_after_s: float | None) -> tuple[bool, flo
         _, said = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"{' '.join(arguments)}: exit status {process.returncode}\n{said.decode()}")
-    return process.returncode != 0, time.monotonic() - begin
+    return process.returncode != 0, said.count(b": goes on after update ")
 
 
 def trial(benchmark: str, strategy: str, draw: random.Random, options: argparse.Namespace, kills: int) -> bool:
     """Prints the line of one strategy on one benchmark; whether all was equal."""
-    killed, resumes, runs, equal, needed_s = 0, 0, 0, True, 0.0
+    killed, resumes, runs, equal = 0, 0, 0, True
     with tempfile.TemporaryDirectory() as folder:
         alone = Path(folder) / "alone"
         for _ in range(2):  # the second finds caches as those that are killed will
             shutil.rmtree(alone, ignore_errors=True)
-            _, needed_s = attempt(command(benchmark, strategy, alone, options), None)
+            begin = time.monotonic()
+            attempt(command(benchmark, strategy, alone, options), None)
+            process_s = time.monotonic() - begin
         expected = files(alone)
+        [directory] = results.find_runs(alone)
+        costs = results.read_run(directory)["costs"]
         while killed < kills:
             out, before = Path(folder) / str(runs), killed
             arguments = command(benchmark, strategy, out, options)
             runs += 1
             while killed < kills and killed - before < _TRIES:
-                done = not attempt(arguments, draw.uniform(0, needed_s))[0]
-                if done:
+                anywhere = draw.random() < 0.2
+                most_s = process_s if anywhere else costs["wall_s"] - costs["setup_s"]
+                was_killed, went_on = attempt(arguments, draw.uniform(0, most_s), None if anywhere else out)
+                resumes += went_on
+                if not was_killed:
                     break
                 killed += 1
-            attempt(arguments, None)
+            else:
+                resumes += attempt(arguments, None)[1]
             equal = equal and files(out) == expected
-            [directory] = results.find_runs(out)
-            resumes += len(json.loads((directory / "run.json").read_text())["costs"]["resumed_at"])
     verdict = "yes" if equal else "NO"
     print(f"| {strategy} | {benchmark} | {runs} | {killed} | {resumes} | {verdict} |", flush=True)
     return equal
