@@ -6,6 +6,7 @@ read does not depend on who reads: this process, or worker processes ahead of it
 
 from __future__ import annotations
 
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -40,12 +41,13 @@ class Source(Protocol):
         """Samples by their rows, (n, ...)."""
         ...
 
-    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
-        """`read` of one list after the other; the lists may be asked for ahead."""
-        ...
+    def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
+        """`read` of one list after the other; the lists may be asked for ahead.
 
-    def release(self) -> None:
-        """Gives back the memory that reading took."""
+        Args:
+            lists: rows.
+            through: whether they go through all samples in order, once.
+        """
         ...
 
 
@@ -103,9 +105,9 @@ class OnDisk:
         found = self.source.read(self._rows(rows))
         return layout(found) if self.laid_out else found
 
-    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
-        """`read` of one list after the other, ahead of time where there are workers."""
-        for found in self.source.in_turn(map(self._rows, lists)):
+    def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
+        """`read` of one list after the other, ahead of time where there are workers; `through`: see `Source`."""
+        for found in self.source.in_turn(map(self._rows, lists), through):
             yield layout(found) if self.laid_out else found
 
     def origin(self, name: str, start: int) -> tuple[str, Rows]:
@@ -144,9 +146,7 @@ def parts(x: Stored) -> Iterator[tuple[int, NDArray[Any]]]:
             yield start, x[start : start + step]
         return
     lists = (np.arange(start, min(start + step, n)) for start in range(0, n, step))
-    for start, part in zip(range(0, n, step), x.in_turn(lists), strict=True):
-        yield start, part
-        x.source.release()
+    yield from zip(range(0, n, step), x.in_turn(lists, through=True), strict=True)
 
 
 # ------------------------------------------------------------------------------------------------ memory maps
@@ -159,32 +159,37 @@ class Map:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._open: NDArray[Any] | None = None
-        array = self._array()
+        self._random: NDArray[Any] | None = None
+        array = self._opened()
         self.shape, self.dtype = array.shape, array.dtype
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """See `Source`."""
-        array = self._array()
-        # The quicker of the two would copy an array of another order as a whole.
-        return array.take(rows, 0) if array.flags.c_contiguous else array[rows]
+        if self._random is None:
+            self._random = self._opened(random=True)
+        return _taken(self._random, rows)
 
-    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
-        """See `Source`. Workers would copy what this process reads as fast."""
-        return map(self.read, lists)
+    def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
+        """See `Source`. There are no workers: to hand on what they read would take as long as to read it."""
+        for rows in lists:
+            # Pages of a map that is closed do not count as this process's.
+            yield _taken(self._opened(), rows) if through else self.read(rows)
 
-    def release(self) -> None:
-        """See `Source`: pages of a closed map do not count as this process's."""
-        self._open = None
+    def _opened(self, random: bool = False) -> NDArray[Any]:
+        try:
+            # Copy on write: torch warns of arrays that are read-only.
+            array = np.lib.format.open_memmap(self._path, mode="c")
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f"{self._path}: damaged or truncated, not readable as npy ({error}).") from None
+        base: Any = array.base
+        if random and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+            base.madvise(mmap.MADV_RANDOM)  # no reading ahead: of scattered images it reads fifty times as much
+        return np.asarray(array)
 
-    def _array(self) -> NDArray[Any]:
-        if self._open is None:
-            try:
-                # Copy on write: torch warns of arrays that are read-only.
-                self._open = np.asarray(np.lib.format.open_memmap(self._path, mode="c"))
-            except (ValueError, EOFError, OSError) as error:
-                raise UserError(f"{self._path}: damaged or truncated, not readable as npy ({error}).") from None
-        return self._open
+
+def _taken(array: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    # `take` is the quicker one, but copies an array of another order as a whole.
+    return array.take(rows, 0) if array.flags.c_contiguous else array[rows]
 
 
 # ------------------------------------------------------------------------------------------------ items
@@ -224,7 +229,7 @@ class Items:
         """See `Source`."""
         return self._reader(rows)
 
-    def in_turn(self, lists: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+    def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
         """See `Source`. Of several at a time only the last goes on."""
         if not self._workers:
             yield from map(self.read, lists)
@@ -243,9 +248,6 @@ class Items:
             if isinstance(found, list):
                 raise UserError(*found)
             yield found.numpy()
-
-    def release(self) -> None:
-        """See `Source`: nothing is held."""
 
 
 class _Lists:
