@@ -105,7 +105,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
                 not forgot,
                 f"{name}: attribute{'s' * several} {', '.join(map(repr, forgot))} {'are' if several else 'is'} another "
                 f"than before load_state_dict, after update {done:,}; {'are they' if several else 'is it'} in "
-                "state_dict? (What is made again where it is needed goes into `remade`.)",
+                "state_dict? (What is made again where it is needed goes into `remade`)",
             )
             _agree(
                 _content(state["strategy"]),

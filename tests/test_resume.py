@@ -288,7 +288,7 @@ def test_who_forgets_something_is_told_what(forgotten: str, named: Any) -> None:
         check_resume(run, remade=["cache"])
     assert str(caught.value) == (
         f"Forgets: attribute '{attribute}' is another than before load_state_dict, after update 1; is it in "
-        "state_dict? (What is made again where it is needed goes into `remade`.)."
+        "state_dict? (What is made again where it is needed goes into `remade`)."
     )
 
 
