@@ -158,9 +158,11 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
         recorder = runner.Recorder(bench.device) if watch else None
         runner.train(bench, runner.Observation(bench, recorder, lambda: None))
-        model = bench.strategy.model
+        assert isinstance(bench.strategy, bridge.Hosted)
+        model, optimizer = bench.strategy.model, bench.strategy.hosted.optimizer
         state = {
-            "strategy": bench.strategy.state_dict(),
+            "model": model.state_dict(),
+            "optimizer": None if optimizer is None else optimizer.state_dict(),
             "modes": [m.training for m in model.modules()],
             "gradients": [p.grad for p in model.parameters()],
             "python": random.getstate(),
@@ -247,7 +249,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
         with bridge._hushed():
             for experience in benchmark.train_stream:
                 stock.train(experience, eval_streams=[])
-        assert_same(hosted["strategy"]["model"], stock.model.state_dict())
+        assert_same(hosted["model"], stock.model.state_dict())
         assert_same(hosted["torch"], torch.get_rng_state())
     assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.visits)
 
@@ -458,7 +460,7 @@ def test_plugins_are_built_from_the_configuration() -> None:
     _, ewc, _ = trained(make_run(SUPERVISED + "EWC", {"ewc_lambda": 1.0}))
     _, naive, _ = trained(make_run(SUPERVISED + "Naive"))
     assert_same(composed, ewc)
-    assert not torch.equal(composed["strategy"]["model"]["1.weight"], naive["strategy"]["model"]["1.weight"])
+    assert not torch.equal(composed["model"]["1.weight"], naive["model"]["1.weight"])
 
 
 FACTORY = """

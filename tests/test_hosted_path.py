@@ -73,8 +73,10 @@ def trained(run: resolve.RunConfig) -> tuple[bridge.Hosted, dict[str, Any]]:
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
         runner.train(bench, runner.Observation(bench, None, lambda: None))
         assert isinstance(bench.strategy, bridge.Hosted)
+        optimizer = bench.strategy.hosted.optimizer
         return bench.strategy, {
-            "strategy": bench.strategy.state_dict(),
+            "model": bench.strategy.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "python": random.getstate(),
             "numpy": np.random.get_state()[1],
             "torch": torch.get_rng_state(),
@@ -465,4 +467,4 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str) -> N
     run = make_run(SUPERVISED + name, STRATEGIES[name])
     _, hosted = trained(run)
     theirs = stock(name, STRATEGIES[name], run)
-    assert_same({"model": hosted["strategy"]["model"], "torch": hosted["torch"], "python": hosted["python"]}, theirs)
+    assert_same({"model": hosted["model"], "torch": hosted["torch"], "python": hosted["python"]}, theirs)
