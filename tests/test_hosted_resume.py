@@ -472,6 +472,7 @@ def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     assert isinstance(bench.strategy, bridge.Hosted)
     strategy = bench.strategy
     strategy.hosted.kept = strategy._experiences[1]
+    strategy._experiences[0].dataset = strategy._experiences[0].dataset.subset(range(7))
     strategy.hosted.dataset = strategy._experiences[1].dataset.subset([3, 1, 2])
     Checkpoints(tmp_path).write(1, strategy.state_dict())
     [(_, state)] = Checkpoints(tmp_path).read()
@@ -480,8 +481,9 @@ def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     assert isinstance(state, dict)
     again.load_state_dict(state)
     assert again.hosted.kept is again._experiences[1]
+    assert len(again._experiences[0].dataset) == 7, "a strategy may have replaced it"
     flat = again.hosted.dataset._flat_data
-    assert flat._datasets[0] is again._experiences[0].dataset._flat_data._datasets[0]
+    assert flat._datasets[0] is again._experiences[1].dataset._flat_data._datasets[0]
     assert [int(i) for i in flat._indices] == [int(i) for i in strategy.hosted.dataset._flat_data._indices]
     arrays = [node["value"] for node in state["hosted"]["nodes"] if isinstance(node.get("value"), np.ndarray)]
     assert sum(array.nbytes for array in arrays) < 2_000
