@@ -16,8 +16,9 @@ together   S seeds in one update, in the way that is quickest in a trial before 
 side by side   S runs dealt to two processes of one thread each, as a lab runs them today
 halves         S seeds together, half of them in each of these two processes
 
-The result is ratios of the wall time of one update of all seeds, measured in neighbouring turns (see pairs.py), and how
-far gradients and weights are from those of single runs.
+The result is ratios of the time of one update of all seeds, measured in neighbouring turns (see pairs.py), and how far
+gradients and weights are from those of single runs. Time is the thread's own (of two processes the longer), which other
+work on the machine lengthens least; rows of two threads have wall time alone.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from evaluation import load_data
-from pairs import Ratio, Segment, Timings, measure, table
+from pairs import Segment, Timings, measure, table
 from torch import Tensor, nn
 
 from clbench import models, provenance, registry
@@ -324,9 +326,12 @@ def _work(pipe: Any) -> None:
                 data.setdefault(source, images(source))
                 held[name] = trains(case, data[source], seeds, way)
         elif told[1] in held:
+            start = time.thread_time()
             for _ in range(told[2]):
                 held[told[1]].update()
-        pipe.send("done")
+            pipe.send(time.thread_time() - start)
+            continue
+        pipe.send(0.0)
 
 
 class Workers:
@@ -347,19 +352,18 @@ class Workers:
             pipe.send(("build", *((name, case, mine, way) for name, way in ways.items() if mine)))
         self._wait()
 
-    def run(self, name: str, updates: int) -> None:
-        """So many updates of every seed."""
+    def run(self, name: str, updates: int) -> float:
+        """So many updates of every seed; seconds of the thread that took longer."""
         for pipe in self._pipes:
             pipe.send(("run", name, updates))
-        self._wait()
+        return self._wait()
 
     def close(self) -> None:
         for pipe in self._pipes:
             pipe.send(None)
 
-    def _wait(self) -> None:
-        for pipe in self._pipes:
-            pipe.recv()
+    def _wait(self) -> float:
+        return float(max(pipe.recv() for pipe in self._pipes))
 
 
 # ------------------------------------------------------------------------------------------------ precision
@@ -397,13 +401,12 @@ class Result:
     seeds: int
     single: str
     way: str
-    timings: Timings
+    wall: Timings
+    own: Timings
+    """Of the threads themselves; without the rows of two threads."""
     trial: dict[str, float]
     """Ways in units of one, one thread."""
     precision: tuple[float, float]
-
-    def ratio(self, row: str, base: str) -> Ratio:
-        return self.timings.ratio(row, base)
 
 
 def compare(
@@ -419,40 +422,70 @@ def compare(
     for _ in range(5):
         runs["plain"].update()
     updates = max(1, round(TURN_S / ((time.perf_counter() - start) / 5)))
-    trial = measure({w: _segment(run, updates, 1) for w, run in runs.items()}, trials)
+    clock = Clock(updates)
+    _, trial = clock.measure({w: clock.of(run) for w, run in runs.items()}, trials)
     single = min(SINGLE, key=trial.median_s)
     way = min((w for w in tried if w != "by hand"), key=trial.median_s)
 
     turn = trains(case, data, range(seeds), single)
     workers.build(case, seeds, {"side by side": single, "halves": way})
-    rows: dict[str, Segment] = {}
-    for threads in (1, CORES):
-        rows[f"one {threads}"] = _segment(runs[single], updates, threads)
-        rows[f"together {threads}"] = _segment(runs[way], updates, threads)
-    rows["in turn 1"] = _segment(turn, updates, 1)
-    for name in ("side by side", "halves"):
-        rows[name] = _of_workers(workers, name, updates)
-    timings = measure(rows, pairs)
-    torch.set_num_threads(1)
+    rows = {"one": clock.of(runs[single]), "in turn": clock.of(turn), "together": clock.of(runs[way])}
+    rows |= {name: clock.of_workers(workers, name) for name in ("side by side", "halves")}
+    rows |= {f"{name}, 2 threads": _threaded(run, updates) for name, run in (("one", runs[single]), (way, runs[way]))}
+    wall, own = clock.measure(rows, pairs)
     return Result(
-        case, seeds, single, way, timings, {w: trial.ratio(w, single).median for w in runs},
+        case, seeds, single, way, wall, own, {w: trial.ratio(w, single).median for w in runs},
         precision(case, data, way, seeds),
     )  # fmt: skip
 
 
-def _segment(run: Trains, updates: int, threads: int) -> Segment:
+class Clock:
+    """Segments of so many updates that note the time of their own thread beside the wall time of `pairs.measure`."""
+
+    def __init__(self, updates: int) -> None:
+        self._updates = updates
+        self._noted: dict[Segment, list[float]] = {}
+
+    def of(self, run: Trains) -> Segment:
+        """One thread of this process."""
+
+        def train() -> float:
+            start = time.thread_time()
+            for _ in range(self._updates):
+                run.update()
+            return time.thread_time() - start
+
+        return self._noting(train)
+
+    def of_workers(self, workers: Workers, name: str) -> Segment:
+        """Two processes."""
+        return self._noting(lambda: workers.run(name, self._updates))
+
+    def measure(self, rows: dict[str, Segment], rounds: int) -> tuple[Timings, Timings]:
+        """Wall time of all rows and own time of those that are noted."""
+        for noted in self._noted.values():
+            noted.clear()
+        wall = measure(dict(rows), rounds)
+        own = {name: self._noted[row] for name, row in rows.items() if row in self._noted}
+        return wall, Timings({name: np.array(noted[1:]) for name, noted in own.items()})  # the first is not counted
+
+    def _noting(self, train: Callable[[], float]) -> Segment:
+        noted: list[float] = []
+
+        def segment() -> int:
+            noted.append(train() / self._updates)
+            return self._updates
+
+        self._noted[segment] = noted
+        return segment
+
+
+def _threaded(run: Trains, updates: int) -> Segment:
     def segment() -> int:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(CORES)
         for _ in range(updates):
             run.update()
-        return updates
-
-    return segment
-
-
-def _of_workers(workers: Workers, name: str, updates: int) -> Segment:
-    def segment() -> int:
-        workers.run(name, updates)
+        torch.set_num_threads(1)
         return updates
 
     return segment
@@ -461,26 +494,28 @@ def _of_workers(workers: Workers, name: str, updates: int) -> Segment:
 # ------------------------------------------------------------------------------------------------ writing
 def cells(result: Result) -> list[str]:
     """A row of the table."""
-    case, both = result.case, "together 2"
-    best = min((both, "halves"), key=result.timings.median_s)
-    one, two, turn, lab = (
-        result.ratio(*pair)
-        for pair in (("together 1", "one 1"), (both, "one 2"), ("in turn 1", "together 1"), ("side by side", best))
+    case, own, wall = result.case, result.own, result.wall
+    one, turn, lab = (
+        own.ratio(*pair) for pair in (("together", "one"), ("in turn", "together"), ("side by side", "halves"))
     )
+    two, both = (wall.ratio(*pair) for pair in (
+        (f"{result.way}, 2 threads", "one, 2 threads"), ("side by side", f"{result.way}, 2 threads"),
+    ))  # fmt: skip
     distance = result.precision
     kept = "yes" if distance[0] <= GRADIENTS and distance[1] <= WEIGHTS else "no"
     return [
         case.network, str(case.batch), case.optimizer, str(result.seeds), result.way,
-        f"{one.median:.2f} ({one.low:.2f} to {one.high:.2f})", f"{two.median:.2f}", f"{turn.median:.2f}",
-        f"{lab.median:.2f} ({lab.low:.2f} to {lab.high:.2f}), {'2 threads' if best == both else 'halves'}",
-        f"{1e3 * one.base_s:.2f} / {1e3 * one.row_s:.2f} / {1e3 * lab.row_s:.2f}",
+        *(f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f})" for r in (one, turn, lab)),
+        f"{two.median:.2f}", f"{both.median:.2f}",
+        f"{1e3 * one.base_s:.2f} / {1e3 * one.row_s:.2f} / {1e3 * lab.base_s:.2f} / {1e3 * lab.row_s:.2f}",
         f"{distance[0]:.0e}, {distance[1]:.0e}: {kept}",
     ]  # fmt: skip
 
 
 HEADER = (
-    "network", "batch", "optimiser", "S", "way", "together / one, 1 thread", "2 threads", "in turn / together",
-    "side by side / best together on two cores", "ms: one, together, side by side", "gradients, weights: kept",
+    "network", "batch", "optimiser", "S", "way", "together / one", "in turn / together", "side by side / halves",
+    "2 threads, wall: together / one", "wall: side by side / together on 2 threads",
+    "ms: one / together / halves / side by side", "gradients, weights: kept",
 )  # fmt: skip
 
 
@@ -495,7 +530,7 @@ def markdown(results: Sequence[Result], ways: Sequence[str], notes: Sequence[str
         for r in results
     ]  # fmt: skip
     goal = [r for r in results if r.seeds == 5 and r.case.batch == 10]
-    met = [f"{r.case.network} {r.case.optimizer}" for r in goal if r.ratio("together 1", "one 1").median <= GOAL]
+    met = [f"{r.case.network} {r.case.optimizer}" for r in goal if r.own.ratio("together", "one").median <= GOAL]
     lines = [
         *notes, "",
         f"Goal, 5 seeds at batch 10 for at most {GOAL:g} × one seed (one thread): met in {len(met)} of {len(goal)}"
@@ -551,11 +586,12 @@ def main() -> int:
         f"{torch.__version__}; {pairs} pairs a row; load {load:.1f} before and {os.getloadavg()[0]:.1f} after,"
         f" of which this script makes 1 to {CORES}.", "",
         f"    python benchmarks/{' '.join([Path(__file__).name, *sys.argv[1:]])}", "",
-        "Wall time of one update of all S seeds, batches gathered from uint8 and normalised, nothing evaluated; medians"
-        " of ratios in neighbouring turns, 95 % intervals in brackets. Networks: "
+        "Time of one update of all S seeds, batches gathered from uint8 and normalised, nothing evaluated; medians of"
+        " ratios in neighbouring turns, 95 % intervals in brackets. It is the thread's own time on one thread (of two"
+        " processes, the longer), and wall time where said, which suffers most from other work. Networks: "
         + "; ".join(f"{n} {SIZES[n]}" for n in names) + ". Side by side: S runs in two processes of one thread each"
-        " (of 5, one takes 3); best together on two cores: the quicker of one process of two threads and two processes"
-        " with half of the seeds together in each. Above 1, together is quicker. Kept: gradients within"
+        " (of 5, one takes 3); halves: the same two processes, the seeds of each together. Above 1 in these columns and"
+        " in `in turn / together`, together is quicker. Kept: gradients within"
         f" {GRADIENTS:g} of a single run's at equal weights, weights within {WEIGHTS:g} in the first {STEPS} updates"
         " (largest relative 2-norm over seeds and parameters).",
     ]  # fmt: skip
