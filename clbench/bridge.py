@@ -32,7 +32,7 @@ from clbench.config import StrategyConfig
 from clbench.errors import RunFailed, UserError, nearest
 from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
-from clbench.store import InputTransform, TrainingSet
+from clbench.store import InputTransform, StoredInputs, TrainingSet
 from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
 from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
@@ -212,14 +212,16 @@ def _training_data(stream: Stream, inputs: Inputs) -> Callable[[int, int], Any]:
 
 def _test_data(stream: Stream, transform: InputTransform, device: torch.device) -> list[Any]:
     """The test samples of each task, in the order of the evaluator's cells."""
-    stored = torch.from_numpy(stream.data.test_x)
+    stored = StoredInputs(stream.data.test_x, device)
 
     def fetch(index: Tensor, task: Tensor | int, plain: bool) -> Tensor:
-        return transform(stored[index.cpu()].to(device), task, index, "test")
+        return transform(stored(index.to(device)), task, index, "test")
 
     cells = lay_out_cells(stream)
     task, target = (np.repeat(of, cells.size) for of in (cells.task, cells.target))
-    rows = Rows(Inputs(fetch, len(stored), device), np.stack([cells.rows, task, target]), cells.start.tolist())
+    rows = Rows(
+        Inputs(fetch, len(stream.data.test_y), device), np.stack([cells.rows, task, target]), cells.start.tolist()
+    )
     data = _spans(stream, rows, False)
     return [data(t, t + 1) for t, _ in enumerate(stream.tasks)]
 

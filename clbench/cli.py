@@ -360,6 +360,8 @@ def _catalogue(kind: str) -> dict[str, str]:
         return {
             **found,
             "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y, or x, y; with tasks if they have any",
+            "npy:FOLDER": "the same as files train_x.npy, ..., left on the disk: for data larger than memory",
+            "lazy:package.module:Name": "a torch data set whose items are read when they are wanted",
             "package.module:Name": "your own function that returns such arrays, or a data set class",
         }
     if kind == "models":

@@ -356,7 +356,8 @@ class StreamConfig(Model):
     """What is learnt, when, and from how much: data set x tasks x schedule x supervision."""
 
     data: str | Annotated[list[str], Field(min_length=1)]
-    """A name (`clbench list datasets`), npz:PATH, an import path, or a list of names, with tasks by given."""
+    """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
+    stay on the disk, or a list of names, with tasks by given."""
     size: Annotated[int, Field(ge=2, le=1024)] | None = None
     """Height and width that images are brought to; of a list of data sets the first one's by default."""
     tasks: Tasks

@@ -485,3 +485,14 @@ def test_what_does_not_stay_on_the_disk(lab: str, tmp_path: Path, monkeypatch: p
     for given in ("many", "-1", "1.5"):
         monkeypatch.setenv("CLBENCH_WORKERS", given)
         assert refused(f"{lab}Stored") == f"CLBENCH_WORKERS: got '{given}'. Allowed: a whole number, 0 or more."
+
+
+def test_an_avalanche_benchmark_of_what_stays_on_the_disk(tmp_path: Path) -> None:
+    folder = write(tmp_path, **arrays())
+    found = []
+    for data in (f"npz:{tmp_path / 'held.npz'}", folder):
+        stream = compile_stream(plan(data, "naive").benchmark.stream, 0)
+        benchmark = stream.to_avalanche()
+        samples = [e.dataset[i] for s in (benchmark.train_stream, benchmark.test_stream) for e in s for i in (0, -1)]
+        found.append([[torch.as_tensor(v) for v in sample] for sample in samples])
+    assert_same(*found)
