@@ -181,7 +181,7 @@ def _place(folder: Path, position: Position) -> Path:
 
 def _tail(whole: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """The whole outcome without the part of the record from before the rest."""
-    return {n: v[-len(rest[n]) :] if isinstance(v, np.ndarray) and n in rest else v for n, v in whole.items()}
+    return {n: v[len(v) - len(rest[n]) :] if isinstance(v, np.ndarray) and n in rest else v for n, v in whole.items()}
 
 
 def _agree(a: Any, b: Any, sentence: str) -> None:
