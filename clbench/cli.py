@@ -230,6 +230,7 @@ def _run(options: argparse.Namespace) -> int:
                 options.out,
                 force=options.force,
                 say=say,
+                warn=_say(label),
                 progress=None if options.quiet else _Bar(label),
                 every=every,
                 profile=profile,
@@ -260,8 +261,6 @@ def _writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}.") from None
-    if not os.access(out, os.W_OK):
-        raise UserError(f"--out {out}: cannot be written to.")
 
 
 def _say(label: str) -> Callable[[str], None]:

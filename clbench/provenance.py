@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,24 +35,33 @@ def collect(device: str) -> dict[str, Any]:
 
 
 def code_sha256(*objects: Any) -> str:
-    """SHA-256 over the source files of the suite and of the modules that some objects come from.
+    """SHA-256 over the source files of the suite, and of the packages that some objects and their bases come from.
+
+    Of somebody's own packages those modules count that are loaded; of installed ones the version is known (`packages`).
 
     Args:
         objects: classes or functions; a method of the user's own, for one.
     """
     home = Path(__file__).resolve().parent.parent
     files = {path for package in ("clbench", "strategies", "streams") for path in (home / package).glob("**/*.py")}
-    for each in objects:
-        file = getattr(sys.modules.get(getattr(each, "__module__", "")), "__file__", None)
-        if file is not None:
+    bases = {base for each in objects for base in getattr(each, "__mro__", (each,))}
+    tops = {str(getattr(base, "__module__", "")).partition(".")[0] for base in bases}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.partition(".")[0] in tops and file is not None and not _is_installed(file):
             files.add(Path(file).resolve())
     digest = hashlib.sha256()
     for path in sorted(files):
-        name = path.relative_to(home) if path.is_relative_to(home) else path.name
+        label = path.relative_to(home) if path.is_relative_to(home) else path.name
         with contextlib.suppress(OSError):
             content = path.read_bytes()
-            digest.update(f"{name}|{len(content)}|".encode() + content)
+            digest.update(f"{label}|{len(content)}|".encode() + content)
     return digest.hexdigest()
+
+
+def _is_installed(file: str) -> bool:
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def packages() -> dict[str, str | None]:

@@ -79,6 +79,7 @@ def execute(
     force: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     every: Every | None = None,
     profile: Profile | None = None,
 ) -> Outcome:
@@ -93,6 +94,7 @@ def execute(
         force: begin anew, whatever there is.
         progress: is told of every update; None for silence.
         say: prints a line for the user; None for silence, and then no time is spent on the estimate.
+        warn: prints a line that is to be read by those too who want silence; `say` where not given.
         every: how often a checkpoint is made; once a minute where not given.
         profile: is told where the time of training goes.
 
@@ -103,7 +105,7 @@ def execute(
 
     A run that fails is no exception: its record has the status "failed" and says why.
     """
-    cuda = run.numerics.device == "cuda"
+    cuda, warn = run.numerics.device == "cuda", warn or say or _silence
     with numerics(run.numerics), fenced(cuda), contextlib.ExitStack() as held:
         started = time.perf_counter()
         found = imported(run.strategy)
@@ -120,7 +122,7 @@ def execute(
         try:
             stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
             checkpoints = Checkpoints(directory)
-            if not force and (known := _finished(directory, run, stream, checkpoints, say or _silence)) is not None:
+            if not force and (known := _finished(directory, run, stream, checkpoints, warn)) is not None:
                 if read_only is None:  # what is left where it was killed just after its end
                     checkpoints.remove()
                     results.TraceWriter(directory).clear()
@@ -139,7 +141,7 @@ def execute(
             writer = results.TraceWriter(directory)
             if force:
                 checkpoints.remove()
-            saved = _saved(checkpoints, writer, made_by, say or _silence)
+            saved = _saved(checkpoints, writer, made_by, warn)
             if say is not None and saved is None:
                 with fenced(cuda):
                     _say_estimate(run, stream, say)
@@ -158,7 +160,7 @@ def execute(
         record["access"] = bench.strategy.access
         record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
         attempt = _Attempt(
-            bench, checkpoints, writer, made_by, progress or _Nobody(), say or _silence, every or Every()
+            bench, checkpoints, writer, made_by, progress or _Nobody(), say or _silence, warn, every or Every()
         )
         return attempt.run(record, saved, started, profile)
 
@@ -281,10 +283,11 @@ class _Attempt:
         made_by: dict[str, Any],
         progress: Progress,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
         every: Every,
     ) -> None:
         self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
-        self._progress, self._say = progress, say
+        self._progress, self._say, self._warn = progress, say, warn
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = Wish()
@@ -411,7 +414,7 @@ class _Attempt:
             self._checkpoints.write(self._observation.iterations, state)
         except Unsaveable as error:
             self._unsaveable = str(error)
-            self._say(f"no checkpoints: {error}; stopped, the run begins anew")
+            self._warn(f"no checkpoints: {error}; stopped, the run begins anew")
             return
         self._saved_at = self._observation.iterations
         took = time.perf_counter() - begin
