@@ -86,7 +86,7 @@ def updates(data: str, workers: int = 0) -> Segment:
 def compare(folder: Path, rounds: int) -> list[list[str]]:
     """Every way to have the inputs, in units of memory."""
     source = load_data().source
-    arrays = {n: np.asarray(getattr(source, n)) for n in ("train_x", "train_y", "test_x", "test_y")}
+    arrays: dict[str, Any] = {n: np.asarray(getattr(source, n)) for n in ("train_x", "train_y", "test_x", "test_y")}
     arrays = {n: a[:, 0] if a.ndim == 4 else a for n, a in arrays.items()}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -131,7 +131,11 @@ def memory(folder: Path, gib: int) -> str:
         part = folder / name
         part.mkdir()
         np.lib.format.open_memmap(part / "train_x.npy", mode="w+", dtype=np.uint8, shape=(n, 32, 32)).flush()
-        held = {"train_y": np.arange(n) % 10, "test_x": np.ones((10, 32, 32), np.uint8), "test_y": np.arange(10)}
+        held: dict[str, Any] = {
+            "train_y": np.arange(n) % 10,
+            "test_x": np.ones((10, 32, 32), np.uint8),
+            "test_y": np.arange(10),
+        }
         for array in held:
             np.save(part / f"{array}.npy", held[array])
     arguments = [str(folder / name) for name in ("small", "large", "out")]
