@@ -85,8 +85,8 @@ def training(rounds: int) -> Iterator[Row]:
         yield _ratio("training", what, r, "<=", t.GOALS[method], t.UPDATES[network])
 
 
-_SHOTS = 1280
-"""Images of a class beside torchvision data, 20 updates an experience: a turn of all 94 lasts seconds there."""
+_SHOTS = 640
+"""Images of a class beside torchvision data, 10 updates an experience: a turn of all 94 lasts seconds there."""
 
 
 def hosted(rounds: int) -> Iterator[Row]:

@@ -36,7 +36,7 @@ from clbench.strategy import Batch, Memory, Setup, Strategy
 from strategies.buffers import Buffer
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
-UPDATES = {"mlp": 40, "cnn": 8}
+UPDATES = {"mlp": 40, "cnn": 4}
 """Updates of a turn; one turn is to last some tenths of a second."""
 BATCH = 128
 MEMORY = 1000
