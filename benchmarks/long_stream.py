@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
 
-Replay (`er`) as a run trains it, evaluations, files and checkpoints included. The cells are the same all the time. It is
-the processor's time on one thread: the two ends of a stream are seconds apart, and a shared machine changes in between.
+Replay (`er`) as a run trains it, evaluations, files and checkpoints included. The cells are the same all the time. Times
+are the processor's on one thread: the two ends of a stream are seconds apart, and a shared machine changes in between.
 `--full` takes a benchmark as it stands, such as scole_mnist-v1 (minutes).
 """
 
