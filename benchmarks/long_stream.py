@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
 
-Replay (`er`) as a run trains it, evaluations, files and checkpoints included. The cells are the same all the time. Times
+Replay (`er`) as a run trains it, evaluations, files and checkpoints included. The cells are the same all along. Times
 are the processor's on one thread: the two ends of a stream are seconds apart, and a shared machine changes in between.
 `--full` takes a benchmark as it stands, such as scole_mnist-v1 (minutes).
 """
