@@ -2,17 +2,17 @@
 
     .venv/bin/python benchmarks/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
 
-Replay (`er`) as a run trains it, evaluations, files and checkpoints included. The cells are the same all along. Times
-are the processor's on one thread: the two ends of a stream are seconds apart, and a shared machine changes in between.
+Replay (`er`), evaluations and record included, and the same cells all along. A stream's two ends are seconds apart,
+and a shared machine changes in between; so a run at its end and another one at its start take turns.
 `--full` takes a benchmark as it stands, such as scole_mnist-v1 (minutes).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from clbench import resolve, runner
-from clbench.budget import budgets
+from clbench import resolve
 from clbench.loop import train
-from clbench.stream import compile_stream
+from clbench.observation import Observation, Position
+from clbench.recorder import Recorder
+from clbench.stream import Stream, compile_stream
+from clbench.workbench import assemble
 
 FIXED = ["evaluation.scope=all", "evaluation.views=[class]", "training.epochs=null", "training.iterations=6"]
 STREAMS: dict[str, tuple[str, list[str]]] = {
@@ -43,40 +45,55 @@ def resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
+class _Pause(Exception):
+    """Leaves the loop between two experiences."""
+
+
+class Run:
+    """A run that goes on experience by experience."""
+
+    def __init__(self, run: resolve.RunConfig, stream: Stream) -> None:
+        self._bench = assemble(run, stream)
+        self._watcher = Observation(self._bench, Recorder(self._bench.device, keep=False), lambda: None)
+        self._next = 0
+
+    def go_on(self) -> float:
+        """One experience; seconds an update."""
+
+        def pause() -> None:
+            raise _Pause
+
+        start, number = time.perf_counter(), self._next
+        self._next += 1
+        with contextlib.suppress(_Pause):
+            train(self._bench, self._watcher, pause, Position(number))
+        return (time.perf_counter() - start) / self._bench.budgets[number]
+
+
 def measure(benchmark: str, overrides: list[str], strategy: str = "er") -> dict[str, Any]:
-    """Median time of an update in experiences 51 to 100 and in the last 50, and the memory after them, in MiB."""
+    """An update in the last 50 experiences in units of one in experiences 51 to 100 of another run, in turns; and the
+    memory of the first run, in MiB."""
     run = resolve.make_run(benchmark, strategy=strategy, overrides=overrides, threads=torch.get_num_threads())
     stream = compile_stream(run.benchmark.stream, run.seed)
-    updates = np.array(budgets(run.benchmark.training, stream))
-    seconds, memory = [], []
-
-    def noted(bench: Any, watcher: Any, on_experience: Any, start: Any) -> None:
-        def after() -> None:
-            on_experience()
-            seconds.append(time.process_time())
-            memory.append(resident_mib())
-
-        seconds.append(time.process_time())
-        train(bench, watcher, after, start)
-
-    vars(runner)["train"] = noted
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            runner.execute(run, Path(folder))
-    finally:
-        vars(runner)["train"] = train
-    each = np.diff(seconds) / updates
-    early, late = each[50:100], each[-50:]
-    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 50, (2, 10_000, 50))
-    ratios = np.median(late[drawn[0]], axis=1) / np.median(early[drawn[1]], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    late, early, memory = Run(run, stream), Run(run, stream), []
+    for _ in range(len(stream.visits) - 50):
+        late.go_on()
+        memory.append(resident_mib())
+    for _ in range(50):
+        early.go_on()
+    pairs = np.array(
+        [(early.go_on(), late.go_on()) if i % 2 else (late.go_on(), early.go_on())[::-1] for i in range(50)]
+    )
+    ratios = pairs[:, 1] / pairs[:, 0]
+    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 50, (10_000, 50))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
     return {
-        "experiences": len(updates),
-        "ratio": float(np.median(late) / np.median(early)),
+        "experiences": len(stream.visits),
+        "ratio": float(np.median(ratios)),
         "low": float(low),
         "high": float(high),
-        "early_ms": 1e3 * float(np.median(early)),
-        "late_ms": 1e3 * float(np.median(late)),
+        "early_ms": 1e3 * float(np.median(pairs[:, 0])),
+        "late_ms": 1e3 * float(np.median(pairs[:, 1])),
         "early_mib": float(np.median(memory[50:100])),
         "late_mib": float(np.median(memory[-50:])),
         "most_mib": float(max(memory[50:])),
