@@ -32,6 +32,7 @@ from pairs import Host, Segment, measure, table
 from torch.utils.data import Dataset
 
 from clbench import resolve, workbench
+from clbench.stream import compile_stream
 
 UPDATES = 100
 """Of a turn."""
@@ -70,7 +71,7 @@ def updates(data: str, workers: int = 0) -> Segment:
         threads=torch.get_num_threads(),
         device="cpu",
     )
-    bench = workbench.assemble(run, workbench.compile_stream(run.benchmark.stream, run.seed))
+    bench = workbench.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     experience = bench.experience(0)
     bench.strategy.begin_experience(experience)
     batches = bench.batches.of(experience, bench.budgets[0])

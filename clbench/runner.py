@@ -30,8 +30,8 @@ from clbench.observation import Observation, Position
 from clbench.profile import Profile
 from clbench.recorder import Recorder
 from clbench.strategy import Memory, SelfDriven
-from clbench.stream import Stream
-from clbench.workbench import Workbench, assemble, compile_stream, completed, imported
+from clbench.stream import Stream, compile_stream
+from clbench.workbench import Workbench, assemble, completed, imported
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ from clbench.experiences import Experiences
 from clbench.memory import give_back
 from clbench.store import InputTransform, TrainingSet
 from clbench.strategy import Batch, Experience, Setup, Strategy
-from clbench.stream import Stream, compile_stream
-
-__all__ = ["Batches", "Workbench", "assemble", "compile_stream", "completed", "imported", "optimizer"]
+from clbench.stream import Stream
 
 _BITS_BYTES = 128 << 20
 """Bits of test samples, packed, up to which they are recorded by default."""

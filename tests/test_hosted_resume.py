@@ -23,8 +23,9 @@ from clbench.bridge_state import Parts
 from clbench.checkpoint import Checkpoints, Every
 from clbench.errors import RunFailed, Unsaveable
 from clbench.interrupt import Interrupted
+from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
-from clbench.workbench import assemble, compile_stream
+from clbench.workbench import assemble
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip
