@@ -150,7 +150,7 @@ class DarkReplay(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         logits: Tensor = self.model(batch.x)
-        self._now, loss = logits, self.cross_entropy(logits, batch.y, batch.task)
+        self._now, loss = logits, self.criterion(logits, batch.y, batch.task)
         if not len(self.buffer):
             return loss
         slots = self.buffer.slots(len(batch.y))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from clbench import __version__, config, mistakes, registry, resolve
 from clbench.errors import UserError, hint, shown, unknown
+from clbench.schema import keys_of
 
 if TYPE_CHECKING:
     import pydantic
@@ -483,7 +484,8 @@ def _show_strategy(name: str) -> int:
 def _fields(model: type[pydantic.BaseModel]) -> str:
     """Each key with what it allows, its default, and the text below it in the source."""
     lines = []
-    for key, field in model.model_fields.items():
+    for key in keys_of(model):
+        field = model.model_fields[key]
         default = "required" if field.is_required() else f"default {shown(field.default).replace(chr(39), '')}"
         lines.append(f"  {key}: {mistakes.describe(mistakes.annotation_of(field))}; {default}")
         lines += [f"      {line}" for line in (field.description or "").splitlines()]

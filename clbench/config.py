@@ -18,20 +18,28 @@ from clbench.schema import canonical, mistake, one_of
 
 
 # ------------------------------------------------------------------------------------------------ model and protocol
-class Mlp(Model):
+class _Network(Model):
+    weights: str | None = None
+    """A file of the network's own (a state dictionary by `torch.save`): it starts with these. The last layer may be
+    missing in it."""
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None = None
+    """Of that file. Where not given it is that of the file as found; runs with other files have other ids."""
+
+
+class Mlp(_Network):
     """Linear layers with ReLU between them."""
 
     name: Literal["mlp"]
     hidden: list[Annotated[int, Field(ge=1)]] = [400, 400]
 
 
-class Linear(Model):
+class Linear(_Network):
     """One linear layer."""
 
     name: Literal["linear"]
 
 
-class Cnn(Model):
+class Cnn(_Network):
     """conv3x3-ReLU-pool twice, one hidden layer: a small network for images of 8x8 and more."""
 
     name: Literal["cnn"]
@@ -39,14 +47,24 @@ class Cnn(Model):
     hidden: Annotated[int, Field(ge=1)] = 128
 
 
-class SlimResNet18(Model):
+class SlimResNet18(_Network):
     """ResNet-18 with 20 initial filters (Lopez-Paz and Ranzato 2017); 64 filters give the full width."""
 
     name: Literal["slim_resnet18"]
     filters: Annotated[int, Field(ge=1)] = 20
 
 
-Network = Annotated[Mlp | Linear | Cnn | SlimResNet18, Field(discriminator="name")]
+class Imported(_Network):
+    """A network of your own: `factory` is called with an input's shape and the number of outputs. An `nn.Sequential`
+    that ends in an `nn.Linear` has a front that can be frozen."""
+
+    name: Literal["imported"]
+    factory: Annotated[
+        str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", title="an import path like package.module:name")
+    ]
+
+
+Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Imported, Field(discriminator="name")]
 
 LearningRate = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -91,6 +109,13 @@ class RmsProp(Model):
 
 
 Optimizer = Annotated[Sgd | Adam | AdamW | Adagrad | RmsProp, Field(discriminator="name")]
+
+
+class Parameters(Model):
+    """Hyper-parameters of a strategy; those of every strategy of the table."""
+
+    optimizer: Optimizer | None = None
+    """Instead of the benchmark's: a method's own learning rate, as papers have it; the benchmark stays the same."""
 
 
 class RandomCrop(Model):
@@ -152,6 +177,8 @@ class Training(Model):
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """What happens to the optimiser's state (moments) at the start of each experience."""
+    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+    """Of the labels: cross-entropy, or half the squared distance of the outputs from the one-hot label."""
     active_outputs: Literal["all", "seen", "task", "batch"] | None = None
     """Outputs that take part in the training loss: all, those of classes seen, the task's own, or those that occur in
     the batch (group masking). Default: the task's own in the task setting, else all."""

@@ -355,6 +355,8 @@ class Evaluator:
         self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
         """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs so far)."""
+        if isinstance(strategy, Strategy) and not strategy.available():
+            return lambda tasks, a, b: None
         by_model = getattr(strategy.predict, "__func__", None) is Strategy.predict
         if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)

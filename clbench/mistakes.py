@@ -16,6 +16,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from clbench.errors import hint, shown
+from clbench.schema import keys_of
 
 Layer = tuple[str, dict[str, Any]]
 """A mapping of the user's, and where it was given: a file's name, or a flag."""
@@ -182,7 +183,7 @@ def _sentence(error: Any, key: str | int, annotation: Any) -> str:
     """
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
-        return unknown_key(str(key), list(member_models(annotation)[0].model_fields))
+        return unknown_key(str(key), keys_of(member_models(annotation)[0]))
     if kind == "missing":
         return "required, but not given."
     if kind == "union_tag_not_found":

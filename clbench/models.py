@@ -1,15 +1,17 @@
-"""Networks by name. A user's own network goes through a strategy of one's own, or a later key by import path."""
+"""Networks by name, or by import path. Those of the suite are sequences that end in one linear layer, the head."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clbench import config
-from clbench.errors import UserError
+from clbench import config, import_paths
+from clbench.errors import UserError, hint
 
 
 def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -20,6 +22,83 @@ def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.M
         shape: of one input, (C, H, W) or (F,).
         outputs: number of output units.
 
+    Raises:
+        UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit.
+    """
+    make = _imported if isinstance(network, config.Imported) else _own
+    model = make(network, shape, outputs)
+    if network.weights is not None:
+        _load(model, network.weights)
+    return model
+
+
+def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    made = _factory(network.factory)(shape, outputs)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"model.factory: '{network.factory}' gave {type(made).__name__}. Allowed: an nn.Module.")
+    return made
+
+
+def import_parts(network: config.Network) -> None:
+    """Imports what a network needs, before anything is seeded: a module may draw when it is imported.
+
+    Raises:
+        UserError: it does not import.
+    """
+    if isinstance(network, config.Imported):
+        _factory(network.factory)
+
+
+def _factory(path: str) -> Any:
+    try:
+        import_paths.check(path)
+        module, _, name = path.partition(":")
+        return getattr(importlib.import_module(module), name)
+    except UserError as error:
+        raise UserError(f"model.factory: {error}") from None
+    except Exception as error:  # a user's module may do anything when it is imported
+        raise UserError(f"model.factory: '{path}' does not import: {type(error).__name__}: {error}.") from error
+
+
+def _load(model: nn.Module, path: str) -> None:
+    """Puts the weights of a file into a network; its last layer may be missing there.
+
+    Raises:
+        UserError: a file that is no state dictionary, or one of another network.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        given = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise UserError(f"model.weights: {path} is no state dictionary: {type(error).__name__}.") from None
+    own = model.state_dict()
+    head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    unknown = next((name for name in given if name not in own), None)
+    missing = next((name for name in own if name not in given and not name.startswith(tuple(head))), None)
+    other = next((name for name in given if name in own and given[name].shape != own[name].shape), None)
+    if unknown is not None:
+        raise UserError(f"model.weights: {path} has '{unknown}', which the network has not.{hint(unknown, list(own))}")
+    if missing is not None:
+        raise UserError(f"model.weights: {path} lacks '{missing}' of the network.")
+    if other is not None:
+        sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (given, own))
+        raise UserError(f"model.weights: '{other}' of {path} has the shape {sizes}.")
+    model.load_state_dict(given, strict=False)
+
+
+def split(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
+    """The front of a network, which makes features, and its last layer; they share the network's modules.
+
+    Raises:
+        UserError: a network that is no sequence ending in a linear layer.
+    """
+    if type(model) is not nn.Sequential or len(model) < 2 or not isinstance(model[-1], nn.Linear):
+        raise UserError("model: features need a network that is an nn.Sequential and ends in an nn.Linear.")
+    return model[:-1], model[-1]
+
+
+def _own(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """
     Raises:
         UserError: a convolutional network for vectors, or for images too small for it.
     """
@@ -48,14 +127,26 @@ def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.M
         return nn.Sequential(
             *blocks, nn.Flatten(), nn.Linear(features, network.hidden), nn.ReLU(), nn.Linear(network.hidden, outputs)
         )
-    return SlimResNet18(channels, network.filters, outputs)
+    return _slim_resnet18(channels, network.filters, outputs)
+
+
+def _slim_resnet18(channels: int, filters: int, outputs: int) -> nn.Sequential:
+    """ResNet-18 for small images: 3x3 stem, no first pooling, `filters` initial filters (20 in GEM's paper)."""
+    stem = nn.Sequential(nn.Conv2d(channels, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
+    blocks: list[nn.Module] = []
+    inputs = filters
+    for stage in range(4):
+        for i in range(2):
+            blocks.append(Block(inputs, filters << stage, 2 if stage and not i else 1))
+            inputs = filters << stage
+    return nn.Sequential(stem, *blocks, MeanOverSpace(), nn.Linear(inputs, outputs))
 
 
 def _size(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """The basic residual block of He et al. (2016)."""
 
     def __init__(self, inputs: int, filters: int, stride: int) -> None:
@@ -73,21 +164,8 @@ class _Block(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-class SlimResNet18(nn.Module):
-    """ResNet-18 for small images: 3x3 stem, no first pooling, `filters` initial filters (20 in GEM's paper)."""
-
-    def __init__(self, channels: int, filters: int, outputs: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
-        blocks: list[nn.Module] = []
-        inputs = filters
-        for stage in range(4):
-            for i in range(2):
-                blocks.append(_Block(inputs, filters << stage, 2 if stage and not i else 1))
-                inputs = filters << stage
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inputs, outputs)
+class MeanOverSpace(nn.Module):
+    """(N, C, H, W) to (N, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
-        return out
+        return x.mean((2, 3))

@@ -68,12 +68,14 @@ def strategies() -> dict[str, str]:
 
 
 def strategy(name: str) -> Any:
-    """The class or factory of a strategy, by table name or import path.
+    """The class or factory of a strategy, by table name or import path, or of several with `+` between their names.
 
     Raises:
-        UserError: unknown name, or an import path that does not import.
+        UserError: unknown name, an import path that does not import, or strategies that do not compose.
     """
     check_strategy_name(name)
+    if "+" in name:
+        return _composed(name)
     module_name, _, attribute = strategies().get(name, name).partition(":")
     try:
         with warnings.catch_warnings():
@@ -89,12 +91,32 @@ def strategy(name: str) -> Any:
     return getattr(module, attribute)
 
 
+def _composed(name: str) -> Any:
+    from clbench import composition
+    from clbench.strategy import Strategy
+
+    parts = [strategy(part) for part in composition.parts_of(name)]
+    for part, found in zip(composition.parts_of(name), parts, strict=True):
+        if not (isinstance(found, type) and issubclass(found, Strategy)):
+            raise UserError(f"strategy '{name}': '{part}' has a loop of its own and composes with nothing.")
+    return composition.compose(name, parts)
+
+
+def _all_ours(name: str) -> bool:
+    """Whether a name is of the table, or all of the names in it are."""
+    return all(part in strategies() for part in name.split("+"))
+
+
 def check_strategy_name(name: str) -> None:
     """Whether a name is in the table or an import path leads somewhere, told without importing the module.
 
     Raises:
         UserError: one sentence, with the nearest match.
     """
+    if "+" in name:
+        for part in name.split("+"):
+            check_strategy_name(part)
+        return
     if name in strategies():
         return
     if not import_paths.is_import_path(name):
@@ -106,20 +128,17 @@ def strategy_config(name: str) -> Any:
     """The pydantic model of a strategy's hyper-parameters; None for strategies outside the table.
 
     Modules of the table import torch lazily, so this costs none.
+
+    Raises:
+        UserError: strategies that do not compose.
     """
-    path = strategies().get(name)
-    if path is None:
-        return None
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute).Config
+    return strategy(name).Config if _all_ours(name) else None
 
 
 def strategy_needs(name: str, parameters: dict[str, Any]) -> frozenset[str]:
     """What a strategy of the table must be told; nothing is known of others before they are imported."""
-    path = strategies().get(name)
-    if path is None:
+    if not _all_ours(name):
         return frozenset()
-    module, _, attribute = path.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    found = strategy(name)
     needed: frozenset[str] = found.needs(found.Config.model_validate(parameters))
     return needed

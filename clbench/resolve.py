@@ -6,6 +6,7 @@ line, and the models of `clbench.config`. Every mistake that can be told without
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,9 +15,10 @@ import pydantic
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from clbench import fits, registry, strict_yaml
+from clbench import composition, fits, registry, strict_yaml
 from clbench.config import (
     Benchmark,
+    Network,
     Numerics,
     Protocol,
     Seeds,
@@ -52,7 +54,8 @@ class RunConfig(pydantic.BaseModel):
     @property
     def definition_hash(self) -> str:
         """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
-        return content_hash(definition(self.benchmark, exclude={"id", "title", "source"}))
+        unnamed = {"id": True, "title": True, "source": True, "model": {"weights": True}}
+        return content_hash(definition(self.benchmark, exclude=unnamed))
 
     @property
     def config_hash(self) -> str:
@@ -112,7 +115,7 @@ def load_benchmark(reference: str) -> list[Layer]:
         if not (path.suffix in (".yaml", ".yml") or "/" in reference or path.exists()):
             raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
     name = reference
-    layers = [(name, strict_yaml.parse_file(path, name))]
+    layers = [(name, _read(path, name))]
     seen = {path.resolve()}
     while "base" in layers[-1][1]:
         base = layers[-1][1].pop("base")
@@ -127,8 +130,13 @@ def load_benchmark(reference: str) -> list[Layer]:
         if path.resolve() in seen:
             raise UserError(f"{name} leads back to itself.")
         seen.add(path.resolve())
-        layers.append((name, strict_yaml.parse_file(path, name)))
+        layers.append((name, _read(path, name)))
     return layers
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    content = strict_yaml.parse_file(path, name)
+    return {key: composition.as_mapping(value) if key == "strategy" else value for key, value in content.items()}
 
 
 def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
@@ -155,6 +163,8 @@ def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
             except UserError as error:
                 problems += error.problems
                 continue
+            if path == ["strategy"]:
+                value = composition.as_mapping(value)
             for key in reversed(path):
                 value = {key: value}
             layers.insert(0, (flag, value))
@@ -217,6 +227,9 @@ def resolve(
                 *check_augmentation(parts["stream"], parts.get("training")),
             ]
         ]
+    if parts.get("model") is not None:
+        parts["model"], found = _with_weights(source, parts["model"], layers)
+        problems += found
     problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
     if chosen is not None:
@@ -250,6 +263,21 @@ def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
     name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
     found = fits.mistakes(stream, name, facts.classes, facts.image, facts.tasks)
     return [(["stream", *path], sentence) for path, sentence in found]
+
+
+def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
+    """The network with the SHA-256 of its weights written out, and what is wrong with the file."""
+    if model.weights is None:
+        return model, []
+    giver = f"{where(source, layers, ['model', 'weights'])}: model.weights"
+    try:
+        with open(model.weights, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return model, [f"{giver}: {shown(model.weights)} cannot be read: {error.strerror}."]
+    if model.weights_sha256 not in (None, found):
+        return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {found}, not that of model.weights_sha256."]
+    return model.model_copy(update={"weights_sha256": found}), []
 
 
 def check_augmentation(stream: StreamConfig, training: Training | None) -> list[fits.Mistake]:
@@ -305,7 +333,10 @@ def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) 
     except UserError as error:
         giver = where(source, layers, ["strategy", "name"])
         return [f"{giver}: strategy.name: {problem}" for problem in error.problems]
-    model = registry.strategy_config(strategy.name)
+    try:
+        model = registry.strategy_config(strategy.name)
+    except UserError as error:
+        return [f"{where(source, layers, ['strategy', 'name'])}: {problem}" for problem in error.problems]
     return check_section(source, "strategy", model, strategy.parameters, layers)[1] if model else []
 
 

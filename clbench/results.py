@@ -45,7 +45,7 @@ _KEYS = {
 
 def run_directory(out: Path, run: RunConfig) -> Path:
     """Where a run's files are; always inside `out`."""
-    strategy = re.sub(r"[^A-Za-z0-9_-]+", ".", run.strategy.name).strip(".") or "_"
+    strategy = re.sub(r"[^A-Za-z0-9_+-]+", ".", run.strategy.name).strip(".") or "_"
     return out / run.benchmark.id / strategy / run.config_hash[:16] / f"seed-{run.seed}"
 
 

@@ -368,6 +368,7 @@ class _Attempt:
         record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
+        record["report"] = bench.strategy.report()
         self._writer.finish(trace)
         record["status"] = "completed"  # chunks and checkpoints go when that is on the disk
 

@@ -23,6 +23,12 @@ class Model(pydantic.BaseModel):
     )
 
 
+def keys_of(model: type[pydantic.BaseModel]) -> list[str]:
+    """The keys of a model, its own before those that it inherits."""
+    own = [key for key in model.model_fields if key in model.__annotations__]
+    return [*own, *(key for key in model.model_fields if key not in own)]
+
+
 def mistake(sentence: str, key: str = "") -> PydanticCustomError:
     """What a validator raises: a sentence without its full stop, and the key below that it is about."""
     return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence, "key": key})
@@ -75,7 +81,7 @@ DEFAULTS_VERSION = 1
 """Raised when a default changes its value; a new key whose default means what was before leaves it."""
 
 
-def definition(model: pydantic.BaseModel, exclude: set[str] | None = None) -> dict[str, Any]:
+def definition(model: pydantic.BaseModel, exclude: Any = None) -> dict[str, Any]:
     """What a piece of configuration says beyond the defaults: a grammar that grows leaves old hashes as they are."""
     said = model.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
     return {"defaults": DEFAULTS_VERSION, **said}

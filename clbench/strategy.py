@@ -6,19 +6,19 @@ samples it has met; it knows nothing of files, evaluation, or later experiences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import pydantic
 
 from clbench.chance import Generator
-from clbench.config import Model, Training
+from clbench.config import Parameters, Training
 from clbench.lazy import F, torch
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -29,8 +29,8 @@ Knowledge = Literal["task_in_training", "task_at_test", "boundaries"]
 """What a protocol may deny; see `clbench.config.Protocol`."""
 
 
-class NoParameters(Model):
-    """A strategy without hyper-parameters."""
+class NoParameters(Parameters):
+    """A strategy without hyper-parameters of its own."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Setup:
         samples: the training samples, by row and task; those of experiences to come are out of reach.
         training: the budget.
         generator: the strategy's own source of chance.
+        another: makes a further source, independent of it, for a name; its state is the strategy's to save.
         outputs: number of output units.
         task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
@@ -102,6 +103,7 @@ class Setup:
     samples: TrainingSet
     training: Training
     generator: Generator
+    another: Callable[[str], Generator]
     outputs: int
     task_outputs: tuple[tuple[int, ...], ...]
     input_shape: tuple[int, ...]
@@ -112,7 +114,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a strategy keeps of past data: samples, and the bytes they would take as copies; None where unknown."""
+    """What a strategy keeps of the past, beside the model and its optimiser; None where unknown.
+
+    Attributes:
+        samples: past samples held.
+        bytes: what they would take as copies, and what all else takes: logits, importances, anchors, class means.
+    """
 
     samples: int | None = 0
     bytes: int | None = 0
@@ -135,11 +142,17 @@ class Strategy:
         """What the method must be told; it is refused by a protocol that denies it."""
         return frozenset()
 
+    @classmethod
+    def optimizer_maker(cls, config: Any, setup: Setup) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+        """What makes the optimiser of some parameters; a method that is an optimiser brings its own."""
+        return setup.make_optimizer
+
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config
         self.setup = setup
         self.model = setup.model
-        self.optimizer = setup.make_optimizer(self.model.parameters())
+        self.maker = self.optimizer_maker(config, setup)
+        self.optimizer = self.maker(self.model.parameters())
         self.experiences = 0
         """Experiences begun so far; the number of the current one, counted from 1."""
         self._outputs_seen: set[int] = set()
@@ -149,7 +162,7 @@ class Strategy:
     def begin_experience(self, experience: Experience) -> None:
         """Called before the first update of an experience."""
         if self.experiences and self.setup.training.optimizer_state == "reset":
-            self.optimizer = self.setup.make_optimizer(self.model.parameters())
+            self.optimizer = self.maker(self.model.parameters())
         self.experiences += 1
         self._outputs_seen.update(experience.outputs)
         self._active = self._active_outputs()
@@ -159,16 +172,35 @@ class Strategy:
         self.optimizer.zero_grad(set_to_none=True)
         with self.setup.autocast():
             loss = self.loss(batch)
+            penalty = self.penalty()
+            if penalty is not None:
+                loss = loss + penalty
         loss.backward()  # type: ignore[no-untyped-call]
+        self.before_update(batch)
         self.optimizer.step()
+        self.after_update(batch)
         return loss.detach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """What is minimised, a scalar."""
-        return self.cross_entropy(self.model(batch.x), batch.y, batch.task)
+        """What is minimised on a batch, a scalar."""
+        return self.criterion(self.model(batch.x), batch.y, batch.task)
+
+    def penalty(self) -> Tensor | None:
+        """What is minimised beside it, a scalar function of the parameters alone; None where there is none."""
+        return None
+
+    def before_update(self, batch: Batch) -> None:
+        """Called when the gradients are there: a method may change them."""
+
+    def after_update(self, batch: Batch) -> None:
+        """Called after the optimiser's step: what has been learnt from may be remembered."""
 
     def end_experience(self, experience: Experience) -> None:
         """Called after the last update of an experience: consolidation, class means, buffers."""
+
+    def available(self) -> bool:
+        """Whether there is something to predict with yet; `predict` is not asked before."""
+        return True
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         """Scores (N, outputs), higher is likelier, or None where there is nothing to predict with yet.
@@ -200,20 +232,51 @@ class Strategy:
         self._active = self._active_outputs()
         self.setup.generator.load_state_dict(state["generator"])
 
+    def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the past samples held now, and the task of each, (n,) and (n,)."""
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
     def memory(self) -> Memory:
-        """What is kept of past data now."""
-        return Memory()
+        """What is kept of the past now; one that keeps more than samples adds it here."""
+        samples = len(self.held()[0])
+        return Memory(samples, samples * self.setup.samples.sample_bytes)
+
+    def report(self) -> dict[str, float]:
+        """Figures of the method's own at the end of a run, by name, for its record."""
+        return {}
 
     # -------------------------------------------------------------------------------- for methods
-    def cross_entropy(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
-        """Mean cross-entropy over the outputs that `training.active_outputs` lets take part."""
+    def criterion(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
+        """Mean of `training.loss` over the outputs that `training.active_outputs` lets take part.
+
+        Args:
+            logits: (N, outputs).
+            y: targets, int64 (N,).
+            task: of all samples, or of each, int64 (N,).
+        """
+        allowed: Tensor | None = None
         if self.setup.training.active_outputs == "batch":
-            present = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-            present[y] = True
-            logits = logits.masked_fill(~present, float("-inf"))
-        if self._active is not None:
-            logits = logits.masked_fill(~self._active[task], float("-inf"))
-        return F.cross_entropy(logits, y)
+            allowed = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+            allowed[y] = True
+        elif self._active is not None:
+            allowed = self._active[task]
+        if self.setup.training.loss == "squared_error":
+            error = logits - F.one_hot(y, logits.shape[1])
+            return 0.5 * (error if allowed is None else error * allowed).square().sum(1).mean()
+        return F.cross_entropy(logits if allowed is None else logits.masked_fill(~allowed, float("-inf")), y)
+
+    def plain_batches(self, experience: Experience, size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The labelled samples of an experience, once each in its order and not augmented: inputs, targets, tasks.
+
+        Args:
+            experience: whose samples.
+            size: of a batch.
+        """
+        for a in range(0, len(experience.index), size):
+            index, task = (
+                torch.from_numpy(v[a : a + size]).to(self.setup.device) for v in (experience.index, experience.task)
+            )
+            yield *self.setup.samples.fetch(index, task, plain=True), task
 
     def _active_outputs(self) -> Tensor | None:
         """Which outputs are active for samples of each task, bool (T, outputs); None where all are."""

@@ -23,9 +23,10 @@ ROWWISE = (
     nn.Sequential, nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d,
     nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh,
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
-    nn.Dropout2d, nn.Flatten, models._Block, models.SlimResNet18,
+    nn.Dropout2d, nn.Flatten, models.Block, models.MeanOverSpace,
 )  # fmt: skip
-"""Modules whose rows are computed each by itself in evaluation mode, from parameters, buffers and flags alone."""
+"""Modules whose rows are computed each by itself in evaluation mode, from parameters, buffers and flags alone. A class
+that promises the same of itself has the attribute `rowwise`, true."""
 
 
 def is_ordinary(model: nn.Module) -> bool:
@@ -37,7 +38,8 @@ def is_ordinary(model: nn.Module) -> bool:
     for m in model.modules():
         batchwise = isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.running_mean is None or m.training)
         flattened = isinstance(m, nn.Flatten) and m.start_dim != 1
-        if type(m) not in ROWWISE or batchwise or flattened or "forward" in vars(m) or is_hooked(m):
+        rowwise = type(m) in ROWWISE or vars(type(m)).get("rowwise") is True
+        if not rowwise or batchwise or flattened or "forward" in vars(m) or is_hooked(m):
             return False
     return not any(isinstance(v, Tensor) for m in model.modules() for v in vars(m).values())
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from clbench import composition, mistakes, models, registry, resolve
 from clbench import config as cfg
-from clbench import mistakes, models, registry, resolve
 from clbench.augmentation import Augmenter
 from clbench.budget import batches_in_a_pass, budgets, evaluations, updates_by_visit
 from clbench.cells import lay_out_cells
@@ -166,6 +166,9 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
     """
     found = imported(run.strategy)
+    models.import_parts(run.benchmark.model)
+    chosen = _configuration(found, run.strategy) if _is_ours(found) else None
+    settings = composition.optimizer_of(chosen) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
     transform = InputTransform(stream, device)
@@ -186,10 +189,11 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         training = training.model_copy(update={"active_outputs": "task" if stream.setting == "task" else "all"})
     setup = Setup(
         model=model,
-        make_optimizer=lambda parameters: optimizer(training.optimizer, parameters, run.numerics.fused),
+        make_optimizer=lambda parameters: optimizer(settings, parameters, run.numerics.fused),
         samples=for_strategy,
         training=training,
         generator=chance.generator("strategy"),
+        another=partial(chance.generator, "strategy"),
         outputs=stream.outputs,
         task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
         input_shape=shape,
@@ -198,7 +202,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
         changed=partial(_tell, listeners),
     )
     chance.seed_globals("strategy")
-    strategy = _strategy(found, run, setup, stream)
+    strategy = _strategy(found, chosen, run, setup, stream)
     built = Workbench(
         run=run,
         stream=stream,
@@ -274,10 +278,9 @@ def _configuration(found: Any, chosen: cfg.StrategyConfig) -> Any:
     return configuration
 
 
-def _strategy(found: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) -> Strategy:
+def _strategy(found: Any, configuration: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) -> Strategy:
     chosen = run.strategy
     if _is_ours(found):
-        configuration = _configuration(found, chosen)
         problems = resolve.denied(run.benchmark, chosen.name, found.needs(configuration))
         if problems:
             raise UserError(*problems)
@@ -288,6 +291,8 @@ def _strategy(found: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) 
     problems = resolve.denied(run.benchmark, chosen.name, bridge.needs(stream))
     if run.numerics.amp:
         problems.append(f"numerics.amp: '{chosen.name}' has a training step of its own, in float32. Allowed: null.")
+    if run.benchmark.training.loss != "cross_entropy":
+        problems.append(f"training.loss: '{chosen.name}' has a loss of its own. Allowed: cross_entropy.")
     if problems:
         raise UserError(*problems)
     return bridge.host(found, chosen, setup, stream)

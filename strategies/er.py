@@ -18,16 +18,17 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from clbench.config import Model
+from clbench.config import Parameters
 from clbench.lazy import torch
-from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy
+from clbench.strategy import Batch, Experience, Knowledge, Setup, Strategy
 from strategies.buffers import Buffer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
-class ReplayConfig(Model):
+class ReplayConfig(Parameters):
     """Hyper-parameters of experience replay."""
 
     memory: Annotated[int, Field(ge=1)] | None = None
@@ -90,25 +91,23 @@ class ExperienceReplay(Strategy):
         logits = self.model(torch.cat([batch.x, x]))
         if self.config.loss == "concatenated":
             new_task = torch.full_like(batch.y, batch.task) if isinstance(batch.task, int) else batch.task
-            return self.cross_entropy(logits, torch.cat([batch.y, y]), torch.cat([new_task, task]))
+            return self.criterion(logits, torch.cat([batch.y, y]), torch.cat([new_task, task]))
         weight = 1.0 / self.experiences if self.config.new_weight == "share" else self.config.new_weight
-        new = self.cross_entropy(logits[:n], batch.y, batch.task)
-        return weighted_loss(new, self.cross_entropy(logits[n:], y, task), weight)
+        new = self.criterion(logits[:n], batch.y, batch.task)
+        return weighted_loss(new, self.criterion(logits[n:], y, task), weight)
 
-    def step(self, batch: Batch) -> Tensor:
-        loss = super().step(batch)
+    def after_update(self, batch: Batch) -> None:
         if self.config.fill == "online":
             index = batch.index.cpu().numpy()
             task = np.full(len(index), batch.task) if isinstance(batch.task, int) else batch.task.cpu().numpy()
             self._offer(index, task)
-        return loss
 
     def end_experience(self, experience: Experience) -> None:
         if self.config.fill == "after":
             self._offer(experience.index, experience.task)
 
-    def memory(self) -> Memory:
-        return Memory(len(self.buffer), len(self.buffer) * self.setup.samples.sample_bytes)
+    def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self.buffer.index, self.buffer.task
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "buffer": self.buffer.state_dict()}

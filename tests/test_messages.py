@@ -11,6 +11,7 @@ import pytest
 
 from clbench import registry
 from clbench.cli import main
+from clbench.schema import keys_of
 
 GOOD = """\
 id: mine-v1
@@ -23,10 +24,11 @@ model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
 KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
-TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, active_outputs, augmentation"
+TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, loss, active_outputs, "
+TRAINING += "augmentation"
 FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given"
-MODELS = "mlp, linear, cnn, slim_resnet18"
-REPLAY = ", ".join(registry.strategy_config("er").model_fields)
+MODELS = "mlp, linear, cnn, slim_resnet18, imported"
+REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
 STRATEGIES = f"{', '.join(sorted(registry.strategies()))}, or an import path like package.module:Name"
 BENCHMARKS = f"{', '.join(sorted(registry.benchmarks()))}, or a path to a YAML file"
 DATASETS = ", ".join(sorted(registry.datasets().DATASETS))
@@ -207,7 +209,7 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
             f"strategy.memroy: unknown key. Did you mean 'memory'? Allowed: {REPLAY}.",
         ),
         ("model:", "strategy: {name: er, lambda: 1}\nmodel:", f"strategy.lambda: unknown key. Allowed: {REPLAY}."),
-        ("model:", "strategy: {name: naive, lr: 1}\nmodel:", "strategy.lr: unknown key. Allowed: none."),
+        ("model:", "strategy: {name: naive, lr: 1}\nmodel:", "strategy.lr: unknown key. Allowed: optimizer."),
         ("model:", "strategy: {name: er, memory: 0}\nmodel:", "strategy.memory: got 0. Allowed: an integer >= 1."),
         (
             "model:", "strategy: {name: er, new_weight: 2}\nmodel:",
@@ -306,7 +308,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(capsys: pytest.CaptureFixture[s
     text = GOOD.replace("lr: 0.1", "lr: -1").replace("hidden", "hiden").replace("count: 2", "count: 9")
     assert check(capsys, text + "strategy: {name: er, memroy: 3, loss: x}\nfoo: 1\nseeds: {stream: -1}\n") == [
         f"foo: unknown key. Allowed: {KEYS}.",
-        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden.",
+        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, weights, weights_sha256.",
         "training.optimizer.lr: got -1. Allowed: a number > 0.",
         "seeds.stream: got -1. Allowed: an integer >= 0.",
         "stream.tasks.count: 9 tasks, but 'synthetic' has 4 classes.",

@@ -146,7 +146,7 @@ def test_the_task_setting_masks_each_sample_by_its_own_task() -> None:
     b = bench("stream.setting=task", "strategy.memory=40")
     strategy: Any = b.strategy
     logits, y = torch.zeros(2, 10), torch.tensor([b.stream.tasks[0].targets[0], b.stream.tasks[3].targets[1]])
-    assert strategy.cross_entropy(logits, y, torch.tensor([0, 3])).item() == pytest.approx(np.log(2))
+    assert strategy.criterion(logits, y, torch.tensor([0, 3])).item() == pytest.approx(np.log(2))
     weights(b)
 
 

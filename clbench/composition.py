@@ -1,0 +1,262 @@
+"""Several methods as one strategy, as the literature composes them: replay and a penalty, replay and a projection.
+
+In a file, `strategy: [er, {name: ewc, lambda: 100}]`; its name is `er+ewc`, its hyper-parameters are below the names.
+One part may say what is learnt from the data (`loss`, `predict`, which data); the others add what composes by
+itself: penalties, changes of gradients, an optimiser, what is done around experiences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pydantic
+
+from clbench.config import Parameters
+from clbench.errors import UserError
+from clbench.schema import mistake
+from clbench.strategy import Batch, Experience, Knowledge, Memory, SelfDriven, Setup, Strategy
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+_ALONE = ("loss", "predict", "available")
+"""Methods that one part of a composition may have of its own."""
+
+
+def key_of(name: str) -> str:
+    """The key of a part's hyper-parameters.
+
+    >>> key_of("er"), key_of("my_lab.methods:Mine")
+    ('er', 'Mine')
+    """
+    return name.rpartition(":")[2]
+
+
+def parts_of(name: str) -> list[str]:
+    """
+    >>> parts_of("er+ewc"), parts_of("er")
+    (['er', 'ewc'], ['er'])
+    """
+    return name.split("+")
+
+
+def as_mapping(given: Any) -> Any:
+    """A list of strategies as the mapping that it stands for; anything else as it is.
+
+    >>> as_mapping(["er", {"name": "ewc", "strength": 2}])
+    {'name': 'er+ewc', 'er': {}, 'ewc': {'strength': 2}}
+    """
+    if not isinstance(given, list):
+        return given
+    parts = [{"name": part} if isinstance(part, str) else part for part in given]
+    if not parts or not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
+        return given  # the check of its type says what is wrong
+    if len(parts) == 1:
+        return parts[0]
+    below = {key_of(part["name"]): {k: v for k, v in part.items() if k != "name"} for part in parts}
+    return {"name": "+".join(part["name"] for part in parts), **below}
+
+
+class _Composition(pydantic.BaseModel):
+    """Hyper-parameters of a composition: those of each part below its name."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @pydantic.model_validator(mode="after")
+    def _one_optimizer(self) -> _Composition:
+        with_one = [key for key, part in self if getattr(part, "optimizer", None) is not None]
+        if len(with_one) > 1:
+            raise mistake(f"got two optimisers, of '{with_one[0]}' and '{with_one[1]}'. Allowed: one")
+        return self
+
+
+def compose(name: str, parts: list[type[Strategy]]) -> type[Strategy]:
+    """The strategy made of several.
+
+    Args:
+        name: of the whole, the names of its parts with `+` between them.
+        parts: the class of each.
+
+    Raises:
+        UserError: parts that do not compose.
+    """
+    names = parts_of(name)
+    keys = [key_of(part) for part in names]
+    _check(name, keys, parts)
+    fields: dict[str, Any] = {}
+    for key, part in zip(keys, parts, strict=True):
+        required = any(field.is_required() for field in part.Config.model_fields.values())
+        fields[key] = (part.Config, ... if required else part.Config())
+    config = pydantic.create_model(name, __base__=_Composition, **fields)
+    main = next((i for i, part in enumerate(parts) if _own(part)), 0)
+    makers = [i for i, part in enumerate(parts) if _overrides(part, "optimizer_maker")]
+    body: dict[str, Any] = {
+        "parts": dict(zip(keys, parts, strict=True)),
+        "main_key": keys[main],
+        "maker_key": keys[makers[0]] if makers else None,
+        "access": parts[main].access,
+        "Config": config,
+    }
+    if _overrides(parts[main], "predict"):  # a model that predicts by itself is asked in a faster way
+        body["predict"] = _predict
+    return type(name, (Composed,), body)
+
+
+def _overrides(part: type[Strategy], method: str) -> bool:
+    own = getattr(part, method)
+    return getattr(own, "__func__", own) is not getattr(
+        getattr(Strategy, method), "__func__", getattr(Strategy, method)
+    )
+
+
+def _own(part: type[Strategy]) -> bool:
+    return part.access != "experience" or any(_overrides(part, method) for method in _ALONE)
+
+
+def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise UserError(f"strategy '{name}': '{twice}' is named twice.")
+    for key, part in zip(keys, parts, strict=True):
+        if issubclass(part, SelfDriven) or _overrides(part, "step"):
+            raise UserError(f"strategy '{name}': '{key}' has a training step of its own and composes with nothing.")
+    both = [key for key, part in zip(keys, parts, strict=True) if _own(part)]
+    if len(both) > 1:
+        raise UserError(f"strategy '{name}': '{both[0]}' and '{both[1]}' both say what is learnt from the data.")
+    makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
+    if len(makers) > 1:
+        raise UserError(f"strategy '{name}': two optimisers, '{makers[0]}' and '{makers[1]}'.")
+
+
+class Composed(Strategy):
+    """Several strategies with one model and one optimiser.
+
+    Attributes:
+        parts: key -> class.
+        main_key: the part that says what is learnt from the data; the first where none does.
+        maker_key: the part that brings the optimiser, if one does.
+        members: key -> strategy.
+    """
+
+    parts: ClassVar[dict[str, type[Strategy]]]
+    main_key: ClassVar[str]
+    maker_key: ClassVar[str | None]
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        return frozenset().union(*(part.needs(getattr(config, key)) for key, part in cls.parts.items()))
+
+    @classmethod
+    def optimizer_maker(cls, config: Any, setup: Setup) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+        if cls.maker_key is None:
+            return setup.make_optimizer
+        return cls.parts[cls.maker_key].optimizer_maker(getattr(config, cls.maker_key), setup)
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        self.config = config
+        self.setup = setup
+        maker = self.optimizer_maker(config, setup)
+        self.main = self._member(self.main_key, maker, setup.model)
+        others = [key for key in self.parts if key != self.main_key]
+        self.members = {self.main_key: self.main}
+        self.members |= {key: self._member(key, lambda _: self.main.optimizer, self.main.model) for key in others}
+        self._follow()
+
+    def _member(self, key: str, maker: Any, model: nn.Module) -> Strategy:
+        own = replace(self.setup, model=model, generator=self.setup.another(key), make_optimizer=maker)
+        own = replace(own, another=lambda name: self.setup.another(f"{key}/{name}"))
+        part = self.parts[key]
+        member = part(getattr(self.config, key), own)
+        member.maker = maker
+        return member
+
+    def _follow(self) -> None:
+        """What the main part may have replaced is everybody's."""
+        for member in self.members.values():
+            member.model, member.optimizer = self.main.model, self.main.optimizer
+
+    @property
+    def model(self) -> nn.Module:  # type: ignore[override]
+        return self.main.model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:  # type: ignore[override]
+        return self.main.optimizer
+
+    def begin_experience(self, experience: Experience) -> None:
+        self.main.begin_experience(experience)
+        self._follow()
+        for member in self._others():
+            member.begin_experience(experience)
+
+    def end_experience(self, experience: Experience) -> None:
+        for member in self.members.values():
+            member.end_experience(experience)
+            self._follow()
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.main.loss(batch)
+
+    def penalty(self) -> Tensor | None:
+        terms = [term for member in self.members.values() if (term := member.penalty()) is not None]
+        return sum(terms[1:], start=terms[0]) if terms else None
+
+    def before_update(self, batch: Batch) -> None:
+        for member in self.members.values():
+            member.before_update(batch)
+
+    def after_update(self, batch: Batch) -> None:
+        for member in self.members.values():
+            member.after_update(batch)
+
+    def available(self) -> bool:
+        return self.main.available()
+
+    def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        index, task = zip(*(member.held() for member in self.members.values()), strict=True)
+        return np.concatenate(index), np.concatenate(task)
+
+    def memory(self) -> Memory:
+        held = [member.memory() for member in self.members.values()]
+        samples, taken = [m.samples for m in held], [m.bytes for m in held]
+        return Memory(
+            None if None in samples else sum(n or 0 for n in samples),
+            None if None in taken else sum(n or 0 for n in taken),
+        )
+
+    def report(self) -> dict[str, float]:
+        return {f"{key}.{name}": v for key, member in self.members.items() for name, v in member.report().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        states = {key: member.state_dict() for key, member in self.members.items()}
+        for member in states:
+            if member != self.main_key:
+                del states[member]["model"], states[member]["optimizer"]
+        return states
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        shared = {name: state[self.main_key][name] for name in ("model", "optimizer")}
+        self.main.load_state_dict(state[self.main_key])
+        self._follow()
+        for key, member in self.members.items():
+            if member is not self.main:
+                member.load_state_dict({**shared, **state[key]})
+
+    def _others(self) -> list[Strategy]:
+        return [member for member in self.members.values() if member is not self.main]
+
+
+def _predict(self: Composed, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
+    return self.main.predict(model, x, task)
+
+
+def optimizer_of(config: Any) -> Any:
+    """The optimiser that a strategy's hyper-parameters ask for instead of the benchmark's, or None."""
+    if isinstance(config, _Composition):
+        return next((found for _, part in config if (found := getattr(part, "optimizer", None)) is not None), None)
+    return config.optimizer if isinstance(config, Parameters) else None
