@@ -117,6 +117,12 @@ class Parameters(Model):
     optimizer: Optimizer | None = None
     """Instead of the benchmark's: a method's own learning rate, as papers have it; the benchmark stays the same."""
 
+    @pydantic.model_serializer(mode="wrap")
+    def _said(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `optimizer` where it is the benchmark's: ids from before there was the key stay what they are."""
+        said: dict[str, Any] = serialise(self)
+        return said if self.optimizer is not None else {k: v for k, v in said.items() if k != "optimizer"}
+
 
 class RandomCrop(Model):
     """A window of the image's own size, at a random place of the image with zeros around it."""

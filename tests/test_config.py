@@ -208,7 +208,7 @@ def test_strategy_flag_goes_over_the_file(tmp_path: Path) -> None:
     path.write_text("base: split_digits-v1\nstrategy: {name: er, memory: 5}\n")
     assert make_run(str(path)).strategy.parameters["memory"] == 5
     assert make_run(str(path), strategy="er").strategy.parameters["memory"] == 5
-    assert make_run(str(path), strategy="naive").strategy.model_dump() == {"name": "naive", "optimizer": None}
+    assert make_run(str(path), strategy="naive").strategy.model_dump() == {"name": "naive"}
 
 
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
