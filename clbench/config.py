@@ -31,6 +31,8 @@ class Mlp(_Network):
 
     name: Literal["mlp"]
     hidden: list[Annotated[int, Field(ge=1)]] = [400, 400]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability by which each hidden unit is left out of an update."""
 
 
 class Linear(_Network):

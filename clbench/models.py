@@ -108,7 +108,7 @@ def _own(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
         sizes = [_size(shape), *network.hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, units in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, units), nn.ReLU()]
+            layers += [nn.Linear(inputs, units), nn.ReLU(), *([nn.Dropout(network.dropout)] if network.dropout else [])]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
     if len(shape) != 3:
         raise UserError(f"model.name: '{network.name}' needs images, and the data set holds vectors.")

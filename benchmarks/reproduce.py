@@ -1,0 +1,264 @@
+"""Published numbers, run again: `make reproduce`. What is run and what was published: strategies/published.yaml.
+
+Each row is run with several seeds, one thread a run, two runs side by side; runs that exist are not run again, and an
+interrupted one goes on. The values are written to results/reproduction.csv, the table into strategies/README.md.
+
+A row *agrees* where the 95 % interval of our mean (Student's t over seeds) and that of the published one overlap; the
+published one is that of its printed error, or of its last printed digit where there is none. That rule was fixed before
+the rows were run. Few seeds make wide intervals: they can refute, hardly confirm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from clbench import strict_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = ROOT / "strategies" / "published.yaml"
+VALUES = ROOT / "results" / "reproduction.csv"
+TABLE = ROOT / "strategies" / "README.md"
+BEGIN, END = "<!-- reproduction: written by make reproduce -->", "<!-- end of reproduction -->"
+COLUMNS = ["row", "seed", "value", "run_id", "weights_sha256", "failure"]
+MANY = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published number and how to come to ours.
+
+    Attributes:
+        name: unique.
+        run: arguments of `clbench run`, without seeds; evaluated around experiences only unless it says otherwise.
+        minus: of a run whose value is subtracted, seed by seed; empty for none.
+        metric: in the view that is the stream's own.
+        published: in percent or percentage points.
+        error: what is printed beside it: {sem: ...}, {sd: ..., n: ...} or {} for nothing.
+        digits: decimals it was printed with.
+        source: where.
+        sure: how it is known: `code and table`, `table`, `transcribed` (by others, from the paper).
+        note: what differs from the source, or why it does not come out.
+        seeds: run with so many even where more are asked for, because it takes hours; None for no limit.
+    """
+
+    name: str
+    run: str
+    published: float
+    source: str
+    sure: str
+    metric: str = "average_accuracy"
+    minus: str = ""
+    error: dict[str, float] | None = None
+    digits: int = 2
+    note: str = ""
+    seeds: int | None = None
+
+    def half_width(self) -> float:
+        """Of the published number's 95 % interval."""
+        error = self.error or {}
+        if "sem" in error:
+            return 1.96 * error["sem"]
+        if "sd" in error:
+            n = int(error["n"])
+            return float(stats.t.ppf(0.975, n - 1)) * error["sd"] / math.sqrt(n)
+        return 0.5 * 10.0**-self.digits
+
+
+def rows() -> list[Row]:
+    """The table of published numbers."""
+    found = [Row(**content) for content in strict_yaml.parse_file(ROWS, str(ROWS))["rows"]]
+    names = [row.name for row in found]
+    assert len(set(names)) == len(names), "two rows of one name"
+    return found
+
+
+def once(command: str, seed: int, out: Path, stop: list[bool]) -> dict[str, Any]:
+    """One run by the command line: its metrics, ids and failure."""
+    if stop:
+        return {"failure": "interrupted"}
+    program = [str(Path(sys.executable).parent / "clbench"), "run"]
+    flags = ["--seed", str(seed), "--threads", "1", "--device", "cpu", "--out", str(out), "--json", "--quiet"]
+    done = subprocess.run(
+        [*program, *_arguments(command), *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if not done.stdout.startswith("{"):
+        return {"failure": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"}
+    record: dict[str, Any] = json.loads(done.stdout)
+    record["failure"] = None if record["failure"] is None else record["failure"]["message"]
+    return record
+
+
+def _arguments(command: str) -> list[str]:
+    name, *rest = shlex.split(command)
+    return [name, "-o", "evaluation.every=0", *rest]
+
+
+def value_of(record: dict[str, Any], metric: str) -> float | None:
+    """In percent, from the stream's own view, which comes first of class, task, domain."""
+    views = record.get("metrics") or {}
+    own: dict[str, Any] = next((views[view] for view in ("class", "domain", "task") if view in views), {})
+    found = own.get(metric)
+    return None if found is None else 100.0 * found
+
+
+def measure(wanted: list[Row], seeds: int, jobs: int, out: Path) -> Iterator[dict[str, Any]]:
+    """Runs what is missing; yields one line of the file of values for each row and seed, as they come."""
+    todo = [(row, seed) for seed in range(seeds) for row in wanted if row.seeds is None or seed < row.seeds]
+    begin, stop = time.monotonic(), list[bool]()
+
+    def line(row: Row, seed: int) -> dict[str, Any]:
+        one = once(row.run, seed, out, stop)
+        value = value_of(one, row.metric)
+        failure = one.get("failure")
+        if row.minus and not failure:
+            other = once(row.minus, seed, out, stop)
+            failure, less = other.get("failure"), value_of(other, row.metric)
+            value = None if value is None or less is None else value - less
+        ids = {key: one.get(key) for key in ("run_id", "weights_sha256")}
+        return {"row": row.name, "seed": seed, "value": value, **ids, "failure": failure}
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(line, row, seed): (row, seed) for row, seed in todo}
+        try:
+            for n, future in enumerate(as_completed(running), 1):
+                row, seed = running[future]
+                found = future.result()
+                shown = found["failure"] or f"{found['value']:.2f}"
+                left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
+                print(f"[{n}/{len(todo)}] {row.name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
+                yield found
+        except KeyboardInterrupt:
+            stop.append(True)
+            raise
+
+
+# ------------------------------------------------------------------------------------------------ the table
+def read_values() -> dict[tuple[str, int], dict[str, Any]]:
+    """What was measured: (row, seed) -> line."""
+    if not VALUES.exists():
+        return {}
+    with open(VALUES, newline="") as file:
+        return {(line["row"], int(line["seed"])): line for line in csv.DictReader(file)}
+
+
+def write_values(values: dict[tuple[str, int], dict[str, Any]], order: list[str]) -> None:
+    """In the order of the rows; those of rows that are no longer there go."""
+    lines = [
+        values[key]
+        for key in sorted(values, key=lambda k: (order.index(k[0]), k[1]) if k[0] in order else (0, 0))
+        if key[0] in order
+    ]
+    temporary = VALUES.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    temporary.replace(VALUES)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % Student t interval; infinite for one value.
+
+    >>> mean, half = interval([1.0, 2.0, 3.0])
+    >>> round(mean, 2), round(half, 2)
+    (2.0, 2.48)
+    """
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2:
+        return mean, math.inf
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+
+
+def verdict(row: Row, values: list[float]) -> str:
+    """In words, by the rule above."""
+    if not values:
+        return "not run"
+    mean, half = interval(values)
+    apart = mean - row.published
+    if half == math.inf:
+        return f"one seed: {apart:+.2f}"
+    if abs(apart) <= half + row.half_width():
+        return "agrees"
+    return f"**{'higher' if apart > 0 else 'lower'} by {abs(apart):.2f}**"
+
+
+def table(wanted: list[Row], values: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """Markdown: a line for each row, then notes and commands."""
+    lines = ["| | ours | seeds | published | source | verdict |", "|---|---|---|---|---|---|"]
+    notes = []
+    for row in wanted:
+        lines_of = [line for (name, _), line in sorted(values.items()) if name == row.name]
+        found = [float(line["value"]) for line in lines_of if line["value"] not in ("", None)]
+        failures = sorted({line["failure"] for line in lines_of if line["failure"]})
+        ours = "-"
+        if found:
+            mean, half = interval(found)
+            ours = f"{mean:.2f}" if half == math.inf else f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
+        error = row.error or {}
+        printed = f"{row.published:.{row.digits}f}" + (f" ± {error['sem']}" if "sem" in error else "")
+        printed += f" ± {error['sd']} (sd)" if "sd" in error else ""
+        mark = ""
+        if row.note or failures:
+            notes.append(" ".join([*([row.note] if row.note else []), *(f"Failed: {f}." for f in failures)]))
+            mark = f" [{len(notes)}]"
+        cells = [f"{row.name}{mark}", ours, str(len(found)), printed, f"{row.source}; {row.sure}", verdict(row, found)]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"{i}. {note}" for i, note in enumerate(notes, 1)), ""]
+    lines += ["<details><summary>The commands</summary>", ""]
+    for row in wanted:
+        lines.append(f"    clbench run {shlex.join(_arguments(row.run))}".replace("'", '"'))
+        if row.minus:
+            lines.append(f"    clbench run {shlex.join(_arguments(row.minus))}    # subtracted".replace("'", '"'))
+    return "\n".join([*lines, "", "</details>"])
+
+
+def write_table(text: str) -> None:
+    """Between the marks of strategies/README.md."""
+    before, _, rest = TABLE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert after, f"{TABLE} lacks its marks"
+    TABLE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", help="rows whose names contain one of these; default: all")
+    parser.add_argument("--seeds", type=int, default=5, help=f"seeds 0, 1, ... (default 5; the papers: up to {MANY})")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side (default: cores)")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "reproduction", help="where runs are kept")
+    parser.add_argument("--table", action="store_true", help="run nothing; write the table of what was measured")
+    options = parser.parse_args()
+    everything = rows()
+    wanted = [r for r in everything if not options.rows or any(text in r.name for text in options.rows)]
+    if not wanted:
+        parser.error(f"no row has that in its name. Allowed: {', '.join(r.name for r in everything)}")
+    values, order = read_values(), [row.name for row in everything]
+    if not options.table:
+        for found in measure(wanted, options.seeds, options.jobs, options.out):
+            values[found["row"], found["seed"]] = found
+            write_values(values, order)
+    write_values(values, order)
+    write_table(table(everything, values))
+
+
+if __name__ == "__main__":
+    main()
