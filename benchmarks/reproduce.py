@@ -91,12 +91,12 @@ def once(command: str, seed: int, out: Path, stop: list[bool]) -> dict[str, Any]
     """One run by the command line: its metrics, ids and failure."""
     if stop:
         return {"failure": "interrupted"}
-    program = [str(Path(sys.executable).parent / "clbench"), "run"]
+    program = [sys.executable, "-m", "clbench", "run"]
     flags = ["--seed", str(seed), "--threads", "1", "--device", "cpu", "--out", str(out), "--json", "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*program, *_arguments(command), *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [*program, *_arguments(command), *flags], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
     if not done.stdout.startswith("{"):
         return {"failure": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"}
     record: dict[str, Any] = json.loads(done.stdout)
@@ -159,11 +159,8 @@ def read_values() -> dict[tuple[str, int], dict[str, Any]]:
 
 def write_values(values: dict[tuple[str, int], dict[str, Any]], order: list[str]) -> None:
     """In the order of the rows; those of rows that are no longer there go."""
-    lines = [
-        values[key]
-        for key in sorted(values, key=lambda k: (order.index(k[0]), k[1]) if k[0] in order else (0, 0))
-        if key[0] in order
-    ]
+    kept = sorted((order.index(name), seed) for name, seed in values if name in order)
+    lines = [values[order[at], seed] for at, seed in kept]
     temporary = VALUES.with_suffix(".tmp")
     with open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
