@@ -97,6 +97,8 @@ def once(command: str, seed: int, out: Path, stop: list[bool]) -> dict[str, Any]
     done = subprocess.run(
         [*program, *_arguments(command), *flags], capture_output=True, text=True, env=environment, cwd=ROOT
     )
+    if done.returncode == 2:  # no data, or a row that is no right command: nothing about the method
+        raise SystemExit(f"clbench run {command}: {done.stderr.strip()}")
     if not done.stdout.startswith("{"):
         return {"failure": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"}
     record: dict[str, Any] = json.loads(done.stdout)
@@ -143,7 +145,7 @@ def measure(wanted: list[Row], seeds: int, jobs: int, out: Path) -> Iterator[dic
                 left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
                 print(f"[{n}/{len(todo)}] {row.name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
                 yield found
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             stop.append(True)
             raise
 
