@@ -226,6 +226,8 @@ class TrainingSet:
         self._targets = torch.from_numpy(table).to(device)
         self.sample_bytes = self._inputs.sample_bytes + 8
         """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
+        self.classes = int((table >= 0).any(0).sum())
+        """Different classes of the stream's tasks."""
 
     def augmented(self, augmenter: Augmenter) -> TrainingSet:
         """The same samples behind the same fence, augmented whenever they are fetched.
