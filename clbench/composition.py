@@ -66,10 +66,12 @@ class _Composition(pydantic.BaseModel):
     """Hyper-parameters of a composition: those of each part below its name."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+    maker_key: ClassVar[str | None] = None
 
     @pydantic.model_validator(mode="after")
     def _one_optimizer(self) -> _Composition:
         with_one = [key for key, part in self if getattr(part, "optimizer", None) is not None]
+        with_one += [self.maker_key] if self.maker_key else []
         if len(with_one) > 1:
             raise mistake(f"got two optimisers, of '{with_one[0]}' and '{with_one[1]}'. Allowed: one")
         return self
@@ -94,11 +96,12 @@ def compose(name: str, parts: list[type[Strategy]]) -> type[Strategy]:
         fields[key] = (part.Config, ... if required else part.Config())
     config = pydantic.create_model(name, __base__=_Composition, **fields)
     main = next((i for i, part in enumerate(parts) if _own(part)), 0)
-    makers = [i for i, part in enumerate(parts) if _overrides(part, "optimizer_maker")]
+    makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
+    config.maker_key = makers[0] if makers else None
     body: dict[str, Any] = {
         "parts": dict(zip(keys, parts, strict=True)),
         "main_key": keys[main],
-        "maker_key": keys[makers[0]] if makers else None,
+        "maker_key": config.maker_key,
         "access": parts[main].access,
         "Config": config,
     }

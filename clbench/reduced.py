@@ -263,7 +263,7 @@ class Reduced:
         while isinstance(low, nn.Sequential) and flat < len(low) and isinstance(low[flat], nn.Flatten):
             flat += 1
         linear = model[flat] if isinstance(model, nn.Sequential) and flat < len(model) else None
-        if isinstance(linear, nn.Linear) and inputs[0].numel() == linear.in_features and _int8_is_fast():
+        if type(linear) is nn.Linear and inputs[0].numel() == linear.in_features and _int8_is_fast():
             assert isinstance(low, nn.Sequential)
             if self._int8 is None or self._int8[0] is not inputs:
                 self._int8, self._bfloat16 = (inputs, _Int8Inputs(inputs.flatten(1))), None

@@ -1,0 +1,218 @@
+"""Whether a stopped run goes on as if it had not been stopped."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import deque
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clbench.budget import batches_in_a_pass
+from clbench.chance import fenced
+from clbench.checkpoint import Checkpoints
+from clbench.errors import Unsaveable
+from clbench.loop import train
+from clbench.numerics import numerics
+from clbench.observation import Observation, Position
+from clbench.recorder import Recorder
+from clbench.resolve import RunConfig
+from clbench.strategy import SelfDriven, Strategy
+from clbench.stream import Stream, compile_stream
+from clbench.testing.states import assert_same, require
+from clbench.workbench import Workbench, assemble, completed, imported
+
+
+def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: Collection[str] = ()) -> None:
+    """Whether a strategy's `state_dict` says all that a run which is stopped needs to end as if it had not been.
+
+    The run is trained whole; then it is restored, from a checkpoint file into a strategy made anew, as it was after
+    some updates, and continued. There, its attributes and its state must be those of the one that was not stopped,
+    and so must its weights, losses and everything recorded at the end: bit for bit.
+
+    Not noticed is what several strategies of one process share, such as attributes of the class.
+
+    Args:
+        run: a configuration of at least two experiences, better small, as `clbench.resolve.make_run` gives it.
+        at: after which updates; by default the first, the last of the first experience (there also after
+            `end_experience`), the first of the second, one in the middle of a second pass over the same samples where
+            there is one, and the last but one. A strategy with a loop of its own can be stopped after experiences only.
+        remade: attributes that need not be equal, such as caches, because they are made again where they are needed.
+
+    Raises:
+        AssertionError: something is not saved; the message names the attribute, or else what came out differently.
+        RunFailed: the run fails even when it is not stopped.
+    """
+    with numerics(run.numerics), fenced(run.numerics.device == "cuda"), tempfile.TemporaryDirectory() as folder:
+        run = completed(run, imported(run.strategy))
+        stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+        undisturbed = _Resumable(run, stream)
+        undisturbed.train()
+        whole = _Resumable(run, stream)
+        name = type(whole.bench.strategy).__name__
+        whole.stops = set(_stops(whole.bench) if at is None else at)
+        whole.folder = Path(folder)
+        try:
+            whole.train()
+        except Unsaveable as error:
+            raise AssertionError(f"{name}: {error}.") from None
+        require(bool(whole.met), f"{name}: the run was at none of the updates {sorted(whole.stops)}")
+        _agree(undisturbed.outcome(), whole.outcome(), f"{name}: asked for its state_dict, it ends with")
+        for position, before in whole.met.items():
+            [(done, state)] = Checkpoints(_place(Path(folder), position)).read()
+            assert isinstance(state, dict)
+            again = _Resumable(run, stream)
+            again.restore(state, position)
+            after = _attributes(again.bench.strategy)
+            forgot = [n for n in sorted(before.keys() | after.keys()) if n not in remade and _differ(before, after, n)]
+            several = len(forgot) > 1
+            require(
+                not forgot,
+                f"{name}: attribute{'s' * several} {', '.join(map(repr, forgot))} {'are' if several else 'is'} another "
+                f"than before load_state_dict, after update {done:,}; {'are they' if several else 'is it'} in "
+                "state_dict? (What is made again where it is needed goes into `remade`)",
+            )
+            _agree(
+                _content(state["strategy"]),
+                _content(again.bench.strategy.state_dict()),
+                f"{name}: restored after update {done:,}, state_dict has",
+            )
+            again.train(position)
+            _agree(
+                _tail(whole.outcome(), again.outcome()),
+                again.outcome(),
+                f"{name}: everything that can be compared was restored after update {done:,}, and yet it ends with",
+            )
+
+
+def _stops(bench: Workbench) -> set[int]:
+    """Updates of every kind: see `check_resume`."""
+    total, first = sum(bench.budgets), bench.budgets[0]
+    found = {1, first, first + 1, total - 1}
+    begin = 0
+    for number, budget in enumerate(bench.budgets):
+        one_pass = batches_in_a_pass(bench.stream.visits[number].samples, bench.run.benchmark.training)
+        if bench.strategy.access == "experience" and budget > one_pass:
+            found.add(begin + min(budget, one_pass + one_pass // 2 + 1))
+            break
+        begin += budget
+    return {n for n in found if 1 <= n <= total}
+
+
+class _Resumable:
+    """One training that can be stopped and taken up again.
+
+    Attributes:
+        stops: updates after which a checkpoint is written, below `folder`.
+        met: where that was, and the strategy's attributes there.
+    """
+
+    def __init__(self, run: RunConfig, stream: Stream) -> None:
+        self.bench = assemble(run, stream)
+        self._recorder = Recorder(self.bench.device)
+        self._seen = Observation(self.bench, self._recorder, self._on_iteration)
+        self.stops: set[int] = set()
+        self.folder = Path()
+        self.met: dict[Position, dict[str, Any]] = {}
+
+    def train(self, start: Position | None = None) -> None:
+        train(self.bench, self._seen, self._stop, start)
+        self._recorder.chunk()
+
+    def _on_iteration(self) -> None:
+        if not isinstance(self.bench.strategy, SelfDriven):
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._seen.iterations not in self.stops:
+            return
+        state = {**self.bench.state_dict(), "observation": self._seen.state_dict()}
+        Checkpoints(_place(self.folder, self._seen.position)).write(self._seen.iterations, state)
+        self.met[self._seen.position] = _attributes(self.bench.strategy)
+
+    def restore(self, state: dict[str, Any], position: Position) -> None:
+        self.bench.load_state_dict(state, position.experience, within=bool(position.done))
+        self._seen.load_state_dict(state["observation"], position)
+
+    def outcome(self) -> dict[str, Any]:
+        """State and record."""
+        state = {"state_dict": _content(self.bench.strategy.state_dict())}
+        return {**state, "model": _content(self.bench.strategy.model), **self._recorder.chunks[0]}
+
+
+def _place(folder: Path, position: Position) -> Path:
+    return folder / f"{position.experience}-{position.done}"
+
+
+def _tail(whole: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    """The whole outcome without the part of the record from before the rest."""
+    return {n: v[len(v) - len(rest[n]) :] if isinstance(v, np.ndarray) and n in rest else v for n, v in whole.items()}
+
+
+def _agree(a: Any, b: Any, sentence: str) -> None:
+    try:
+        assert_same(a, b)
+    except AssertionError as error:
+        raise AssertionError(f"{sentence} another {str(error).lstrip('.') or 'value'}.") from None
+
+
+def _differ(a: dict[str, Any], b: dict[str, Any], name: str) -> bool:
+    try:
+        assert_same(a.get(name, _ABSENT), b.get(name, _ABSENT))
+    except AssertionError:
+        return True
+    return False
+
+
+_ABSENT = "not there"
+
+
+def _attributes(strategy: Strategy) -> dict[str, Any]:
+    """What can be compared of a strategy's own attributes, and its generator."""
+    given = vars(strategy.setup)
+    known = {id(v) for n, v in given.items() if n not in ("model", "generator")} | {id(strategy), id(strategy.config)}
+    own = {n: v for n, v in vars(strategy).items() if n not in ("setup", "config")}
+    return {n: _content(v, known) for n, v in own.items()} | {"setup.generator": _content(strategy.setup.generator)}
+
+
+def _content(value: Any, known: Collection[int] = frozenset()) -> Any:
+    """A copy of a value in terms of arrays, dictionaries, lists and plain values; None for what has no such terms.
+
+    Args:
+        value: anything.
+        known: ids of objects that are left out.
+    """
+    if id(value) in known and isinstance(getattr(value, "__dict__", None), dict):
+        return None
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone().numpy() if value.dtype != torch.bfloat16 else _content(value.float())
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.array(value)
+    if isinstance(value, (bool, int, float, str, bytes)):
+        return value if value == value else "nan"
+    if isinstance(value, dict):
+        return {k if isinstance(k, (int, str)) else repr(k): _content(v, known) for k, v in value.items()}
+    if isinstance(value, (list, tuple, deque)):
+        return [_content(v, known) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_content(v, known) for v in value), key=repr)
+    if isinstance(value, torch.Generator):
+        return _content(value.get_state())
+    if isinstance(value, np.random.Generator):
+        return _content(value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return _content(value.getstate())
+    if isinstance(value, nn.Module):
+        modes = [m.training for m in value.modules()]
+        learns = [p.requires_grad for p in value.parameters()]
+        return {"state": _content(dict(value.state_dict())), "modes": modes, "learns": learns}
+    if callable(getattr(value, "state_dict", None)) and not isinstance(value, type):
+        return _content(value.state_dict(), known)
+    if callable(value) or not isinstance(getattr(value, "__dict__", None), dict):
+        return None
+    return {n: _content(v, {*known, id(value)}) for n, v in vars(value).items()}

@@ -1,0 +1,56 @@
+"""Traces put together by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.trace import Phase, Trace
+
+
+def make_trace(
+    accuracy: NDArray[np.float64],
+    visits: NDArray[np.bool_] | None = None,
+    *,
+    size: int = 1000,
+    every: int = 1,
+    origin: NDArray[np.int32] | None = None,
+    view: str = "class",
+) -> Trace:
+    """A trace with given accuracies, to try a metric on: tasks of one cell, experiences of equal length.
+
+    Args:
+        accuracy: (V, P, T) in [0, 1]: in each experience one evaluation before the first update, P - 2 after an
+            update each, `every` iterations apart, and one at the end. NaN is not evaluated.
+        visits: (V, T); task v in experience v where not given.
+        size: test samples of a task; accuracies are rounded to it.
+        every: iterations between evaluations.
+        origin: (V,); every experience its own where not given.
+        view: name of the view.
+
+    The bits have the first `count` samples of a task right.
+    """
+    experiences, per, tasks = accuracy.shape
+    flat = accuracy.reshape(-1, tasks)
+    counts = np.where(np.isnan(flat), -1, np.rint(np.nan_to_num(flat) * size)).astype(np.int32)
+    last = (per - 2) * every
+    within = np.array([*range(0, last + 1, every), last])
+    right = np.arange(size) < np.maximum(counts, 0)[:, :, None]
+    return Trace(
+        correct={view: counts},
+        cell_domain=np.zeros(tasks, np.int32),
+        cell_class=np.arange(tasks, dtype=np.int32),
+        cell_size=np.full(tasks, size, np.int32),
+        cell_population=np.full(tasks, size, np.int32),
+        task_cells=np.eye(tasks, dtype=bool),
+        visits=np.eye(experiences, tasks, dtype=bool) if visits is None else visits,
+        origin=np.arange(experiences, dtype=np.int32) if origin is None else origin,
+        iteration=np.concatenate([within + v * last for v in range(experiences)]).astype(np.int64),
+        experience=np.repeat(np.arange(experiences), per).astype(np.int32),
+        phase=np.tile([Phase.BEFORE, *[Phase.ITERATION] * (per - 2), Phase.END], experiences).astype(np.int8),
+        loss=np.zeros(experiences * last, np.float32),
+        every=every,
+        dense=0,
+        rows=np.arange(tasks * size, dtype=np.int64),
+        bits={view: np.packbits(right.reshape(len(flat), -1), axis=1)},
+    )
