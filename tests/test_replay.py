@@ -133,7 +133,7 @@ def test_the_loss_by_hand() -> None:
     state = strategy.setup.generator.state_dict()
     loss = strategy.loss(batch)
     strategy.setup.generator.load_state_dict(state)
-    x, y, _ = strategy._replay(8)
+    x, y, _ = strategy.replayed(8)
     ce = torch.nn.functional.cross_entropy
     expected = ce(strategy.model(batch.x), batch.y) / 3 + ce(strategy.model(x), y) * 2 / 3
     assert len(y) == 8
