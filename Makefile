@@ -137,6 +137,12 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	$(RUN) digit_domains-v1 $(REFERENCES) --strategy er
 	@$(MAKE) --no-print-directory leaderboard
 
+# ---------------------------------------------------------------------------------------------- published numbers
+.PHONY: reproduce
+
+reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
+	$(BIN)/python benchmarks/reproduce.py --out $(OUT)/reproduction $(ARGS)
+
 # ---------------------------------------------------------------------------------------------- speed
 .PHONY: benchmark benchmark-engine benchmark-evaluation
 

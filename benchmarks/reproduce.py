@@ -28,6 +28,8 @@ from typing import Any
 from scipy import stats
 
 from clbench import strict_yaml
+from clbench.metrics import METRICS
+from clbench.resolve import RunConfig, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "strategies" / "published.yaml"
@@ -84,6 +86,7 @@ def rows() -> list[Row]:
     found = [Row(**content) for content in strict_yaml.parse_file(ROWS, str(ROWS))["rows"]]
     names = [row.name for row in found]
     assert len(set(names)) == len(names), "two rows of one name"
+    assert all(row.metric in METRICS for row in found), "a metric that there is not"
     return found
 
 
@@ -104,6 +107,20 @@ def once(command: str, seed: int, out: Path, stop: list[bool]) -> dict[str, Any]
     record: dict[str, Any] = json.loads(done.stdout)
     record["failure"] = None if record["failure"] is None else record["failure"]["message"]
     return record
+
+
+def planned(command: str, seed: int = 0) -> RunConfig:
+    """The run that a row's command stands for.
+
+    Raises:
+        UserError: a mistake in the command.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("benchmark")
+    parser.add_argument("--strategy")
+    parser.add_argument("-o", action="append", dest="overrides")
+    given = parser.parse_args(_arguments(command))
+    return make_run(given.benchmark, strategy=given.strategy, overrides=given.overrides, seed=seed, threads=1)
 
 
 def _arguments(command: str) -> list[str]:
