@@ -104,12 +104,12 @@ def _gradient_norm(model: nn.Module, parts: list[tuple[Tensor, Tensor]], outputs
     total: list[Tensor] | None = None
     with torch.enable_grad():
         for x, y in parts:
-            logits = model(x)
+            logits: Tensor = model(x)
             width = logits.shape[1]
             if int(y.max()) >= width:  # a head that grows has no score for this task yet
                 return torch.tensor(float("nan"))
             if not logits.requires_grad:  # nothing that learns is asked, such as class means on a frozen front
-                return logits.new_zeros((), dtype=torch.float32)
+                return logits.new_zeros(())
             absent = torch.ones(width, dtype=torch.bool, device=x.device)
             absent[[o for o in outputs if o < width]] = False
             loss = nn.functional.cross_entropy(logits.masked_fill(absent, float("-inf")), y, reduction="sum") / n
