@@ -1,0 +1,103 @@
+"""CLASSP: the training of `naive` with an optimiser that suppresses small updates and those of weights that have
+changed much. The optimiser, its equations and the paper are in `strategies.classp_optimizer`; it can be used alone:
+
+    from strategies.classp import CLASSP
+
+Being an optimiser it composes with every method that has none of its own: `strategy: [er, classp]`.
+
+Schedule (section 4.1 of the paper): without decay in the first experience, with it afterwards. An experience that was
+cut into sub-experiences counts as one.
+
+Differs from the paper: the benchmark says what becomes of an optimiser's state between experiences. The paper keeps the
+accumulator for the whole stream, as `training.optimizer_state: keep` does; with `reset` it begins anew in each
+experience. `numerics.fused` changes nothing here: there is no such kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from clbench.config import LearningRate, Model, NonNegative
+from clbench.strategy import Experience, Knowledge, Memory, Setup, Strategy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from strategies.classp_optimizer import CLASSP as CLASSP
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CLASSP":  # a subclass of torch's Optimizer; what lists strategies does not import torch
+        from strategies.classp_optimizer import CLASSP
+
+        return CLASSP
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class ClasspConfig(Model):
+    """Hyper-parameters of CLASSP. There is no `optimizer`: it is one."""
+
+    lr: LearningRate = 0.2
+    """As in the published code, as are `epsilon` and `power`."""
+    threshold: NonNegative = 0.0
+    """Squared gradients up to this change nothing. 0 as in the published experiment on the second task; the code's
+    0.5 does nothing in it."""
+    epsilon: NonNegative = 1e-5
+    """Added to the accumulator, in the root."""
+    power: Annotated[float, Field(gt=0)] = 1.0
+    """p: of the gradients that are accumulated, and of the root."""
+    variant: Literal["paper", "official"] = "paper"
+    """The paper's rule, or what the published code does: one gate a tensor, and sums of absolute gradients for every
+    p."""
+    apply_decay: Literal["after_first_experience", "always", "never"] = "after_first_experience"
+    """When steps shrink by the accumulator, which grows anyway."""
+    foreach: bool | None = None
+    """Whether all tensors are updated together, or one by one. Default: together on a GPU."""
+
+
+class Classp(Strategy):
+    """Minimises the loss with CLASSP."""
+
+    Config = ClasspConfig
+
+    @classmethod
+    def needs(cls, config: ClasspConfig) -> frozenset[Knowledge]:
+        """The end of the first experience, where the schedule depends on it."""
+        return frozenset({"boundaries"} if config.apply_decay == "after_first_experience" else ())
+
+    @classmethod
+    def optimizer_maker(
+        cls, config: ClasspConfig, setup: Setup
+    ) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+        from strategies.classp_optimizer import CLASSP
+
+        given = config.model_dump(exclude={"apply_decay"})
+        return partial(CLASSP, **given, apply_decay=config.apply_decay == "always")
+
+    def __init__(self, config: ClasspConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.config: ClasspConfig = config
+
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        if self.config.apply_decay == "after_first_experience":
+            for group in self.optimizer.param_groups:
+                group["apply_decay"] = experience.number > experience.part
+
+    def memory(self) -> Memory:
+        """The accumulator is what it keeps of the past."""
+        return Memory(0, self._own.accumulator_bytes)
+
+    def report(self) -> dict[str, float]:
+        """Share of the coordinates of all gradients whose gate was closed (with `training.optimizer_state: reset` of
+        those of the last experience), and bytes of the accumulator."""
+        return {"suppressed": self._own.suppressed, "accumulator_bytes": float(self._own.accumulator_bytes)}
+
+    @property
+    def _own(self) -> CLASSP:
+        return self.optimizer  # type: ignore[return-value]
