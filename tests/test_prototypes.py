@@ -1,0 +1,283 @@
+"""Methods of class means and prototypes: numbers by hand, reductions, and what a frozen front costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clbench import resolve, runner
+from clbench.errors import UserError
+from clbench.recorder import Recorder
+from clbench.stream import compile_stream
+from clbench.testing import assert_same, check_resume
+from clbench.trace import UNAVAILABLE, Phase
+from strategies.prototype_heads import NearestMean
+from strategies.prototypes import Moments, evaluating
+
+SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
+NCM = "strategies.ncm:NearestClassMean"
+FEW = "training={iterations: 6, epochs: null, batch_size: 40}"
+
+
+def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
+    return resolve.make_run(benchmark, strategy=strategy, overrides=[FEW, *overrides])
+
+
+def assembled(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Any:
+    run = plan(strategy, *overrides, benchmark=benchmark)
+    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+
+
+def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool = False) -> Any:
+    """The bench after the whole stream, and the recorder."""
+    bench = assembled(strategy, *overrides, benchmark=benchmark)
+    bench.recorder = Recorder(bench.device) if watch else None
+    runner.train(bench, runner.Observation(bench, bench.recorder, lambda: None))
+    return bench
+
+
+def accuracy(bench: Any) -> float:
+    tasks = range(len(bench.stream.tasks))
+    counts = bench.evaluator.evaluate(bench.strategy, tasks, tasks).counts[bench.evaluator.views[0]]
+    return float(counts.sum() / bench.evaluator.samples)
+
+
+def one_pass(bench: Any, number: int) -> tuple[Tensor, Tensor]:
+    """All samples of an experience as they are stored, and their targets."""
+    experience = bench.experience(number)
+    index, task = torch.from_numpy(experience.index), torch.from_numpy(experience.task)
+    found: tuple[Tensor, Tensor] = bench.samples.fetch(index, task, plain=True)
+    return found
+
+
+def flat(parameters: Any) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+# ------------------------------------------------------------------------------------------------ shared pieces
+def test_moments_are_those_of_numpy() -> None:
+    features, y = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 3
+    moments = Moments(5, 4, torch.device("cpu"))
+    moments.add(features[:20], y[:20])
+    rest = Moments(5, 4, torch.device("cpu"))
+    rest.add(features[20:], y[20:])
+    moments.merge(rest)
+    one = Moments(5, 4, torch.device("cpu"))
+    one.add(features[:1], torch.tensor([4]))
+    moments.merge(one)
+    for c in range(3):
+        of = features[y == c].double().numpy()
+        np.testing.assert_allclose(moments.mean()[c], of.mean(0), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(moments.variance()[c], np.trace(np.cov(of.T)) / 4, rtol=1e-12)
+    assert moments.known.tolist() == [True, True, True, False, True]
+    assert moments.variance().isnan().tolist() == [False, False, False, True, True]
+    assert moments.nbytes == 4 * 8 * (4 + 2)
+
+
+def test_features_leave_modes_as_they_are() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)))
+    net[1][1].eval()
+    before = [m.training for m in net.modules()]
+    with evaluating(net):
+        assert not any(m.training for m in net.modules())
+        assert not net(torch.ones(3, 2)).requires_grad
+    assert [m.training for m in net.modules()] == before == [True, True, True, True, False]
+
+
+# ------------------------------------------------------------------------------------------------ nearest class mean
+def head(means: list[list[float]], known: list[bool], cosine: bool = False) -> NearestMean:
+    made = NearestMean(nn.Linear(len(means[0]), len(means)), cosine)
+    made.means.copy_(torch.tensor(means))
+    made.known.copy_(torch.tensor(known))
+    return made
+
+
+def test_scores_by_hand() -> None:
+    """(3, 0) is 1 from (2, 0) and sqrt 5 from (1, 1): euclidean; f = (1, 0.9) is nearer to (1, 1) in angle."""
+    means, known = [[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]], [True, True, False]
+    x = torch.tensor([[3.0, 0.0], [1.0, 0.9]])
+    scores = head(means, known)(x)
+    assert scores.tolist() == [[4.0, 2.0, -float("inf")], [0.0, pytest.approx(0.9), -float("inf")]]
+    angles = head(means, known, cosine=True)(torch.tensor([[3.0, 0.0], [2.0, 2.0]]))
+    half = pytest.approx(0.5**0.5)
+    assert angles.tolist() == [[pytest.approx(1.0), half, -float("inf")], [half, pytest.approx(1.0), -float("inf")]]
+
+
+def test_true_means_are_the_bayes_rule() -> None:
+    """Equal priors, one isotropic covariance: the largest density is the nearest mean, for any scale."""
+    generator = torch.Generator().manual_seed(0)
+    means = 2 * torch.randn(6, 5, generator=generator)
+    x = 2 * torch.randn(4000, 5, generator=generator)
+    normal = torch.distributions.MultivariateNormal(means.double(), 1.7 * torch.eye(5).double())
+    density = normal.log_prob(x[:, None].double())
+    found = head(means.tolist(), [True] * 6)(x)
+    assert torch.equal(found.argmax(1), density.argmax(1))
+
+
+def test_means_are_those_of_all_samples_met_each_once() -> None:
+    """Two and a half passes in each experience and half a pass: the same means, of every sample once."""
+    for iterations in (13, 2):
+        bench = trained(NCM, "strategy.extractor=frozen", f"training.iterations={iterations}")
+        net, strategy = bench.strategy.model, bench.strategy
+        for number in range(5):
+            x, y = one_pass(bench, number)
+            with torch.no_grad():
+                features = net[:-1](x).double()
+            for c in y.unique().tolist():
+                torch.testing.assert_close(net[-1].means[c], features[y == c].mean(0), rtol=1e-12, atol=1e-12)
+        assert strategy.settled.count.tolist() == [100.0] * 10
+        assert strategy.memory().bytes == 10 * 8 * (64 + 2)
+
+
+@pytest.mark.parametrize("extractor", ["first_experience", "frozen", "trained"])
+def test_a_class_that_comes_again_adds_to_its_mean(extractor: str) -> None:
+    """Tasks 0, 1, 0 with other samples each: of the frozen front, the mean over both visits."""
+    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    two = "stream.tasks={by: classes, count: 2}"
+    bench = trained(NCM, f"strategy.extractor={extractor}", two, f"stream.schedule={visits}")
+    strategy, first = bench.strategy, bench.stream.tasks[0].targets[0]
+    counted = [0, 0]
+    for number in (0, 2):
+        _, y = one_pass(bench, number)
+        counted = [counted[0] + int((y == first).sum()), counted[1] + len(y)]
+    assert strategy.settled.count[first] == counted[0]
+    assert strategy.settled.count[list(bench.stream.tasks[0].targets)].sum() == counted[1] == 120
+    assert strategy.frozen == (extractor != "trained")
+
+
+def test_nothing_is_predicted_before_the_first_means() -> None:
+    for extractor, until in (
+        ("first_experience", Phase.END),
+        ("frozen", Phase.ITERATION),
+        ("trained", Phase.ITERATION),
+    ):
+        trace = trained(NCM, f"strategy.extractor={extractor}", watch=True).recorder.chunk()
+        absent = (trace["correct.class"] == UNAVAILABLE).any(1)
+        first = int(np.flatnonzero(~absent)[0])
+        assert absent[:first].all()
+        assert not absent[first:].any()
+        assert (trace["phase"][first], trace["experience"][first]) == (until, 0)
+
+
+def test_a_frozen_front_costs_no_update_a_pass_and_the_evaluator_one_in_all() -> None:
+    """Counted are samples that go through the first linear layer in training; the evaluator asks a twin."""
+    bench = assembled(NCM, "strategy.extractor=frozen", "training.iterations=20")
+    samples = []
+    bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
+    start = flat(bench.strategy.front.parameters())
+    runner.train(bench, runner.Observation(bench, Recorder(bench.device), lambda: None))
+    assert sum(samples) == 1000, "each training sample once in its experience"
+    assert bench.evaluator._looks[0].front.computed == 1, "test features once in the run"
+    assert torch.equal(flat(bench.strategy.front.parameters()), start)
+    first = assembled(NCM, "training.iterations=20")
+    runner.train(first, runner.Observation(first, Recorder(first.device), lambda: None))
+    assert not torch.equal(flat(first.strategy.front.parameters()), start)
+    assert first.evaluator._looks[0].front.computed == 1, "once it is frozen"
+
+
+def test_the_front_of_the_first_experience_is_the_naive_one() -> None:
+    naive = trained("naive", "stream.tasks.count=1")
+    ncm = trained(NCM, "stream.tasks.count=1")
+    assert torch.equal(flat(ncm.strategy.front.parameters()), flat(naive.strategy.model[:-1].parameters()))
+    all_along = trained(NCM, "strategy.extractor=trained")
+    assert torch.equal(
+        flat(all_along.strategy.front.parameters()), flat(trained("naive").strategy.model[:-1].parameters())
+    )
+
+
+def test_means_are_of_samples_as_they_are_stored() -> None:
+    crop = "training.augmentation=[{name: random_crop, padding: 2}]"
+    bench, plain = (trained(NCM, "strategy.extractor=frozen", *o, benchmark=DIGITS) for o in ([crop], []))
+    assert_same(bench.strategy.settled.state_dict()["count"], plain.strategy.settled.state_dict()["count"])
+    torch.testing.assert_close(bench.strategy.settled.total, plain.strategy.settled.total, rtol=1e-6, atol=1e-6)
+
+
+def test_online_and_without_boundaries_it_ends_in_the_same_means() -> None:
+    whole, pieces, one = (
+        trained(NCM, "strategy.extractor=frozen", "training.epochs=1", "training.iterations=null", *o)
+        for o in ([], ["stream.online=10"], ["stream.online=10", "protocol.boundaries=false"])
+    )
+    for other in (pieces, one):
+        torch.testing.assert_close(
+            other.strategy.head.means, whole.strategy.head.means, rtol=1e-5, atol=1e-6
+        )  # float32 features of batches of 10 and of 40 differ in the last bits
+    assert accuracy(one) == accuracy(whole)
+
+
+def test_gradients_and_features_of_a_model_that_does_not_learn_can_be_watched() -> None:
+    bench = trained(NCM, "strategy.extractor=frozen", "watch={gradients: true, features: true}", watch=True)
+    chunk = bench.recorder.chunk()
+    assert (chunk["extra.task_gradient_norm"][-1] == 0).all()
+    assert (chunk["extra.feature_drift"][-1][:4] == 0).all()
+
+
+def test_weights_of_a_file_are_the_extractor_and_others_are_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 3))
+    torch.save({k: v for k, v in net.state_dict().items() if not k.startswith("3.")}, tmp_path / "front.pt")
+    frozen = ["strategy.extractor=frozen", f"model.weights={tmp_path / 'front.pt'}"]
+    bench = trained(NCM, *frozen)
+    assert torch.equal(flat(bench.strategy.front.parameters()), flat(net[:-1].parameters()))
+    torch.save({"1.weight": torch.zeros(5, 32), "1.bias": torch.zeros(5)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"model.weights: '1.weight' of .* has the shape \(5, 32\)"):
+        trained(NCM, frozen[0], f"model.weights={tmp_path / 'other.pt'}")
+
+
+def test_the_first_experience_needs_boundaries() -> None:
+    with pytest.raises(UserError, match="boundaries"):
+        assembled(NCM, "protocol.boundaries=false")
+    assembled(NCM, "protocol.boundaries=false", "strategy.extractor=trained")
+
+
+# ------------------------------------------------------------------------------------------------ contracts
+WAYS: dict[str, tuple[str, list[str]]] = {
+    "ncm": (NCM, []),
+    "ncm, frozen": (NCM, ["strategy.extractor=frozen", "strategy.metric=cosine"]),
+    "ncm, trained": (NCM, ["strategy.extractor=trained"]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_watching_changes_nothing(way: str) -> None:
+    strategy, overrides = WAYS[way]
+    states = []
+    for watch, more in ((False, []), (True, ["evaluation.scope=all"]), (True, ["evaluation.every=3"])):
+        bench = trained(strategy, *overrides, *more, watch=watch)
+        states.append({"state": bench.strategy.state_dict(), "torch": torch.get_rng_state()})
+    assert_same(states[1], states[0])
+    assert_same(states[2], states[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stream", ["whole", "online", "recurrent"])
+def test_stopped_anywhere_it_goes_on(way: str, stream: str) -> None:
+    strategy, overrides = WAYS[way]
+    benchmark, more = {
+        "whole": (SPLIT, ["training.optimizer={name: adam}", "training.optimizer_state=reset"]),
+        "online": (SPLIT, ["stream.online=100", "training.iterations=2"]),
+        "recurrent": ("power_law_digits-v1", ["training.iterations=2"]),
+    }[stream]
+    check_resume(plan(strategy, "evaluation.every=3", *more, *overrides, benchmark=benchmark))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_short_cut_of_the_evaluator_counts_as_float32_does(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: True)
+    strategy, overrides = WAYS[way]
+    chunks = []
+    for precision in ("auto", "float32"):
+        bench = trained(strategy, *overrides, f"watch.precision={precision}", "training.iterations=20", watch=True)
+        chunks.append({k: v for k, v in bench.recorder.chunk().items() if k.startswith("correct")})
+    assert chunks[0]
+    assert_same(chunks[0], chunks[1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("benchmark", ["permuted_digits-v1", "few_shot_digits-v1"])
+def test_other_streams_end_better_than_chance(way: str, benchmark: str) -> None:
+    strategy, overrides = WAYS[way]
+    assert accuracy(trained(strategy, *overrides, benchmark=benchmark)) > 0.12
