@@ -1,0 +1,191 @@
+"""What methods that hold weights by their importance share: a quadratic penalty, and sums over per-sample gradients.
+
+Weights, anchors and importances are lists of tensors in the order of `model.parameters()`. Buffers, such as the
+statistics of batch normalisation, are not held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clbench.lazy import torch
+from clbench.strategy import Experience, Knowledge, Memory, Setup, Strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Vectors = Callable[[Tensor], Iterable[Tensor]]
+
+_CHUNK = 1 << 25
+"""Numbers that per-sample gradients may take at once (128 MiB)."""
+
+
+class Anchored(Strategy):
+    """Holds the weights near an anchor, each by its importance; who inherits says what these are.
+
+    Attributes:
+        factor: of the quadratic penalty.
+        anchor, importance: empty before the first experience has ended.
+    """
+
+    factor: float
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        """The ends of experiences: there importance is estimated and the anchor set."""
+        return frozenset({"boundaries"})
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.anchor: list[Tensor] = []
+        self.importance: list[Tensor] = []
+
+    def penalty(self) -> Tensor | None:
+        if not self.anchor:
+            return None
+        return self.factor * quadratic_penalty(list(self.model.parameters()), self.anchor, self.importance)
+
+    def memory(self) -> Memory:
+        held = super().memory()
+        return Memory(held.samples, (held.bytes or 0) + sum(t.nbytes for t in (*self.anchor, *self.importance)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "anchor": self.anchor, "importance": self.importance}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.anchor, self.importance = state["anchor"], state["importance"]
+
+    def weights(self) -> list[Tensor]:
+        """A copy of the weights as they are."""
+        return [p.detach().clone() for p in self.model.parameters()]
+
+    def active(self, experience: Experience, task: Tensor) -> Tensor:
+        """Which outputs take part in the training loss, bool (N, outputs).
+
+        Args:
+            experience: whose outputs they are where those of each batch take part.
+            task: of each sample, int64 (N,).
+        """
+        if self._active is not None:
+            return self._active[task]
+        some = self.setup.training.active_outputs == "batch"
+        allowed = torch.zeros(self.setup.outputs, dtype=torch.bool, device=task.device)
+        allowed[list(experience.outputs) if some else slice(None)] = True
+        return allowed.expand(len(task), -1)
+
+
+def quadratic_penalty(weights: Sequence[Tensor], anchor: Sequence[Tensor], importance: Sequence[Tensor]) -> Tensor:
+    """sum_i importance_i (w_i - anchor_i)^2, a scalar with a gradient to the weights alone.
+
+    >>> w = torch.tensor([3.0, 1.0], requires_grad=True)
+    >>> penalty = quadratic_penalty([w], [torch.tensor([1.0, 1.0])], [torch.tensor([2.0, 5.0])])
+    >>> penalty.backward()
+    >>> float(penalty.detach()), w.grad.tolist()
+    (8.0, [8.0, 0.0])
+    """
+    # For d = w - anchor and a constant g = importance d, the gradient of 2 g.d is 2 importance d, and g.d is the value:
+    # three passes over the weights forward and one backward, where importance * d**2 would take nearly twice as many.
+    total = weights[0].new_zeros(())
+    for w, a, f in zip(weights, anchor, importance, strict=True):
+        d = w - a
+        total = total + torch.dot((f * d.detach()).flatten(), d.flatten())
+    return 2.0 * total - total.detach()
+
+
+def sum_over_samples(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """sum_k sum_n power(J_n^T v_kn) for every parameter, J_n (outputs, P) being the Jacobian of sample n's outputs.
+
+    With v_n the gradient of a loss at the outputs of sample n, J_n^T v_n is the gradient of its loss.
+
+    Of a linear layer with inputs a (N, in) and gradients delta (N, out) at its outputs it is power(delta)^T power(a),
+    since power(delta a) = power(delta) power(a). A network all of whose parameters are in such layers, each used
+    once, takes one backward pass for each k; any other is differentiated sample by sample (`torch.func.vmap`).
+
+    Args:
+        model: in evaluation mode: what one sample gives must not depend on the others.
+        x: inputs (N, ...).
+        vectors: of the outputs (N, outputs), without a graph: K tensors of their shape.
+        power: element-wise and multiplicative, `torch.square` or `torch.abs`.
+
+    Returns:
+        tensors of the parameters' shapes.
+    """
+    if _is_linear_throughout(model):
+        found = _of_linear_layers(model, x, vectors, power)
+        if found is not None:
+            return found
+    return _sample_by_sample(model, x, vectors, power)
+
+
+def _is_linear_throughout(model: nn.Module) -> bool:
+    owned = [p for m in model.modules() if type(m) is torch.nn.Linear for p in m.parameters(recurse=False)]
+    return len({*owned}) == len(owned) == len(list(model.parameters()))
+
+
+def _of_linear_layers(
+    model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]
+) -> list[Tensor] | None:
+    """None where a layer is used more than once, or on anything but (N, in)."""
+    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+
+    def note(layer: Any, given: tuple[Tensor], out: Tensor) -> Tensor:
+        out = out if out.requires_grad else out.detach().requires_grad_()  # all weights below may be frozen
+        calls.append((layer, given[0].detach(), out))
+        return out.clone()  # what follows may change it in place
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if type(m) is torch.nn.Linear]
+    try:
+        with torch.enable_grad():
+            logits = model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    once = len({layer for layer, _, _ in calls}) == len(calls) == len(hooks)
+    if not once or any(a.ndim != 2 for _, a, _ in calls):
+        return None
+    inputs = [power(a) for _, a, _ in calls]
+    sums: dict[Tensor, Tensor] = {p: torch.zeros_like(p) for p in model.parameters()}
+    for v in vectors(logits.detach()):
+        outs = [out for _, _, out in calls]
+        deltas = torch.autograd.grad(logits, outs, v, retain_graph=True, materialize_grads=True)
+        for (layer, _, _), a, delta in zip(calls, inputs, deltas, strict=True):
+            d = power(delta)
+            sums[layer.weight].addmm_(d.t(), a)
+            if layer.bias is not None:
+                sums[layer.bias].add_(d.sum(0))
+    return list(sums.values())
+
+
+def _sample_by_sample(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = {name: b.detach() for name, b in model.named_buffers()}
+
+    def weighted_output(weights: dict[str, Tensor], one: Tensor, v: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(model, (weights, buffers), (one.unsqueeze(0),))
+        return torch.dot(out[0], v)
+
+    gradients = torch.func.vmap(torch.func.grad(weighted_output), in_dims=(None, 0, 0))
+    size = max(1, _CHUNK // sum(w.numel() for w in weights.values()))
+    sums = {name: torch.zeros_like(w) for name, w in weights.items()}
+    with torch.no_grad():
+        logits = model(x)
+    for v in vectors(logits):
+        for a in range(0, len(x), size):
+            for name, g in gradients(weights, x[a : a + size], v[a : a + size]).items():
+                sums[name] += power(g).sum(0)
+    return list(sums.values())
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; after it every module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
