@@ -5,5 +5,6 @@ STRATEGIES = {
     "joint": "strategies.joint:Joint",
     "cumulative": "strategies.cumulative:Cumulative",
     "er": "strategies.er:ExperienceReplay",
+    "classp": "strategies.classp:Classp",
 }
 """name -> "module:Class"."""

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "split_mnist_task-v1": "split_mnist_task-v1.yaml",
     "split_mnist_domain-v1": "split_mnist_domain-v1.yaml",
     "permuted_mnist-v1": "permuted_mnist-v1.yaml",
+    "permuted_mnist_classp-v1": "permuted_mnist_classp-v1.yaml",
     "rotated_mnist-v1": "rotated_mnist-v1.yaml",
     "split_fashion_mnist-v1": "split_fashion_mnist-v1.yaml",
     "split_cifar10-v1": "split_cifar10-v1.yaml",
