@@ -70,6 +70,8 @@ class UnitLinear(_Head):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
+        if "bias" not in dict(linear.named_parameters()):
+            self.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
         self.unit = False
 
     def forward(self, features: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from clbench.recorder import Recorder
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.trace import UNAVAILABLE, Phase
+from strategies.fetril import PseudoFeatures, nearest, separate
 from strategies.prototype_heads import NearestMean
 from strategies.prototypes import Moments, evaluating
 
 SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
-NCM = "strategies.ncm:NearestClassMean"
+NCM, FETRIL = "strategies.ncm:NearestClassMean", "strategies.fetril:Fetril"
 FEW = "training={iterations: 6, epochs: null, batch_size: 40}"
 
 
@@ -233,11 +234,162 @@ def test_the_first_experience_needs_boundaries() -> None:
     assembled(NCM, "protocol.boundaries=false", "strategy.extractor=trained")
 
 
+# ------------------------------------------------------------------------------------------------ FeTrIL
+def pseudo(by: str = "euclidean") -> PseudoFeatures:
+    """Past classes 0 and 3, new ones 1 and 4, 2 not met; class 4 has come before as well."""
+    features = torch.tensor([[8.0, 8.0], [1.0, 0.0], [10.0, 10.0], [3.0, 0.0], [9.0, 9.0]])
+    means = torch.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0], [6.0, 1.0], [5.0, 5.0]]).double()
+    known = torch.tensor([True, False, False, True, True])
+    return PseudoFeatures(features, torch.tensor([4, 1, 4, 1, 4]), means, known, by)
+
+
+def test_pseudo_features_by_hand() -> None:
+    """Means at hand: class 1 (2, 0), class 4 (9, 9). Past (1, 2) and (6, 1): class 1 is nearer to both; in angle,
+    class 4 to (1, 2)."""
+    made = pseudo()
+    assert (made.classes.tolist(), made.source.tolist(), len(made)) == ([0, 1, 3, 4], [1, 1, 1, 4], 9)
+    features, y = made[torch.arange(9)]
+    assert y.tolist() == [0, 0, 1, 1, 3, 3, 4, 4, 4]
+    assert features.tolist() == [[0, 2], [2, 2], [1, 0], [3, 0], [5, 1], [7, 1], [8, 8], [10, 10], [9, 9]]
+    assert made[torch.tensor([5, 0])][0].tolist() == [[7, 1], [0, 2]]
+    in_angle = pseudo("cosine")
+    assert in_angle.source.tolist() == [4, 1, 1, 4]
+    assert in_angle[torch.arange(3)][0].tolist() == [[0, 1], [2, 3], [1, 2]]
+
+
+def test_a_moved_class_has_the_stored_mean_and_the_shape_of_its_source() -> None:
+    """To rounding: float32, values around 10."""
+    generator = torch.Generator().manual_seed(1)
+    features, y = 10 * torch.rand(300, 7, generator=generator), torch.arange(300) % 3 + 5
+    means = 10 * torch.rand(8, 7, generator=generator).double()
+    made = PseudoFeatures(features, y, means, torch.arange(8) < 5, "euclidean")
+    found, of = made[torch.arange(len(made))]
+    assert len(made) == 8 * 100
+    for c in range(5):
+        source = features[y == made.source[c]]
+        torch.testing.assert_close(found[of == c].double().mean(0), means[c], rtol=0, atol=2e-6)
+        centred = found[of == c] - found[of == c].mean(0)
+        torch.testing.assert_close(centred, source - source.mean(0), rtol=0, atol=1e-5)
+        distance = [(means[c] - features[y == n].double().mean(0)).norm() for n in (5, 6, 7)]
+        assert made.source[c] == 5 + int(np.argmin(distance))
+    assert torch.equal(found[of == 6], features[y == 6])
+
+
+def test_the_nearest_class_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import pairwise_distances
+
+    past, new = (torch.randn(n, 4, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (40, 9))
+    for by in ("euclidean", "cosine"):
+        expected = pairwise_distances(past.numpy(), new.numpy(), metric=by).argmin(1)
+        assert nearest(past, new, by).tolist() == expected.tolist()
+
+
+def test_hyperplanes_are_minima_of_the_objective_one_class_against_the_others() -> None:
+    """The gradient of 1/2 |w|^2 + b^2/2 + C sum max(0, 1 - s (w.f + b))^2 vanishes; the solver stops where it is below
+    the tolerance times what it was at zero."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(120) % 4 * 2
+    features = torch.randn(120, 6, generator=generator) + torch.randn(8, 6, generator=generator)[y]
+    for chosen in (y >= 0, y < 4):
+        x = nn.functional.normalize(features[chosen].double()).numpy()
+        x1 = np.concatenate([x, np.ones((len(x), 1))], 1)
+        classes, weight, bias = separate(features[chosen], y[chosen], 2.0, 1e-8)
+        assert classes.tolist() == y[chosen].unique().tolist()
+        for c, w, b in zip(classes, weight, bias, strict=True):
+            sign, w1 = np.where(y[chosen] == c, 1.0, -1.0), np.append(w, b)
+            gradient = [v - 2 * 2.0 * (sign * np.maximum(0, 1 - sign * (x1 @ v))) @ x1 for v in (w1, np.zeros_like(w1))]
+            assert np.linalg.norm(gradient[0]) < 1e-8 * np.linalg.norm(gradient[1])
+    assert [v.tolist() for v in separate(features[:1], y[:1], 1.0, 1e-4)] == [[0], [[0.0] * 6], [1.0]]
+
+
+def test_the_classifier_is_the_one_fitted_by_hand_to_the_features_of_the_network() -> None:
+    """Two experiences: means of the first, features of the second, moved and fitted in numpy."""
+    bench = trained(FETRIL, "stream.tasks.count=2")
+    (x0, y0), (x1, y1) = one_pass(bench, 0), one_pass(bench, 1)
+    with torch.no_grad():
+        f0, f1 = (bench.strategy.front(x).double().numpy() for x in (x0, x1))
+    y0, y1 = y0.numpy(), y1.numpy()
+    new = {c: f1[y1 == c] for c in np.unique(y1)}
+    features, y = [*new.values()], [np.full(len(f), c) for c, f in new.items()]
+    for c in np.unique(y0):
+        mean = f0[y0 == c].mean(0)
+        source = min(new.values(), key=lambda f: np.linalg.norm(f.mean(0) - mean))
+        features.append(source - source.mean(0) + mean)
+        y.append(np.full(len(source), c))
+    _, weight, bias = separate(torch.from_numpy(np.concatenate(features)), torch.from_numpy(np.concatenate(y)), 1, 1e-4)
+    head = bench.strategy.model[-1]
+    assert head.unit
+    # One float32 rounding of the moved features, and a solver that stops at 1e-4 of its first gradient.
+    torch.testing.assert_close(head.weight.detach().double().numpy(), weight, rtol=0, atol=2e-3)
+    torch.testing.assert_close(head.bias.detach().double().numpy(), bias, rtol=0, atol=2e-3)
+
+
+def test_an_update_of_fc_by_hand() -> None:
+    bench = trained(FETRIL, "strategy.classifier=fc", "stream.tasks.count=2", "strategy.features_per_step=16")
+    other = assembled(FETRIL, "strategy.classifier=fc", "stream.tasks.count=2", "strategy.features_per_step=16")
+    strategy = other.strategy
+    for number in range(2):
+        experience = other.experience(number)
+        strategy.begin_experience(experience)
+        for batch in other.batches.of(experience, 6):
+            if number == 0:
+                strategy.step(batch)
+                continue
+            weight, bias = strategy.head.weight, strategy.head.bias
+            f, y = strategy._set[torch.from_numpy(strategy.setup.generator.below(1000, 16))]
+            loss = nn.functional.cross_entropy(f @ weight.T + bias, y)
+            for p, g in zip((weight, bias), torch.autograd.grad(loss, (weight, bias)), strict=True):
+                p.data -= 0.1 * g
+        strategy.end_experience(experience)
+    expected, found = (torch.cat([b.strategy.head.weight.flatten(), b.strategy.head.bias]) for b in (other, bench))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_first_experience_of_fetril_is_naive() -> None:
+    for classifier in ("svc", "fc"):
+        found = trained(FETRIL, f"strategy.classifier={classifier}", "stream.tasks.count=1").strategy
+        naive = trained("naive", "stream.tasks.count=1").strategy
+        assert torch.equal(flat(found.front.parameters()), flat(naive.model[:-1].parameters()))
+    assert torch.equal(flat(found.model.parameters()), flat(naive.model.parameters())), "fc is the head as trained"
+
+
+@pytest.mark.parametrize("classifier", ["svc", "fc"])
+def test_features_of_an_experience_are_computed_once(classifier: str) -> None:
+    bench = assembled(FETRIL, "strategy.extractor=frozen", f"strategy.classifier={classifier}")
+    samples: list[int] = []
+    bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
+    runner.train(bench, runner.Observation(bench, Recorder(bench.device), lambda: None))
+    assert sum(samples) == 1000
+    assert bench.evaluator._looks[0].front.computed == 1
+    assert bench.strategy.memory().bytes == 10 * 8 * (64 + 2)
+
+
+def test_frozen_support_vectors_predict_when_they_are_fitted() -> None:
+    trace = trained(FETRIL, "strategy.extractor=frozen", watch=True).recorder.chunk()
+    absent = (trace["correct.class"] == UNAVAILABLE).any(1)
+    assert absent.tolist() == (np.arange(len(absent)) < np.argmax(trace["phase"] == Phase.END)).tolist()
+
+
+def test_one_class_at_a_time_is_learnt() -> None:
+    ten = trained(FETRIL, "strategy.extractor=frozen", "stream.tasks.count=10")
+    assert accuracy(ten) > 0.5
+
+
+def test_keys_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(UserError, match="'features_per_step' needs 'classifier: fc'"):
+        assembled(FETRIL, "strategy.features_per_step=3")
+    with pytest.raises(UserError, match="boundaries"):
+        assembled(FETRIL, "protocol.boundaries=false")
+
+
 # ------------------------------------------------------------------------------------------------ contracts
 WAYS: dict[str, tuple[str, list[str]]] = {
     "ncm": (NCM, []),
     "ncm, frozen": (NCM, ["strategy.extractor=frozen", "strategy.metric=cosine"]),
     "ncm, trained": (NCM, ["strategy.extractor=trained"]),
+    "fetril, svc": (FETRIL, []),
+    "fetril, fc": (FETRIL, ["strategy.classifier=fc", "strategy.nearest=cosine"]),
+    "fetril, frozen": (FETRIL, ["strategy.extractor=frozen"]),
 }
 
 
