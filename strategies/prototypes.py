@@ -3,14 +3,18 @@ orientations, and the prototypes of classes that are gone."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import Field
+
+from clbench.config import Parameters
 from clbench.errors import UserError
 from clbench.lazy import F, torch
-from clbench.strategy import Batch, Experience, Setup, Strategy
+from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,3 +220,134 @@ class Extractor(OnFeatures):
         super().load_state_dict(state)
         if state["frozen"]:
             self._freeze()
+
+
+class PrototypeConfig(Parameters):
+    """What PASS and NAPA-VQ have in common."""
+
+    rotations: bool | None = None
+    """Whether images come in four orientations, each a class of its own; where not given, if they are square."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Logits are divided by it in training."""
+    prototype_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the loss of prototypes."""
+    distillation_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the distance of the features of a batch from those of the front as the last visit left it."""
+
+
+class PrototypeReplay(OnFeatures):
+    """Past classes are learnt again from their prototypes; features are held where they were.
+
+        L = criterion + prototype_weight x L_prototypes + distillation_weight x |f(x) - f_old(x)|
+
+    the distance over the features of the whole batch at once. A *unit* is a class in one of R orientations.
+
+    A prototype is the mean feature of the samples of a class (or unit) in its last visit, as they are stored. In an
+    online stream a visit is what its pieces were cut from; each piece adds its features as they are then. A class that
+    is in the experience is not past there: it is learnt from its samples, not from its prototype. Where tasks share
+    their classes (domain-incremental), nothing is past, and what is left is distillation.
+
+    Attributes:
+        old: the front as the last visit left it; None in the first.
+        prototypes: (R C, F), and `known` (R C,) which of them there are.
+        past: classes that are past in this experience, (P,).
+    """
+
+    of_orientations: ClassVar[bool]
+    """Whether each orientation has a prototype."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        """Which classes are past, and when they become so."""
+        return frozenset({"boundaries"})
+
+    def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
+        if setup.training.loss != "cross_entropy":
+            raise UserError("training.loss: the strategy has a loss of its own. Allowed: cross_entropy.")
+        self.rotations = rotations_of(config.rotations, setup.input_shape)
+        super().__init__(config, setup, make_head)
+        units = self.rotations * setup.outputs
+        self.old: nn.Module | None = None
+        self.prototypes = torch.zeros((units, self.head.in_features), device=setup.device)
+        self.known = torch.zeros(units, dtype=torch.bool, device=setup.device)
+        self.past = torch.zeros(0, dtype=torch.int64, device=setup.device)
+        self._task_of = torch.zeros(setup.outputs, dtype=torch.int64, device=setup.device)
+        self._visit = self.moments(self.rotations)
+
+    def _active_outputs(self) -> Tensor | None:
+        """A unit is active where its class is."""
+        active = super()._active_outputs()
+        return None if active is None else active.repeat_interleave(self.rotations, 1)
+
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        present = torch.zeros(self.setup.outputs, dtype=torch.bool, device=self.setup.device)
+        present[list(experience.outputs)] = True
+        self.past = torch.nonzero(self.known[:: self.rotations] & ~present).flatten()
+
+    def distance(self, features: Tensor, x: Tensor) -> Tensor:
+        """|f(x) - f_old(x)| over the whole batch, a scalar."""
+        assert self.old is not None
+        with torch.no_grad():
+            before = self.old(x)
+        moved: Tensor = torch.linalg.vector_norm(features - before)
+        return moved
+
+    def some_past(self, n: int) -> Tensor:
+        """n past classes, uniformly, (n,)."""
+        drawn = self.setup.generator.below(len(self.past), n)
+        return self.past[torch.from_numpy(drawn).to(self.setup.device)]
+
+    def measure(self, experience: Experience, into: Moments) -> None:
+        """Adds the features of an experience's samples as they are stored."""
+        for x, y, task in self.plain_batches(experience):
+            turned, unit = rotated(x, y, self.rotations) if self.of_orientations else (x, self.rotations * y)
+            into.add(self.features(turned), unit)
+            self._task_of[y] = task
+
+    def end_experience(self, experience: Experience) -> None:
+        super().end_experience(experience)
+        self.measure(experience, self._visit)
+        if experience.part == experience.parts - 1:
+            self.end_visit(self._visit)
+            self._visit.clear()
+
+    def end_visit(self, visit: Moments) -> None:
+        """Prototypes of the classes of a visit, and the front as it is now, are kept."""
+        self.keep(visit, visit.known)
+        self.old = copy.deepcopy(self.front)
+        freeze(self.old)
+
+    def keep(self, moments: Moments, units: Tensor) -> None:
+        """Means of some units, bool (R C,), become their prototypes."""
+        self.prototypes[units] = moments.mean()[units].to(self.prototypes.dtype)
+        self.known |= units
+
+    def memory(self) -> Memory:
+        front = 0 if self.old is None else sum(t.nbytes for t in self.old.state_dict().values())
+        return Memory(0, int(self.known.sum()) * self.prototypes[0].nbytes + front)
+
+    def report(self) -> dict[str, float]:
+        return {"rotations": float(self.rotations)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "old": None if self.old is None else self.old.state_dict(),
+            "prototypes": self.prototypes.clone(),
+            "known": self.known.clone(),
+            "past": self.past.clone(),
+            "task_of": self._task_of.clone(),
+            "visit": self._visit.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["old"] is not None:
+            self.old = copy.deepcopy(self.front)
+            self.old.load_state_dict(state["old"])
+            freeze(self.old)
+        for name in ("prototypes", "known", "past"):
+            setattr(self, name, state[name].to(self.setup.device))
+        self._task_of = state["task_of"].to(self.setup.device)
+        self._visit.load_state_dict(state["visit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from clbench import resolve, runner
+from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.recorder import Recorder
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.trace import UNAVAILABLE, Phase
 from strategies.fetril import PseudoFeatures, nearest, separate
-from strategies.prototype_heads import NearestMean
+from strategies.pass_ import radius
+from strategies.prototype_heads import NearestMean, Rotated
 from strategies.prototypes import Moments, evaluating
 
 SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
 NCM, FETRIL = "strategies.ncm:NearestClassMean", "strategies.fetril:Fetril"
+PASS = "strategies.pass_:Pass"
 FEW = "training={iterations: 6, epochs: null, batch_size: 40}"
 
 
@@ -382,6 +386,147 @@ def test_keys_that_do_not_go_together_are_refused() -> None:
         assembled(FETRIL, "protocol.boundaries=false")
 
 
+# ------------------------------------------------------------------------------------------------ PASS
+OFF = ["strategy.rotations=false", "strategy.temperature=1"]
+
+
+def test_units_of_orientation_0_are_the_networks_and_predict() -> None:
+    linear = nn.Linear(5, 3)
+    made = Rotated(linear, 4, Generator(0, "strategy"))
+    x = torch.randn(7, 5)
+    assert made.logits(x).shape == (7, 12)
+    torch.testing.assert_close(made(x), made.logits(x)[:, ::4])
+    torch.testing.assert_close(made(x), linear(x))
+    others = made.weight.detach().unflatten(0, (3, 4))[:, 1:]
+    assert 0 < others.abs().max() < 5**-0.5
+    assert len(others.unique()) == others.numel(), "drawn"
+    assert torch.equal(Rotated(linear, 1, Generator(0, "s"))(x), linear(x))
+
+
+def test_without_its_terms_it_is_naive() -> None:
+    off = [*OFF, "strategy.prototype_weight=0", "strategy.distillation_weight=0"]
+    found, naive = trained(PASS, *off), trained("naive")
+    assert torch.equal(flat(found.strategy.model.parameters()), flat(naive.strategy.model.parameters()))
+
+
+def test_with_radius_0_and_no_rotation_it_is_replay_of_means() -> None:
+    """Beside a loop by hand, three experiences; the same draws of classes from a generator of the same role."""
+    keys = ["stream.tasks.count=3", "strategy.rotations=false", "strategy.radius=0", "strategy.temperature=0.5"]
+    keys += ["strategy.prototype_weight=2", "strategy.distillation_weight=0.3"]
+    found = trained(PASS, *keys)
+    bench, draws = assembled("naive", keys[0]), Generator(0, "strategy")
+    net, old, means = bench.strategy.model, None, {}
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for number in range(3):
+        experience = bench.experience(number)
+        for batch in bench.batches.of(experience, 6):
+            optimizer.zero_grad()
+            features = net[:-1](batch.x)
+            loss = nn.functional.cross_entropy(net[-1](features) / 0.5, batch.y)
+            if old is not None:
+                past = sorted(means)
+                y = torch.tensor([past[i] for i in draws.below(len(past), len(batch.y))])
+                again = torch.stack([means[c] for c in y.tolist()])
+                loss += 2 * nn.functional.cross_entropy(net[-1](again) / 0.5, y)
+                loss += 0.3 * torch.dist(features, old(batch.x).detach())
+            loss.backward()
+            optimizer.step()
+        old = copy.deepcopy(net[:-1])
+        x, y = one_pass(bench, number)
+        means |= {c: old(x[y == c]).detach().mean(0) for c in y.unique().tolist()}
+    assert set(means) == set(range(10))
+    torch.testing.assert_close(
+        flat(found.strategy.model.parameters()), flat(net.parameters()), rtol=0, atol=1e-5
+    )  # means in double and in single precision
+    for c, mean in means.items():
+        torch.testing.assert_close(found.strategy.prototypes[c], mean, rtol=0, atol=1e-5)
+
+
+def test_four_orientations_by_hand() -> None:
+    """One update of the first experience: 4 y + k for the image turned by k quarter turns."""
+    bench = assembled(PASS, benchmark=DIGITS)
+    strategy, experience = bench.strategy, bench.experience(0)
+    strategy.begin_experience(experience)
+    batch = next(bench.batches.of(experience, 1))
+    loss = 0.0
+    for x, y in zip(batch.x, batch.y.tolist(), strict=True):
+        for k in range(4):
+            logits = strategy.head.logits(strategy.front(torch.from_numpy(np.rot90(x.numpy(), k, (1, 2)).copy())[None]))
+            loss += nn.functional.cross_entropy(logits / 0.1, torch.tensor([4 * y + k])).item()
+    assert strategy.loss(batch).item() == pytest.approx(loss / (4 * len(batch.y)), rel=1e-5)
+    assert strategy.report() == {"rotations": 4.0, "radius": 0.0}
+
+
+def test_the_radius_is_that_of_the_first_visit() -> None:
+    bench = trained(PASS, *OFF, "strategy.prototype_weight=0", "strategy.distillation_weight=0")
+    one = assembled(PASS, *OFF)
+    strategy, experience = one.strategy, one.experience(0)
+    strategy.begin_experience(experience)
+    for batch in one.batches.of(experience, 6):
+        strategy.step(batch)
+    strategy.end_experience(experience)
+    x, y = one_pass(one, 0)
+    with torch.no_grad():
+        f = strategy.front(x).double().numpy()
+    expected = np.sqrt(np.mean([np.trace(np.cov(f[y == c].T)) / 64 for c in np.unique(y)]))
+    assert bench.strategy.radius == strategy.radius == pytest.approx(expected, rel=1e-6)
+    assert radius(torch.tensor([float("nan")])) == 0.0
+
+
+def test_noise_has_the_radius_for_a_deviation() -> None:
+    """100,000 numbers: their deviation is within 1 % of r with a probability beyond 0.99999 (4.5 / sqrt(2 n))."""
+    bench = assembled(PASS, *OFF, "strategy.radius=3")
+    strategy, asked = bench.strategy, []
+    strategy.past, strategy._task_of = torch.tensor([4]), torch.zeros(10, dtype=torch.int64)
+    strategy.prototypes[4] = 7.0
+    strategy.head.logits = lambda f: asked.append(f) or torch.zeros(len(f), 10)
+    strategy._prototype_loss(1600)
+    assert asked[0].shape == (1600, 64)
+    assert float((asked[0] - 7).std()) == pytest.approx(3, rel=0.0141)
+    assert abs(float((asked[0] - 7).mean())) < 4.5 * 3 / 320
+
+
+def test_a_class_that_is_present_is_not_past() -> None:
+    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    bench = assembled(PASS, "stream.tasks={by: classes, count: 2}", f"stream.schedule={visits}")
+    strategy, tasks, past = bench.strategy, bench.stream.tasks, []
+    for number in range(3):
+        strategy.begin_experience(bench.experience(number))
+        past.append(strategy.past.tolist())
+        strategy.end_experience(bench.experience(number))
+    assert past == [[], sorted(tasks[0].targets), sorted(tasks[1].targets)]
+    x, y = one_pass(bench, 2)
+    c = tasks[0].targets[0]
+    expected = strategy.features(x[y == c]).mean(0)
+    torch.testing.assert_close(strategy.prototypes[strategy.rotations * c], expected, rtol=0, atol=1e-5)
+
+
+def test_pieces_of_a_visit_are_one_visit() -> None:
+    bench = assembled(PASS, "stream.online=50", "training.iterations=1")
+    strategy, olds = bench.strategy, set()
+    for number in range(8):
+        experience = bench.experience(number)
+        strategy.begin_experience(experience)
+        for batch in bench.batches.of(experience, 1):
+            strategy.step(batch)
+        strategy.end_experience(experience)
+        assert strategy.known.any() == (number >= 3)
+        olds.add(id(strategy.old))
+    assert len(olds) == 3, "none, and one for each of two visits"
+
+
+def test_what_cannot_be_turned_is_refused() -> None:
+    with pytest.raises(UserError, match=r"strategy\.rotations: needs square images, and inputs are 32\."):
+        assembled(PASS, "strategy.rotations=true")
+    with pytest.raises(UserError, match=r"training\.loss"):
+        assembled(PASS, "training.loss=squared_error")
+    with pytest.raises(UserError, match="boundaries"):
+        assembled(PASS, "protocol.boundaries=false")
+    assert assembled(PASS).strategy.rotations == 1
+    assert assembled(PASS, benchmark=DIGITS).strategy.rotations == 4
+    assert assembled(PASS, "strategy.rotations=false", benchmark=DIGITS).strategy.rotations == 1
+
+
 # ------------------------------------------------------------------------------------------------ contracts
 WAYS: dict[str, tuple[str, list[str]]] = {
     "ncm": (NCM, []),
@@ -390,6 +535,7 @@ WAYS: dict[str, tuple[str, list[str]]] = {
     "fetril, svc": (FETRIL, []),
     "fetril, fc": (FETRIL, ["strategy.classifier=fc", "strategy.nearest=cosine"]),
     "fetril, frozen": (FETRIL, ["strategy.extractor=frozen"]),
+    "pass": (PASS, ["strategy.optimizer={name: adam, lr: 0.001}"]),
 }
 
 
