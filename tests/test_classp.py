@@ -231,13 +231,13 @@ def test_a_state_dict_continues_bit_for_bit(foreach: bool) -> None:
 def test_the_share_suppressed_is_counted_exactly_also_beyond_what_float32_counts() -> None:
     one, other = nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(2**24 + 3))
     optimizer = CLASSP([one, other], threshold=1.0)
-    one.grad, other.grad = torch.tensor([0.0, 1.0, -1.5, 2.0, -3.0]), torch.full_like(other, 2.0)
+    one.grad, other.grad = torch.tensor([1.5, 1.0, -1.5, 2.0, -3.0]), torch.full_like(other, 2.0)
     optimizer.step()
     one.grad, other.grad = torch.zeros(5), None
     optimizer.step()
     [group] = optimizer.param_groups
-    assert (float(group["opened"]), group["tested"]) == (2**24 + 6, 2**24 + 13)
-    assert optimizer.suppressed == pytest.approx(7 / (2**24 + 13), rel=1e-6)
+    assert (float(group["opened"]), group["tested"]) == (2**24 + 7, 2**24 + 13)
+    assert optimizer.suppressed == pytest.approx(6 / (2**24 + 13), rel=1e-6)
     assert CLASSP([one]).suppressed == 0.0
 
 
