@@ -16,7 +16,7 @@ Differs from the papers:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -49,7 +49,7 @@ def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
 class ExperienceReplay(Replaying):
     """Replays from a buffer at every iteration in which it holds something."""
 
-    Config = ReplayConfig
+    Config: ClassVar[type[ReplayConfig]] = ReplayConfig
 
     @classmethod
     def needs(cls, config: ReplayConfig) -> frozenset[Knowledge]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import deque
 from typing import Any
 
@@ -19,11 +20,20 @@ from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.stream import compile_stream
 from clbench.testing import check_resume
+from strategies import agem, gem, power_law_rehearsal
 from strategies.buffers import Buffer
 
 SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task
 DER, DERPP, ACE = "strategies.der:DarkReplay", "strategies.der:DarkReplayPlus", "strategies.er_ace:AsymmetricReplay"
+AGEM, GEM = "strategies.agem:AveragedGradientMemory", "strategies.gem:GradientEpisodicMemory"
+ER_AGEM, POWER = "strategies.er_agem:ProjectedReplay", "strategies.power_law_rehearsal:PowerLawRehearsal"
+
+
+def explicit(*tasks: int) -> list[str]:
+    """A stream that visits these tasks."""
+    visits = ", ".join(f"{{tasks: [{t}]}}" for t in tasks)
+    return [f"stream.schedule={{by: explicit, experiences: [{visits}]}}", f"stream.tasks.count={max(tasks) + 1}"]
 
 
 def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
@@ -244,8 +254,275 @@ def test_the_loss_of_er_ace_by_hand() -> None:
     assert (bias[seen] != 0).all()
 
 
+# ------------------------------------------------------------------------------------------------ A-GEM
+class Against(agem.AveragedGradientMemory):
+    """Its reference is the gradient of the update, times a factor; what it does to the gradient is remembered."""
+
+    factor = 1.0
+
+    def before_update(self, batch: Any) -> None:
+        parameters = agem.learning(self.model)
+        before = agem.flat(parameters, [p.grad for p in parameters])
+        self._projections.apply(self.model, lambda g: agem.projected(g, self.factor * before))
+        self.change = agem.flat(parameters, [p.grad for p in parameters]) - before
+        self.norm = before.norm()
+
+
+def test_where_the_constraint_holds_it_is_naive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit; where the reference is the gradient's opposite, nothing is left of it."""
+    monkeypatch.setitem(sys.modules, "against", type(sys)("against"))
+    sys.modules["against"].Against = Against  # type: ignore[attr-defined]
+    held = trained("against:Against")
+    assert torch.equal(flat(held.model), weights("naive"))
+    assert held.report() == {"constrained_updates": 25.0, "projected_updates": 0.0}
+    monkeypatch.setattr(Against, "factor", -1.0)
+
+    def see(strategy: Any, batch: Any) -> None:
+        assert strategy.change.norm() == pytest.approx(strategy.norm.item(), rel=1e-5)
+
+    against = watched("against:Against", see).strategy
+    assert against.report() == {"constrained_updates": 25.0, "projected_updates": 25.0}
+
+
+@pytest.mark.parametrize("strategy", [AGEM, GEM])
+def test_one_experience_is_naive(strategy: str) -> None:
+    """Nothing is past: there is no constraint."""
+    assert torch.equal(weights(strategy, "stream.tasks.count=1"), weights("naive", "stream.tasks.count=1"))
+    assert trained(strategy, "stream.tasks.count=1").report()["constrained_updates"] == 0
+    several = trained(strategy)
+    assert several.report()["constrained_updates"] == 20
+    assert 0 < several.report()["projected_updates"] <= 20
+    assert not torch.equal(flat(several.model), weights("naive"))
+
+
+def test_a_gem_in_the_plane() -> None:
+    g, r = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 3.0])  # g . r = -1, r . r = 10
+    found = agem.projected(g, r)
+    assert found is not None
+    assert found.tolist() == pytest.approx([2.1, -0.7])
+    assert torch.dot(found, r).item() == pytest.approx(0, abs=1e-6)
+    assert agem.projected(torch.tensor([3.0, -1.0]), r) is None, "a right angle is not against"
+
+
+def test_a_gem_is_a_loop_by_hand() -> None:
+    settings = ["strategy.memory=40", "strategy.replay_batch=16"]
+    ours = trained(AGEM, *settings)
+    b = bench(AGEM, *settings)
+    model, buffer = b.strategy.model, b.strategy.buffer  # type: ignore[attr-defined]
+    optimizer, projected_updates = torch.optim.SGD(model.parameters(), lr=0.1), 0
+    for number, budget in enumerate(b.budgets):
+        experience = b.experience(number)
+        for batch in b.batches.of(experience, budget):
+            if len(buffer):
+                slots = buffer.slots(16)
+                x, y = b.samples.fetch(*(torch.from_numpy(of[slots]) for of in (buffer.index_of, buffer.task_of)))
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                r = torch.cat([p.grad.flatten() for p in model.parameters()])
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch.x), batch.y).backward()
+            g = torch.cat([p.grad.flatten() for p in model.parameters()])
+            if len(buffer) and g @ r < 0:
+                g = g - (g @ r) / (r @ r) * r
+                projected_updates += 1
+            start = 0
+            for p in model.parameters():
+                p.grad = g[start : start + p.numel()].view_as(p)
+                start += p.numel()
+            optimizer.step()
+        buffer.add(experience.index, experience.task, b.stream.data.train_y[experience.index])
+    assert torch.equal(flat(model), flat(ours.model))
+    assert ours.report() == {"constrained_updates": 20, "projected_updates": projected_updates}
+
+
+def test_a_gem_projects_the_whole_gradient_of_a_composition() -> None:
+    """Penalties too: against what is remembered of the gradients before and after."""
+    b = bench("er+" + AGEM)
+    assert b.strategy.report().keys() == {f"{AGEM.partition(':')[2]}.{n}_updates" for n in ("constrained", "projected")}
+    runner.train(b, runner.Observation(b, None, lambda: None))
+    assert b.strategy.report()["AveragedGradientMemory.constrained_updates"] == 20
+
+
+def test_replay_with_the_projection_uses_the_batch_that_it_replays() -> None:
+    """After an update that was projected, the step is at a right angle to the gradient of the samples replayed."""
+    b = bench(ER_AGEM, "strategy.loss=weighted", "strategy.new_weight=0.9", "strategy.memory=30")
+    strategy: Any = b.strategy
+    found = []
+    for v in range(3):
+        strategy.begin_experience(b.experience(v))
+        for batch in b.batches.of(b.experience(v), 5):
+            before = copy.deepcopy(strategy.model)
+            state, projections = strategy.setup.generator.state_dict(), strategy.report()["projected_updates"]
+            old = strategy.buffer.state_dict()
+            strategy.step(batch)
+            step = flat(strategy.model) - flat(before)
+            if strategy.report()["projected_updates"] > projections:
+                again = Buffer(Generator(0, "b"), capacity=30)
+                again.load_state_dict(old)
+                again._generator.load_state_dict(state)
+                slots = again.slots(40)
+                x, y = b.samples.fetch(*(torch.from_numpy(of[slots]) for of in (again.index_of, again.task_of)))
+                grads = torch.autograd.grad(F.cross_entropy(before(x), y), list(before.parameters()))
+                r = torch.cat([g.flatten() for g in grads])
+                found.append(torch.cosine_similarity(step, r, 0).item())
+    assert found, "some were projected"
+    assert max(map(abs, found)) < 1e-3
+
+
+# ------------------------------------------------------------------------------------------------ GEM
+@given(
+    tasks=st.integers(1, 6),
+    size=st.integers(2, 12),
+    strength=st.sampled_from([0.0, 0.5, 2.0]),
+    scale=st.sampled_from([0.01, 1.0, 100.0]),
+    seed=st.integers(0, 2**20),
+)
+def test_the_dual_meets_its_optimality_conditions(
+    tasks: int, size: int, strength: float, scale: float, seed: int
+) -> None:
+    """Karush-Kuhn-Tucker: v >= s, the gradient of the dual is not negative, and is zero where v > s. The problem being
+    convex, they are sufficient. Also with more tasks than dimensions."""
+    chance = np.random.default_rng(seed)
+    constraints, g = scale * chance.standard_normal((tasks, size)), scale * chance.standard_normal(size)
+    gram, products = constraints @ constraints.T + 1e-3 * np.eye(tasks), constraints @ g
+    v = gem.multipliers(gram, products, strength)
+    slope, size_of = gram @ v + products, np.abs(gram) @ np.abs(v) + np.abs(products)
+    assert (v >= strength).all()
+    assert (slope >= -1e-9 * size_of).all()
+    assert (np.abs(slope) * (v - strength) <= 1e-9 * size_of * np.maximum(1, v)).all()
+    double = torch.from_numpy(constraints), torch.from_numpy(g)
+    found = gem.projected(double[1], double[0], strength)
+    if (products >= 0).all():
+        assert found is None
+    else:
+        assert found is not None
+        assert np.allclose(found.numpy(), g + constraints.T @ v, rtol=1e-9, atol=1e-9 * scale)
+        if strength == 0:
+            # G g~ = slope - ridge v: no constraint is violated by more than the ridge allows.
+            assert (constraints @ found.numpy() >= -1e-3 * v - 1e-9 * size_of).all()
+
+
+def test_gem_by_hand() -> None:
+    """Two constraints at right angles, one violated; the ridge of 1e-3 as the authors have it."""
+    g, constraints = torch.tensor([-3.0, 4.0], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    found = gem.projected(g, constraints, 0.0)
+    assert found is not None
+    assert found.tolist() == pytest.approx([-3 + 3 / 1.001, 4.0])
+    pulled = gem.projected(g, constraints, 0.5)
+    assert pulled is not None
+    assert pulled.tolist() == pytest.approx([-3 + 3 / 1.001, 4.5]), "v is at least the memory strength everywhere"
+    assert gem.projected(-g, constraints[:1], 0.5) is None
+
+
+@given(st.integers(0, 2**20))
+def test_gem_with_one_constraint_is_a_gem(seed: int) -> None:
+    chance = torch.Generator().manual_seed(seed)
+    g, r = torch.randn(2, 20, generator=chance, dtype=torch.float64)
+    one, other = gem.projected(g, r[None], 0.0, 0.0), agem.projected(g, r)
+    assert (one is None) == (other is None)
+    if one is not None and other is not None:
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("overrides", [[], ONLINE])
+@pytest.mark.parametrize("per", ["task", "experience"])
+def test_gem_is_constrained_by_every_other_task(
+    per: str, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many constraints as tasks that came before, each the gradient on that task's memory alone; online
+    sub-experiences of one task are one."""
+    numbers, tasks = [], []
+    real = gem.projected
+
+    def counted(g: Tensor, constraints: Tensor, *args: Any) -> Tensor | None:
+        numbers.append(len(constraints))
+        return real(g, constraints, *args)
+
+    fetched = gem.GradientEpisodicMemory.fetch
+
+    def seen(self: Any, slots: Any) -> Any:
+        found = fetched(self, slots)
+        tasks.append(set(found[2].tolist()))
+        assert len(slots) == 15
+        return found
+
+    monkeypatch.setattr(gem, "projected", counted)
+    monkeypatch.setattr(gem.GradientEpisodicMemory, "fetch", seen)
+    strategy = trained(GEM, f"strategy.per={per}", "strategy.memory_each=15", *overrides)
+    updates = 8 if overrides else 5
+    assert numbers == [k for k in range(1, 5) for _ in range(updates)]
+    assert tasks == [{t} for k in range(1, 5) for _ in range(updates) for t in range(k)]
+    assert strategy.memory().samples == 75
+
+
+def test_a_task_that_comes_again_does_not_constrain_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = explicit(0, 1, 0)
+    numbers: list[int] = []
+    real = gem.projected
+    monkeypatch.setattr(gem, "projected", lambda g, c, *a: numbers.append(len(c)) or real(g, c, *a))
+    trained(GEM, *again)
+    assert numbers == [1] * 10
+    numbers.clear()
+    trained(GEM, "strategy.per=experience", *again)
+    assert numbers == [1] * 5 + [2] * 5
+
+
+# ------------------------------------------------------------------------------------------------ power-law rehearsal
+def test_the_weights_of_power_law_rehearsal_by_hand() -> None:
+    lags = np.array([1, 2, 4])
+    assert power_law_rehearsal.chances(lags, 1.0).tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+    assert power_law_rehearsal.chances(lags, 2.0).tolist() == pytest.approx([16 / 21, 4 / 21, 1 / 21])
+    assert power_law_rehearsal.chances(lags, 1e-12).tolist() == pytest.approx([1 / 3] * 3)
+    assert power_law_rehearsal.chances(np.array([10, 20]), 1000.0).tolist() == pytest.approx([1, 0])
+
+
+@pytest.mark.parametrize("overrides", [[], ONLINE])
+def test_tasks_are_drawn_with_these_weights(overrides: list[str]) -> None:
+    """20,000 draws in the last of five experiences; lags 4 to 1, however finely an online stream was cut.
+
+    Chi-square of four counts: below 16.3 with probability 0.999; the seed is fixed.
+    """
+    b = bench(POWER, "strategy.exponent=1.5", "strategy.memory=50", *overrides)
+    strategy: Any = b.strategy
+    for v in range(len(b.budgets)):
+        strategy.begin_experience(b.experience(v))
+        for batch in b.batches.of(b.experience(v), 2):
+            strategy.step(batch)
+        if v < len(b.budgets) - 1:
+            strategy.end_experience(b.experience(v))
+    x, y, task = strategy.replayed(20_000)
+    counts = np.bincount(task.numpy(), minlength=5)
+    assert counts[4] == 0, "what is being learnt is not rehearsed"
+    weights = np.array([4.0, 3.0, 2.0, 1.0]) ** -1.5
+    expected = 20_000 * weights / weights.sum()
+    assert ((counts[:4] - expected) ** 2 / expected).sum() < 16.3
+    within = [np.bincount(y.numpy()[task.numpy() == t]) for t in range(4)]
+    assert all(len(np.flatnonzero(c)) == 2 for c in within), "both classes of each"
+    assert len(x) == 20_000
+
+
+def test_the_clock_of_a_task_that_comes_again_is_set_back() -> None:
+    b = bench(POWER, "strategy.memory=30", *explicit(0, 1, 2, 0, 2))
+    lags = []
+    for v in range(5):
+        b.strategy.begin_experience(b.experience(v))
+        last, clock = b.strategy._last, b.strategy._clock  # type: ignore[attr-defined]
+        lags.append({t: clock - n for t, n in last.items()})
+    assert lags == [{0: 0}, {0: 1, 1: 0}, {0: 2, 1: 1, 2: 0}, {0: 0, 1: 2, 2: 1}, {0: 1, 1: 3, 2: 0}]
+
+
+def test_power_law_rehearsal_replays_as_many_as_er(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, list[int]] = {}
+    for name in (POWER, "er"):
+        b = bench(name, "strategy.memory=40", "strategy.fill=after")
+        forward, seen = b.strategy.model.forward, sizes.setdefault(name, [])
+        b.strategy.model.forward = lambda x, f=forward, s=seen: (s.append(len(x)), f(x))[1]  # type: ignore
+        runner.train(b, runner.Observation(b, None, lambda: None))
+    assert sizes[POWER] == sizes["er"] == [40] * 5 + [80] * 20
+
+
 # ------------------------------------------------------------------------------------------------ what is held
-REPLAYING = [("er", []), (DER, []), (DERPP, []), (ACE, [])]
+REPLAYING = [("er", []), (DER, []), (DERPP, []), (ACE, []), (AGEM, ["strategy.fill=online"]), (ER_AGEM, [])]
 
 
 @pytest.mark.parametrize("buffer", ["reservoir", "class_balanced", "task_balanced", "ring", "task_ring"])
@@ -274,6 +551,12 @@ RESUMED = [
     ("er", ["strategy.buffer=task_ring", "strategy.memory=20"]),
     (DERPP, ["strategy.buffer=class_balanced", "strategy.memory_per_class=4"]),
     (ACE, ["strategy.fill=after"]),
+    (AGEM, []),
+    (GEM, []),
+    (GEM, ["strategy.memory=20", "strategy.keep=random"]),
+    (GEM, ["strategy.per=experience", "strategy.memory_each=20", *ONLINE]),
+    (POWER, []),
+    (POWER, ["strategy.buffer=class_balanced", *ONLINE]),
 ]
 
 
@@ -282,7 +565,7 @@ def test_stopped_anywhere_it_goes_on_the_same(strategy: str, overrides: list[str
     check_resume(plan(strategy, *overrides))
 
 
-@pytest.mark.parametrize("strategy", [DERPP, ACE])
+@pytest.mark.parametrize("strategy", [DERPP, ACE, AGEM, GEM, ER_AGEM, POWER])
 def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
     """Classes that come in several tasks, images that are changed anew whenever they are fetched, two networks."""
     trained(strategy, "training.augmentation=[{name: random_crop, padding: 1}]", benchmark="permuted_digits-v1")
@@ -305,6 +588,15 @@ def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
         (DER, ["strategy.memory_per_class=9"],
          "'memory_per_class' needs 'buffer: class_balanced' or 'buffer: ring'."),
         (DER, ["strategy.alpha=-1"], "Allowed: a number >= 0."),
+        (GEM, ["strategy.memory=4"],
+         "strategy.memory: got 4, which is less than a sample for each of the 5 tasks. Allowed: 5 or more."),
+        (GEM, ["strategy.memory=40", "strategy.memory_each=4"], "give either 'memory' or 'memory_each'."),
+        (GEM, ["strategy.memory=40", "strategy.per=experience"],
+         "'per: experience' needs 'memory_each': how many experiences will share is not known."),
+        (GEM, ["protocol.task_in_training=false"], "task_in_training"),
+        (POWER, ["strategy.exponent=0"], "strategy.exponent: got 0. Allowed: a number > 0."),
+        (POWER, ["strategy.buffer=reservoir"], "Allowed: task_balanced, class_balanced."),
+        (POWER, ["protocol.boundaries=false"], "boundaries"),
     ],
 )  # fmt: skip
 def test_what_is_refused(strategy: str, overrides: list[str], sentence: str) -> None:
