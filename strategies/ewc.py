@@ -35,7 +35,6 @@ Differs from the papers:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -58,7 +57,7 @@ Kind = Literal["exact", "sampled", "empirical"]
 class EwcConfig(Parameters):
     """Hyper-parameters of elastic weight consolidation."""
 
-    strength: Annotated[float, Field(ge=0)] = 100.0
+    strength: Annotated[float, Field(ge=0)] = 10.0
     """lambda of the paper; the penalty is lambda/2 times the weighted squared distances. Values do not carry over from
     one kind of Fisher information to another. Under SGD a value above about 2 / (lr F) diverges."""
     fisher: Literal["exact", "sampled", "empirical", "batched"] = "exact"
@@ -213,10 +212,7 @@ class EWC(Anchored):
         self.mean, self.constant = state["mean"], state["constant"]
 
     def _fisher(self, experience: Experience) -> list[Tensor]:
-        wanted = self.config.fisher_samples
-        if wanted is not None and wanted < len(experience.index):
-            chosen = self.setup.generator.sample(len(experience.index), wanted)
-            experience = replace(experience, index=experience.index[chosen], task=experience.task[chosen])
+        experience = self.drawn(experience, self.config.fisher_samples)
         with evaluating(self.model):
             if self.config.fisher == "batched":
                 return self._batched(experience)

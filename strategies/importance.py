@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clbench.lazy import torch
@@ -27,7 +28,7 @@ class Anchored(Strategy):
 
     Attributes:
         factor: of the quadratic penalty.
-        anchor, importance: empty before the first experience has ended.
+        anchor, importance: empty until there are some; without importance there is no penalty.
     """
 
     factor: float
@@ -43,7 +44,7 @@ class Anchored(Strategy):
         self.importance: list[Tensor] = []
 
     def penalty(self) -> Tensor | None:
-        if not self.anchor:
+        if not self.importance:
             return None
         return self.factor * quadratic_penalty(list(self.model.parameters()), self.anchor, self.importance)
 
@@ -61,6 +62,13 @@ class Anchored(Strategy):
     def weights(self) -> list[Tensor]:
         """A copy of the weights as they are."""
         return [p.detach().clone() for p in self.model.parameters()]
+
+    def drawn(self, experience: Experience, samples: int | None) -> Experience:
+        """The experience with so many of its samples; all of them where there are not more, or None is asked for."""
+        if samples is None or samples >= len(experience.index):
+            return experience
+        chosen = self.setup.generator.sample(len(experience.index), samples)
+        return replace(experience, index=experience.index[chosen], task=experience.task[chosen])
 
     def active(self, experience: Experience, task: Tensor) -> Tensor:
         """Which outputs take part in the training loss, bool (N, outputs).

@@ -18,8 +18,12 @@ from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.ewc import fisher_diagonal, fold
 from strategies.importance import evaluating, quadratic_penalty
+from strategies.lwf import distillation
+from strategies.mas import output_sensitivity
+from strategies.si import SI as SynapticIntelligence
+from strategies.si import SiConfig, path_importance
 
-EWC = "strategies.ewc:EWC"
+EWC, SI, MAS, LWF = "strategies.ewc:EWC", "strategies.si:SI", "strategies.mas:MAS", "strategies.lwf:LwF"
 F = torch.nn.functional
 SPLIT = "split_synthetic-v1"
 CNN = ["model={name: cnn, channels: [4, 8], hidden: 16}"]
@@ -246,7 +250,9 @@ def test_the_subset_is_drawn_and_large_enough_means_all() -> None:
 KINDS = ["exact", "sampled", "empirical", "batched"]
 
 
-@pytest.mark.parametrize("setting", [(EWC, f"strategy.fisher={kind}") for kind in KINDS])
+@pytest.mark.parametrize(
+    "setting", [*[(EWC, f"strategy.fisher={kind}") for kind in KINDS], (MAS, "strategy.samples=5")]
+)
 def test_the_network_is_left_as_it_was(setting: tuple[str, str]) -> None:
     """Batch normalisation with one layer frozen by hand, gradients from the last update, global generators."""
     small = ["model={name: slim_resnet18, filters: 2}", "training.batch_size=16", "stream.tasks.count=2"]
@@ -380,10 +386,179 @@ def test_the_memory_does_not_grow(mode: str, bytes_a_weight: int) -> None:
     assert strategy.memory().samples == 0
 
 
+# ------------------------------------------------------------------------------------------------ synaptic intelligence
+class OnePulled(SynapticIntelligence):
+    """One weight w and the loss (w - target)^2 / 2 in place of a network and data."""
+
+    target = 1.0
+
+    def loss(self, batch: Any) -> Tensor:
+        return 0.5 * (self.model.w - self.target).square()
+
+
+class One(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("path", ["data", "total"])
+def test_importance_of_one_weight_on_a_parabola(path: Any) -> None:
+    """lr 0.1, xi 0.1, c 2. First towards 1 from 0: g = -1, -0.9, -0.81, dw = 0.1, 0.09, 0.081; then towards 2.
+
+    omega = 0.1 + 0.081 + 0.06561 = 0.24661, moved 0.271: Omega = 0.24661 / (0.271^2 + 0.1).
+    """
+    b = bench(strategy="naive")
+    setup = replace(b.strategy.setup, model=One(), make_optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    strategy = OnePulled(SiConfig(strength=2.0, damping=0.1, path=path), setup)
+    batch: Any = None
+    for _ in range(2):
+        strategy.begin_experience(b.experience(0))
+        for _ in range(3):
+            strategy.step(batch)
+        if strategy.target == 1.0:
+            assert strategy.omega[0].item() == pytest.approx(0.24661, rel=1e-12)
+            assert strategy.penalty() is None
+            strategy.end_experience(b.experience(0))
+            first = 0.24661 / (0.271**2 + 0.1)
+            assert strategy.importance[0].item() == pytest.approx(first, rel=1e-12)
+            assert strategy.anchor[0].item() == pytest.approx(0.271, rel=1e-12)
+            strategy.target = 2.0
+    w, omega = 0.271, 0.0
+    for _ in range(3):
+        g, pull = w - 2.0, 2 * 2.0 * first * (w - 0.271)
+        omega -= (g if path == "data" else g + pull) * -0.1 * (g + pull)
+        w -= 0.1 * (g + pull)
+    assert strategy.omega[0].item() == pytest.approx(omega, rel=1e-12)
+    assert strategy.penalty() is not None
+    strategy.end_experience(b.experience(0))
+    expected = first + omega / ((w - 0.271) ** 2 + 0.1)
+    assert strategy.importance[0].item() == pytest.approx(expected, rel=1e-12)
+    assert strategy.anchor[0].item() == pytest.approx(w, rel=1e-12)
+
+
+def test_a_weight_that_raised_the_loss_has_negative_importance() -> None:
+    assert path_importance(torch.tensor([-1.0]), torch.tensor([1.0]), 1.0).item() == -0.5
+
+
+def test_the_path_is_that_of_the_optimiser_and_the_loss_falls_along_it() -> None:
+    """With small steps the sum of omega is the fall of the loss on a batch that is always the same."""
+    b = bench("training.optimizer={name: sgd, lr: 1e-3, momentum: 0.9}", strategy=SI)
+    strategy: Any = b.strategy
+    strategy.begin_experience(b.experience(0))
+    batch = next(b.batches.of(b.experience(0), 1))
+    losses = [strategy.step(batch).item() for _ in range(100)]
+    assert losses[0] - losses[-1] > 0.1
+    last = strategy.loss(batch).item()
+    assert flat(strategy.omega).sum().item() == pytest.approx(losses[0] - last, rel=0.02)
+
+
+# ------------------------------------------------------------------------------------------------ memory aware synapses
+@pytest.mark.parametrize("net", ["mlp", "cnn"])
+def test_sensitivity_of_the_outputs_is_that_of_a_loop_over_samples(net: str) -> None:
+    model, x = network(net)
+    active = torch.ones(7, 3, dtype=torch.bool)
+    active[:4, 1] = False
+    expected = torch.zeros(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    for n in range(7):
+        length = (model(x[n : n + 1])[0] * active[n]).square().sum()
+        expected += flat(gradient(model, length)).abs()
+    found = flat(output_sensitivity(model, x, active))
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-16)
+    whole = flat(gradient(model, (model(x) * active).square().sum())).abs()
+    assert (found > whole * 1.01).sum() > 10, "samples do not cancel each other"
+
+
+@pytest.mark.parametrize("accumulate", ["sum", "mean"])
+def test_importances_accumulate(accumulate: str) -> None:
+    b = bench(f"strategy.accumulate={accumulate}", "strategy.strength=0.5", strategy=MAS)
+    strategy: Any = b.strategy
+    single: list[Tensor] = []
+    live(b, 3, at_end=lambda: single.append(flat(strategy._importance(b.experience(len(single))))))
+    expected = torch.stack(single).sum(0) / (3 if accumulate == "mean" else 1)
+    assert torch.allclose(flat(strategy.importance), expected, rtol=1e-5)
+    before = flat(strategy.anchor)
+    strategy.step(next(b.batches.of(b.experience(3), 1)))
+    moved = flat(strategy.model.parameters()) - before
+    assert strategy.penalty().item() == pytest.approx(0.5 * (expected * moved.square()).sum().item(), rel=1e-4)
+
+
+def test_samples_without_labels_count() -> None:
+    """One sample in four has a label; importance is the mean over all of them."""
+    b = bench("stream.supervision={labelled: 0.25}", strategy=MAS)
+    experience = b.experience(0)
+    rows = torch.from_numpy(np.concatenate([experience.index, experience.unlabelled]))
+    assert len(rows) > 3 * len(experience.index)
+    x, _ = b.samples.fetch(rows, 0)
+    strategy: Any = b.strategy
+    expected = flat(output_sensitivity(strategy.model, x, torch.ones(len(x), 10))) / len(x)
+    assert torch.allclose(flat(strategy._importance(experience)), expected, rtol=1e-5, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------ old answers
+def test_distillation_by_hand() -> None:
+    """T = 2: softmax((ln 9, 0) / 2) = (3/4, 1/4) is answered with (1/2, 1/2): cross-entropy ln 2; a softmax a group."""
+    old = torch.tensor([[np.log(9.0), 0.0, 5.0]])
+    new = torch.tensor([[1.0, 1.0, 7.0]])
+    assert distillation(new, old, [[0, 1]], 2.0).item() == pytest.approx(np.log(2))
+    turned = distillation(old, new, [[0, 1]], 2.0).item()
+    assert turned == pytest.approx(-0.5 * np.log(3 / 4) - 0.5 * np.log(1 / 4))
+    both = distillation(torch.cat([new, old]), torch.cat([old, new]), [[0, 1]], 2.0).item()
+    assert both == pytest.approx((np.log(2) + turned) / 2)
+
+
+@pytest.mark.parametrize("growing", [False, True])
+@pytest.mark.parametrize("setting", ["class", "class, all", "task", "domain"])
+def test_the_loss_of_old_answers(setting: str, growing: bool) -> None:
+    """Against the formula with the network as it was at the end of the second experience."""
+    overrides = {"task": ["stream.setting=task"], "class, all": ["strategy.outputs=all"]}.get(setting, [])
+    if setting == "domain":
+        overrides = ["stream.setting=domain", "stream.tasks.labels=within_task"]
+    grow = f"strategy.growing={str(growing).lower()}"
+    b = bench(*overrides, grow, "strategy.alpha=0.7", "strategy.temperature=3", strategy=LWF)
+    strategy: Any = b.strategy
+    kept: list[nn.Module] = []
+    live(b, 2, at_end=lambda: kept.append(copy.deepcopy(strategy.model)))
+    for batch in b.batches.of(b.experience(2), 2):
+        own = [list(t.targets) for t in b.stream.tasks]
+        groups = {
+            "class": [sorted({*own[0], *own[1]})],
+            "class, all": [list(range(10))],
+            "task": own[:2],
+            "domain": [[0, 1]],
+        }[setting]
+        logits, old = strategy.model(batch.x), kept[-1](batch.x)
+        expected = strategy.criterion(logits, batch.y, batch.task)
+        for g in groups:
+            q, log_p = (old[:, g] / 3).softmax(1), (logits[:, g] / 3).log_softmax(1)
+            expected = expected - 0.7 * (2 if growing else 1) * (q * log_p).sum(1).mean()
+        assert strategy.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+        strategy.step(batch)
+    assert not any(p.requires_grad for p in strategy.old.parameters())
+    assert strategy.memory().bytes == 4 * sum(p.numel() for p in strategy.model.parameters())
+
+
+def test_old_answers_are_those_of_a_network_that_is_not_trained() -> None:
+    """Copied in evaluation mode: neither updates nor batch statistics of the new samples move it."""
+    small = ["model={name: slim_resnet18, filters: 2}", "training.batch_size=16"]
+    b = bench(*small, strategy=LWF, benchmark="split_digits-v1", iterations=2)
+    strategy = live(b, 1, iterations=2)
+    before = {k: v.clone() for k, v in strategy.old.state_dict().items()}
+    for batch in b.batches.of(b.experience(1), 2):
+        strategy.step(batch)
+    assert_same(dict(strategy.old.state_dict()), before)
+    assert not any(m.training for m in strategy.old.modules())
+    assert all(m.training for m in strategy.model.modules())
+
+
 # ------------------------------------------------------------------------------------------------ reductions
 NOTHING = [
     *[(EWC, ["strategy.strength=0", f"strategy.fisher={kind}"]) for kind in KINDS],
     (EWC, ["strategy.strength=0", "strategy.mode=online"]),
+    (SI, ["strategy.strength=0"]),
+    (SI, ["strategy.strength=0", "strategy.path=total"]),
+    (MAS, ["strategy.strength=0"]),
+    (LWF, ["strategy.alpha=0"]),
 ]
 
 
@@ -392,7 +567,7 @@ def test_without_strength_it_is_naive(strategy: str, overrides: list[str]) -> No
     assert torch.equal(weights(bench(*overrides, strategy=strategy)), weights(bench(strategy="naive")))
 
 
-@pytest.mark.parametrize("strategy", [EWC])
+@pytest.mark.parametrize("strategy", [EWC, SI, MAS, LWF])
 def test_in_one_experience_it_is_naive(strategy: str) -> None:
     one = "stream.tasks.count=1"
     assert torch.equal(weights(bench(one, strategy=strategy)), weights(bench(one, strategy="naive")))
@@ -424,6 +599,10 @@ RESUMED = [
     (EWC, ["strategy.fisher_samples=30", "strategy.fisher=sampled", "strategy.strength=5"]),
     (EWC, ["strategy.mode=online", "strategy.decay=0.9"]),
     (EWC, ["strategy.fisher=batched"]),
+    (SI, []),
+    (MAS, ["strategy.samples=30", "strategy.accumulate=mean"]),
+    (LWF, ["strategy.growing=true"]),
+    (f"{LWF}+{EWC}+{SI}", ["strategy.EWC.strength=5"]),
     (f"er+{EWC}", ["strategy.EWC={fisher: sampled, fisher_samples: 30, strength: 5}"]),
 ]
 
@@ -435,23 +614,24 @@ def test_it_goes_on_where_it_was_stopped(strategy: str, overrides: list[str]) ->
 
 
 STREAMS = {
-    "online": (SPLIT, ["stream.online=50", "strategy.strength=1"]),
+    "online": (SPLIT, ["stream.online=50"]),
     "recurrent": ("power_law_digits-v1", []),
     "domain": ("permuted_digits-v1", []),
     "cnn": ("split_digits-v1", CNN),
-    "squared error": (SPLIT, ["training.loss=squared_error", "strategy.strength=1"]),
+    "squared error": (SPLIT, ["training.loss=squared_error", "training.optimizer={name: sgd, lr: 0.01}"]),
     "task": (SPLIT, ["stream.setting=task"]),
 }
 
 
-@pytest.mark.parametrize("stream", STREAMS)
-@pytest.mark.parametrize("strategy", [EWC])
+@pytest.mark.parametrize(
+    ("strategy", "stream"),
+    [(s, name) for s in (EWC, SI, MAS, LWF) for name in STREAMS if (s, name) != (LWF, "squared error")],
+)
 def test_streams(strategy: str, stream: str) -> None:
     benchmark, overrides = STREAMS[stream]
     end = weights(bench(*overrides, strategy=strategy, benchmark=benchmark, iterations=2))
     assert end.isfinite().all()
-    plain = [o for o in overrides if not o.startswith("strategy.")]
-    naive = weights(bench(*plain, strategy="naive", benchmark=benchmark, iterations=2))
+    naive = weights(bench(*overrides, strategy="naive", benchmark=benchmark, iterations=2))
     assert not torch.equal(end, naive)
 
 
@@ -461,6 +641,11 @@ def test_streams(strategy: str, stream: str) -> None:
         (EWC, ["strategy.fisher_batch=9"], "'fisher_batch' has no effect with 'fisher: exact'"),
         (EWC, ["strategy.decay=0.5"], "'decay' needs 'mode: online'"),
         (EWC, ["strategy.strength=-1"], "strength"),
+        (SI, ["strategy.damping=0"], "damping"),
+        (LWF, ["training.loss=squared_error"], "'lwf' keeps probabilities"),
+        (LWF, ["stream.setting=task", "strategy.outputs=all"], "has no effect where each task has outputs of its own"),
+        (LWF, ["protocol.boundaries=false", "stream.online=50"], "boundaries"),
+        (f"er+{LWF}", [], "both say what is learnt from the data"),
         (EWC, ["protocol.boundaries=false", "stream.online=50"], "boundaries"),
     ],
 )

@@ -1,0 +1,96 @@
+"""Memory aware synapses: a weight matters by how much the squared length of the outputs depends on it.
+
+Reference: Aljundi et al. 2018 (ECCV; Eqs. 2 to 4), the global version.
+
+    Omega_i = 1/N sum_n | d ||f(x_n)||^2 / d w_i |        over the N samples of an experience, with or without labels
+    L       = L_new + strength sum_i Omega_i (w_i - w*_i)^2
+
+f are the outputs that take part in the training loss; w* the weights at the end of the last experience. The network is
+in evaluation mode: of batch normalisation the running statistics are used. Importances of experiences are added up, as
+in the authors' code (rahafaljundi/MAS-Memory-Aware-Synapses), or averaged.
+
+Differs from the authors' code:
+1. The absolute value is taken for every sample, as in Eq. 2; theirs is of the gradient summed over a batch, in which
+   samples cancel, and so depends on the batch size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from clbench.config import Parameters
+from clbench.lazy import torch
+from clbench.strategy import Experience, Setup
+from strategies.importance import Anchored, evaluating, sum_over_samples
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class MasConfig(Parameters):
+    """Hyper-parameters of memory aware synapses."""
+
+    strength: Annotated[float, Field(ge=0)] = 0.1
+    """lambda of the paper, 1 there; the penalty has no factor 1/2. Added up over many experiences it diverges under SGD
+    sooner."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """Samples of an experience, drawn anew each time, from which importance is estimated; null: all."""
+    accumulate: Literal["sum", "mean"] = "sum"
+    """Whether importances of experiences are added up, or their mean is taken."""
+
+
+def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor) -> list[Tensor]:
+    """sum_n |d ||f(x_n)||^2 / d w|, tensors of the parameters' shapes.
+
+    Args:
+        model: in evaluation mode.
+        x: inputs (N, ...).
+        active: which outputs f consists of, bool (N, outputs).
+    """
+    return sum_over_samples(model, x, lambda f: [2.0 * f * active], torch.abs)
+
+
+class MAS(Anchored):
+    """Estimates how much the outputs depend on each weight at the end of every experience."""
+
+    Config = MasConfig
+
+    def __init__(self, config: MasConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.config: MasConfig = config
+        self.factor = config.strength
+        self.ended = 0
+        """Experiences that have ended."""
+
+    def end_experience(self, experience: Experience) -> None:
+        new, kept = self._importance(experience), self.ended
+        self.ended += 1
+        if not self.importance:
+            self.importance = new
+        elif self.config.accumulate == "sum":
+            torch._foreach_add_(self.importance, new)
+        else:
+            self.importance = [(kept * old + n) / self.ended for old, n in zip(self.importance, new, strict=True)]
+        self.anchor = self.weights()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "ended": self.ended}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.ended = state["ended"]
+
+    def _importance(self, experience: Experience) -> list[Tensor]:
+        index = np.concatenate([experience.index, experience.unlabelled])
+        task = np.concatenate([experience.task, experience.unlabelled_task])
+        some = self.drawn(replace(experience, index=index, task=task), self.config.samples)
+        total = [torch.zeros_like(w) for w in self.weights()]
+        with evaluating(self.model):
+            for x, _, of in self.plain_batches(some):
+                torch._foreach_add_(total, output_sensitivity(self.model, x, self.active(experience, of)))
+        torch._foreach_div_(total, len(some.index))
+        return total
