@@ -6,5 +6,9 @@ STRATEGIES = {
     "cumulative": "strategies.cumulative:Cumulative",
     "er": "strategies.er:ExperienceReplay",
     "classp": "strategies.classp:Classp",
+    "ewc": "strategies.ewc:EWC",
+    "si": "strategies.si:SI",
+    "mas": "strategies.mas:MAS",
+    "lwf": "strategies.lwf:LwF",
 }
 """name -> "module:Class"."""
