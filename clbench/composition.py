@@ -1,8 +1,8 @@
 """Several methods as one strategy, as the literature composes them: replay and a penalty, replay and a projection.
 
 In a file, `strategy: [er, {name: ewc, lambda: 100}]`; its name is `er+ewc`, its hyper-parameters are below the names.
-One part may say what is learnt from the data (`loss`, `predict`, which data); the others add what composes by
-itself: penalties, changes of gradients, an optimiser, what is done around experiences.
+One part may say what is learnt from the data (`loss`, which data) and one what is predicted (`predict`); the others
+add what composes by itself: penalties, changes of gradients, an optimiser, what is done around experiences.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-_ALONE = ("loss", "predict", "available")
+_LEARNT, _PREDICTED = ("loss",), ("predict", "available")
 """Methods that one part of a composition may have of its own."""
 
 
@@ -95,17 +95,21 @@ def compose(name: str, parts: list[type[Strategy]]) -> type[Strategy]:
         required = any(field.is_required() for field in part.Config.model_fields.values())
         fields[key] = (part.Config, ... if required else part.Config())
     config = pydantic.create_model(name, __base__=_Composition, **fields)
-    main = next((i for i, part in enumerate(parts) if _own(part)), 0)
+    asked = next((i for i, part in enumerate(parts) if _any(part, _PREDICTED)), None)
+    main = next((i for i, part in enumerate(parts) if _own(part)), asked or 0)
     makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
     config.maker_key = makers[0] if makers else None
     body: dict[str, Any] = {
         "parts": dict(zip(keys, parts, strict=True)),
         "main_key": keys[main],
+        "asked_key": keys[main if asked is None else asked],
         "maker_key": config.maker_key,
         "access": parts[main].access,
         "Config": config,
     }
-    if _overrides(parts[main], "predict"):  # a model that predicts by itself is asked in a faster way
+    if asked is not None and _overrides(
+        parts[asked], "predict"
+    ):  # a model that predicts by itself is asked in a faster way
         body["predict"] = _predict
     return type(name, (Composed,), body)
 
@@ -118,7 +122,11 @@ def _overrides(part: type[Strategy], method: str) -> bool:
 
 
 def _own(part: type[Strategy]) -> bool:
-    return part.access != "experience" or any(_overrides(part, method) for method in _ALONE)
+    return part.access != "experience" or _any(part, _LEARNT)
+
+
+def _any(part: type[Strategy], methods: tuple[str, ...]) -> bool:
+    return any(_overrides(part, method) for method in methods)
 
 
 def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
@@ -131,6 +139,9 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
     both = [key for key, part in zip(keys, parts, strict=True) if _own(part)]
     if len(both) > 1:
         raise UserError(f"strategy '{name}': '{both[0]}' and '{both[1]}' both say what is learnt from the data.")
+    asked = [key for key, part in zip(keys, parts, strict=True) if _any(part, _PREDICTED)]
+    if len(asked) > 1:
+        raise UserError(f"strategy '{name}': '{asked[0]}' and '{asked[1]}' both say what is predicted.")
     makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
     if len(makers) > 1:
         raise UserError(f"strategy '{name}': two optimisers, '{makers[0]}' and '{makers[1]}'.")
@@ -141,13 +152,16 @@ class Composed(Strategy):
 
     Attributes:
         parts: key -> class.
-        main_key: the part that says what is learnt from the data; the first where none does.
+        main_key: the part that says what is learnt from the data; else the one that says what is predicted, else the
+            first. The model is its own.
+        asked_key: the part that says what is predicted; the main one where none does.
         maker_key: the part that brings the optimiser, if one does.
         members: key -> strategy.
     """
 
     parts: ClassVar[dict[str, type[Strategy]]]
     main_key: ClassVar[str]
+    asked_key: ClassVar[str]
     maker_key: ClassVar[str | None]
 
     @classmethod
@@ -218,7 +232,7 @@ class Composed(Strategy):
             member.after_update(batch)
 
     def available(self) -> bool:
-        return self.main.available()
+        return self.members[self.asked_key].available()
 
     def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         index, task = zip(*(member.held() for member in self.members.values()), strict=True)
@@ -255,7 +269,7 @@ class Composed(Strategy):
 
 
 def _predict(self: Composed, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
-    return self.main.predict(model, x, task)
+    return self.members[self.asked_key].predict(model, x, task)
 
 
 def optimizer_of(config: Any) -> Any:

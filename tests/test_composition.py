@@ -73,6 +73,10 @@ class Opposite(Strategy):
         return scores
 
 
+class Contrary(Opposite):
+    """The same."""
+
+
 class Own(Strategy):
     """Has a step of its own."""
 
@@ -83,7 +87,7 @@ class Own(Strategy):
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     module = type(sys)("parts")
-    for kind in (Decay, Sgd, Opposite, Own):
+    for kind in (Decay, Sgd, Opposite, Contrary, Own):
         setattr(module, kind.__name__, kind)
     monkeypatch.setitem(sys.modules, "parts", module)
 
@@ -164,8 +168,9 @@ def test_a_part_brings_the_optimiser_or_says_which() -> None:
     assert "optimizer" not in usual.strategy.parameters
 
 
-def test_the_part_with_a_prediction_of_its_own_is_asked() -> None:
-    strategy = trained(bench("naive+parts:Opposite")).strategy
+@pytest.mark.parametrize("name", ["naive+parts:Opposite", "parts:Opposite+naive", "er+parts:Opposite"])
+def test_the_part_with_a_prediction_of_its_own_is_asked(name: str) -> None:
+    strategy = trained(bench(name)).strategy
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(strategy.predict(strategy.model, x, None), -strategy.model(x))  # type: ignore[arg-type]
     assert type(strategy).predict is not Strategy.predict
@@ -194,8 +199,8 @@ def test_a_part_that_forgets_is_found() -> None:
         ("er+er", "strategy 'er+er': 'er' is named twice."),
         ("er+joint", "strategy 'er+joint': 'er' and 'joint' both say what is learnt from the data."),
         (
-            "er+parts:Opposite",
-            "strategy 'er+parts:Opposite': 'er' and 'Opposite' both say what is learnt from the data.",
+            "parts:Opposite+er+parts:Contrary",
+            "strategy 'parts:Opposite+er+parts:Contrary': 'Opposite' and 'Contrary' both say what is predicted.",
         ),
         (
             "naive+parts:Own",
