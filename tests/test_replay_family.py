@@ -19,7 +19,7 @@ from clbench import resolve, runner
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.stream import compile_stream
-from clbench.testing import check_resume
+from clbench.testing import assert_same, check_resume
 from strategies import agem, gem, power_law_rehearsal
 from strategies.buffers import Buffer
 
@@ -27,6 +27,7 @@ SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task
 DER, DERPP, ACE = "strategies.der:DarkReplay", "strategies.der:DarkReplayPlus", "strategies.er_ace:AsymmetricReplay"
 AGEM, GEM = "strategies.agem:AveragedGradientMemory", "strategies.gem:GradientEpisodicMemory"
+EMA = "strategies.ema:AveragedWeights"
 ER_AGEM, POWER = "strategies.er_agem:ProjectedReplay", "strategies.power_law_rehearsal:PowerLawRehearsal"
 
 
@@ -521,6 +522,56 @@ def test_power_law_rehearsal_replays_as_many_as_er(monkeypatch: pytest.MonkeyPat
     assert sizes[POWER] == sizes["er"] == [40] * 5 + [80] * 20
 
 
+# ------------------------------------------------------------------------------------------------ averaged weights
+def test_averaged_weights_by_hand_and_training_untouched() -> None:
+    average: list[Tensor] = []
+
+    def see(strategy: Any, batch: Any) -> None:
+        average.append(0.9 * (average[-1] if average else first) + 0.1 * flat(strategy.model))
+
+    first = flat(bench(EMA).strategy.model)
+    strategy: Any = watched(EMA, see, "strategy.momentum=0.9").strategy
+    assert torch.allclose(torch.cat([t.flatten() for t in strategy._average.values()]), average[-1], atol=1e-6)
+    assert torch.equal(flat(strategy.model), weights("naive"))
+    x = torch.randn(7, 32)
+    model = copy.deepcopy(strategy.model)
+    nn.utils.vector_to_parameters(average[-1], model.parameters())
+    assert torch.allclose(strategy.predict(strategy.model, x, None), model(x), atol=1e-5)
+    assert strategy.memory().bytes == 4 * len(first)
+    assert torch.equal(weights("er+" + EMA), weights("er+naive"))
+
+
+def test_what_the_average_predicts_is_what_is_recorded_beside_the_weights() -> None:
+    recorded = []
+    for name, overrides in (("naive", ["watch.ema=[0.8]"]), (EMA, ["strategy.momentum=0.8"])):
+        b = bench(name, *overrides)
+        recorder = runner.Recorder(b.device)
+        runner.train(b, runner.Observation(b, recorder, lambda: None))
+        recorded.append(recorder.chunk())
+    counts = [{k: v for k, v in chunk.items() if "correct" in k} for chunk in recorded]
+    assert sorted(counts[1]) == ["correct.class", "correct.task"]
+    for key, found in counts[1].items():
+        assert (found == counts[0][f"{key}.ema_0.8"]).all()
+        assert (found != counts[0][key]).any()
+
+
+def test_averaged_weights_under_batch_norm_and_watched() -> None:
+    """The average has running statistics of its own; being watched changes neither it nor the network."""
+    norm = [
+        "model={name: slim_resnet18, filters: 2}",
+        "stream.tasks.count=2",
+        "training={iterations: 3, batch_size: 8}",
+    ]
+    strategy: Any = trained("er+" + EMA, *norm, benchmark="split_digits-v1")
+    b = bench("er+" + EMA, *norm, benchmark="split_digits-v1")
+    runner.train(b, runner.Observation(b, runner.Recorder(b.device), lambda: None))
+    assert_same(b.strategy.state_dict(), strategy.state_dict())
+    member = strategy.members["AveragedWeights"]
+    means = [n for n in member._average if n.endswith("running_mean")]
+    assert means
+    assert not torch.equal(member._average[means[0]], strategy.model.state_dict()[means[0]])
+
+
 # ------------------------------------------------------------------------------------------------ what is held
 REPLAYING = [("er", []), (DER, []), (DERPP, []), (ACE, []), (AGEM, ["strategy.fill=online"]), (ER_AGEM, [])]
 
@@ -557,6 +608,8 @@ RESUMED = [
     (GEM, ["strategy.per=experience", "strategy.memory_each=20", *ONLINE]),
     (POWER, []),
     (POWER, ["strategy.buffer=class_balanced", *ONLINE]),
+    ("er+" + EMA, []),
+    ("er+" + AGEM, []),
 ]
 
 
