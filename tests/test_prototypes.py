@@ -19,13 +19,14 @@ from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.trace import UNAVAILABLE, Phase
 from strategies.fetril import PseudoFeatures, nearest, separate
+from strategies.napa_vq import neighbourhood_loss, one_of, relinked
 from strategies.pass_ import radius
-from strategies.prototype_heads import NearestMean, Rotated
+from strategies.prototype_heads import CodingVectors, NearestMean, Rotated
 from strategies.prototypes import Moments, evaluating
 
 SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
 NCM, FETRIL = "strategies.ncm:NearestClassMean", "strategies.fetril:Fetril"
-PASS = "strategies.pass_:Pass"
+PASS, NAPA = "strategies.pass_:Pass", "strategies.napa_vq:NapaVq"
 FEW = "training={iterations: 6, epochs: null, batch_size: 40}"
 
 
@@ -527,6 +528,154 @@ def test_what_cannot_be_turned_is_refused() -> None:
     assert assembled(PASS, "strategy.rotations=false", benchmark=DIGITS).strategy.rotations == 1
 
 
+# ------------------------------------------------------------------------------------------------ NAPA-VQ
+def test_a_graph_drawn_by_hand() -> None:
+    """Vectors on a line at 0, 1, 3, 6, two neighbours, links fade by 0.5 and are gone after two times.
+
+    Features 0.2, 0.4 and 2.9: near (0, 1) twice, and (2, 1): links 0-1 and 2-1 are 1 on one side, 0.5 on both.
+    Then 0.1 is near (0, 1): 0-1 is set to 1 on one side, 0.75 on both. Then three times 5.9 is near (3, 2): 3-2 becomes
+    0.5. Then 2.8 and 3.1 are near (2, 1), 2.9 near (2, 1): 2-1 to 1, its 2-3 of 0.5 fades three times to 0.0625, below
+    0.25: gone on that side, 0.25 on both."""
+    vectors, edges = torch.tensor([[0.0], [1.0], [3.0], [6.0]]), torch.eye(4)
+
+    def after(*features: float) -> list[list[float]]:
+        nonlocal edges
+        near = torch.cdist(torch.tensor(features)[:, None], vectors).topk(2, largest=False).indices
+        edges = relinked(edges, near, 0.5, 2)
+        edges = (edges + edges.T) / 2
+        return edges.tolist()
+
+    assert after(0.2, 0.4, 2.9) == [[1, 0.5, 0, 0], [0.5, 1, 0.5, 0], [0, 0.5, 1, 0], [0, 0, 0, 1]]
+    assert after(0.1) == [[1, 0.75, 0, 0], [0.75, 1, 0.5, 0], [0, 0.5, 1, 0], [0, 0, 0, 1]]
+    assert after(5.9, 5.9, 5.9) == [[1, 0.75, 0, 0], [0.75, 1, 0.5, 0], [0, 0.5, 1, 0.5], [0, 0, 0.5, 1]]
+    assert after(2.8, 3.1, 2.9) == [[1, 0.75, 0, 0], [0.75, 1, 0.75, 0], [0, 0.75, 1, 0.25], [0, 0, 0.25, 1]]
+
+
+def test_a_link_lasts_as_long_as_its_age() -> None:
+    """Links 0-1 and 0-2; unit 0 is met ten times with 1 alone, then once more; and in a batch where 2 is met once."""
+    edges = relinked(torch.eye(3), torch.tensor([[0, 1, 2]]), 0.9, 10)
+    for n in range(1, 12):
+        edges = relinked(edges, torch.tensor([[0, 1]]), 0.9, 10)
+        assert edges[0, 1] == 1
+        assert edges[0, 2] == (0 if n > 10 else pytest.approx(0.9**n, rel=1e-5))
+    mixed = relinked(torch.eye(3), torch.tensor([[0, 1], [0, 2], [0, 1]]), 0.9, 10)
+    assert mixed[0].tolist() == [1, pytest.approx(0.9), pytest.approx(0.81)]
+
+
+def test_the_neighbourhood_loss_by_hand() -> None:
+    """Squared distances 900 to the own vector, 0 and 1000 ln 3 to two linked ones: weights 3/4 and 1/4."""
+    far = 1000 * float(np.log(3))
+    squared = torch.tensor([[900.0, 0.0, far, 5.0], [7.0, 900.0, 9.0, 1.0], [3.0, 900.0, 9.0, 1.0]])
+    linked = torch.tensor([[False, True, True, False], [False] * 4, [False, True, False, False]])
+    expected = [900 - far / 4, 7.0, 0.0]
+    y = torch.zeros(3, dtype=torch.int64)
+    for i in range(3):
+        assert neighbourhood_loss(squared[i : i + 1], y[:1], linked[i : i + 1]).item() == pytest.approx(expected[i])
+    squared.requires_grad_()
+    loss = neighbourhood_loss(squared, y, linked)
+    assert loss.item() == pytest.approx(sum(expected) / 3)
+    (gradient,) = torch.autograd.grad(loss, squared)
+    third = 1 / 3  # weights are held constant; the third feature is nearer to its own vector
+    assert gradient[0].tolist() == pytest.approx([third, -third * 3 / 4, -third / 4, 0])
+    assert gradient[1:].tolist() == [[pytest.approx(third), 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_choices_are_uniform_among_the_true() -> None:
+    choices = torch.tensor([[False, True, True, False, True, True]]).expand(4000, -1)
+    found = one_of(choices, torch.from_numpy(Generator(0, "t").uniform(4000)))
+    counts = found.bincount(minlength=6).tolist()
+    assert counts[0] == counts[3] == 0
+    assert all(abs(n - 1000) < 4.5 * (4000 * 3 / 16) ** 0.5 for n in counts[1:3] + counts[4:])
+
+
+def test_coding_vectors_predict_by_angle_among_those_of_orientation_0() -> None:
+    made = CodingVectors(nn.Linear(6, 3), 4, Generator(0, "strategy"))
+    assert made.weight.shape == (12, 6)
+    assert made.bias is None
+    x, v = torch.randn(50, 6), made.weight.detach()[::4]
+    normed = torch.cdist(nn.functional.normalize(x), nn.functional.normalize(v))
+    assert torch.equal(made(x).argmax(1), normed.argmin(1))
+
+
+def test_without_neighbours_and_prototypes_it_is_learning_vector_quantisation() -> None:
+    """Beside a loop by hand, two experiences: old vectors stand still, all rates become a tenth."""
+    keys = ["stream.tasks.count=2", "strategy.rotations=false", "strategy.temperature=0.5", "strategy.vector_lr=0.7"]
+    off = ["strategy.neighbour_weight=0", "strategy.prototype_weight=0", "strategy.distillation_weight=0.3"]
+    found = trained(NAPA, *keys, *off)
+    bench = assembled("naive", keys[0])
+    front = bench.strategy.model[:-1]
+    vectors = torch.from_numpy(Generator(0, "strategy").normal(10 * 64)).float().view(10, 64).requires_grad_()
+    met: list[int] = []
+    for number in range(2):
+        experience, rate = bench.experience(number), (1.0, 0.1)[number]
+        new, old = list(experience.outputs), copy.deepcopy(front)
+        met = sorted(met + new)
+        for batch in bench.batches.of(experience, 6):
+            features = front(batch.x)
+            distance = (features[:, None] - vectors[met]).square().sum(2).sqrt()
+            y = torch.tensor([met.index(c) for c in batch.y.tolist()])
+            loss = nn.functional.cross_entropy(-distance / 0.5, y)
+            if number:
+                loss += 0.3 * torch.dist(features, old(batch.x).detach())
+            for p, g in zip([*front.parameters(), vectors], torch.autograd.grad(loss, [*front.parameters(), vectors]),
+                            strict=True):  # fmt: skip
+                if p is vectors:
+                    p.data[new] -= 0.7 * rate * g[new]
+                else:
+                    p.data -= 0.1 * rate * g
+    assert len(met) == 10
+    torch.testing.assert_close(found.strategy.head.weight, vectors, rtol=0, atol=1e-4)
+    torch.testing.assert_close(flat(found.strategy.front.parameters()), flat(front.parameters()), rtol=0, atol=1e-4)
+
+
+def test_past_prototypes_are_mixed_with_those_around_them() -> None:
+    """Past classes 0 and 1, class 2 is new and linked to 0, class 3 is linked and has no prototype."""
+    bench = assembled(NAPA, "strategy.rotations=true", benchmark=DIGITS)
+    strategy = bench.strategy
+    strategy.prototypes[:] = torch.arange(40.0)[:, None]
+    strategy.known[:12], strategy.past = True, torch.tensor([0, 1])
+    strategy.edges = torch.eye(40)
+    strategy.edges[0, [9, 12]] = 0.4
+    mixed, unit, task = strategy._mixed(400)
+    assert set(unit.tolist()) == {0, 4}
+    assert len(task) == 400
+    assert (mixed == mixed[:, :1]).all()
+    value = mixed[:, 0]
+    assert (value[unit == 4] == 4).all(), "nothing is around it"
+    around = value[unit == 0]
+    moved = around[around > 0]
+    assert 0.35 < len(moved) / len(around) < 0.65
+    assert 0 < moved.min() < 0.9 < 3.6 < moved.max() < 4.5, "from 0 half way to 9"
+
+
+def test_prototypes_of_new_classes_are_measured_before_they_are_learnt() -> None:
+    bench = assembled(NAPA, "strategy.rotations=true", benchmark=DIGITS)
+    strategy = bench.strategy
+    for number in range(2):
+        experience = bench.experience(number)
+        strategy.begin_experience(experience)
+        x, y = one_pass(bench, number)
+        c = experience.outputs[0]
+        if number:
+            turned = strategy.features(torch.rot90(x[y == c], 3, (2, 3))).mean(0)
+            torch.testing.assert_close(strategy.prototypes[4 * c + 3], turned, rtol=0, atol=1e-6)
+        assert strategy.known.sum() == 16 * number
+        for batch in bench.batches.of(experience, 3):
+            strategy.step(batch)
+        strategy.end_experience(experience)
+        turned = strategy.features(torch.rot90(x[y == c], 3, (2, 3))).mean(0)
+        torch.testing.assert_close(strategy.prototypes[4 * c + 3], turned, rtol=0, atol=1e-6)
+
+
+def test_the_rate_of_the_vectors_is_bounded_by_their_number() -> None:
+    for rotations, rates in (("true", (4.0, 0.5)), ("false", (1.0, 0.5))):
+        bench = assembled(NAPA, f"strategy.rotations={rotations}", benchmark=DIGITS)
+        for number in range(2):
+            bench.strategy.begin_experience(bench.experience(number))
+            assert bench.strategy._rate == rates[number]
+            bench.strategy.end_experience(bench.experience(number))
+
+
 # ------------------------------------------------------------------------------------------------ contracts
 WAYS: dict[str, tuple[str, list[str]]] = {
     "ncm": (NCM, []),
@@ -536,6 +685,7 @@ WAYS: dict[str, tuple[str, list[str]]] = {
     "fetril, fc": (FETRIL, ["strategy.classifier=fc", "strategy.nearest=cosine"]),
     "fetril, frozen": (FETRIL, ["strategy.extractor=frozen"]),
     "pass": (PASS, ["strategy.optimizer={name: adam, lr: 0.001}"]),
+    "napa_vq": (NAPA, ["strategy.optimizer={name: adam, lr: 0.001}"]),
 }
 
 
