@@ -1,7 +1,9 @@
 """Strategies: one method, one file. The table is explicit; a new method is one file and one row."""
 
 STRATEGIES = {
+    "chance": "strategies.chance:Chance",
     "naive": "strategies.naive:Naive",
+    "linear_probe": "strategies.linear_probe:LinearProbe",
     "joint": "strategies.joint:Joint",
     "cumulative": "strategies.cumulative:Cumulative",
     "er": "strategies.er:ExperienceReplay",
