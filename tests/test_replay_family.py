@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from clbench import resolve, runner
 from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.strategy import Strategy
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies import agem, gem, power_law_rehearsal
@@ -25,10 +26,6 @@ from strategies.buffers import Buffer
 
 SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task
-DER, DERPP, ACE = "strategies.der:DarkReplay", "strategies.der:DarkReplayPlus", "strategies.er_ace:AsymmetricReplay"
-AGEM, GEM = "strategies.agem:AveragedGradientMemory", "strategies.gem:GradientEpisodicMemory"
-EMA = "strategies.ema:AveragedWeights"
-ER_AGEM, POWER = "strategies.er_agem:ProjectedReplay", "strategies.power_law_rehearsal:PowerLawRehearsal"
 
 
 def explicit(*tasks: int) -> list[str]:
@@ -131,7 +128,7 @@ def test_er_with_a_ring_replays_the_last_of_each_class() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ reductions
-@pytest.mark.parametrize("strategy", [DER, DERPP])
+@pytest.mark.parametrize("strategy", ["der", "derpp"])
 def test_an_empty_memory_is_naive(strategy: str) -> None:
     """In the first update there is nothing to replay yet."""
     one = ["stream.tasks.count=1", "training.iterations=1"]
@@ -142,16 +139,16 @@ def test_an_empty_memory_is_naive(strategy: str) -> None:
 
 def test_er_ace_without_a_memory_is_naive_among_the_classes_of_the_batch() -> None:
     one = ["stream.tasks.count=1"]
-    ace = weights(ACE, *one, "strategy.fill=after")
+    ace = weights("er_ace", *one, "strategy.fill=after")
     assert torch.allclose(ace, weights("naive", *one, "training.active_outputs=batch"), rtol=0, atol=0)
-    assert not torch.equal(ace, weights(ACE, *one))
+    assert not torch.equal(ace, weights("er_ace", *one))
 
 
 def test_weights_of_zero() -> None:
-    assert torch.equal(weights(DER, "strategy.alpha=0"), weights("naive"))
-    assert torch.equal(weights(DERPP, "strategy.alpha=0", "strategy.beta=0"), weights("naive"))
-    assert torch.equal(weights(DERPP, "strategy.beta=0"), weights(DER))
-    assert not torch.equal(weights(DER), weights("naive"))
+    assert torch.equal(weights("der", "strategy.alpha=0"), weights("naive"))
+    assert torch.equal(weights("derpp", "strategy.alpha=0", "strategy.beta=0"), weights("naive"))
+    assert torch.equal(weights("derpp", "strategy.beta=0"), weights("der"))
+    assert not torch.equal(weights("der"), weights("naive"))
 
 
 # ------------------------------------------------------------------------------------------------ DER
@@ -161,9 +158,9 @@ def test_derpp_is_a_loop_by_hand(alpha: float, overrides: list[str]) -> None:
     """Bit for bit. Draws for the labels and what is kept come from one source, draws for the outputs from another."""
     sizes = [] if "strategy.memory_per_class=3" in overrides else ["strategy.memory=50"]
     settings = [f"strategy.alpha={alpha}", "strategy.beta=0.4", "strategy.replay_batch=16", *sizes, *overrides]
-    ours = trained(DERPP, *settings)
+    ours = trained("derpp", *settings)
 
-    b = bench(DERPP, *settings)
+    b = bench("derpp", *settings)
     model, samples, setup = b.strategy.model, b.samples, b.strategy.setup
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     buffer = b.strategy.buffer  # type: ignore[attr-defined] # empty, and nobody else uses it here
@@ -197,7 +194,7 @@ def test_derpp_is_a_loop_by_hand(alpha: float, overrides: list[str]) -> None:
 
 
 def test_stored_outputs_are_those_of_the_update_that_brought_the_sample() -> None:
-    b = bench(DER, "strategy.memory=60")
+    b = bench("der", "strategy.memory=60")
     strategy: Any = b.strategy
     strategy.begin_experience(b.experience(0))
     batches = b.batches.of(b.experience(0), 3)
@@ -224,7 +221,7 @@ def test_stored_outputs_are_those_of_the_update_that_brought_the_sample() -> Non
 
 # ------------------------------------------------------------------------------------------------ ER-ACE
 def test_the_loss_of_er_ace_by_hand() -> None:
-    b = bench(ACE, "strategy.memory=30", "strategy.replay_batch=8", "strategy.fill=after")
+    b = bench("er_ace", "strategy.memory=30", "strategy.replay_batch=8", "strategy.fill=after")
     strategy: Any = b.strategy
     for v in range(2):
         strategy.begin_experience(b.experience(v))
@@ -285,7 +282,7 @@ def test_where_the_constraint_holds_it_is_naive(monkeypatch: pytest.MonkeyPatch)
     assert against.report() == {"constrained_updates": 25.0, "projected_updates": 25.0}
 
 
-@pytest.mark.parametrize("strategy", [AGEM, GEM])
+@pytest.mark.parametrize("strategy", ["agem", "gem"])
 def test_one_experience_is_naive(strategy: str) -> None:
     """Nothing is past: there is no constraint."""
     assert torch.equal(weights(strategy, "stream.tasks.count=1"), weights("naive", "stream.tasks.count=1"))
@@ -307,8 +304,8 @@ def test_a_gem_in_the_plane() -> None:
 
 def test_a_gem_is_a_loop_by_hand() -> None:
     settings = ["strategy.memory=40", "strategy.replay_batch=16"]
-    ours = trained(AGEM, *settings)
-    b = bench(AGEM, *settings)
+    ours = trained("agem", *settings)
+    b = bench("agem", *settings)
     model, buffer = b.strategy.model, b.strategy.buffer  # type: ignore[attr-defined]
     optimizer, projected_updates = torch.optim.SGD(model.parameters(), lr=0.1), 0
     for number, budget in enumerate(b.budgets):
@@ -336,17 +333,36 @@ def test_a_gem_is_a_loop_by_hand() -> None:
     assert ours.report() == {"constrained_updates": 20, "projected_updates": projected_updates}
 
 
-def test_a_gem_projects_the_whole_gradient_of_a_composition() -> None:
-    """Penalties too: against what is remembered of the gradients before and after."""
-    b = bench("er+" + AGEM)
-    assert b.strategy.report().keys() == {f"{AGEM.partition(':')[2]}.{n}_updates" for n in ("constrained", "projected")}
-    runner.train(b, runner.Observation(b, None, lambda: None))
-    assert b.strategy.report()["AveragedGradientMemory.constrained_updates"] == 20
+class Push(Strategy):
+    """A penalty whose gradient is 3 everywhere."""
+
+    def penalty(self) -> Tensor:
+        return 3.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
+
+
+def test_a_gem_projects_the_gradient_of_the_whole_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "push", type(sys)("push"))
+    sys.modules["push"].Push = Push  # type: ignore[attr-defined]
+    given: list[Tensor] = []
+    real = agem.projected
+    monkeypatch.setattr(agem, "projected", lambda g, r: given.append(g.clone()) or real(g, r))
+    b = bench("agem+push:Push")
+    for v in range(2):
+        b.strategy.begin_experience(b.experience(v))
+        for batch in b.batches.of(b.experience(v), 2):
+            before = copy.deepcopy(b.strategy.model)
+            b.strategy.step(batch)
+            if v:
+                own = torch.autograd.grad(F.cross_entropy(before(batch.x), batch.y), list(before.parameters()))
+                assert torch.allclose(given[-1], torch.cat([g.flatten() for g in own]) + 3.0, atol=1e-6)
+        b.strategy.end_experience(b.experience(v))
+    assert len(given) == 2
+    assert b.strategy.report()["agem.constrained_updates"] == 2
 
 
 def test_replay_with_the_projection_uses_the_batch_that_it_replays() -> None:
     """After an update that was projected, the step is at a right angle to the gradient of the samples replayed."""
-    b = bench(ER_AGEM, "strategy.loss=weighted", "strategy.new_weight=0.9", "strategy.memory=30")
+    b = bench("er_agem", "strategy.loss=weighted", "strategy.new_weight=0.9", "strategy.memory=30")
     strategy: Any = b.strategy
     found = []
     for v in range(3):
@@ -449,7 +465,7 @@ def test_gem_is_constrained_by_every_other_task(
 
     monkeypatch.setattr(gem, "projected", counted)
     monkeypatch.setattr(gem.GradientEpisodicMemory, "fetch", seen)
-    strategy = trained(GEM, f"strategy.per={per}", "strategy.memory_each=15", *overrides)
+    strategy = trained("gem", f"strategy.per={per}", "strategy.memory_each=15", *overrides)
     updates = 8 if overrides else 5
     assert numbers == [k for k in range(1, 5) for _ in range(updates)]
     assert tasks == [{t} for k in range(1, 5) for _ in range(updates) for t in range(k)]
@@ -461,10 +477,10 @@ def test_a_task_that_comes_again_does_not_constrain_itself(monkeypatch: pytest.M
     numbers: list[int] = []
     real = gem.projected
     monkeypatch.setattr(gem, "projected", lambda g, c, *a: numbers.append(len(c)) or real(g, c, *a))
-    trained(GEM, *again)
+    trained("gem", *again)
     assert numbers == [1] * 10
     numbers.clear()
-    trained(GEM, "strategy.per=experience", *again)
+    trained("gem", "strategy.per=experience", *again)
     assert numbers == [1] * 5 + [2] * 5
 
 
@@ -483,7 +499,7 @@ def test_tasks_are_drawn_with_these_weights(overrides: list[str]) -> None:
 
     Chi-square of four counts: below 16.3 with probability 0.999; the seed is fixed.
     """
-    b = bench(POWER, "strategy.exponent=1.5", "strategy.memory=50", *overrides)
+    b = bench("power_law_rehearsal", "strategy.exponent=1.5", "strategy.memory=50", *overrides)
     strategy: Any = b.strategy
     for v in range(len(b.budgets)):
         strategy.begin_experience(b.experience(v))
@@ -503,7 +519,7 @@ def test_tasks_are_drawn_with_these_weights(overrides: list[str]) -> None:
 
 
 def test_the_clock_of_a_task_that_comes_again_is_set_back() -> None:
-    b = bench(POWER, "strategy.memory=30", *explicit(0, 1, 2, 0, 2))
+    b = bench("power_law_rehearsal", "strategy.memory=30", *explicit(0, 1, 2, 0, 2))
     lags = []
     for v in range(5):
         b.strategy.begin_experience(b.experience(v))
@@ -514,12 +530,12 @@ def test_the_clock_of_a_task_that_comes_again_is_set_back() -> None:
 
 def test_power_law_rehearsal_replays_as_many_as_er(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: dict[str, list[int]] = {}
-    for name in (POWER, "er"):
+    for name in ("power_law_rehearsal", "er"):
         b = bench(name, "strategy.memory=40", "strategy.fill=after")
         forward, seen = b.strategy.model.forward, sizes.setdefault(name, [])
         b.strategy.model.forward = lambda x, f=forward, s=seen: (s.append(len(x)), f(x))[1]  # type: ignore
         runner.train(b, runner.Observation(b, None, lambda: None))
-    assert sizes[POWER] == sizes["er"] == [40] * 5 + [80] * 20
+    assert sizes["power_law_rehearsal"] == sizes["er"] == [40] * 5 + [80] * 20
 
 
 # ------------------------------------------------------------------------------------------------ averaged weights
@@ -529,8 +545,8 @@ def test_averaged_weights_by_hand_and_training_untouched() -> None:
     def see(strategy: Any, batch: Any) -> None:
         average.append(0.9 * (average[-1] if average else first) + 0.1 * flat(strategy.model))
 
-    first = flat(bench(EMA).strategy.model)
-    strategy: Any = watched(EMA, see, "strategy.momentum=0.9").strategy
+    first = flat(bench("ema").strategy.model)
+    strategy: Any = watched("ema", see, "strategy.momentum=0.9").strategy
     assert torch.allclose(torch.cat([t.flatten() for t in strategy._average.values()]), average[-1], atol=1e-6)
     assert torch.equal(flat(strategy.model), weights("naive"))
     x = torch.randn(7, 32)
@@ -538,12 +554,12 @@ def test_averaged_weights_by_hand_and_training_untouched() -> None:
     nn.utils.vector_to_parameters(average[-1], model.parameters())
     assert torch.allclose(strategy.predict(strategy.model, x, None), model(x), atol=1e-5)
     assert strategy.memory().bytes == 4 * len(first)
-    assert torch.equal(weights("er+" + EMA), weights("er+naive"))
+    assert torch.equal(weights("er+ema"), weights("er+naive"))
 
 
 def test_what_the_average_predicts_is_what_is_recorded_beside_the_weights() -> None:
     recorded = []
-    for name, overrides in (("naive", ["watch.ema=[0.8]"]), (EMA, ["strategy.momentum=0.8"])):
+    for name, overrides in (("naive", ["watch.ema=[0.8]"]), ("ema", ["strategy.momentum=0.8"])):
         b = bench(name, *overrides)
         recorder = runner.Recorder(b.device)
         runner.train(b, runner.Observation(b, recorder, lambda: None))
@@ -562,18 +578,25 @@ def test_averaged_weights_under_batch_norm_and_watched() -> None:
         "stream.tasks.count=2",
         "training={iterations: 3, batch_size: 8}",
     ]
-    strategy: Any = trained("er+" + EMA, *norm, benchmark="split_digits-v1")
-    b = bench("er+" + EMA, *norm, benchmark="split_digits-v1")
+    strategy: Any = trained("er+ema", *norm, benchmark="split_digits-v1")
+    b = bench("er+ema", *norm, benchmark="split_digits-v1")
     runner.train(b, runner.Observation(b, runner.Recorder(b.device), lambda: None))
     assert_same(b.strategy.state_dict(), strategy.state_dict())
-    member = strategy.members["AveragedWeights"]
+    member = strategy.members["ema"]
     means = [n for n in member._average if n.endswith("running_mean")]
     assert means
     assert not torch.equal(member._average[means[0]], strategy.model.state_dict()[means[0]])
 
 
 # ------------------------------------------------------------------------------------------------ what is held
-REPLAYING = [("er", []), (DER, []), (DERPP, []), (ACE, []), (AGEM, ["strategy.fill=online"]), (ER_AGEM, [])]
+REPLAYING = [
+    ("er", []),
+    ("der", []),
+    ("derpp", []),
+    ("er_ace", []),
+    ("agem", ["strategy.fill=online"]),
+    ("er_agem", []),
+]
 
 
 @pytest.mark.parametrize("buffer", ["reservoir", "class_balanced", "task_balanced", "ring", "task_ring"])
@@ -600,16 +623,16 @@ RESUMED = [
     *REPLAYING,
     ("er", ["strategy.buffer=ring", "strategy.memory_per_class=4"]),
     ("er", ["strategy.buffer=task_ring", "strategy.memory=20"]),
-    (DERPP, ["strategy.buffer=class_balanced", "strategy.memory_per_class=4"]),
-    (ACE, ["strategy.fill=after"]),
-    (AGEM, []),
-    (GEM, []),
-    (GEM, ["strategy.memory=20", "strategy.keep=random"]),
-    (GEM, ["strategy.per=experience", "strategy.memory_each=20", *ONLINE]),
-    (POWER, []),
-    (POWER, ["strategy.buffer=class_balanced", *ONLINE]),
-    ("er+" + EMA, []),
-    ("er+" + AGEM, []),
+    ("derpp", ["strategy.buffer=class_balanced", "strategy.memory_per_class=4"]),
+    ("er_ace", ["strategy.fill=after"]),
+    ("agem", []),
+    ("gem", []),
+    ("gem", ["strategy.memory=20", "strategy.keep=random"]),
+    ("gem", ["strategy.per=experience", "strategy.memory_each=20", *ONLINE]),
+    ("power_law_rehearsal", []),
+    ("power_law_rehearsal", ["strategy.buffer=class_balanced", *ONLINE]),
+    ("er+ema", []),
+    ("er+agem", []),
 ]
 
 
@@ -618,7 +641,7 @@ def test_stopped_anywhere_it_goes_on_the_same(strategy: str, overrides: list[str
     check_resume(plan(strategy, *overrides))
 
 
-@pytest.mark.parametrize("strategy", [DERPP, ACE, AGEM, GEM, ER_AGEM, POWER])
+@pytest.mark.parametrize("strategy", ["derpp", "er_ace", "agem", "gem", "er_agem", "power_law_rehearsal"])
 def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
     """Classes that come in several tasks, images that are changed anew whenever they are fetched, two networks."""
     trained(strategy, "training.augmentation=[{name: random_crop, padding: 1}]", benchmark="permuted_digits-v1")
@@ -632,24 +655,24 @@ def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
     [
         ("er", ["strategy.buffer=class_balanced", "strategy.memory=9"],
          "strategy.memory: got 9, which is less than a sample for each of the 10 classes. Allowed: 10 or more."),
-        (DER, ["strategy.buffer=task_ring", "strategy.memory=4"],
+        ("der", ["strategy.buffer=task_ring", "strategy.memory=4"],
          "strategy.memory: got 4, which is less than a sample for each of the 5 tasks. Allowed: 5 or more."),
-        (ACE, ["training.loss=squared_error"],
+        ("er_ace", ["training.loss=squared_error"],
          "training.loss: got 'squared_error', and ER-ACE is a cross-entropy."),
         ("er", ["strategy.buffer=ring", "strategy.fill=after"],
          "'buffer: ring' keeps the last samples learnt from and needs 'fill: online'."),
-        (DER, ["strategy.memory_per_class=9"],
+        ("der", ["strategy.memory_per_class=9"],
          "'memory_per_class' needs 'buffer: class_balanced' or 'buffer: ring'."),
-        (DER, ["strategy.alpha=-1"], "Allowed: a number >= 0."),
-        (GEM, ["strategy.memory=4"],
+        ("der", ["strategy.alpha=-1"], "Allowed: a number >= 0."),
+        ("gem", ["strategy.memory=4"],
          "strategy.memory: got 4, which is less than a sample for each of the 5 tasks. Allowed: 5 or more."),
-        (GEM, ["strategy.memory=40", "strategy.memory_each=4"], "give either 'memory' or 'memory_each'."),
-        (GEM, ["strategy.memory=40", "strategy.per=experience"],
+        ("gem", ["strategy.memory=40", "strategy.memory_each=4"], "give either 'memory' or 'memory_each'."),
+        ("gem", ["strategy.memory=40", "strategy.per=experience"],
          "'per: experience' needs 'memory_each': how many experiences will share is not known."),
-        (GEM, ["protocol.task_in_training=false"], "task_in_training"),
-        (POWER, ["strategy.exponent=0"], "strategy.exponent: got 0. Allowed: a number > 0."),
-        (POWER, ["strategy.buffer=reservoir"], "Allowed: task_balanced, class_balanced."),
-        (POWER, ["protocol.boundaries=false"], "boundaries"),
+        ("gem", ["protocol.task_in_training=false"], "task_in_training"),
+        ("power_law_rehearsal", ["strategy.exponent=0"], "strategy.exponent: got 0. Allowed: a number > 0."),
+        ("power_law_rehearsal", ["strategy.buffer=reservoir"], "Allowed: task_balanced, class_balanced."),
+        ("power_law_rehearsal", ["protocol.boundaries=false"], "boundaries"),
     ],
 )  # fmt: skip
 def test_what_is_refused(strategy: str, overrides: list[str], sentence: str) -> None:
