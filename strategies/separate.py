@@ -10,6 +10,7 @@ Split-MNIST its two hidden layers have 100 units where other methods have 400 (h
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,28 @@ from clbench.strategy import Batch, Experience, Knowledge, Setup, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def networks_of(model: nn.Module, task_outputs: Sequence[Sequence[int]]) -> nn.ModuleList:
+    """A copy of a network for each task.
+
+    Asked without a task (by what looks into models, such as `watch.gradients`), they answer together: each output is
+    that of the network of the last task that has it.
+
+    Args:
+        model: the network to copy.
+        task_outputs: output units of each task.
+    """
+
+    class Networks(torch.nn.ModuleList):
+        def forward(self, x: Tensor) -> Tensor:
+            scores = torch.stack([network(x) for network in self], 1)
+            owner = torch.zeros(scores.shape[2], dtype=torch.int64, device=x.device)
+            for t, own in enumerate(task_outputs):
+                owner[list(own)] = t
+            return scores.gather(1, owner.expand(len(x), 1, -1)).squeeze(1)
+
+    return Networks([copy.deepcopy(model) for _ in task_outputs])
 
 
 def routed(networks: nn.Module, x: Tensor, task: Tensor | int) -> Tensor:
@@ -50,8 +73,7 @@ class Separate(Strategy):
         return frozenset({"task_in_training", "task_at_test"})
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        networks = torch.nn.ModuleList([copy.deepcopy(setup.model) for _ in setup.task_outputs])
-        super().__init__(config, replace(setup, model=networks))
+        super().__init__(config, replace(setup, model=networks_of(setup.model, setup.task_outputs)))
 
     def begin_experience(self, experience: Experience) -> None:
         super().begin_experience(experience)

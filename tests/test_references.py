@@ -14,7 +14,7 @@ from clbench.errors import UserError
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.chance import guesses
-from strategies.separate import routed
+from strategies.separate import networks_of, routed
 
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
 CHANCE, PROBE = "strategies.chance:Chance", "strategies.linear_probe:LinearProbe"
@@ -141,6 +141,15 @@ def test_each_sample_goes_through_the_network_of_its_task() -> None:
     x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     assert routed(networks, x, torch.tensor([2, 0, 2, 1])).tolist() == [[3, 3], [2, 2], [9, 9], [8, 8]]
     assert routed(networks, x, 1).tolist() == [[2, 2], [4, 4], [6, 6], [8, 8]]
+
+
+def test_asked_without_a_task_each_output_is_that_of_its_own_network() -> None:
+    networks = networks_of(torch.nn.Linear(3, 5), [[0, 3], [1, 4]])
+    torch.nn.init.constant_(networks[1].bias, 9.0)  # type: ignore[arg-type]
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    one, other = (n(x) for n in networks)
+    expected = torch.stack([one[:, 0], other[:, 1], one[:, 2], one[:, 3], other[:, 4]], 1)
+    assert torch.equal(networks(x), expected)
 
 
 @pytest.mark.parametrize("optimizer", ["{name: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.01}", "{name: adam}"])
