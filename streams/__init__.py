@@ -42,6 +42,12 @@ BENCHMARKS = {
     "few_shot_digits-v1": "few_shot_digits-v1.yaml",
     "digit_domains-v1": "digit_domains-v1.yaml",
     "split_synthetic-v1": "split_synthetic-v1.yaml",
+    "split_mnist_half-v1": "split_mnist_half-v1.yaml",
+    "split_fashion_mnist_half-v1": "split_fashion_mnist_half-v1.yaml",
+    "cifar100_b50_t5-v1": "cifar100_b50_t5-v1.yaml",
+    "cifar100_b50_t10-v1": "cifar100_b50_t10-v1.yaml",
+    "cifar100_b40_t20-v1": "cifar100_b40_t20-v1.yaml",
+    "cifar100_b40_t60-v1": "cifar100_b40_t60-v1.yaml",
 }
 """id -> file beside this one."""
 
