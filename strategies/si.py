@@ -71,10 +71,12 @@ class SI(Anchored):
 
     def before_update(self, batch: Batch) -> None:
         weights = self.weights()
-        gradient = [torch.zeros_like(w) if p.grad is None else p.grad.clone() for w, p in self._pairs(weights)]
+        gradient = [torch.zeros_like(w) if p.grad is None else p.grad for w, p in self._pairs(weights)]
         if self.importance and self.config.path == "data":
             pull = torch._foreach_mul(torch._foreach_sub(weights, self.anchor), self.importance)
-            torch._foreach_add_(gradient, pull, alpha=-2.0 * self.factor)
+            gradient = list(torch._foreach_add(gradient, pull, alpha=-2.0 * self.factor))
+        else:
+            gradient = [g.clone() for g in gradient]  # others may change it in place
         self._step = gradient, weights
 
     def after_update(self, batch: Batch) -> None:

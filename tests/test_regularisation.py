@@ -23,7 +23,7 @@ from strategies.mas import output_sensitivity
 from strategies.si import SI as SynapticIntelligence
 from strategies.si import SiConfig, path_importance
 
-EWC, SI, MAS, LWF = "strategies.ewc:EWC", "strategies.si:SI", "strategies.mas:MAS", "strategies.lwf:LwF"
+EWC, SI, MAS, LWF = "ewc", "si", "mas", "lwf"
 F = torch.nn.functional
 SPLIT = "split_synthetic-v1"
 CNN = ["model={name: cnn, channels: [4, 8], hidden: 16}"]
@@ -363,6 +363,20 @@ def test_folding_is_exact_to_half_a_unit_in_the_last_place_of_a_weight(experienc
     assert found == pytest.approx(value, rel=1e-5)
 
 
+def test_the_mean_goes_on_in_double_precision() -> None:
+    b = bench(strategy=EWC)
+    strategy: Any = b.strategy
+    before: list[Any] = []
+
+    def note() -> None:
+        before[:] = [strategy.mean, strategy.importance]
+
+    live(b, 3, at_end=note)  # after the third, the network is as it was at its end
+    again = fold(*before, strategy.weights(), strategy._fisher(b.experience(2)))
+    assert_same(strategy.mean, again[0])
+    assert_same(strategy.anchor, [m.float() for m in strategy.mean])
+
+
 def test_folding_weights_without_importance() -> None:
     mean, total, constant = fold([torch.ones(1).double()], [torch.zeros(1)], [torch.tensor([2.0])], [torch.zeros(1)])
     assert (mean[0].item(), total[0].item(), constant) == (2.0, 0.0, 0.0)
@@ -575,11 +589,11 @@ def test_in_one_experience_it_is_naive(strategy: str) -> None:
 
 def test_replay_and_a_penalty_for_one_step() -> None:
     """er+ewc: the loss is that of replay, written out, plus the penalty."""
-    b = bench("strategy.EWC.strength=10", strategy=f"er+{EWC}", iterations=4)
+    b = bench("strategy.ewc.strength=10", strategy=f"er+{EWC}", iterations=4)
     strategy = live(b, 2, iterations=4)
     strategy.step(next(b.batches.of(b.experience(2), 1)))
     batch = next(b.batches.of(b.experience(2), 1))
-    er, ewc = strategy.members["er"], strategy.members["EWC"]
+    er, ewc = strategy.members["er"], strategy.members["ewc"]
     assert ewc.model is er.model
     state = er.setup.generator.state_dict()
     data = er.loss(batch)  # of batch and replayed samples; tests/test_replay.py has it by hand
@@ -602,8 +616,8 @@ RESUMED = [
     (SI, []),
     (MAS, ["strategy.samples=30", "strategy.accumulate=mean"]),
     (LWF, ["strategy.growing=true"]),
-    (f"{LWF}+{EWC}+{SI}", ["strategy.EWC.strength=5"]),
-    (f"er+{EWC}", ["strategy.EWC={fisher: sampled, fisher_samples: 30, strength: 5}"]),
+    (f"{LWF}+{EWC}+{SI}", ["strategy.ewc.strength=5"]),
+    (f"er+{EWC}", ["strategy.ewc={fisher: sampled, fisher_samples: 30, strength: 5}"]),
 ]
 
 
