@@ -20,5 +20,9 @@ STRATEGIES = {
     "si": "strategies.si:SI",
     "mas": "strategies.mas:MAS",
     "lwf": "strategies.lwf:LwF",
+    "ncm": "strategies.ncm:NearestClassMean",
+    "fetril": "strategies.fetril:Fetril",
+    "pass": "strategies.pass_:Pass",
+    "napa_vq": "strategies.napa_vq:NapaVq",
 }
 """name -> "module:Class"."""

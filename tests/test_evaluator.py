@@ -129,10 +129,14 @@ def test_the_subset_of_a_run_is_recorded_and_the_same_at_every_evaluation() -> N
     assert (part.sample_correct("class") == whole.sample_correct("class")[:, chosen]).all()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
+"""Strategies that learn by more than the benchmark's optimiser."""
+
+
+@pytest.mark.parametrize("strategy", sorted({*STRATEGIES} - WITHOUT_A_RATE))
 @pytest.mark.parametrize("subset", ["null", "50"])
 def test_a_model_of_constant_accuracy_has_it_as_minimum(strategy: str, subset: str, tmp_path: Path) -> None:
-    """Every strategy of the table, with a learning rate that moves nothing, on the whole test set and on a subset."""
+    """Every other strategy, with a learning rate that moves nothing, on the whole test set and on a subset."""
     still = "training.optimizer={name: sgd, lr: 1e-30}"
     run = make_run(still, f"evaluation.subset={subset}", strategy=strategy, benchmark="permuted_digits-v1")
     values = runner.execute(run, tmp_path).record["metrics"]["domain"]
