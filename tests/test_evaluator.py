@@ -24,7 +24,7 @@ from clbench.recorder import Recorder
 from clbench.store import InputTransform
 from clbench.strategy import Strategy
 from clbench.stream import Stream, compile_stream
-from clbench.testing import assert_same
+from clbench.testing import assert_same, told_what_it_needs
 from clbench.trace import UNAVAILABLE, Phase, Trace
 
 STRATEGIES = sorted(registry.strategies())
@@ -33,7 +33,8 @@ CPU = torch.device("cpu")
 
 def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digits-v1") -> resolve.RunConfig:
     budget = "training.iterations=6" if "synthetic" in benchmark else "training={iterations: 6, epochs: null}"
-    return resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
+    overrides = (budget, *told_what_it_needs(strategy, benchmark), *overrides)
+    return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
 
 
 def observed(run: resolve.RunConfig) -> tuple[runner.Workbench, Trace]:
@@ -137,7 +138,8 @@ WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
 @pytest.mark.parametrize("subset", ["null", "50"])
 def test_a_model_of_constant_accuracy_has_it_as_minimum(strategy: str, subset: str, tmp_path: Path) -> None:
     """Every other strategy, with a learning rate that moves nothing, on the whole test set and on a subset."""
-    still = "training.optimizer={name: sgd, lr: 1e-30}"
+    own = "optimizer" not in registry.strategy_config(strategy).model_fields  # it is an optimiser
+    still = "strategy.lr=1e-30" if own else "training.optimizer={name: sgd, lr: 1e-30}"
     run = make_run(still, f"evaluation.subset={subset}", strategy=strategy, benchmark="permuted_digits-v1")
     values = runner.execute(run, tmp_path).record["metrics"]["domain"]
     final, minima = values["average_accuracy"]["per_task"], values["min_acc"]["per_task"]
@@ -168,7 +170,8 @@ def test_whatever_is_watched_changes_nothing(strategy: str, watch: str) -> None:
             "split_digits-v1",
             strategy=strategy,
             overrides=["stream.tasks.count=2", "training={iterations: 3, epochs: null}", "training.batch_size=8",
-                       "model={name: slim_resnet18, filters: 2}", *overrides],
+                       "model={name: slim_resnet18, filters: 2}", *told_what_it_needs(strategy, "split_digits-v1"),
+                       *overrides],
         )  # fmt: skip
         bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
         runner.train(bench, runner.Observation(bench, Recorder(bench.device) if see else None, lambda: None))

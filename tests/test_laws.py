@@ -20,7 +20,7 @@ from clbench.evaluator import Evaluator
 from clbench.store import InputTransform
 from clbench.strategy import Batch, Strategy
 from clbench.stream import compile_stream
-from clbench.testing import assert_same
+from clbench.testing import assert_same, told_what_it_needs
 from clbench.trace import UNAVAILABLE
 from clbench.twin import Twin
 
@@ -31,6 +31,7 @@ SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
 
 def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> resolve.RunConfig:
     budget = ["training={iterations: 5, epochs: null}"] if benchmark == DOMAIN else SMALL
+    overrides = (*told_what_it_needs(strategy, benchmark), *overrides)
     return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
 
 
@@ -69,7 +70,8 @@ def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
 def test_watching_changes_nothing_with_batch_norm_and_a_chunked_evaluation(strategy: str) -> None:
     overrides = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.batch_size=100"]
     overrides += ["model={name: slim_resnet18, filters: 2}"]
-    base = resolve.make_run("split_digits-v1", strategy=strategy, overrides=["training.iterations=3", *overrides])
+    overrides += ["training.iterations=3", *told_what_it_needs(strategy, "split_digits-v1")]
+    base = resolve.make_run("split_digits-v1", strategy=strategy, overrides=overrides)
     _, never = trained(base, watch=False)
     _, watched = trained(base)
     assert_same(watched, never)

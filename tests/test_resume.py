@@ -32,7 +32,7 @@ from clbench.fronts import Front
 from clbench.interrupt import Interrupted
 from clbench.lock import Busy, Lock
 from clbench.strategy import Batch, Strategy
-from clbench.testing import assert_same, check_resume
+from clbench.testing import assert_same, check_resume, told_what_it_needs
 
 SPLIT = "split_synthetic-v1"
 TABLE = sorted(registry.strategies())
@@ -70,7 +70,8 @@ REPLAY = {
 
 
 def plan(strategy: str = "naive", *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
-    return resolve.make_run(benchmark, strategy=strategy, overrides=[SMALL, *overrides])
+    overrides = (SMALL, *told_what_it_needs(strategy, benchmark), *overrides)
+    return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
 
 
 class At:

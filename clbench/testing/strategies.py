@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench import resolve
+from clbench import registry, resolve
 from clbench.chance import Generator, fenced, global_state
 from clbench.loop import train
 from clbench.numerics import numerics
@@ -78,6 +78,19 @@ def check_strategy(
     check_resume(short)
     if better_than:
         _check_accuracy(strategy, overrides, split, better_than, seeds)
+
+
+def told_what_it_needs(strategy: str, benchmark: str) -> list[str]:
+    """Overrides that let a strategy of the table run which must know the task at test time; none for others.
+
+    Args:
+        strategy: its name.
+        benchmark: a shipped id, in the class or the domain setting.
+    """
+    if "task_at_test" not in registry.strategy_needs(strategy, {}):
+        return []
+    within = resolve.make_run(benchmark, strategy="naive").benchmark.stream.setting == "domain"
+    return ["protocol.task_at_test=true" if within else "stream.setting=task"]
 
 
 def _equal(a: Any, b: Any, sentence: str) -> None:
