@@ -4,6 +4,7 @@ STRATEGIES = {
     "chance": "strategies.chance:Chance",
     "naive": "strategies.naive:Naive",
     "linear_probe": "strategies.linear_probe:LinearProbe",
+    "separate": "strategies.separate:Separate",
     "joint": "strategies.joint:Joint",
     "cumulative": "strategies.cumulative:Cumulative",
     "er": "strategies.er:ExperienceReplay",
