@@ -1,6 +1,6 @@
 """What training under clbench costs, beside plain PyTorch loops of the same method. Nothing is evaluated.
 
-    .venv/bin/python benchmarks/training.py [--pairs 30] [--threads 1] [--only naive,er,dark] [--quick]
+    .venv/bin/python benchmarks/training.py [--pairs 30] [--threads 1] [--only naive,er,derpp,ewc,classp] [--quick]
 
 A row is a real run (`clbench.runner.execute`, its files and checkpoints in a temporary folder), a few updates a turn;
 its counterpart a loop by hand with everything in memory: a shuffle a pass, each batch gathered from uint8 and
@@ -8,8 +8,11 @@ normalised, and for replay a reservoir of images. MNIST, batches of 128.
 
 naive   one batch an update
 er      new and replayed samples in one pass (`strategies.er`, 1,000 samples, as many replayed as new)
-dark    two passes, one over the batch and one over replayed samples whose stored outputs are matched (as DER; Buzzega
-        et al. 2020), by a strategy of this file
+derpp   DER++ (`strategies.der`): three passes, over the batch, over replayed samples whose stored outputs are matched,
+        and over replayed samples and their labels
+ewc     a quadratic penalty on all weights (`strategies.ewc`), which is there from the first update
+classp  one pass, and the steps of CLASSP (`strategies.classp`) by its equations, a tensor at a time; the rule that is
+        tested against Adagrad is `threshold` 0, this one has 1e-8
 """
 
 from __future__ import annotations
@@ -20,20 +23,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from evaluation import Data, load_data
 from pairs import Host, Ratio, Segment, measure, table
-from pydantic import Field
 from torch import Tensor, nn
 
 from clbench import config, models, resolve, runner
-from clbench.config import Model
-from clbench.strategy import Batch, Memory, Setup, Strategy
-from strategies.buffers import Buffer
+from clbench.strategy import Experience
+from strategies.ewc import EWC
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
 UPDATES = {"mlp": 40, "cnn": 4}
@@ -43,9 +42,12 @@ MEMORY = 1000
 OPTIMIZERS = {"sgd": "{name: sgd, lr: 0.01}", "adam": "{name: adam, lr: 0.001}"}
 CASES = (
     ("naive", "mlp", "sgd"), ("naive", "mlp", "adam"), ("naive", "cnn", "sgd"), ("er", "mlp", "sgd"),
-    ("er", "cnn", "sgd"), ("dark", "mlp", "sgd"), ("dark", "cnn", "sgd"),
+    ("er", "cnn", "sgd"), ("derpp", "mlp", "sgd"), ("derpp", "cnn", "sgd"), ("ewc", "mlp", "sgd"),
+    ("ewc", "cnn", "sgd"), ("classp", "mlp", "sgd"), ("classp", "cnn", "sgd"),
 )  # fmt: skip
-GOALS = {"naive": 1.05, "er": 1.10, "dark": 1.10}
+GOALS = {"naive": 1.05, "er": 1.10, "derpp": 1.10, "ewc": 1.10, "classp": 1.10}
+LR, THRESHOLD, EPSILON = 0.01, 1e-8, 1e-5
+"""Of CLASSP, at power 1."""
 
 
 # ------------------------------------------------------------------------------------------------ by hand
@@ -74,6 +76,9 @@ class Hand:
         self._labels = torch.zeros(MEMORY, dtype=torch.int64)
         self._logits = torch.zeros((MEMORY, 10))
         self._met = 0
+        self._anchor = [p.detach().clone() for p in self.model.parameters()]
+        self._fisher = [torch.ones_like(p) for p in self.model.parameters()]
+        self._sums = [torch.zeros_like(p) for p in self.model.parameters()]
 
     def _shuffled(self) -> Iterator[Tensor]:
         while True:
@@ -108,15 +113,31 @@ class Hand:
         self._minimise(loss)
         self._keep(x, y)
 
-    def _dark(self, x: Tensor, y: Tensor) -> None:
+    def _derpp(self, x: Tensor, y: Tensor) -> None:
         logits = self.model(self._ready(x))
         loss = F.cross_entropy(logits, y)
         if self._met:
-            at = self._drawn()
+            at, again = self._drawn(), self._drawn()
             loss = loss + 0.5 * F.mse_loss(self.model(self._ready(self._kept[at])), self._logits[at])
+            loss = loss + 0.5 * F.cross_entropy(self.model(self._ready(self._kept[again])), self._labels[again])
         self._minimise(loss)
         kept, slots = self._keep(x, y)
         self._logits[slots] = logits.detach()[kept]
+
+    def _ewc(self, x: Tensor, y: Tensor) -> None:
+        loss = F.cross_entropy(self.model(self._ready(x)), y)
+        held = zip(self.model.parameters(), self._anchor, self._fisher, strict=True)
+        self._minimise(loss + 5.0 * sum((f * (p - a).square()).sum() for p, a, f in held))
+
+    def _classp(self, x: Tensor, y: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(self.model(self._ready(x)), y).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for p, a in zip(self.model.parameters(), self._sums, strict=True):
+                assert p.grad is not None
+                g = p.grad * (p.grad.square() > THRESHOLD)
+                a += g.abs()
+                p.sub_(LR * g / (EPSILON + a))
 
     def _drawn(self) -> Tensor:
         return torch.randperm(min(self._met, MEMORY))[:BATCH]
@@ -133,46 +154,16 @@ class Hand:
 
 
 # ------------------------------------------------------------------------------------------------ clbench
-class DarkReplay(Strategy):
-    """Two passes: cross-entropy of the batch, and squared distance to stored outputs of replayed samples."""
+class HeldWeights(EWC):
+    """EWC with a penalty from the first update on, as it is after a first experience."""
 
-    class Config(Model):
-        """Hyper-parameters."""
-
-        memory: Annotated[int, Field(ge=1)] = MEMORY
-        alpha: Annotated[float, Field(ge=0)] = 0.5
-
-    def __init__(self, config: Config, setup: Setup) -> None:
-        super().__init__(config, setup)
-        self.buffer = Buffer(setup.generator, capacity=config.memory)
-        self._stored = torch.zeros((config.memory, setup.outputs), device=setup.device)
-        self._now: Tensor | None = None
-
-    def loss(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.model(batch.x)
-        self._now, loss = logits, self.criterion(logits, batch.y, batch.task)
-        if not len(self.buffer):
-            return loss
-        slots = self.buffer.slots(len(batch.y))
-        index, task = (torch.from_numpy(held[slots]) for held in (self.buffer.index_of, self.buffer.task_of))
-        x, _ = self.setup.samples.fetch(index, task)
-        matched: Tensor = F.mse_loss(self.model(x), self._stored[torch.from_numpy(slots)])
-        return loss + float(self.config.alpha) * matched
-
-    def step(self, batch: Batch) -> Tensor:
-        loss = super().step(batch)
-        index = batch.index.numpy()
-        task = np.full(len(index), batch.task) if isinstance(batch.task, int) else batch.task.numpy()
-        kept, slots = self.buffer.add(index, task, np.zeros_like(index))
-        assert self._now is not None
-        self._stored[torch.from_numpy(slots)] = self._now.detach()[torch.from_numpy(kept)]
-        return loss
-
-    def memory(self) -> Memory:
-        return Memory(len(self.buffer), None)
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        self.anchor, self.importance = self.weights(), [torch.ones_like(p) for p in self.model.parameters()]
 
 
-STRATEGIES = {"naive": "naive", "er": "er", "dark": "training:DarkReplay"}
+STRATEGIES = {"naive": "naive", "er": "er", "derpp": "derpp", "ewc": "training:HeldWeights", "classp": "classp"}
+SETTINGS = {"classp": [f"lr={LR}", f"threshold={THRESHOLD}", f"epsilon={EPSILON}", "apply_decay=always"]}
 
 
 class _Over(KeyboardInterrupt):
@@ -211,6 +202,7 @@ def configured(method: str, network: str, optimizer: str) -> resolve.RunConfig:
             f"model={NETWORKS[network]}",
             f"training={{iterations: 1000000, batch_size: {BATCH}, optimizer: {OPTIMIZERS[optimizer]}}}",
             "evaluation.every=0",
+            *(f"strategy.{text}" for text in SETTINGS.get(method, [])),
         ],
         threads=torch.get_num_threads(),
         device="cpu",
