@@ -226,7 +226,8 @@ class Fetril(Extractor):
         classes, weight, bias = separate(features, y, self.config.c, self.config.tolerance)
         with torch.no_grad():
             self.head.weight.zero_()
-            self.head.bias.fill_(float("-inf"))  # of what has never been met
+            # Below every score of a feature of length 1: what has never been met is never predicted.
+            self.head.bias.fill_(-1.0 - float((np.linalg.norm(weight, axis=1) + np.abs(bias)).max()))
             self.head.weight[classes] = torch.from_numpy(weight).to(self.head.weight)
             self.head.bias[classes] = torch.from_numpy(bias).to(self.head.bias)
         self.head.unit = self._fitted = True

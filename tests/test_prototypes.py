@@ -375,9 +375,20 @@ def test_frozen_support_vectors_predict_when_they_are_fitted() -> None:
     assert absent.tolist() == (np.arange(len(absent)) < np.argmax(trace["phase"] == Phase.END)).tolist()
 
 
-def test_one_class_at_a_time_is_learnt() -> None:
+def test_one_class_at_a_time_is_learnt_and_what_has_not_come_is_never_predicted() -> None:
     ten = trained(FETRIL, "strategy.extractor=frozen", "stream.tasks.count=10")
     assert accuracy(ten) > 0.5
+    bench = assembled(FETRIL, "strategy.extractor=frozen", "stream.tasks.count=10")
+    strategy, come = bench.strategy, set()
+    for number in range(4):
+        experience = bench.experience(number)
+        strategy.begin_experience(experience)
+        strategy.end_experience(experience)
+        come.update(experience.outputs)
+        with torch.no_grad():
+            found = strategy.model(10 * torch.randn(2000, 32))
+        assert set(found.argmax(1).tolist()) <= come
+        assert found.isfinite().all(), "an average of weights stays a number"
 
 
 def test_keys_that_do_not_go_together_are_refused() -> None:
