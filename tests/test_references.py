@@ -51,6 +51,7 @@ def test_guesses_depend_on_the_input_alone() -> None:
     assert_same(guesses(x, 4, 7), whole[:, :4])
     assert len(whole.unique()) == 600
     assert ((whole >= 0) & (whole < 1)).all()
+    assert float(whole.mean()) == pytest.approx(0.5, abs=4.5 / math.sqrt(12 * 600))
     for other in (guesses(x.flip(1), 10, 7), guesses(x, 10, 8), guesses(torch.nextafter(x, x + 1), 10, 7)):
         assert not (other == whole).any()
 
