@@ -16,6 +16,8 @@ Differs from the paper:
    the variant for streams without boundaries ("A-GEM-R", Buzzega et al. 2020).
 2. The reference has as many samples as the batch unless `replay_batch` is given (256 in the authors' code).
 3. Classes share the memory; in the authors' code each class of each task has its own.
+
+Batch normalisation, where there is one, is in training mode in the pass that makes r, and counts it.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ def test_a_ring_holds_exactly_the_last_samples_of_each_group(
     """Against lists: groups share the memory, and the oldest leave when another group is met."""
     sizes: dict[str, Any] = {"per_group": capacity} if per_group else {"capacity": capacity}
     buffer = Buffer(Generator(0, "b"), keep="last", **sizes)
-    group = np.random.default_rng(seed).integers(groups, size=samples)
+    # Groups come one after the other, and again.
+    group = np.random.default_rng(seed).integers(groups, size=samples) * np.arange(samples) // max(1, samples)
     lists: dict[int, deque[int]] = {}
     for start in range(0, samples, batch):
         index = np.arange(start, min(start + batch, samples))
@@ -362,7 +363,9 @@ def test_a_gem_projects_the_gradient_of_the_whole_objective(monkeypatch: pytest.
 
 def test_replay_with_the_projection_uses_the_batch_that_it_replays() -> None:
     """After an update that was projected, the step is at a right angle to the gradient of the samples replayed."""
-    b = bench("er_agem", "strategy.loss=weighted", "strategy.new_weight=0.9", "strategy.memory=30")
+    b = bench(
+        "er_agem", "strategy.loss=weighted", "strategy.new_weight=0.9", "strategy.memory=30", "strategy.replay_batch=10"
+    )
     strategy: Any = b.strategy
     found = []
     for v in range(3):
@@ -371,16 +374,18 @@ def test_replay_with_the_projection_uses_the_batch_that_it_replays() -> None:
             before = copy.deepcopy(strategy.model)
             state, projections = strategy.setup.generator.state_dict(), strategy.report()["projected_updates"]
             old = strategy.buffer.state_dict()
-            strategy.step(batch)
+            loss = strategy.step(batch)
             step = flat(strategy.model) - flat(before)
             if strategy.report()["projected_updates"] > projections:
                 again = Buffer(Generator(0, "b"), capacity=30)
                 again.load_state_dict(old)
                 again._generator.load_state_dict(state)
-                slots = again.slots(40)
+                slots = again.slots(10)
                 x, y = b.samples.fetch(*(torch.from_numpy(of[slots]) for of in (again.index_of, again.task_of)))
-                grads = torch.autograd.grad(F.cross_entropy(before(x), y), list(before.parameters()))
-                r = torch.cat([g.flatten() for g in grads])
+                replayed = F.cross_entropy(before(x), y)
+                own = 0.9 * F.cross_entropy(before(batch.x), batch.y) + 0.1 * replayed
+                assert loss.item() == pytest.approx(own.item(), rel=1e-5), "the same batch"
+                r = torch.cat([g.flatten() for g in torch.autograd.grad(replayed, list(before.parameters()))])
                 found.append(torch.cosine_similarity(step, r, 0).item())
     assert found, "some were projected"
     assert max(map(abs, found)) < 1e-3
@@ -639,6 +644,15 @@ RESUMED = [
 @pytest.mark.parametrize(("strategy", "overrides"), RESUMED)
 def test_stopped_anywhere_it_goes_on_the_same(strategy: str, overrides: list[str]) -> None:
     check_resume(plan(strategy, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "overrides"),
+    [("der", []), ("er_ace", []), ("gem", []), ("er_agem", []), ("ema", []), ("agem", ["strategy.fill=online"])],
+)
+def test_boundaries_need_not_be_known(strategy: str, overrides: list[str]) -> None:
+    denied = trained(strategy, "protocol.boundaries=false", *overrides)
+    assert torch.equal(flat(denied.model), flat(trained(strategy, *overrides).model))
 
 
 @pytest.mark.parametrize("strategy", ["derpp", "er_ace", "agem", "gem", "er_agem", "power_law_rehearsal"])
