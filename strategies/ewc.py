@@ -220,7 +220,7 @@ class EWC(Anchored):
             return fisher_diagonal(self.model, self._with_draws(experience, gaussian), self.config.fisher, gaussian)
 
     def _with_draws(self, experience: Experience, gaussian: bool) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        for x, y, task in self.plain_batches(experience):
+        for x, y, task in self.batches(experience):
             n, drawn = len(y), np.zeros((len(y), 1))
             if self.config.fisher == "sampled" and gaussian:
                 drawn = self.setup.generator.normal(n * self.setup.outputs).reshape(n, -1)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from clbench.lazy import torch
+from clbench.lazy import F, torch
 from clbench.strategy import Experience, Knowledge, Memory, Setup, Strategy
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Anchored(Strategy):
         chosen = self.setup.generator.sample(len(experience.index), samples)
         return replace(experience, index=experience.index[chosen], task=experience.task[chosen])
 
+    def batches(self, experience: Experience) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """`plain_batches`, small where the gradients of single samples at a convolution are there all at once."""
+        convolves = any(isinstance(m, torch.nn.Conv2d) for m in self.model.modules())
+        return self.plain_batches(experience, 100 if convolves else 1000)
+
     def active(self, experience: Experience, task: Tensor) -> Tensor:
         """Which outputs take part in the training loss, bool (N, outputs).
 
@@ -109,7 +114,8 @@ def sum_over_samples(model: nn.Module, x: Tensor, vectors: Vectors, power: Calla
     With v_n the gradient of a loss at the outputs of sample n, J_n^T v_n is the gradient of its loss.
 
     Of a linear layer with inputs a (N, in) and gradients delta (N, out) at its outputs it is power(delta)^T power(a),
-    since power(delta a) = power(delta) power(a). A network all of whose parameters are in such layers, each used
+    since power(delta a) = power(delta) power(a). Of a convolution it is the sum over samples of power(delta_n U_n^T),
+    U_n the unfolded input. A network all of whose weights are in such layers and in batch normalisation, each used
     once, takes one backward pass for each k; any other is differentiated sample by sample (`torch.func.vmap`).
 
     Args:
@@ -121,30 +127,32 @@ def sum_over_samples(model: nn.Module, x: Tensor, vectors: Vectors, power: Calla
     Returns:
         tensors of the parameters' shapes.
     """
-    if _is_linear_throughout(model):
-        found = _of_linear_layers(model, x, vectors, power)
-        if found is not None:
-            return found
-    return _sample_by_sample(model, x, vectors, power)
+    found = _by_layers(model, x, vectors, power) if _known_throughout(model) else None
+    return _sample_by_sample(model, x, vectors, power) if found is None else found
 
 
-def _is_linear_throughout(model: nn.Module) -> bool:
-    owned = [p for m in model.modules() if type(m) is torch.nn.Linear for p in m.parameters(recurse=False)]
+def _known(layer: nn.Module) -> bool:
+    if type(layer) is torch.nn.Conv2d:
+        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return type(layer) is torch.nn.Linear or (type(layer) is torch.nn.BatchNorm2d and layer.running_mean is not None)
+
+
+def _known_throughout(model: nn.Module) -> bool:
+    owned = [p for m in model.modules() if _known(m) for p in m.parameters(recurse=False)]
     return len({*owned}) == len(owned) == len(list(model.parameters()))
 
 
-def _of_linear_layers(
-    model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]
-) -> list[Tensor] | None:
-    """None where a layer is used more than once, or on anything but (N, in)."""
-    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+def _by_layers(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor] | None:
+    """None where a layer is used more than once, or a linear one on anything but (N, in)."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
-    def note(layer: Any, given: tuple[Tensor], out: Tensor) -> Tensor:
+    def note(layer: nn.Module, given: tuple[Tensor], out: Tensor) -> Tensor:
         out = out if out.requires_grad else out.detach().requires_grad_()  # all weights below may be frozen
         calls.append((layer, given[0].detach(), out))
         return out.clone()  # what follows may change it in place
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if type(m) is torch.nn.Linear]
+    layers = [m for m in model.modules() if _known(m) and list(m.parameters(recurse=False))]
+    hooks = [m.register_forward_hook(note) for m in layers]
     try:
         with torch.enable_grad():
             logits = model(x)
@@ -152,19 +160,28 @@ def _of_linear_layers(
         for hook in hooks:
             hook.remove()
     once = len({layer for layer, _, _ in calls}) == len(calls) == len(hooks)
-    if not once or any(a.ndim != 2 for _, a, _ in calls):
+    if not once or any(type(layer) is torch.nn.Linear and a.ndim != 2 for layer, a, _ in calls):
         return None
-    inputs = [power(a) for _, a, _ in calls]
     sums: dict[Tensor, Tensor] = {p: torch.zeros_like(p) for p in model.parameters()}
+    outs = [out for _, _, out in calls]
     for v in vectors(logits.detach()):
-        outs = [out for _, _, out in calls]
         deltas = torch.autograd.grad(logits, outs, v, retain_graph=True, materialize_grads=True)
-        for (layer, _, _), a, delta in zip(calls, inputs, deltas, strict=True):
-            d = power(delta)
-            sums[layer.weight].addmm_(d.t(), a)
-            if layer.bias is not None:
-                sums[layer.bias].add_(d.sum(0))
+        for (layer, a, _), delta in zip(calls, deltas, strict=True):
+            for p, summed in zip(layer.parameters(recurse=False), _of_layer(layer, a, delta, power), strict=False):
+                sums[p] += summed
     return list(sums.values())
+
+
+def _of_layer(layer: Any, a: Tensor, delta: Tensor, power: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The sums over samples for a layer's weight and bias."""
+    if type(layer) is torch.nn.Linear:
+        return power(delta).t() @ power(a), power(delta).sum(0)
+    if type(layer) is not torch.nn.BatchNorm2d:
+        unfolded = F.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        gradients = torch.bmm(delta.flatten(2), unfolded.transpose(1, 2))
+        return power(gradients).sum(0).view_as(layer.weight), power(delta.sum((2, 3))).sum(0)
+    normal = F.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
+    return power((delta * normal).sum((2, 3))).sum(0), power(delta.sum((2, 3))).sum(0)
 
 
 def _sample_by_sample(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -90,7 +90,7 @@ class MAS(Anchored):
         some = self.drawn(replace(experience, index=index, task=task), self.config.samples)
         total = [torch.zeros_like(w) for w in self.weights()]
         with evaluating(self.model):
-            for x, _, of in self.plain_batches(some):
+            for x, _, of in self.batches(some):
                 torch._foreach_add_(total, output_sensitivity(self.model, x, self.active(experience, of)))
         torch._foreach_div_(total, len(some.index))
         return total

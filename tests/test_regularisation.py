@@ -121,12 +121,17 @@ def network(kind: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(3)
     layers: dict[str, list[nn.Module]] = {
         "mlp": [nn.Flatten(), nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4, bias=False), nn.Tanh()],
-        "cnn": [nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 4)],
+        "cnn": [nn.Conv2d(1, 2, 2, (1, 2), (1, 0)), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4)],
         "sequence": [nn.Linear(3, 4), nn.Tanh(), nn.Flatten(), nn.Linear(8, 4)],  # the first layer's inputs are 3-D
     }
     shape = {"mlp": (6,), "cnn": (1, 2, 3), "sequence": (2, 3)}[kind]
     tail: list[nn.Module] = [nn.Linear(4, 3)]
     model = nn.Sequential(*layers[kind], *tail).double()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):  # as after some training
+            for t in (m.running_mean, m.running_var, m.weight, m.bias):
+                assert t is not None
+                t.data += torch.rand(2)
     return model.eval(), torch.randn(7, *shape, dtype=torch.float64)
 
 
@@ -480,7 +485,7 @@ def test_sensitivity_of_the_outputs_is_that_of_a_loop_over_samples(net: str) -> 
     found = flat(output_sensitivity(model, x, active))
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-16)
     whole = flat(gradient(model, (model(x) * active).square().sum())).abs()
-    assert (found > whole * 1.01).sum() > 10, "samples do not cancel each other"
+    assert (found > whole * 1.01).any(), "samples do not cancel each other"
 
 
 @pytest.mark.parametrize("accumulate", ["sum", "mean"])
