@@ -41,14 +41,12 @@ class AveragedWeights(Strategy):
         super().__init__(config, setup)
         self._average = {name: t.clone() for name, t in _floating(self.model).items()}
 
-    @torch.no_grad()
     def after_update(self, batch: Batch) -> None:
         now = _floating(self.model)
         fits = {n: a for n, a in self._average.items() if n in now and now[n].shape == a.shape}
         # What is new in the network, or has another size than before, starts its average anew.
         self._average = {n: fits[n] if n in fits else t.clone() for n, t in now.items()}
-        names = list(fits)
-        torch._foreach_lerp_([fits[n] for n in names], [now[n] for n in names], 1 - self.config.momentum)
+        torch._foreach_lerp_(list(fits.values()), [now[n] for n in fits], 1 - self.config.momentum)
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         scores: Tensor = torch.func.functional_call(model, self._average, (x,))
