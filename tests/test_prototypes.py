@@ -196,10 +196,13 @@ def test_the_front_of_the_first_experience_is_the_naive_one() -> None:
 
 
 def test_means_are_of_samples_as_they_are_stored() -> None:
+    """A whole pass, so that the means are those of the batches, and a part of one."""
     crop = "training.augmentation=[{name: random_crop, padding: 2}]"
-    bench, plain = (trained(NCM, "strategy.extractor=frozen", *o, benchmark=DIGITS) for o in ([crop], []))
-    assert_same(bench.strategy.settled.state_dict()["count"], plain.strategy.settled.state_dict()["count"])
-    torch.testing.assert_close(bench.strategy.settled.total, plain.strategy.settled.total, rtol=1e-6, atol=1e-6)
+    for iterations in (10, 3):
+        few = ["strategy.extractor=frozen", f"training.iterations={iterations}"]
+        moved, plain = (trained(NCM, *few, *o, benchmark=DIGITS).strategy.settled for o in ([crop], []))
+        assert torch.equal(moved.count, plain.count)
+        torch.testing.assert_close(moved.total, plain.total, rtol=1e-6, atol=1e-6)
 
 
 def test_online_and_without_boundaries_it_ends_in_the_same_means() -> None:
@@ -513,6 +516,25 @@ def test_a_class_that_is_present_is_not_past() -> None:
     c = tasks[0].targets[0]
     expected = strategy.features(x[y == c]).mean(0)
     torch.testing.assert_close(strategy.prototypes[strategy.rotations * c], expected, rtol=0, atol=1e-5)
+
+
+def test_the_old_front_stands_still() -> None:
+    """With batch normalisation: neither its weights nor its statistics move while it is asked."""
+    net = ["model={name: slim_resnet18, filters: 2}", "strategy.optimizer={name: adam, lr: 0.001}"]
+    bench = assembled(PASS, *net, "training.batch_size=8", benchmark=DIGITS)
+    strategy = bench.strategy
+    for number in range(2):
+        experience = bench.experience(number)
+        strategy.begin_experience(experience)
+        before = copy.deepcopy(strategy.old.state_dict() if number else strategy.front.state_dict())
+        for batch in bench.batches.of(experience, 2):
+            strategy.step(batch)
+        if number == 0:
+            strategy.end_experience(experience)
+            assert not torch.equal(before["0.1.running_mean"], strategy.old.state_dict()["0.1.running_mean"])
+    assert_same(dict(strategy.old.state_dict()), dict(before))
+    assert strategy.front.training
+    assert not any(p.requires_grad for p in strategy.old.parameters())
 
 
 def test_pieces_of_a_visit_are_one_visit() -> None:
