@@ -18,6 +18,7 @@ COMMANDS = (
     "kills.py --strategy naive --kills 2",
     "larger.py --quick --gib 1",
     "long_stream.py recurrence",
+    "optimisers.py --quick",
     "seeds_together.py --quick --only digits --seeds 2",
     "training.py --quick",
 )
