@@ -51,8 +51,8 @@ COLUMNS = [*KEY, "updates", *METRICS, "learnt", "suppressed", "memory_bytes", "r
 Line = dict[str, str]
 Parameters = dict[str, float]
 
-WATCHED = "evaluation={every: 20, dense: 50, subset: 500}"
-"""Of whole streams: the first 50 updates of each task, where the gap is, and then every 20th."""
+WATCHED = "evaluation={every: 20, dense: 30, subset: 500}"
+"""Of whole streams: the first 30 updates of each task, where the gap is, and then every 20th."""
 AT_THE_END = "evaluation={every: 0, dense: 0, subset: null}"
 """Of trials."""
 FIRST_TWO = "stream.tasks.count=2"
@@ -79,7 +79,7 @@ class Stream:
     both: tuple[str, ...]
     trial: tuple[str, ...]
     whole: tuple[str, ...] = ()
-    strengths: tuple[float, ...] = (10, 100, 1000)
+    strengths: tuple[float, ...] = (1, 10, 100)
 
     def overrides(self, trial: bool) -> list[str]:
         """What `clbench run` would be told by -o."""
@@ -93,17 +93,18 @@ def _online(tasks: int) -> str:
     return f"stream.schedule={{by: explicit, experiences: [{lessons}]}}"
 
 
+SMALL = "model.hidden=[100, 100]"
 STREAMS = (
-    Stream("split MNIST", "split_mnist-v1", "mnist_0123_selection", ("training.iterations=300",), (FIRST_TWO,)),
-    Stream("permuted MNIST", "permuted_mnist-v1", "mnist_selection", (), (FIRST_TWO,), ("stream.tasks.count=10",)),
+    Stream("split MNIST", "split_mnist-v1", "mnist_0123_selection", ("training.iterations=200", SMALL), (FIRST_TWO,)),
     Stream(
-        "power-law MNIST", "power_law_mnist-v1", "mnist_selection",
-        ("training.iterations=200", "model.hidden=[100, 100]"), (FIRST_TWO,),
+        "permuted MNIST", "permuted_mnist-v1", "mnist_selection", ("training={iterations: 200, epochs: null}",),
+        (FIRST_TWO,), ("stream.tasks.count=10",),
     ),
+    Stream("power-law MNIST", "power_law_mnist-v1", "mnist_selection", ("training.iterations=200", SMALL), (FIRST_TWO,)),
     Stream(
         "online MNIST", "online_mnist-v1", "mnist_0123_selection",
-        ("model.hidden=[100, 100]", "stream.tasks.order=seed"), (FIRST_TWO, _online(2)), (_online(5),),
-        strengths=(0.1, 1, 10),
+        (SMALL, "stream.tasks.order=seed"), (FIRST_TWO, _online(2)), (_online(5),),
+        strengths=(0.01, 0.1, 1),
     ),
     Stream("reviews", "reviews.yaml", "reviews_selection", (), ()),
 )  # fmt: skip
