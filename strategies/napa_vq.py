@@ -69,7 +69,7 @@ def relinked(edges: Tensor, near: Tensor, decay: float, age: int) -> Tensor:
     """The graph after some features, not yet symmetric.
 
     In a batch, order does not count: a unit that was the nearest of n features, m of which had j among their nearest,
-    has its link to j set to 1 where m > 0 and faded n - m times, if that is more than none.
+    has its link to j set to 1 where m > 0 and faded n - m times.
 
     Args:
         edges: strengths in [0, 1], (U, U).
@@ -83,7 +83,7 @@ def relinked(edges: Tensor, near: Tensor, decay: float, age: int) -> Tensor:
     first = F.one_hot(near[:, 0], units).to(torch.float64)
     among = torch.zeros_like(first).scatter_(1, near, 1.0)
     times = first.T @ among
-    faded = (first.sum(0)[:, None] - times).clamp_min(0)
+    faded = first.sum(0)[:, None] - times
     edges = torch.maximum(edges, (times > 0).to(edges.dtype)) * (decay**faded).to(edges.dtype)
     return edges * (edges >= decay**age * (1 - 1e-6))
 

@@ -491,16 +491,18 @@ def test_the_radius_is_that_of_the_first_visit() -> None:
 
 
 def test_noise_has_the_radius_for_a_deviation() -> None:
-    """100,000 numbers: their deviation is within 1 % of r with a probability beyond 0.99999 (4.5 / sqrt(2 n))."""
-    bench = assembled(PASS, *OFF, "strategy.radius=3")
+    """100,000 numbers: their deviation is within 1 % of r with a probability beyond 0.99999 (4.5 / sqrt(2 n)). Of class
+    4, unit 16 in four orientations."""
+    bench = assembled(PASS, "strategy.radius=3", "model={name: mlp, hidden: [64]}", benchmark=DIGITS)
     strategy, asked = bench.strategy, []
-    strategy.past, strategy._task_of = torch.tensor([4]), torch.zeros(10, dtype=torch.int64)
-    strategy.prototypes[4] = 7.0
-    strategy.head.logits = lambda f: asked.append(f) or torch.zeros(len(f), 10)
-    strategy._prototype_loss(1600)
+    strategy.past = torch.tensor([4])
+    strategy.prototypes[16] = 7.0
+    strategy.head.logits = lambda f: asked.append(f) or 0.1 * torch.eye(40)[torch.full((len(f),), 16)]
+    loss = strategy._prototype_loss(1600)
     assert asked[0].shape == (1600, 64)
-    assert float((asked[0] - 7).std()) == pytest.approx(3, rel=0.0141)
+    assert float((asked[0] - 7).std()) == pytest.approx(3, rel=0.0101)
     assert abs(float((asked[0] - 7).mean())) < 4.5 * 3 / 320
+    assert loss.item() == pytest.approx(np.log(np.e + 39) - 1), "the unit that the label names has a logit of 1"
 
 
 def test_a_class_that_is_present_is_not_past() -> None:
