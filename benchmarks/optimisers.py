@@ -100,7 +100,9 @@ STREAMS = (
         "permuted MNIST", "permuted_mnist-v1", "mnist_selection", ("training={iterations: 200, epochs: null}",),
         (FIRST_TWO,), ("stream.tasks.count=10",),
     ),
-    Stream("power-law MNIST", "power_law_mnist-v1", "mnist_selection", ("training.iterations=200", SMALL), (FIRST_TWO,)),
+    Stream(
+        "power-law MNIST", "power_law_mnist-v1", "mnist_selection", ("training.iterations=200", SMALL), (FIRST_TWO,)
+    ),
     Stream(
         "online MNIST", "online_mnist-v1", "mnist_0123_selection",
         (SMALL, "stream.tasks.order=seed"), (FIRST_TWO, _online(2)), (_online(5),),
