@@ -14,13 +14,15 @@ from torch import Tensor
 
 from clbench import registry, resolve
 from clbench.chance import Generator, fenced, global_state
+from clbench.composition import Composed
 from clbench.loop import train
 from clbench.numerics import numerics
 from clbench.observation import Observation
 from clbench.recorder import Recorder
 from clbench.resolve import RunConfig
 from clbench.runner import execute
-from clbench.strategy import Batch, Experience, SelfDriven
+from clbench.store import TrainingSet
+from clbench.strategy import Batch, Experience, SelfDriven, Strategy
 from clbench.stream import Stream, compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same, require
@@ -154,8 +156,6 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
         strategy, samples = bench.strategy, bench.samples
         if isinstance(strategy, SelfDriven):
             return None
-        config = strategy.config
-        total, each = (getattr(config, key, None) for key in ("memory", "memory_per_class"))
 
         def look() -> None:
             index, task = strategy.held()
@@ -163,13 +163,8 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
             require(said.samples == held, f"memory() says {said.samples} samples, and held() gives {held}")
             enough = said.bytes is None or said.bytes >= held * samples.sample_bytes
             require(enough, "memory() leaves out bytes of samples")
-            if isinstance(total, int):
-                require(held <= total, f"it holds {held} samples, and its memory is {total}")
-            if isinstance(each, int) and held:
-                most = int(np.bincount(samples.labels_of(index)).max())
-                require(most <= each, f"it holds {most} samples of a class, and its memory_per_class is {each}")
-            pairs = set(zip(index.tolist(), task.tolist(), strict=True))
-            require(len(pairs) == held, "it holds a sample of a task twice")
+            for part in strategy.members.values() if isinstance(strategy, Composed) else [strategy]:
+                _check_bounds(part, samples)
             if held:
                 samples.fetch(*(torch.from_numpy(v).to(bench.device) for v in (index, task)))  # has it come?
             met.append((held, set(task.tolist())))
@@ -180,6 +175,18 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
     if covers and met and met[-1][0]:
         absent = sorted({t for visit in _compiled(run).visits for t in visit.tasks} - met[-1][1])
         require(not absent, f"at the end of {run.benchmark.id} it holds no sample of tasks {absent}")
+
+
+def _check_bounds(strategy: Strategy, samples: TrainingSet) -> None:
+    total, each = (getattr(strategy.config, key, None) for key in ("memory", "memory_per_class"))
+    index, task = strategy.held()
+    if isinstance(total, int):
+        require(len(index) <= total, f"it holds {len(index)} samples, and its memory is {total}")
+    if isinstance(each, int) and len(index):
+        most = int(np.bincount(samples.labels_of(index)).max())
+        require(most <= each, f"it holds {most} samples of a class, and its memory_per_class is {each}")
+    different = len(set(zip(index.tolist(), task.tolist(), strict=True)))
+    require(different == len(index), "it holds a sample of a task twice")
 
 
 # ------------------------------------------------------------------------------------------------ what is denied

@@ -1,0 +1,48 @@
+"""Every strategy of the table keeps the laws of `check_strategy`, and learns something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clbench import registry
+from clbench.testing import check_strategy
+
+MEMORY = ["strategy.memory=60"]
+TASK = ["stream.setting=task"]
+NAIVE: dict[str, Any] = {"better_than": ("naive",)}
+CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "chance": ([], {"better_than": ()}),
+    "cumulative": ([], NAIVE),
+    "joint": ([], NAIVE),
+    "separate": (TASK, {"domains": None, **NAIVE}),
+    # Held weights and old answers do little where all classes compete; where the task is told they should.
+    "ewc": (TASK, {"domains": None, **NAIVE}),
+    "si": (TASK, {"domains": None, **NAIVE}),
+    "mas": (TASK, {"domains": None, **NAIVE}),
+    "lwf": (TASK, {"domains": None, **NAIVE}),
+    "er": (MEMORY, NAIVE),
+    "er+ewc": (["strategy.er.memory=60"], NAIVE),
+    "er+classp": (["strategy.er.memory=60"], {}),
+    "er+ema": (["strategy.er.memory=60"], NAIVE),
+    "er_ace": (MEMORY, NAIVE),
+    "der": (MEMORY, NAIVE),
+    "derpp": (MEMORY, NAIVE),
+    "agem": (MEMORY, {}),
+    "gem": (["strategy.memory=60"], NAIVE),
+    "er_agem": (MEMORY, NAIVE),
+    "power_law_rehearsal": (MEMORY, NAIVE),
+    "ncm": ([], NAIVE),
+    "fetril": ([], NAIVE),
+    "pass": (["strategy.optimizer={name: adam}"], NAIVE),  # the rate that its temperature and weights are made for
+    "napa_vq": ([], NAIVE),
+}
+"""name -> overrides, and other arguments of `check_strategy` than its defaults."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*registry.strategies(), *CASES}))
+def test_a_strategy_of_the_table_keeps_the_laws(name: str) -> None:
+    overrides, options = CASES.get(name, ([], {}))
+    check_strategy(name, overrides, **options)
