@@ -173,6 +173,11 @@ METHODS = (
         ("strategy.optimizer={{name: sgd, lr: {lr}}}", "strategy.strength={strength}", "strategy.fisher_samples=1000"),
     ),
     Method(
+        "EWC, online", "ewc", {"lr": (0.01, 0.03, 0.1, 0.3), "strength": ()},
+        ("strategy.optimizer={{name: sgd, lr: {lr}}}", "strategy.strength={strength}", "strategy.fisher_samples=1000",
+         "strategy.mode=online", "strategy.decay=0.5"),
+    ),
+    Method(
         "CLASSP", "classp", {"lr": (0.002, 0.02, 0.2, 2.0), "threshold": (0.0, 1e-9, 1e-6)},
         ("strategy.lr={lr}", "strategy.threshold={threshold}"),
     ),
