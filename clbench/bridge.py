@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import MultiStepLR
 
 from clbench import import_paths
 from clbench.cells import Cells, lay_out_cells
@@ -38,7 +39,7 @@ from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "no QP solver found", UserWarning)  # of qpsolvers; GEM says so when it needs one
+    warnings.filterwarnings("ignore", "no QP solver found|higher not found", UserWarning)  # told when one is needed
     warnings.simplefilter("ignore", DeprecationWarning)  # of what its dependencies import (JAXopt on Python 3.13)
     import avalanche
     from avalanche.benchmarks import CLExperience, CLScenario, DatasetExperience, EagerCLStream, OnlineCLExperience
@@ -50,8 +51,9 @@ with warnings.catch_warnings():
     from avalanche.logging import BaseLogger
     from avalanche.models import MultiTaskModule, NCMClassifier
     from avalanche.models.utils import is_multi_task_module
-    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.plugins import BiCPlugin, EvaluationPlugin, GEMPlugin
     from avalanche.training.supervised import Cumulative, JointTraining
+    from avalanche.training.supervised.lamaml import LaMAML
     from avalanche.training.templates.base import BaseTemplate, PositionalArgumentsDeprecatedWarning
 
     from clbench.bridge_batches import Inputs, Rows, gathered
@@ -370,6 +372,18 @@ _OURS = {
 """Arguments of Avalanche's strategies that the benchmark decides, and the key that decides each."""
 
 
+_NEEDS: dict[type, tuple[str, Callable[[], bool]]] = {
+    GEMPlugin: ("the package quadprog, which is not installed", lambda: _installed("quadprog")),
+    LaMAML: ("the package higher, which is not installed", lambda: _installed("higher")),
+    BiCPlugin: ("torch < 2.7, whose MultiStepLR takes 'verbose'", lambda: "verbose" in _parameters(MultiStepLR)[0]),
+}
+"""What parts of Avalanche's need and miss in the midst of training only, and whether it is there."""
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 class _Evaluator(EvaluationPlugin):  # type: ignore[misc]
     """Avalanche's evaluator, which says nothing, not even that it says nothing.
 
@@ -628,6 +642,10 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         raise UserError(
             f"{where}: gave {type(hosted).__name__}, which is no Avalanche strategy and no clbench Strategy."
         )
+    for part in (hosted, *hosted.plugins):
+        for of, (what, there) in _NEEDS.items():
+            if isinstance(part, of) and not there():
+                raise UserError(f"{where}: {type(part).__name__} needs {what}.")
     return Hosted(hosted, chosen, setup, stream, criterion)
 
 

@@ -13,6 +13,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from avalanche.benchmarks.utils import AvalancheDataset, ConstantSequence, data_
 from avalanche.benchmarks.utils.data import _FlatDataWithTransform
 from avalanche.benchmarks.utils.flat_data import FlatData, LazyIndices
 from avalanche.benchmarks.utils.transform_groups import EmptyTransformGroups, TransformGroups
+from avalanche.training.utils import cycle
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
+
+from clbench.errors import RunFailed
 
 Fetch = Callable[[Tensor, Tensor | int, bool], Tensor]
 """Rows, int64 (N,), the task of all or of each, on the device, and whether others would be augmented but these are not,
@@ -97,14 +101,21 @@ def gathered() -> Iterator[None]:
 
     Those that Avalanche's code reads, or that pin memory because their batches go to a GPU, give them on the device;
     code of the user's own finds them on the host, where it always did.
+
+    Raises:
+        RunFailed: Avalanche's `cycle` asks a loader that has no batch, which it would do for ever.
     """
     begin = DataLoader.__iter__
 
     def begin_gathering(loader: DataLoader[Any]) -> Any:
+        asking = sys._getframe(1)
+        if asking.f_code is cycle.__code__ and length_hint(loader.batch_sampler, 1) == 0:
+            wanted, there = loader.batch_size, length_hint(loader.dataset)
+            raise RunFailed("no_batch", f"Avalanche would wait for ever for a batch of {wanted} out of {there} samples")
         batches = _batches(loader)
         if batches is None:
             return begin(loader)
-        reader = sys._getframe(1).f_globals.get("__name__", "")
+        reader = asking.f_globals.get("__name__", "")
         batches.on_host = not (loader.pin_memory or reader.startswith(("avalanche.", "clbench.")))
         twin = copy.copy(loader)  # with the same samplers
         vars(twin).update(dataset=batches, collate_fn=_as_it_is, pin_memory=False)

@@ -382,19 +382,6 @@ def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
     )
 
 
-def test_gem_says_that_it_needs_a_solver(tmp_path: Path) -> None:
-    pytest.importorskip("qpsolvers")
-    from qpsolvers import available_solvers
-
-    run = make_run(SUPERVISED + "GEM", {"patterns_per_exp": 20, "memory_strength": 0.5})
-    record = runner.execute(run, tmp_path).record
-    if "quadprog" not in available_solvers:
-        assert record["status"] == "failed"
-        assert "quadprog" in record["failure"]["message"]
-    else:
-        assert record["status"] == "completed"
-
-
 # ------------------------------------------------------------------------------------------------ configuration
 @pytest.mark.parametrize(
     ("path", "parameters", "message"),
