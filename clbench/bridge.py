@@ -716,7 +716,7 @@ def _split(model: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
     """A network as feature extractor and classifier: everything but the last layer, and the last layer."""
     if not isinstance(model, nn.Sequential):
         raise UserError(
-            f"{where}: this model cannot be cut into feature extractor and classifier; use mlp, linear or cnn."
+            f"{where}: this model cannot be cut into feature extractor and classifier; use one of the suite's own."
         )
     return model[:-1], model[-1]
 

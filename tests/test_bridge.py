@@ -435,10 +435,16 @@ def test_a_users_mistake_is_told_in_one_sentence(path: str, parameters: dict[str
     assert caught.value.problems == (f"strategy '{path}': {message}",)
 
 
+def whole(shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Linear(64, outputs)
+
+
 def test_a_network_that_cannot_be_cut_is_told() -> None:
-    run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}")
-    with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use mlp, linear or cnn"):
+    own = f"model={{name: imported, factory: '{__name__}:whole'}}"
+    run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], own)
+    with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use one of the suite's"):
         runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    trained(make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}"))
 
 
 def test_plugins_are_built_from_the_configuration() -> None:
