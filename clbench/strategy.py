@@ -7,7 +7,7 @@ samples it has met; it knows nothing of files, evaluation, or later experiences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -288,6 +288,18 @@ class Strategy:
         for t, own in enumerate(tasks):
             active[t, sorted({*own, *self._outputs_seen}) if mode == "seen" else list(own)] = True
         return active
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; after it every module is in the mode in which it was, frozen ones too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class Watcher:

@@ -45,8 +45,8 @@ from pydantic import Field
 from clbench.config import Parameters
 from clbench.lazy import F, torch
 from clbench.schema import mistake
-from clbench.strategy import Experience, Memory, Setup
-from strategies.importance import Anchored, evaluating, sum_over_samples
+from clbench.strategy import Experience, Memory, Setup, evaluating
+from strategies.importance import Anchored, sum_over_samples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

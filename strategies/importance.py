@@ -7,7 +7,6 @@ statistics of batch normalisation, are not held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -202,15 +201,3 @@ def _sample_by_sample(model: nn.Module, x: Tensor, vectors: Vectors, power: Call
             for name, g in gradients(weights, x[a : a + size], v[a : a + size]).items():
                 sums[name] += power(g).sum(0)
     return list(sums.values())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; after it every module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

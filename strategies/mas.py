@@ -24,8 +24,8 @@ from pydantic import Field
 
 from clbench.config import Parameters
 from clbench.lazy import torch
-from clbench.strategy import Experience, Setup
-from strategies.importance import Anchored, evaluating, sum_over_samples
+from clbench.strategy import Experience, Setup, evaluating
+from strategies.importance import Anchored, sum_over_samples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,8 +4,6 @@ orientations, and the prototypes of classes that are gone."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,25 +12,12 @@ from pydantic import Field
 from clbench.config import Parameters
 from clbench.errors import UserError
 from clbench.lazy import F, torch
-from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy
+from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy, evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; modes as before outside, also those of single frozen modules."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, mode in modes:
-            m.training = mode
 
 
 def freeze(module: nn.Module) -> None:
@@ -168,7 +153,7 @@ class OnFeatures(Strategy):
 
     def features(self, x: Tensor) -> Tensor:
         """Features in evaluation mode, without a graph, (N, F)."""
-        with evaluating(self.front):
+        with evaluating(self.front), torch.no_grad():
             found: Tensor = self.front(x)
         return found
 

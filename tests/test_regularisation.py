@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from clbench import resolve, runner
 from clbench.errors import UserError
+from clbench.strategy import evaluating
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.ewc import fisher_diagonal, fold
-from strategies.importance import evaluating, quadratic_penalty
+from strategies.importance import quadratic_penalty
 from strategies.lwf import distillation
 from strategies.mas import output_sensitivity
 from strategies.si import SI as SynapticIntelligence
