@@ -102,7 +102,7 @@ TASKS = [
     case("stream.tasks.parts: got 1. Allowed: an integer >= 2.",
          tasks="{by: classes_and_instances, count: 3, parts: 1}"),
     case("stream.tasks.part: unknown key. Did you mean 'parts'? "
-         "Allowed: by, count, first, order, blocks, labels, parts.",
+         "Allowed: by, parts, count, first, order, blocks, labels.",
          tasks="{by: classes_and_instances, count: 3, parts: 2, part: 1}"),
     case("stream.tasks.first: got 0. Allowed: an integer >= 1.", tasks="{by: classes, count: 3, first: 0}"),
     case("stream.tasks.first: is for two tasks and more, and 'count' is 1.", tasks="{by: classes, count: 1, first: 3}"),
