@@ -138,10 +138,13 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- published numbers
-.PHONY: reproduce
+.PHONY: reproduce optimisers
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
 	$(BIN)/python benchmarks/reproduce.py --out $(OUT)/reproduction $(ARGS)
+
+optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/classp_study.md; about 40 minutes)
+	$(BIN)/python benchmarks/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
 .PHONY: benchmark benchmark-engine benchmark-evaluation
