@@ -167,7 +167,7 @@ typecheck: install ## mypy, strict
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 test: install ## the tests (under ten minutes on two cores)
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" -n 2
 
 test-slow: install ## the tests that take minutes each
 	$(BIN)/pytest -q -m slow
