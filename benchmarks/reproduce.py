@@ -38,6 +38,8 @@ TABLE = ROOT / "strategies" / "README.md"
 BEGIN, END = "<!-- reproduction: written by make reproduce -->", "<!-- end of reproduction -->"
 COLUMNS = ["row", "seed", "value", "run_id", "weights_sha256", "failure"]
 MANY = 20
+LEAST = 3
+"""Seeds below which there is no verdict: the interval of two says nothing."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,8 @@ def verdict(row: Row, values: list[float]) -> str:
         return "not run"
     mean, half = interval(values)
     apart = mean - row.published
-    if half == math.inf:
-        return f"one seed: {apart:+.2f}"
+    if len(values) < LEAST:
+        return f"{len(values)} seed{'s' * (len(values) > 1)}: {apart:+.2f}"
     if abs(apart) <= half + row.half_width():
         return "agrees"
     return f"**{'higher' if apart > 0 else 'lower'} by {abs(apart):.2f}**"
@@ -227,7 +229,7 @@ def table(wanted: list[Row], values: dict[tuple[str, int], dict[str, Any]]) -> s
         ours = "-"
         if found:
             mean, half = interval(found)
-            ours = f"{mean:.2f}" if half == math.inf else f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
+            ours = f"{mean:.2f}" if len(found) < LEAST else f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
         error = row.error or {}
         printed = f"{row.published:.{row.digits}f}" + (f" ± {error['sem']}" if "sem" in error else "")
         printed += f" ± {error['sd']} (sd)" if "sd" in error else ""

@@ -47,7 +47,8 @@ def test_intervals_that_overlap_agree() -> None:
     assert reproduce.verdict(row(error={"sem": 0.4}), values) == "agrees", "1.24 + 0.784 > 2"
     assert reproduce.verdict(row(error={"sem": 0.3}), values) == "**higher by 2.00**"
     assert reproduce.verdict(row(), values) == "**higher by 2.00**"
-    assert reproduce.verdict(row(), [52.0]) == "one seed: +2.00"
+    assert reproduce.verdict(row(), [52.0]) == "1 seed: +2.00"
+    assert reproduce.verdict(row(), [51.0, 53.0]) == "2 seeds: +2.00"
     assert reproduce.verdict(row(), []) == "not run"
     assert reproduce.verdict(row(), [v - 4 for v in values]) == "**lower by 2.00**"
 
