@@ -439,15 +439,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "prototypes", help="where runs are kept")
     parser.add_argument("--table", action="store_true", help="run nothing; write the tables of what was run")
     options = parser.parse_args()
-    lines = ordered(read(VALUES))
     if not options.table:
         wanted = [s for s in STREAMS if not options.only or s.name in options.only]
         if any(f"stream.data={FEATURES}" in s.overrides for s in wanted):
             prepare(options.weights)
         for found in run(jobs(wanted, SEEDS[: options.seeds]), options.out, options.jobs):
-            lines = merged(lines, [found])
-            write(VALUES, lines)
-    write_page(tables(lines))
+            write(VALUES, merged(read(VALUES), [found]))
+    write_page(tables(read(VALUES)))
 
 
 if __name__ == "__main__":
