@@ -390,8 +390,11 @@ def _show(options: argparse.Namespace) -> int:
         value = getattr(options, flag)
         if value is not None and value is not False:
             raise UserError(f"--{flag} is for streams, and '{name}' is none; see `clbench list streams`.")
-    if name in registry.strategies():
-        return _show_strategy(name)
+    parts = name.split("+")
+    if all(part in registry.strategies() for part in parts):
+        for part in parts:
+            _show_strategy(part, f"{part}.KEY" if len(parts) > 1 else "KEY")
+        return 0
     from clbench.metrics import METRICS
 
     if name in METRICS:
@@ -474,11 +477,10 @@ def _compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed:
         raise UserError(*(f"{name}: {problem}" for problem in error.problems)) from None
 
 
-def _show_strategy(name: str) -> int:
+def _show_strategy(name: str, key: str) -> None:
     module = importlib.import_module(registry.strategies()[name].partition(":")[0])
-    print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.KEY):")
+    print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.{key}):")
     print(_fields(registry.strategy_config(name)) or "  none")
-    return 0
 
 
 def _fields(model: type[pydantic.BaseModel]) -> str:

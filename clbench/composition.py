@@ -1,6 +1,6 @@
 """Several methods as one strategy, as the literature composes them: replay and a penalty, replay and a projection.
 
-In a file, `strategy: [er, {name: ewc, lambda: 100}]`; its name is `er+ewc`, its hyper-parameters are below the names.
+In a file, `strategy: [er, {name: ewc, strength: 100}]`; its name is `er+ewc`, its hyper-parameters are below the names.
 One part may say what is learnt from the data (`loss`, which data) and one what is predicted (`predict`); the others
 add what composes by itself: penalties, changes of gradients, an optimiser, what is done around experiences.
 """

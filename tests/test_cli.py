@@ -180,6 +180,14 @@ def test_show_a_strategy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.partition("(strategy.KEY):\n")[2].startswith("  optimizer: ")
 
 
+def test_show_a_composition_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "er+ewc"]) == 0
+    shown = capsys.readouterr().out
+    assert "er\n\nExperience replay: " in shown
+    assert "hyper-parameters (strategy.er.KEY):\n  loss: " in shown
+    assert "hyper-parameters (strategy.ewc.KEY):\n  strength: " in shown
+
+
 def test_show_a_model_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "cnn"]) == 0
     assert capsys.readouterr().out.splitlines()[1:5] == [
