@@ -107,9 +107,8 @@ def compose(name: str, parts: list[type[Strategy]]) -> type[Strategy]:
         "access": parts[main].access,
         "Config": config,
     }
-    if asked is not None and _overrides(
-        parts[asked], "predict"
-    ):  # a model that predicts by itself is asked in a faster way
+    # A model that predicts by itself is asked in a faster way.
+    if asked is not None and _overrides(parts[asked], "predict"):
         body["predict"] = _predict
     return type(name, (Composed,), body)
 

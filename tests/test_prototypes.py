@@ -516,6 +516,7 @@ def test_a_class_that_is_present_is_not_past() -> None:
     assert past == [[], sorted(tasks[0].targets), sorted(tasks[1].targets)]
     x, y = one_pass(bench, 2)
     c = tasks[0].targets[0]
+    assert not strategy.features(x[y == c]).requires_grad
     expected = strategy.features(x[y == c]).mean(0)
     torch.testing.assert_close(strategy.prototypes[strategy.rotations * c], expected, rtol=0, atol=1e-5)
 
