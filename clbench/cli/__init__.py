@@ -1,0 +1,38 @@
+"""The command line. Verbs that need no training import neither torch nor pandas."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from clbench import __version__
+from clbench.cli import boards, catalogue, run, runs
+from clbench.cli.arguments import Parser
+from clbench.errors import UserError
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="clbench", description="Continual-learning benchmarks, watched at every iteration.")
+    parser.add_argument("--version", action="version", version=f"clbench {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for each in (run, catalogue, boards, runs):
+        each.add(verbs)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake, 75 for a run that
+    another process is at, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.act(options))
+    except UserError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted; the same command starts again.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `clbench list ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

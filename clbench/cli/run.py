@@ -1,0 +1,193 @@
+"""`clbench run`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench import registry, resolve
+from clbench.cli.arguments import BUSY, integer, interval
+from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from clbench.cli.arguments import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """The verb."""
+    run = verbs.add_parser("run", help="train a strategy on a benchmark")
+    run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
+    run.add_argument("--strategy", action="append", metavar="NAME", help="a name or import path; repeat for several")
+    run.add_argument("--seed", action="append", type=integer(0), metavar="N", help="default 0; repeat for several")
+    run.add_argument(
+        "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
+    )
+    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--threads", type=integer(1, 1024), metavar="N", help="CPU threads; default: the machine's cores")
+    run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
+    run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
+    run.add_argument("--force", action="store_true", help="begin anew, whatever there is of the run")
+    run.add_argument(
+        "--checkpoint",
+        type=interval,
+        metavar="N",
+        help="how often the state is saved: 60s (default), 500 for every 500 updates, 0 for never",
+    )
+    run.add_argument("--profile", action="store_true", help="also print where the time went")
+    run.set_defaults(act=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    strategies, seeds = options.strategy or [None], options.seed or [0]
+    several = len(strategies) * len(seeds) > 1
+    if options.json and several:
+        raise UserError("--json describes one run; give one --strategy and one --seed.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    overrides = list(options.overrides)
+    if options.threads is not None:
+        overrides.append(f"numerics.threads={options.threads}")
+    if options.device != "auto":
+        overrides.append(f"numerics.device={options.device}")
+    planned = [  # everything is checked before torch is imported
+        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides, threads=cores)
+        for s in strategies
+        for n in seeds
+    ]
+    stream = planned[0].benchmark.stream
+    try:
+        registry.datasets().require(stream.data, stream.synthetic)
+    except UserError as error:
+        raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
+    _writable(options.out)
+
+    import torch
+
+    from clbench import runner
+    from clbench.checkpoint import Every
+    from clbench.profile import Profile
+
+    every = None if options.checkpoint is None else Every(*options.checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    status = 0
+    for plan in planned:
+        run = plan
+        if "device" not in plan.numerics.model_fields_set:
+            run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
+        label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
+        say = None if options.quiet else _say(label)
+        profile = Profile() if options.profile else None
+        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+            outcome = runner.execute(
+                run,
+                options.out,
+                force=options.force,
+                say=say,
+                warn=_say(label),
+                progress=None if options.quiet else _Bar(label),
+                every=every,
+                profile=profile,
+            )
+        record = outcome.record
+        failed = record["status"] == "failed"
+        status = max(status, int(failed), BUSY if outcome.busy else 0)
+        if outcome.busy:
+            print(f"{label}: {outcome.busy} is at it; left to that. ({outcome.directory})", file=sys.stderr)
+        if options.json:
+            _print_json(outcome)
+        elif outcome.busy:
+            pass
+        elif failed:
+            print(
+                f"{label}: failed: {record['failure']['message']} ({outcome.directory / 'run.json'})", file=sys.stderr
+            )
+        else:
+            print(_line(label, outcome))
+        if profile is not None and not outcome.skipped and not outcome.busy:
+            print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
+    return status
+
+
+def _writable(out: Path) -> None:
+    """Fails before training where results could not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}.") from None
+
+
+def _say(label: str) -> Callable[[str], None]:
+    return lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
+
+
+class _Bar:
+    """A progress bar with an ETA, on a terminal; nothing elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def start(self, total: int, done: int) -> None:
+        from tqdm import tqdm
+
+        silent = not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=self._label,
+            unit="it",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=silent,
+            leave=False,
+        )
+
+    def update(self, done: int) -> None:
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _print_json(outcome: Any) -> None:
+    record = outcome.record
+    views = record["metrics"] or {}
+    shown = {
+        "run_dir": str(outcome.directory),
+        "status": record["status"],
+        "failure": record["failure"],
+        "skipped": outcome.skipped,
+        "busy": outcome.busy,
+        "run_id": record["run_id"],
+        "weights_sha256": record["weights_sha256"],
+        "metrics": {view: {k: m["value"] for k, m in values.items()} for view, values in views.items()},
+    }
+    print(json.dumps(shown, indent=1, sort_keys=True))
+
+
+def _line(label: str, outcome: Any) -> str:
+    record = outcome.record
+    values = record["metrics"][record["primary_view"]]
+
+    def percent(name: str) -> str:
+        value = values[name]["value"]
+        return "-" if value is None else f"{100 * value:.2f} %"
+
+    costs = record["costs"]
+    return (
+        f"{label}: ACC {percent('average_accuracy')}, "
+        f"forgetting.after_learning {percent('forgetting.after_learning')}, "
+        f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
+        + (
+            "finished earlier, not repeated"
+            if outcome.skipped
+            else f"training {costs['train_s']:.1f} s, evaluation {costs['eval_s']:.1f} s"
+        )
+        + f"; {outcome.directory}"
+    )
