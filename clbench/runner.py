@@ -82,6 +82,7 @@ def execute(
     warn: Callable[[str], None] | None = None,
     every: Every | None = None,
     profile: Profile | None = None,
+    note: dict[str, Any] | None = None,
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
@@ -97,6 +98,7 @@ def execute(
         warn: prints a line that is to be read by those too who want silence; `say` where not given.
         every: how often a checkpoint is made; once a minute where not given.
         profile: is told where the time of training goes.
+        note: what is written into the provenance beside what is found here.
 
     Raises:
         UserError: data cannot be had, something cannot be written, or something in the configuration shows to be wrong
@@ -112,6 +114,7 @@ def execute(
         run = completed(run, found)
         directory = results.run_directory(out, run)
         record = _new_record(run)
+        record["provenance"] |= note or {}
         read_only = None
         try:
             held.enter_context(Lock(directory))
@@ -166,6 +169,28 @@ def execute(
 
 
 def _silence(text: str) -> None: ...
+
+
+def directory_of(run: resolve.RunConfig, out: Path) -> Path:
+    """Where the files of a run are, that of a strategy of the user's own too, whose defaults only its module knows."""
+    with contextlib.suppress(UserError), fenced(run.numerics.device == "cuda"):
+        run = completed(run, imported(run.strategy))
+    return results.run_directory(out, run)
+
+
+def write_failure(run: resolve.RunConfig, out: Path, kind: str, message: str) -> Path:
+    """Leaves a run.json that says why there is no result, unless there is one; its folder.
+
+    Of a run that could not even begin, or whose process was lost. What it can go on from stays.
+    """
+    directory = directory_of(run, out)
+    with contextlib.suppress(UserError, Busy, OSError), Lock(directory):
+        if not _is_completed(directory, run):
+            record = _new_record(run)
+            record["status"] = "failed"
+            record["failure"] = {"kind": kind, "message": message, "iteration": 0}
+            results.write_json(directory / "run.json", record)
+    return directory
 
 
 def _finished(

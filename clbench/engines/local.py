@@ -1,0 +1,197 @@
+"""Runs in processes of this machine. Each process imports once and does one run after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from clbench.engines import Done, Job, Listener
+from clbench.engines.settings import LocalSettings
+
+_TOLD_EVERY_S = 1.0
+"""Between two words of a worker on how far it is."""
+_ATTEMPTS = 2
+"""How often a run is begun whose process dies; the second goes on from the first one's checkpoint."""
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Local:
+    """See `Engine`."""
+
+    def __init__(self, settings: LocalSettings, threads: int, cuda: bool) -> None:
+        self._threads, self._cuda = threads, cuda
+        self.processes = settings.processes or max(1, cores() // threads)
+
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+        """See `Engine`."""
+        waiting = deque((number, 1) for number in range(len(jobs)))
+        workers: list[_Worker] = []
+        try:
+            for place in range(min(self.processes, len(jobs))):
+                workers.append(self._start(place))
+            while waiting or any(w.job is not None for w in workers):
+                for worker in workers:
+                    if worker.job is None and waiting:
+                        worker.give(waiting.popleft(), jobs)
+                for worker in _ready([w for w in workers if w.job is not None]):
+                    assert worker.job is not None
+                    number, attempt = worker.job
+                    try:
+                        what, *values = worker.pipe.recv()
+                    except (EOFError, OSError):  # it died
+                        workers[workers.index(worker)] = self._start(worker.place)
+                        reason = worker.epitaph()
+                        if attempt < _ATTEMPTS:
+                            listener.warn(number, f"{reason}; it goes on in another")
+                            waiting.appendleft((number, attempt + 1))
+                        else:
+                            yield number, _lost(jobs[number], f"{reason}, {_ATTEMPTS} times")
+                        continue
+                    if what == "done":
+                        worker.job = None
+                        yield number, values[0]
+                    elif what == "at":
+                        listener.at(number, values[0])
+                    else:
+                        listener.warn(number, values[0])
+        finally:
+            _stop(workers)
+
+    def _start(self, place: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs,), name=f"clbench worker {place}")
+        with _environment({name: str(self._threads) for name in _THREADS} | self._device(place)):
+            process.start()
+        theirs.close()
+        return _Worker(place, process, ours)
+
+    def _device(self, place: int) -> dict[str, str]:
+        """Workers are dealt out over the GPUs."""
+        if not self._cuda:
+            return {}
+        said = os.environ.get("CUDA_VISIBLE_DEVICES")
+        found = said.split(",") if said else [p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*")]
+        return {"CUDA_VISIBLE_DEVICES": sorted(found)[place % len(found)]} if found else {}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """What a process that is started within finds in its environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dataclass
+class _Worker:
+    place: int
+    process: Any
+    pipe: Connection
+    job: tuple[int, int] | None = None
+    """Number of the job that it is at, and the attempt."""
+
+    def give(self, job: tuple[int, int], jobs: Sequence[Job]) -> None:
+        self.job = job
+        with contextlib.suppress(OSError):  # it died idle: its pipe says so when it is read
+            self.pipe.send(jobs[job[0]])
+
+    def epitaph(self) -> str:
+        self.process.join()
+        code = self.process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return f"its process {how}"
+
+
+def _ready(workers: list[_Worker]) -> list[_Worker]:
+    found = wait([w.pipe for w in workers])
+    return [w for w in workers if w.pipe in found]
+
+
+def _lost(job: Job, reason: str) -> Done:
+    from clbench import runner
+
+    return Done("failed", runner.write_failure(job.run, job.out, "process_lost", reason), reason)
+
+
+def _stop(workers: list[_Worker]) -> None:
+    """Idle ones end; those at a run save it first. A second Ctrl-C ends all at once."""
+    try:
+        for worker in workers:
+            if worker.job is None:
+                with contextlib.suppress(OSError):
+                    worker.pipe.send(None)
+            else:
+                worker.process.terminate()
+        for worker in workers:
+            with contextlib.suppress(EOFError, OSError):
+                while worker.job is not None:
+                    if worker.pipe.recv()[0] == "done":
+                        worker.job = None
+                worker.pipe.send(None)
+            worker.process.join()
+    except BaseException:
+        for worker in workers:
+            worker.process.kill()
+        raise
+
+
+# ------------------------------------------------------------------------------------------------ in a worker
+def _serve(pipe: Connection) -> None:
+    """Does jobs until it is told None, or nobody listens any more."""
+    from clbench.engines.perform import perform
+
+    os.setpgrp()  # a Ctrl-C at the terminal is for the parent alone, which passes it on
+    with contextlib.suppress(EOFError, OSError):
+        while (job := pipe.recv()) is not None:
+            teller = _Teller(pipe)
+            done = perform(job, teller, teller.warn)
+            pipe.send(("done", done))
+
+
+class _Teller:
+    """Tells the parent how far a run is; where that is gone, the run is saved and left."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._total, self._told = pipe, 1, 0.0
+
+    def start(self, total: int, done: int) -> None:
+        self._total = max(1, total)
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TOLD_EVERY_S:
+            self._told = now
+            self._send("at", done / self._total)
+
+    def close(self) -> None: ...
+
+    def warn(self, text: str) -> None:
+        self._send("warn", text)
+
+    def _send(self, *message: Any) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            os.kill(os.getpid(), signal.SIGTERM)

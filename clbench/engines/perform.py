@@ -1,0 +1,57 @@
+"""What a worker does: one job. A pure function of the job, as far as the files in its folder go."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from clbench.engines import Done, Job
+from clbench.errors import UserError
+from clbench.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from clbench.runner import Progress
+
+
+def perform(
+    job: Job, progress: Progress | None = None, warn: Callable[[str], None] | None = None, patience_s: float = 0.0
+) -> Done:
+    """Does a run, unless it is done.
+
+    Args:
+        job: the run.
+        progress: is told of every update.
+        warn: is told what the user is to read.
+        patience_s: how long to wait for another process that is at the run; it may be one that is about to die with its
+            machine.
+
+    A run that fails, for whatever reason, leaves a run.json that says why.
+    """
+    from clbench import runner
+
+    begin = time.monotonic()
+    while True:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # of strategies of the user's own
+                outcome = runner.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, **_log(job))
+        except UserError as error:
+            directory = runner.write_failure(job.run, job.out, "user_error", str(error))
+            return Done("failed", directory, str(error), time.monotonic() - begin)
+        except Interrupted as stop:
+            return Done("interrupted", runner.directory_of(job.run, job.out), str(stop), time.monotonic() - begin)
+        seconds = time.monotonic() - begin
+        if outcome.busy is None:
+            failure = outcome.record["failure"]
+            return Done(
+                "failed" if failure else "completed", outcome.directory, failure["message"] if failure else "", seconds
+            )
+        if seconds > patience_s:
+            return Done("busy", outcome.directory, f"{outcome.busy} is at it", seconds)
+        time.sleep(1.0)
+
+
+def _log(job: Job) -> dict[str, Any]:
+    return {"log": job.log} if job.log else {}
