@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol
 from clbench.errors import UserError
 from clbench.resolve import RunConfig
 
-
 ENGINES = {
     "local": "clbench.engines.local:Local",
     "ray": "clbench.engines.on_ray:OnRay",
