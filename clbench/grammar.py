@@ -352,6 +352,16 @@ class SyntheticData(Model):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class Selection(Model):
+    """The stream that hyper-parameters are chosen on: its first experiences alone, tested on a share of their training
+    samples, which are left out of training. No test sample is seen."""
+
+    experiences: Count
+    """How many of the first."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of each class's training samples, rounded; at least one, and one stays."""
+
+
 class StreamConfig(Model):
     """What is learnt, when, and from how much: data set x tasks x schedule x supervision."""
 
@@ -372,6 +382,8 @@ class StreamConfig(Model):
     """`unit`: pixels in [0, 1], float arrays as they are. `standard`: then minus mean, by deviation, per channel."""
     synthetic: SyntheticData | None = None
     """What the data set `synthetic` is made like; for that data set alone."""
+    selection: Selection | None = None
+    """Only what hyper-parameters may be chosen on; studies set it for their trials."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> StreamConfig:

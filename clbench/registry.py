@@ -54,7 +54,7 @@ def stream_part(kind: str, name: str | None = None) -> Any:
     """The function that compiles one part of a stream; see `clbench.stream.compile_stream`.
 
     Args:
-        kind: "tasks" or "schedules", which have a table of names; "supervision" or "online".
+        kind: "tasks" or "schedules", which have a table of names; "supervision", "online" or "selection".
     """
     found = getattr(_sibling("streams"), kind.upper())
     module, _, attribute = (found if name is None else found[name]).partition(":")

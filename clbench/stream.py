@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -137,6 +137,7 @@ class Stream:
         seed: of the axis "stream".
         normalise: see `StreamConfig.normalise`.
         given: whether a sample belongs to the task that the data set says, and not to each that has its class.
+        held_out: rows of the training set that the test part consists of, where hyper-parameters are chosen on it.
         instance_hash: SHA-256 over data, domains, tasks, labels and index lists.
     """
 
@@ -152,6 +153,7 @@ class Stream:
     seed: int
     normalise: str
     given: bool = False
+    held_out: Rows | None = None
     instance_hash: str = field(default="")
 
     @property
@@ -294,6 +296,15 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if config.online is not None:
         cut = registry.stream_part("online")
         visits = cut(visits, config.online, Generator(seed, "stream", "online"))
+    outputs = max(max(t.targets) for t in layout.tasks) + 1
+    held_out = None
+    if config.selection is not None:
+        chosen = registry.stream_part("selection")(
+            config.selection, data, labels, layout, replace(timetable, visits=visits),
+            Generator(seed, "stream", "selection"),
+        )  # fmt: skip
+        data, layout, timetable = chosen.data, chosen.layout, chosen.timetable
+        visits, held_out = timetable.visits, chosen.held_out
     _check_visits(visits, layout.tasks)
     stream = Stream(
         data=data,  # type: ignore[arg-type]  # an outline where nothing will be trained
@@ -303,11 +314,12 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         tasks=layout.tasks,
         variants=timetable.variants,
         visits=tuple(visits),
-        outputs=max(max(t.targets) for t in layout.tasks) + 1,
+        outputs=outputs,
         definition_hash=definition_hash(config),
         seed=seed,
         normalise=config.normalise,
         given=layout.given,
+        held_out=held_out,
     )
     object.__setattr__(stream, "instance_hash", _instance_hash(stream))
     return stream
@@ -378,4 +390,7 @@ def _instance_hash(stream: Stream) -> str:
         if visit.unlabelled:
             for array in joined(visit.unlabelled):
                 digest.update(array.astype("<i8", copy=False).data)
+    if stream.held_out is not None:
+        add("held out", len(stream.held_out))
+        digest.update(stream.held_out.astype("<i8", copy=False).data)
     return digest.hexdigest()

@@ -81,3 +81,6 @@ SCHEDULES = {
 
 ONLINE = "streams.online:cut"
 """Experiences to sub-experiences."""
+
+SELECTION = "streams.selection:select"
+"""What hyper-parameters may be chosen on."""
