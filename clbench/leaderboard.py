@@ -1,176 +1,307 @@
-"""The leaderboard: a pure function of run files. One row for each benchmark definition and strategy configuration.
+"""The leaderboard: pure functions of run files. `runs` is long and aggregates nothing; `table` is made of the same
+records, one row for each benchmark definition, data and strategy configuration.
 
-Missing is empty, never 0. A failed or unfinished run is counted and its reason shown; it takes no part in a mean.
+A *board* is what shares definition hash, data and view; only its rows are compared. Missing is empty, never 0. A failed
+or unfinished run is counted and its reason shown; it takes no part in a mean.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
-from clbench import results
-from clbench.errors import UserError
+from clbench import statistics
+from clbench.board_text import to_csv, to_latex, to_markdown, to_text
+from clbench.chance import ROLES
 from clbench.metrics import METRICS
+from clbench.records import Record, collect
 
-_COSTS = ("train_s", "eval_s", "wall_s", "peak_rss_bytes")
+__all__ = ["collect", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown", "to_text"]
 
+SCHEMA = 1
+"""Version of the columns of both files."""
 
-def collect(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """All run records under a folder, each run once, and a sentence for each file that is left out."""
-    records: list[dict[str, Any]] = []
-    problems: list[str] = []
-    seen: dict[tuple[str, str | None], Path] = {}
-    for directory in results.find_runs(root):
-        try:
-            record = results.read_run(directory)
-        except UserError as error:
-            problems += error.problems
-            continue
-        copy = (record["run_id"], (record["stream"] or {}).get("instance_hash"))
-        if copy in seen:
-            problems.append(f"{directory / 'run.json'}: the same run as {seen[copy] / 'run.json'}.")
-            continue
-        seen[copy] = directory
-        records.append(record)
-    return records, problems
+LEAST_SEEDS = 5
+"""Completed seeds that a row needs to be ranked."""
+
+RANKED_BY = "average_accuracy"
+"""The metric of the ranking, in the primary view; higher is better."""
 
 
-def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """The leaderboard of some run records.
+def row_id(record: dict[str, Any]) -> str:
+    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy, configuration, and the
+    protocol that the configuration was tuned by.
 
-    The same records in another order give the same table. Intervals are 95 % Student t intervals of the mean over
-    seeds, empty below two seeds.
+    A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
+    configuration where there is just one.
+
+    Args:
+        record: a run.json.
     """
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for record in records:
-        config = record["config"]
-        data = (record["stream"] or {}).get("data_sha256", "")
-        key = (record["benchmark"], record["definition_hash"], data, config["strategy"]["name"], record["config_hash"])
-        groups.setdefault(key, []).append(record)
-    rows = [_row(sorted(group, key=lambda r: r["config"]["seed"])) for _, group in sorted(groups.items())]
-    frame = pd.DataFrame(rows)
-    if len(frame):
-        order = ["benchmark", "definition_hash", "average_accuracy_mean", "strategy", "config_hash"]
-        frame = frame.sort_values(order, ascending=[True, True, False, True, True], kind="stable", ignore_index=True)
-    return frame
+    return _hash(_key(Record.model_validate(record)))
 
 
-def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
-    first = group[0]
-    done = [r for r in group if r["status"] == "completed"]
-    failed = [r for r in group if r["status"] == "failed"]
-    strategy = first["config"]["strategy"]
-    row: dict[str, Any] = {
-        "benchmark": first["benchmark"] + ("*" if first["modified"] else ""),
-        "definition_hash": first["definition_hash"],
-        "setting": first["primary_view"],
-        "strategy": strategy["name"],
-        "parameters": "; ".join(f"{k}={v}" for k, v in strategy.items() if k != "name" and v is not None),
-        "config_hash": first["config_hash"],
-        "access": next((r["access"] for r in group if r["access"]), None),
+def _key(record: Record) -> tuple[str, str, str, str, str]:
+    data = record.stream.data_sha256 if record.stream is not None else ""
+    tuned = "" if record.config.tuning is None else _text(record.config.tuning.get("protocol"))
+    return record.definition_hash, data, record.config.strategy.name, record.config_hash, tuned
+
+
+def _hash(key: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
+
+
+def _groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
+    """The rows' ids and runs, in an order that does not depend on that of the records."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in map(Record.model_validate, records):
+        groups.setdefault(_key(record), []).append(record)
+    for key in [key for key in groups if not key[1]]:  # without data: is it clear where these belong?
+        same = [other for other in groups if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
+        if len(same) == 1:
+            groups[same[0]] += groups.pop(key)
+
+    def order(record: Record) -> tuple[int, str, str]:
+        return record.seed, record.run_id, record.model_dump_json()
+
+    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(groups.items())]
+
+
+# ------------------------------------------------------------------------------------------------ one row a run
+def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row for each run, view and metric; of a run without a result one row that says why.
+
+    Every metric of a run.json is there, also one that this program does not know. Numbers are unrounded, accuracies in
+    [0, 1]; `metric` is the name of the definition (`clbench show NAME` says its formula).
+    """
+    rows = []
+    for row, group in _groups(records):
+        for record in group:
+            identity = {
+                "schema_version": SCHEMA,
+                "row_id": row,
+                "run_id": record.run_id,
+                "benchmark": record.benchmark,
+                "modified": record.modified,
+                "definition_hash": record.definition_hash,
+                "data_sha256": record.stream.data_sha256 if record.stream else None,
+                "instance_hash": record.stream.instance_hash if record.stream else None,
+                "strategy": record.config.strategy.name,
+                "parameters": _pairs(record.config.strategy.parameters),
+                "config_hash": record.config_hash,
+                "seed": record.seed,
+                "access": record.access,
+                "tuning_protocol": _protocol(record),
+                "status": record.status,
+                "failure": record.failure.message if record.failure else None,
+            }
+            done = record.status == "completed" and record.metrics
+            found = [(v, n, s) for v, scores in sorted((done or {}).items()) for n, s in sorted(scores.items())]
+            for view, name, score in found:
+                metric = METRICS.get(name)
+                rows.append(
+                    identity
+                    | {
+                        "view": view,
+                        "primary": view == record.primary_view,
+                        "metric": name,
+                        "value": score.value,
+                        "se": score.se,
+                        "resolution": score.resolution,
+                        "unit": metric.unit if metric else None,
+                        "better": metric.better if metric else None,
+                    }
+                )
+            if not found:
+                beside = ("view", "primary", "metric", "value", "se", "resolution", "unit", "better")
+                rows.append(identity | dict.fromkeys(beside))
+    return pd.DataFrame(rows, dtype=object)
+
+
+# ------------------------------------------------------------------------------------------------ one row a strategy
+def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The leaderboard of some run records: board by board, ranked rows first, then by mean.
+
+    The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board
+    whose 95 % interval of `average_accuracy` lies wholly above its own: rows that share a rank are ties. Overlap is not
+    transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
+    `clbench compare`, which pairs by seed. `unranked` says why a row has no rank.
+    """
+    groups = _groups(records)
+    tuning = sorted({"protocol", *(key for _, group in groups for r in group for key in r.config.tuning or {})})
+    rows = [_row(row, group, tuning) for row, group in groups]
+    boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["definition_hash"], row["data_sha256"] or "", row["view"]), []).append(row)
+    for board in boards.values():
+        ranked = [row for row in board if row["unranked"] is None]
+        for row in ranked:
+            above = [other for other in ranked if other[f"{RANKED_BY}_ci95_lo"] > row[f"{RANKED_BY}_ci95_hi"]]
+            row["rank"] = 1 + len(above)
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        mean = row[f"{RANKED_BY}_mean"]
+        worth = (mean is None, -mean if mean is not None else 0.0)
+        return row["rank"] is None, row["rank"] or 0, *worth, row["strategy"], row["config_hash"], row["row_id"]
+
+    ordered = sorted(boards.items(), key=lambda item: (min(row["benchmark"] for row in item[1]), item[0]))
+    out = [row for _, board in ordered for row in sorted(board, key=place)]
+    return pd.DataFrame(out, dtype=object)
+
+
+def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
+    first, config = group[0], group[0].config
+    done = [r for r in group if r.status == "completed"]
+    failed = [r for r in group if r.status == "failed"]
+    streams = [r.stream for r in group if r.stream is not None]
+    bench = config.benchmark
+    training, evaluation, protocol = bench.training, bench.evaluation, bench.protocol
+    told = bench.stream.setting == "task" if protocol.task_at_test is None else protocol.task_at_test
+    updates = _average([r.costs.iterations for r in done if r.costs])
+    out: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "row_id": row,
+        "rank": None,
+        "unranked": None,
+        "suite_version": _agreed([r.provenance.clbench for r in group]),
+        # What ran.
+        "benchmark": _agreed([r.benchmark for r in group]),
+        "modified": any(r.modified for r in group),
+        "definition_hash": first.definition_hash,
+        "view": first.primary_view,
+        "setting": bench.stream.setting,
+        "data": " + ".join([bench.stream.data] if isinstance(bench.stream.data, str) else bench.stream.data),
+        "data_sha256": _agreed([s.data_sha256 for s in streams]),
+        "data_origin": _agreed([r.provenance.data for r in group]),
+        "stream_definition_hash": _agreed([s.definition_hash for s in streams]),
+        "instance_hashes": " ".join(r.stream.instance_hash for r in done if r.stream),
+        "experiences": _agreed([s.experiences for s in streams]),
+        "tasks": _agreed([s.tasks for s in streams]),
+        "classes": _agreed([s.classes for s in streams]),
+        "stream_samples": _average([s.samples for s in streams]),
+        "task_in_training": protocol.task_in_training,
+        "task_at_test": told,
+        "boundaries": protocol.boundaries,
+        # Who ran.
+        "strategy": config.strategy.name,
+        "parameters": _pairs(config.strategy.parameters),
+        "config_hash": first.config_hash,
+        "access": next((r.access for r in group if r.access), None),
+        "model": bench.model.name,
+        "model_settings": _pairs(bench.model.parameters, leave=("weights", "weights_sha256")),
+        "model_parameters": _agreed([r.parameters for r in group]),
+        "pretrained_sha256": _text(bench.model.parameters.get("weights_sha256")) or None,
+        "optimizer": training.optimizer.name,
+        "optimizer_settings": _pairs(training.optimizer.parameters),
+        # Budget.
+        "epochs": training.epochs,
+        "iterations": training.iterations,
+        "budget": training.budget,
+        "batch_size": training.batch_size,
+        "updates": updates,
+        "samples_seen_at_most": None if updates is None else updates * training.batch_size,
+        "memory_samples": _most([r.memory.samples for r in done if r.memory]),
+        "memory_bytes": _most([r.memory.bytes for r in done if r.memory]),
+        # Seeds.
         "status": "completed" if len(done) == len(group) else "failed" if failed else "unfinished",
-        "seeds": " ".join(str(r["config"]["seed"]) for r in done),
         "n": len(done),
         "n_failed": len(failed),
         "n_unfinished": len(group) - len(done) - len(failed),
-        "failure": "; ".join(f"seed {r['config']['seed']}: {r['failure']['message']}" for r in failed),
-        "instance_hashes": " ".join(r["stream"]["instance_hash"] for r in done),
-        "data_sha256": (first["stream"] or {}).get("data_sha256"),
+        "seeds": " ".join(str(r.seed) for r in done),
+        "failure": "; ".join(f"seed {r.seed}: {r.failure.message}" for r in failed if r.failure),
+        **{f"seeds_{axis}": getattr(config.seeds, axis) for axis in ROLES},
+        # Evaluation.
+        "every": evaluation.every,
+        "dense": evaluation.dense,
+        "subset": evaluation.subset,
+        "scope": evaluation.scope,
     }
+    for key in tuning:
+        out[f"tuning_{key}"] = _agreed([(r.config.tuning or {}).get(key) for r in group])
     for name in METRICS:
-        values = [r["metrics"][r["primary_view"]].get(name, {}).get("value") for r in done]
-        for statistic, value in summary(values).items():
-            row[f"{name}_{statistic}"] = value
-    for part in ("samples", "bytes"):
-        held = [r["memory"][part] for r in done]
-        row[f"memory_{part}"] = max(held) if held and None not in held else None
-    for cost in _COSTS:
-        spent = [r["costs"][cost] for r in done if r["costs"]]
-        row[cost] = sum(spent) / len(spent) if spent else None
-    row["model_parameters"] = first["parameters"]
-    provenance = first["provenance"]
-    row["clbench"] = provenance["clbench"]
-    git = provenance["git"] or {}
-    row["git"] = (git.get("commit") or "") + ("+" if git.get("dirty") else "")
-    row["torch"] = provenance["packages"]["torch"]
-    row["device"] = provenance["gpu"] or provenance["cpu"]
-    row["threads"] = first["config"]["numerics"]["threads"]
-    return row
-
-
-def summary(values: list[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation (n - 1) and 95 % interval; None where one value is missing or seeds are too few.
-
-    >>> summary([0.1, 0.3])["mean"], summary([0.5])["std"]
-    (0.2, None)
-    """
-    known = [v for v in values if v is not None]
-    if not known or len(known) < len(values):
-        return dict.fromkeys(("mean", "std", "ci95_lo", "ci95_hi"))
-    n, mean = len(known), math.fsum(known) / len(known)
-    if n < 2:
-        return {"mean": mean, "std": None, "ci95_lo": None, "ci95_hi": None}
-    std = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
-    return {"mean": mean, "std": std, "ci95_lo": mean - half, "ci95_hi": mean + half}
-
-
-def to_csv(frame: pd.DataFrame) -> bytes:
-    """CSV; a cell that a spreadsheet would execute starts with an apostrophe."""
-
-    def harmless(cell: Any) -> Any:
-        return "'" + cell if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-    text: str = frame.map(harmless).to_csv(index=False, lineterminator="\n")
-    return text.encode()
-
-
-def to_text(frame: pd.DataFrame) -> str:
-    """A table for the terminal; accuracies in percent, mean ± standard deviation over seeds."""
-    if not len(frame):
-        return "no runs"
-
-    def percent(name: str) -> list[str]:
-        shown = []
-        for mean, std in zip(frame[f"{name}_mean"], frame[f"{name}_std"], strict=True):
-            shown.append("" if pd.isna(mean) else f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}"))
-        return shown
-
-    def plain(column: str, form: str) -> list[str]:
-        return ["" if pd.isna(v) else format(v, form) for v in frame[column]]
-
-    labels = []
-    for strategy, access, group in zip(frame["strategy"], frame["access"], frame["config_hash"], strict=True):
-        labels.append(f"{strategy}{' (not continual)' if access in ('past', 'stream') else ''} {group[:6]}")
-    columns = {
-        "benchmark": list(frame["benchmark"]),
-        "strategy, config": labels,
-        "seeds": [
-            f"{n}" if s == "completed" else f"{n} ({s})" for n, s in zip(frame["n"], frame["status"], strict=True)
-        ],
-        "ACC %": percent("average_accuracy"),
-        "forgetting.after_learning %": percent("forgetting.after_learning"),
-        "min-ACC %": percent("min_acc"),
-        "WC-ACC %": percent("wc_acc"),
-        "memory bytes": plain("memory_bytes", ",.0f"),
-        "train s": plain("train_s", ".1f"),
-        "eval s": plain("eval_s", ".1f"),
+        values = [r.scores[name].value if name in r.scores else None for r in done]
+        out |= {f"{name}_{statistic}": value for statistic, value in statistics.summary(values).items()}
+        out[f"{name}_iqm"] = statistics.interquartile_mean(values)
+    for cost in ("train_s", "eval_s", "wall_s", "evaluations", "peak_rss_bytes", "peak_gpu_bytes"):
+        out[cost] = _average([getattr(r.costs, cost) for r in done if r.costs])
+    code = {r.provenance.code_sha256 for r in group if r.provenance.code_sha256}
+    started = sorted(r.provenance.started_utc for r in group if r.provenance.started_utc)
+    git = [r.provenance.git for r in group if r.provenance.git is not None]
+    out |= {
+        "git": _agreed([(g.commit or "") + ("+" if g.dirty else "") for g in git]),
+        "code_sha256": _agreed(sorted(code)),
+        "n_code_sha256": len(code),
+        "python": _agreed([r.provenance.python for r in group]),
+        "torch": _agreed([r.provenance.packages.get("torch") for r in group]),
+        "numpy": _agreed([r.provenance.packages.get("numpy") for r in group]),
+        "device": _agreed([r.provenance.gpu or r.provenance.cpu for r in group]),
+        **config.numerics.model_dump(exclude={"device"}),
+        "device_kind": config.numerics.device,
+        "started_first": started[0] if started else None,
+        "started_last": started[-1] if started else None,
     }
-    widths = [max(len(h), *map(len, cells)) for h, cells in columns.items()]
-    lines = ["  ".join(h.ljust(w) for h, w in zip(columns, widths, strict=True)).rstrip()]
-    lines.append("  ".join("-" * w for w in widths))
-    for i in range(len(frame)):
-        cells = [c[i] for c in columns.values()]
-        words = [c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        lines.append("  ".join(words).rstrip())
-    for row in frame.to_dict("records"):
-        if row["failure"]:
-            lines.append(f"failed: {row['benchmark']} {row['strategy']}: {row['failure']}")
-    if any(b.endswith("*") for b in frame["benchmark"]):
-        lines.append("* differs from the shipped benchmark of that id, or none of that id is shipped")
-    return "\n".join(lines)
+    out["unranked"] = _unranked(out)
+    return out
+
+
+def _unranked(row: dict[str, Any]) -> str | None:
+    """Why a row has no rank."""
+    if row["access"] in ("past", "stream"):
+        return f"not a continual learner (access {row['access']})"
+    if row["n_failed"]:
+        return f"{row['n_failed']} failed"
+    if row["n"] < LEAST_SEEDS:
+        return f"{row['n']} of {LEAST_SEEDS} seeds"
+    if len(set(row["seeds"].split())) < row["n"]:
+        return "a seed occurs with several instances"
+    if row[f"{RANKED_BY}_mean"] is None:
+        return f"{RANKED_BY} is undefined"
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ cells
+def _protocol(record: Record) -> str | None:
+    return _text((record.config.tuning or {}).get("protocol")) or None
+
+
+def _agreed(values: Iterable[Any]) -> Any:
+    """The one value that all have which have one; where several are met, all of them in one text; None for none.
+
+    >>> _agreed([None, 3, 3]), _agreed([10, 2, None]), _agreed([])
+    (3, '10; 2', None)
+    """
+    found = {_text(value): value for value in values if value is not None}
+    if len(found) > 1:
+        return "; ".join(sorted(found))
+    value = next(iter(found.values()), None)
+    return value if isinstance(value, (str, int, float)) else _text(value) or None
+
+
+def _average(values: list[Any]) -> float | None:
+    """The mean; a number that all share stays as it is. None where one is unknown."""
+    alike = len(set(values)) == 1
+    return values[0] if alike else statistics.summary(values)["mean"]
+
+
+def _most(values: list[int | None]) -> int | None:
+    """The largest; None where one is unknown."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def _pairs(parameters: dict[str, Any], leave: Sequence[str] = ()) -> str:
+    pairs = {k: v for k, v in sorted(parameters.items()) if v is not None and k not in leave}
+    return "; ".join(f"{key}={_text(value)}" for key, value in pairs.items())
+
+
+def _text(value: Any) -> str:
+    """A JSON value as a cell holds it.
+
+    >>> _text("a"), _text([1, None]), _text(True), _text(None)
+    ('a', '[1, null]', 'true', '')
+    """
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -131,7 +131,7 @@ def test_a_failed_run_says_why_and_where(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["leaderboard", "--csv", "board.csv"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "(failed)" in out
+    assert "0, 1 failed" in out
     assert f"failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration {iteration}\n" in out
     assert f"seed 0: the loss became NaN at iteration {iteration}" in Path("board.csv").read_text()
 

@@ -230,14 +230,14 @@ def test_rows_by_hand(finished: Path) -> None:
     assert failed.average_accuracy_mean == ""
     assert (failed.n, failed.n_failed) == (0, 1)
     assert failed.failure.startswith("seed 0: the loss became NaN at iteration ")
-    assert naive.benchmark == "split_synthetic-v1*", "a changed benchmark does not pass for the shipped one"
+    assert naive.modified, "a changed benchmark does not pass for the shipped one"
     assert naive.definition_hash != failed.definition_hash
 
 
 def test_the_table_for_the_terminal_shows_failures(finished: Path) -> None:
     text = leaderboard.to_text(leaderboard.table(leaderboard.collect(finished)[0]))
     assert "failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration " in text
-    assert "0 (failed)" in text
+    assert "0, 1 failed" in text
     assert leaderboard.to_text(leaderboard.table([])) == "no runs"
 
 

@@ -5,32 +5,71 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from clbench.errors import UserError
+from clbench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
 
 
 def add(verbs: Verbs) -> None:
-    """The verb."""
-    board = verbs.add_parser("leaderboard", help="the table of all runs under a folder")
-    board.add_argument("directory", nargs="?", type=Path, default=Path("results"), metavar="DIR")
-    board.add_argument("--csv", type=Path, metavar="FILE", help="also write the full table")
+    """The verbs."""
+    board = verbs.add_parser("leaderboard", help="the table of all runs under some folders")
+    board.add_argument("directories", nargs="*", type=Path, default=[Path("results")], metavar="DIR")
+    board.add_argument("--benchmark", metavar="ID", help="only runs of this benchmark")
+    board.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
+    board.add_argument("--csv", type=Path, metavar="FILE", help="also write the whole table, a row for each strategy")
+    board.add_argument("--runs", type=Path, metavar="FILE", help="also write a row for each run and metric")
+    form = board.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--latex", action="store_true", help="print LaTeX (booktabs)")
     board.set_defaults(act=_leaderboard)
 
 
-def _leaderboard(options: argparse.Namespace) -> int:
-    if not options.directory.is_dir():
-        raise UserError(f"{options.directory}: no such folder; runs are written there by `clbench run`.")
-    from clbench import leaderboard, results
+def _collected(directories: list[Path]) -> list[dict[str, Any]]:
+    """The records under some folders; what is left out is said."""
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such folder; runs are written there by `clbench run`.")
+    from clbench import leaderboard
 
-    records, problems = leaderboard.collect(options.directory)
+    records, problems = leaderboard.collect(*directories)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
+    return records
+
+
+def _metrics(names: list[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    from clbench.metrics import METRICS
+
+    problems = [f"--metric: {unknown('metric', name, METRICS)}" for name in names if name not in METRICS]
+    if problems:
+        raise UserError(*problems)
+    return list(dict.fromkeys(names))
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    metrics = _metrics(options.metric)
+    records = _collected(options.directories)
+    if options.benchmark is not None:
+        known = {record["benchmark"] for record in records}
+        if options.benchmark not in known:
+            raise UserError(f"--benchmark: {unknown('benchmark', options.benchmark, known)}")
+        records = [record for record in records if record["benchmark"] == options.benchmark]
+    from clbench import leaderboard, results
+
     frame = leaderboard.table(records)
     if options.csv is not None:
         results.write_bytes(options.csv, leaderboard.to_csv(frame))
-    print(leaderboard.to_text(frame))
+    if options.runs is not None:
+        results.write_bytes(options.runs, leaderboard.to_csv(leaderboard.runs(records)))
+    form = leaderboard.to_text
+    if options.markdown:
+        form = leaderboard.to_markdown
+    if options.latex:
+        form = leaderboard.to_latex
+    print(form(frame, metrics) if metrics else form(frame))
     return 0

@@ -1,0 +1,282 @@
+"""What tables read of a run.json: its kinds, checked once at the boundary, and the runs found below folders.
+
+A file may be old, hand-edited or damaged; one that is not what it should be is left out with a sentence, and what is
+read here can be trusted afterwards. Keys that are not listed are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, JsonValue
+
+from clbench import results
+from clbench.errors import UserError, shown
+from clbench.metrics import METRICS
+from clbench.statistics import ROUNDING
+
+_LARGEST = 2**53
+"""Beyond it a float no longer holds every integer, and squares of floats may overflow."""
+
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=_LARGEST)]
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+
+
+class _Part(pydantic.BaseModel):
+    """A mapping of a run.json."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class _Named(pydantic.BaseModel):
+    """A mapping with a name and parameters of its own."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
+
+    name: str
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+    @property
+    def parameters(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
+
+
+class _Stream(_Part):
+    data: str | list[str]
+    setting: str
+
+
+class _Training(_Part):
+    batch_size: Count
+    epochs: Count | None = None
+    iterations: Count | None = None
+    budget: str = "experience"
+    optimizer: _Named
+
+
+class _Evaluation(_Part):
+    every: Count = 1
+    dense: Count = 0
+    subset: Count | None = None
+    scope: str = "seen"
+
+
+class _Protocol(_Part):
+    task_in_training: bool = True
+    task_at_test: bool | None = None
+    boundaries: bool = True
+
+
+class _Benchmark(_Part):
+    stream: _Stream
+    model: _Named
+    training: _Training
+    evaluation: _Evaluation = _Evaluation()
+    protocol: _Protocol = _Protocol()
+
+
+class _Numerics(_Part):
+    threads: Count
+    device: str
+    dtype: str = "float32"
+    deterministic: bool = True
+    amp: str | None = None
+    fused: bool = False
+
+
+class _Seeds(_Part):
+    stream: Count | None = None
+    init: Count | None = None
+    order: Count | None = None
+    augmentation: Count | None = None
+    strategy: Count | None = None
+
+
+class _Config(_Part):
+    seed: Count
+    seeds: _Seeds
+    strategy: _Named
+    benchmark: _Benchmark
+    numerics: _Numerics
+    tuning: dict[str, JsonValue] | None = None
+
+
+class _Failure(_Part):
+    message: str
+
+
+class _Compiled(_Part):
+    instance_hash: str
+    data_sha256: str
+    definition_hash: str | None = None
+    experiences: Count | None = None
+    tasks: Count | None = None
+    classes: Count | None = None
+    samples: Count | None = None
+
+
+class Score(_Part):
+    """A metric's value, its standard error and its resolution, as far as it has them."""
+
+    value: Number | None
+    se: Amount | None = None
+    resolution: Count | None = None
+
+
+class _Memory(_Part):
+    samples: Count | None
+    bytes: Count | None
+
+
+class _Costs(_Part):
+    train_s: Number
+    eval_s: Number
+    wall_s: Number
+    iterations: Count | None = None
+    evaluations: Count | None = None
+    peak_rss_bytes: Count | None = None
+    peak_gpu_bytes: Count | None = None
+
+
+class _Git(_Part):
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class _Provenance(_Part):
+    clbench: str
+    git: _Git | None = None
+    python: str | None = None
+    packages: dict[str, str | None]
+    cpu: str | None = None
+    gpu: str | None = None
+    data: str | None = None
+    code_sha256: str | None = None
+    started_utc: str | None = None
+
+
+class Record(_Part):
+    """A run.json, as far as tables read it. What is not here (`report`, a metric's parts) is for other readers."""
+
+    run_id: str
+    status: Literal["completed", "failed", "interrupted", "running"]
+    failure: _Failure | None
+    benchmark: str
+    modified: bool
+    config: _Config
+    definition_hash: str
+    config_hash: str
+    stream: _Compiled | None
+    metrics: dict[str, dict[str, Score]] | None
+    primary_view: str
+    memory: _Memory | None
+    access: Literal["experience", "past", "stream"] | None
+    parameters: Count | None
+    costs: _Costs | None
+    provenance: _Provenance
+
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _possible(cls, metrics: dict[str, dict[str, Score]] | None) -> dict[str, dict[str, Score]] | None:
+        for view, scores in (metrics or {}).items():
+            for name, score in scores.items():
+                low, high = METRICS[name].range if name in METRICS else (-_LARGEST, _LARGEST)
+                if score.value is not None and not low - ROUNDING <= score.value <= high + ROUNDING:
+                    raise ValueError(f"{view}.{name} is {score.value!r}, outside [{low}, {high}]")
+        return metrics
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Record:
+        if self.status == "failed" and self.failure is None:
+            raise ValueError("failed, but 'failure' is null")
+        if self.status == "completed":
+            for key in ("stream", "metrics", "memory", "access", "costs"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"completed, but '{key}' is null")
+            if self.primary_view not in (self.metrics or {}):
+                raise ValueError("completed, but 'metrics' lacks the primary view")
+        return self
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Metrics of the primary view; none where the run is not completed."""
+        return self.metrics[self.primary_view] if self.status == "completed" and self.metrics is not None else {}
+
+
+def check(path: Path, record: dict[str, Any]) -> Record:
+    """A run.json whose kinds are right.
+
+    Args:
+        path: the file, for the message.
+        record: what it holds.
+
+    Raises:
+        UserError: one sentence with the file, the first key that is not what it should be, and what stands there.
+    """
+    try:
+        return Record.model_validate(record)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "missing":
+        problem = f"'{where}' is missing"
+    elif first["type"] == "value_error":
+        problem = f"'{where}': {said}" if where else said
+    else:
+        problem = f"'{where}' is {shown(first['input'])}: {said[:1].lower()}{said[1:]}"
+    raise UserError(f"{path}: damaged; {_printable(problem)}.")
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def collect(*roots: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """All run records at or under some folders, each run once, and a sentence for each file that is left out.
+
+    Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
+    """
+    kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, dict[str, Any]]] = {}
+    problems: list[str] = []
+    directories = {path.resolve(): path for root in roots for path in results.find_runs(root)}
+    for directory in directories.values():
+        path = directory / "run.json"
+        try:
+            record = results.read_run(directory)
+            run = check(path, record)
+            copy = (run.run_id, run.stream.instance_hash if run.stream else None)
+            text = json.dumps(record, sort_keys=True)
+        except UserError as error:
+            problems += error.problems
+            continue
+        except RecursionError:
+            problems.append(f"{path}: damaged; nested too deeply.")
+            continue
+        order = (run.status != "completed", run.provenance.started_utc or "", text)
+        new = (order, path, record)
+        if copy in kept:
+            old = kept[copy]
+            new, other = (new, old) if order < old[0] else (old, new)
+            problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2], other[2])}.")
+        kept[copy] = new
+    return [record for _, _, record in kept.values()], problems
+
+
+def _disagreement(one: dict[str, Any], other: dict[str, Any]) -> str:
+    both = one["status"] == other["status"] == "completed"
+    return ", with other metrics" if both and one["metrics"] != other["metrics"] else ""
+
+
+def instances(records: Sequence[Record]) -> dict[int, str]:
+    """Instance hash by seed, of the runs whose stream was compiled."""
+    return {record.seed: record.stream.instance_hash for record in records if record.stream is not None}
