@@ -363,3 +363,28 @@ class Seeds(Model):
     order: Annotated[int, Field(ge=0)] | None = None
     augmentation: Annotated[int, Field(ge=0)] | None = None
     strategy: Annotated[int, Field(ge=0)] | None = None
+
+
+class Tuning(Model):
+    """How a strategy's hyper-parameters came to be what they are: part of what a row is."""
+
+    by: Literal["first", "stream", "test"]
+    """Chosen on the first experiences, tested on training samples put aside; on another stream; or on the test samples
+    of the stream that is then reported."""
+    experiences: Annotated[int, Field(ge=1)] | None = None
+    """Of `first`."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of `first`: share of each class's training samples that was put aside."""
+    definition_hash: str
+    """Of the benchmark that trials ran on."""
+    metric: str
+    """What was best."""
+    search: Literal["grid", "optuna"]
+    trials: Annotated[int, Field(ge=1)]
+    """Configurations that were tried."""
+    seeds: list[Annotated[int, Field(ge=0)]]
+    """Of each trial."""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Runs of trials that failed."""
+    updates: Annotated[int, Field(ge=0)]
+    """Of all trials together: what choosing cost."""

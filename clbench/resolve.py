@@ -25,6 +25,7 @@ from clbench.config import (
     StrategyConfig,
     StreamConfig,
     Training,
+    Tuning,
     Watch,
     contradictions,
 )
@@ -48,6 +49,7 @@ class RunConfig(pydantic.BaseModel):
     seeds: Seeds
     numerics: Numerics
     watch: Watch = Watch()
+    tuning: Tuning | None = None
     modified: bool
     """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
 
@@ -81,6 +83,8 @@ class RunConfig(pydantic.BaseModel):
         }
         if self.watch != Watch():
             identity["watch"] = definition(self.watch)
+        if self.tuning is not None:
+            identity["tuning"] = definition(self.tuning)
         return identity
 
 
@@ -182,7 +186,11 @@ def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
 
 
 def resolve(
-    reference: str, overrides: list[str] | None = None, strategy: str | None = None, need_strategy: bool = True
+    reference: str,
+    overrides: list[str] | None = None,
+    strategy: str | None = None,
+    need_strategy: bool = True,
+    above: Iterable[Layer] = (),
 ) -> tuple[Benchmark, StrategyConfig | None, Seeds, Numerics, Watch]:
     """A benchmark reference and flags to checked configuration.
 
@@ -191,6 +199,7 @@ def resolve(
         overrides: `key.path=value` texts; they go over the file.
         strategy: a name or import path; it goes over the file's `strategy.name`.
         need_strategy: whether a missing strategy is a mistake.
+        above: mappings that go over the file and below the flags, the uppermost first, and where each was given.
 
     Returns:
         benchmark, strategy (None where none is named and none is needed), seeds, numerics and watch.
@@ -201,6 +210,7 @@ def resolve(
     flags = parse_overrides(overrides or [])
     if strategy is not None:
         flags.append(("--strategy", {"strategy": {"name": strategy}}))
+    flags += above
     files = load_benchmark(reference)
     source, layers = reference, [*flags, *files]
     # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
@@ -357,6 +367,7 @@ def make_run(
     overrides: list[str] | None = None,
     threads: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
+    above: Iterable[Layer] = (),
 ) -> RunConfig:
     """The resolved configuration of one run.
 
@@ -366,11 +377,12 @@ def make_run(
         seed: the run's seed, >= 0.
         overrides: `key.path=value` texts.
         threads, device: where the configuration's `numerics` does not say them; part of the run's id.
+        above: see `resolve`.
 
     Raises:
         UserError: see `resolve`.
     """
-    benchmark, chosen, seeds, numerics, watch = resolve(reference, overrides, strategy)
+    benchmark, chosen, seeds, numerics, watch = resolve(reference, overrides, strategy, above=above)
     assert chosen is not None
     machine = {"threads": threads, "device": device}
     unsaid = {k: v for k, v in machine.items() if v is not None and k not in numerics.model_fields_set}

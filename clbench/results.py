@@ -208,7 +208,12 @@ def read_run(directory: Path) -> dict[str, Any]:
     return record
 
 
+TRIALS = "trials"
+"""Folder of runs that served to choose hyper-parameters."""
+
+
 def find_runs(root: Path) -> Iterator[Path]:
-    """Directories of runs under a folder, in order of their names."""
+    """Directories of runs under a folder, in order of their names; without trials, unless the folder is of them."""
     for path in sorted(root.rglob("run.json")):
-        yield path.parent
+        if TRIALS not in path.relative_to(root).parts:
+            yield path.parent

@@ -38,7 +38,8 @@ def test_the_first_experiences_and_some_of_their_training_samples(benchmark: str
     early = {int(i) for v in whole.visits if v.origin in origins for i in v.index}
     assert chosen.held_out is not None
     held = set(chosen.held_out.tolist())
-    assert held and not held & trained(chosen)
+    assert held
+    assert not held & trained(chosen)
     assert held | trained(chosen) == early  # nothing is lost, and nothing comes from later
     labels = whole.labels[chosen.held_out]
     for c in np.unique(whole.labels[sorted(early)]):
@@ -111,7 +112,7 @@ def test_what_has_no_label_is_not_tested_on() -> None:
     ],
 )
 def test_mistakes(overrides: list[str], sentence: str) -> None:
-    with pytest.raises(UserError, match="stream.selection") as caught:
+    with pytest.raises(UserError, match=r"stream\.selection") as caught:
         compiled("split_digits-v1", *overrides)
     assert sentence in str(caught.value)
 

@@ -1,0 +1,206 @@
+"""`clbench grid`: a study of many runs."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench.cli.arguments import BUSY, integer
+from clbench.engines import ENGINES
+from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from clbench.cli.arguments import Verbs
+    from clbench.engines import Done
+    from clbench.grid import Grid, Row
+    from clbench.study import Study
+
+
+def add(verbs: Verbs) -> None:
+    """The verb."""
+    grid = verbs.add_parser("grid", help="do a study: streams x strategies x hyper-parameters x seeds")
+    grid.add_argument("study", type=Path, metavar="STUDY.yaml")
+    grid.add_argument("--engine", choices=tuple(ENGINES), help="over the study's own; default local")
+    grid.add_argument("--processes", type=integer(1, 4096), metavar="N", help="of the engine local")
+    grid.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, for the engine ray")
+    grid.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
+    grid.add_argument("--dry-run", action="store_true", help="what there is to do, and how long it may take")
+    grid.add_argument("--retry-failed", action="store_true", help="do again what failed")
+    grid.add_argument("--quiet", action="store_true", help="no progress")
+    grid.set_defaults(act=_grid)
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from clbench import study as studies
+    from clbench.cli.run import writable
+
+    study = studies.read(options.study)
+    settings = _settings(options, study)
+    from clbench.grid import Grid
+
+    grid = Grid(study, options.out, retry=options.retry_failed)
+    numerics = study.config.numerics
+    if options.dry_run:
+        print("\n".join(_dry_run(grid, settings, numerics.threads)))
+        return 0
+    writable(options.out)
+    from clbench.engines import engine
+
+    made = engine(settings, numerics.threads, numerics.device == "cuda")
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    summary = grid.run(made, _Silent() if options.quiet else _Shown())
+    _write_boards(options.out)
+    print("\n".join(summary.lines()))
+    print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
+    return 1 if summary.failed else BUSY if summary.unfinished else 0
+
+
+def _as_interrupt(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+def _settings(options: argparse.Namespace, study: Study) -> Any:
+    """The engine's settings, with what the command line says over the study."""
+    import pydantic
+
+    from clbench.engines.settings import Settings
+
+    said: dict[str, Any] = study.config.engine.model_dump(exclude_none=True)
+    name = options.engine or said["name"]
+    if name != said["name"]:
+        said = {"name": name}
+    for key, of in (("processes", "local"), ("address", "ray")):
+        value = getattr(options, key)
+        if value is not None:
+            if name != of:
+                raise UserError(f"--{key} is for the engine '{of}', not for '{name}'.")
+            said[key] = value
+    return pydantic.TypeAdapter(Settings).validate_python(said)
+
+
+def _write_boards(out: Path) -> None:
+    from clbench import board_text, leaderboard, records, results
+
+    found, problems = records.collect(out)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    results.write_bytes(out / "leaderboard.csv", board_text.to_csv(leaderboard.table(found)))
+    results.write_bytes(out / "runs.csv", board_text.to_csv(leaderboard.runs(found)))
+
+
+# ------------------------------------------------------------------------------------------------ what there is to do
+def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
+    from clbench.engines.local import cores
+
+    trials, rows = grid.trial_rows(), grid.rows()
+    lines = [f"{_row(row)}  (trial)" for row in trials] + [_row(row) for row in rows]
+    everything = [*trials, *rows]
+    todo = [(row, row.states.count("missing") + row.states.count("unfinished")) for row in everything]
+    known = sum(n * row.seconds for row, n in todo if row.seconds is not None)
+    unknown = sum(n for row, n in todo if row.seconds is None)
+    total = sum(len(row.states) for row in everything)
+    lines.append(f"{total} runs, {sum(row.states.count('completed') for row in everything)} exist")
+    if grid.to_choose():
+        seeds = len(grid.study.seeds)
+        lines.append(f"then {grid.to_choose() * seeds} runs with what the trials choose")
+    parallel = max(1, (getattr(settings, "processes", None) or cores() // threads)) if settings.name == "local" else 1
+    said = f"{duration(known / parallel)}{f' with {parallel} processes' if settings.name == 'local' else ' in all'}"
+    lines.append(f"time, from runs that exist: {said}" + (f"; unknown for {unknown} runs" if unknown else ""))
+    return lines
+
+
+def _row(row: Row) -> str:
+    first = row.runs[0]
+    said = " ".join(f"{key}={value}" for key, value in first.combination.items())
+    seeds = " ".join(str(p.run.seed) for p in row.runs)
+    words = [f"{row.states.count(s)} {s}" for s in ("completed", "failed", "unfinished", "missing") if s in row.states]
+    each = "" if row.seconds is None else f", about {duration(row.seconds)} each"
+    return f"{first.run.benchmark.id}  {first.run.strategy.name} {said}  seeds {seeds}: {', '.join(words)}{each}"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(0.4), duration(200), duration(90_000)
+    ('0.4 s', '3.3 min', '25 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.2g} min" if seconds < 600 else (
+        f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.2g} h"
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ progress
+class _Silent:
+    """Only what must be read."""
+
+    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
+        self._labels = labels
+
+    def at(self, job: int, share: float) -> None: ...
+
+    def warn(self, job: int, text: str) -> None:
+        print(f"{self._labels[job]}: {text}", file=sys.stderr, flush=True)
+
+    def done(self, job: int, done: Done) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _Shown(_Silent):
+    """A bar on a terminal, a line for each run elsewhere; with the time that is left."""
+
+    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
+        from tqdm import tqdm
+
+        self._labels, self._begun = labels, time.monotonic()
+        known = [s for s in seconds if s is not None]
+        usual = sum(known) / len(known) if known else 1.0
+        self._work = [usual if s is None else max(s, 1e-3) for s in seconds]
+        self._shares = [0.0] * len(labels)
+        self._ended = self._failed = 0
+        self._bar = tqdm(
+            total=len(labels), unit="run", file=sys.stderr, dynamic_ncols=True, leave=False,
+            disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )  # fmt: skip
+
+    def _left(self) -> str:
+        done = sum(w * share for w, share in zip(self._work, self._shares, strict=True))
+        total = sum(self._work)
+        passed = time.monotonic() - self._begun
+        return f"about {duration(passed * (total - done) / done)} left" if done and passed > 1 else ""
+
+    def _refresh(self) -> None:
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._bar.set_postfix_str(f"{self._left()}{failed}")
+
+    def at(self, job: int, share: float) -> None:
+        self._shares[job] = share
+        self._refresh()
+
+    def warn(self, job: int, text: str) -> None:
+        self._bar.write(f"{self._labels[job]}: {text}", file=sys.stderr)
+
+    def done(self, job: int, done: Done) -> None:
+        self._shares[job] = 1.0
+        self._ended += 1
+        self._failed += done.status == "failed"
+        if self._bar.disable:
+            how = done.status if done.status == "completed" else f"{done.status}: {done.message}"
+            left = self._left() if self._ended < len(self._labels) else ""
+            line = f"[{self._ended}/{len(self._labels)}] {self._labels[job]}: {how} ({duration(done.seconds)})"
+            print(f"{line}{f'; {left}' if left else ''}", file=sys.stderr, flush=True)
+        else:
+            self._bar.update(1)
+            self._refresh()
+            if done.status == "failed":
+                self.warn(job, f"failed: {done.message}")
+
+    def end(self) -> None:
+        self._bar.close()
