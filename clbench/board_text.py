@@ -108,8 +108,7 @@ def _missing(value: Any) -> bool:
 def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:
     names = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{names} (definition {definition[:8]}, data {data[:8]}, view {view})"
-    scores = (f"{name} {_UNITS[METRICS[name].unit]}" for name in metrics)
-    headings = ("rank", "strategy", "row", "seeds", *scores, "memory bytes", "train s", "eval s")
+    headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
     shown = [
         (
             "-" if row["rank"] is None else str(row["rank"]),
@@ -124,7 +123,7 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
         for row in rows
     ]
     notes = [f"failed: {_benchmark(row)} {row['strategy']}: {row['failure']}" for row in rows if row["failure"]]
-    return Board(_plain(title), headings, [tuple(map(_plain, cells)) for cells in shown], list(map(_plain, notes)))
+    return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
 
 
 def _benchmark(row: dict[str, Any]) -> str:
@@ -138,7 +137,7 @@ def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
     marks = []
     if row["access"] in ("past", "stream"):
         marks.append("not continual")
-    if row["tuning_protocol"] == "test":
+    if row["tuning_by"] == "test":
         marks.append("tuned on its own test stream")
     return " ".join(words) + (f" ({', '.join(marks)})" if marks else "")
 
@@ -152,19 +151,29 @@ def _score(row: dict[str, Any], name: str) -> str:
     mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "ci95_lo", "ci95_hi"))
     if mean is None:
         return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
-    scale = 1 if METRICS[name].unit == "iterations" else 100
-    half = "" if low is None else f" ± {scale * (high - low) / 2:.2f}"
-    return f"{scale * mean + 0.0:.2f}{half}"
+    half = "" if low is None else f" ± {points(name, (high - low) / 2):.2f}"
+    return f"{points(name, mean):.2f}{half}"
+
+
+def heading(metric: str) -> str:
+    """A metric's name with the unit of `points`."""
+    return f"{metric} {_UNITS[METRICS[metric].unit]}"
+
+
+def points(metric: str, value: float) -> float:
+    """A value as tables show it: accuracies and shares in percent; never -0.00."""
+    scaled = value if METRICS[metric].unit == "iterations" else 100 * value
+    return 0.0 if abs(scaled) < 0.005 else scaled
 
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in one line that moves no cursor.
 
-    >>> _plain("a\\nb \\x1b[31m é")
+    >>> plain("a\\nb \\x1b[31m é")
     'a\\\\nb \\\\x1b[31m é'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

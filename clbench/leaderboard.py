@@ -20,7 +20,7 @@ from clbench.chance import ROLES
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
 
-__all__ = ["collect", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown", "to_text"]
+__all__ = ["collect", "groups", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown", "to_text"]
 
 SCHEMA = 1
 """Version of the columns of both files."""
@@ -33,8 +33,7 @@ RANKED_BY = "average_accuracy"
 
 
 def row_id(record: dict[str, Any]) -> str:
-    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy, configuration, and the
-    protocol that the configuration was tuned by.
+    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
 
     A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
     configuration where there is just one.
@@ -45,30 +44,29 @@ def row_id(record: dict[str, Any]) -> str:
     return _hash(_key(Record.model_validate(record)))
 
 
-def _key(record: Record) -> tuple[str, str, str, str, str]:
+def _key(record: Record) -> tuple[str, str, str, str]:
     data = record.stream.data_sha256 if record.stream is not None else ""
-    tuned = "" if record.config.tuning is None else _text(record.config.tuning.get("protocol"))
-    return record.definition_hash, data, record.config.strategy.name, record.config_hash, tuned
+    return record.definition_hash, data, record.config.strategy.name, record.config_hash
 
 
 def _hash(key: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
 
 
-def _groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
-    """The rows' ids and runs, in an order that does not depend on that of the records."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
+def groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
+    """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
+    found: dict[tuple[str, ...], list[Record]] = {}
     for record in map(Record.model_validate, records):
-        groups.setdefault(_key(record), []).append(record)
-    for key in [key for key in groups if not key[1]]:  # without data: is it clear where these belong?
-        same = [other for other in groups if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
+        found.setdefault(_key(record), []).append(record)
+    for key in [key for key in found if not key[1]]:  # without data: is it clear where these belong?
+        same = [other for other in found if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
         if len(same) == 1:
-            groups[same[0]] += groups.pop(key)
+            found[same[0]] += found.pop(key)
 
     def order(record: Record) -> tuple[int, str, str]:
         return record.seed, record.run_id, record.model_dump_json()
 
-    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(groups.items())]
+    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(found.items())]
 
 
 # ------------------------------------------------------------------------------------------------ one row a run
@@ -79,7 +77,7 @@ def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     [0, 1]; `metric` is the name of the definition (`clbench show NAME` says its formula).
     """
     rows = []
-    for row, group in _groups(records):
+    for row, group in groups(records):
         for record in group:
             identity = {
                 "schema_version": SCHEMA,
@@ -95,7 +93,7 @@ def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
                 "config_hash": record.config_hash,
                 "seed": record.seed,
                 "access": record.access,
-                "tuning_protocol": _protocol(record),
+                "tuning_by": record.tuned_by,
                 "status": record.status,
                 "failure": record.failure.message if record.failure else None,
             }
@@ -131,9 +129,9 @@ def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
     `clbench compare`, which pairs by seed. `unranked` says why a row has no rank.
     """
-    groups = _groups(records)
-    tuning = sorted({"protocol", *(key for _, group in groups for r in group for key in r.config.tuning or {})})
-    rows = [_row(row, group, tuning) for row, group in groups]
+    found = groups(records)
+    tuning = sorted({"by", *(key for _, group in found for r in group for key in r.tuning)})
+    rows = [_row(row, group, tuning) for row, group in found]
     boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         boards.setdefault((row["definition_hash"], row["data_sha256"] or "", row["view"]), []).append(row)
@@ -207,6 +205,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "memory_samples": _most([r.memory.samples for r in done if r.memory]),
         "memory_bytes": _most([r.memory.bytes for r in done if r.memory]),
         # Seeds.
+        "study": _agreed([r.provenance.study for r in group]),
         "status": "completed" if len(done) == len(group) else "failed" if failed else "unfinished",
         "n": len(done),
         "n_failed": len(failed),
@@ -221,7 +220,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "scope": evaluation.scope,
     }
     for key in tuning:
-        out[f"tuning_{key}"] = _agreed([(r.config.tuning or {}).get(key) for r in group])
+        out[f"tuning_{key}"] = _agreed([r.tuning.get(key) for r in group])
     for name in METRICS:
         values = [r.scores[name].value if name in r.scores else None for r in done]
         out |= {f"{name}_{statistic}": value for statistic, value in statistics.summary(values).items()}
@@ -264,10 +263,6 @@ def _unranked(row: dict[str, Any]) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------ cells
-def _protocol(record: Record) -> str | None:
-    return _text((record.config.tuning or {}).get("protocol")) or None
-
-
 def _agreed(values: Iterable[Any]) -> Any:
     """The one value that all have which have one; where several are met, all of them in one text; None for none.
 

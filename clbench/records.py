@@ -7,7 +7,6 @@ read here can be trusted afterwards. Keys that are not listed are not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,25 +32,30 @@ class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class _Named(pydantic.BaseModel):
-    """A mapping with a name and parameters of its own."""
+class _Open(pydantic.BaseModel):
+    """A mapping that may hold anything beside what is listed."""
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
 
-    name: str
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+
+class _Named(_Open):
+    """A name, with parameters beside it."""
+
+    name: str
 
     @property
     def parameters(self) -> dict[str, JsonValue]:
         return dict(self.model_extra or {})
 
 
-class _Stream(_Part):
+class _Stream(_Open):
     data: str | list[str]
     setting: str
 
 
-class _Training(_Part):
+class _Training(_Open):
     batch_size: Count
     epochs: Count | None = None
     iterations: Count | None = None
@@ -59,20 +63,20 @@ class _Training(_Part):
     optimizer: _Named
 
 
-class _Evaluation(_Part):
+class _Evaluation(_Open):
     every: Count = 1
     dense: Count = 0
     subset: Count | None = None
     scope: str = "seen"
 
 
-class _Protocol(_Part):
+class _Protocol(_Open):
     task_in_training: bool = True
     task_at_test: bool | None = None
     boundaries: bool = True
 
 
-class _Benchmark(_Part):
+class _Benchmark(_Open):
     stream: _Stream
     model: _Named
     training: _Training
@@ -97,13 +101,17 @@ class _Seeds(_Part):
     strategy: Count | None = None
 
 
+class _Tuning(_Open):
+    by: str
+
+
 class _Config(_Part):
     seed: Count
     seeds: _Seeds
     strategy: _Named
     benchmark: _Benchmark
     numerics: _Numerics
-    tuning: dict[str, JsonValue] | None = None
+    tuning: _Tuning | None = None
 
 
 class _Failure(_Part):
@@ -158,6 +166,8 @@ class _Provenance(_Part):
     data: str | None = None
     code_sha256: str | None = None
     started_utc: str | None = None
+    study: str | None = None
+    tuning: dict[str, JsonValue] | None = None
 
 
 class Record(_Part):
@@ -203,8 +213,25 @@ class Record(_Part):
         return self
 
     @property
+    def definition(self) -> dict[str, Any]:
+        """The benchmark's configuration, without names."""
+        return self.config.benchmark.model_dump(
+            exclude={"id": True, "title": True, "source": True, "model": {"weights"}}
+        )
+
+    @property
     def seed(self) -> int:
         return self.config.seed
+
+    @property
+    def tuning(self) -> dict[str, JsonValue]:
+        """How the strategy's hyper-parameters were chosen, and what that cost; empty where they were not tuned."""
+        return {**(self.provenance.tuning or {}), **(self.config.tuning.model_dump() if self.config.tuning else {})}
+
+    @property
+    def tuned_by(self) -> str | None:
+        """`first`, `stream` or `test`; None where not tuned."""
+        return None if self.config.tuning is None else self.config.tuning.by
 
     @property
     def scores(self) -> dict[str, Score]:
@@ -275,8 +302,3 @@ def collect(*roots: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _disagreement(one: dict[str, Any], other: dict[str, Any]) -> str:
     both = one["status"] == other["status"] == "completed"
     return ", with other metrics" if both and one["metrics"] != other["metrics"] else ""
-
-
-def instances(records: Sequence[Record]) -> dict[int, str]:
-    """Instance hash by seed, of the runs whose stream was compiled."""
-    return {record.seed: record.stream.instance_hash for record in records if record.stream is not None}

@@ -1,4 +1,4 @@
-"""`clbench leaderboard`."""
+"""`clbench leaderboard` and `compare`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def add(verbs: Verbs) -> None:
     form.add_argument("--latex", action="store_true", help="print LaTeX (booktabs)")
     board.set_defaults(act=_leaderboard)
 
+    versus = verbs.add_parser("compare", help="two strategies on the same streams, paired by seed")
+    which = "a run's folder, or one above; benchmark:strategy; or how the id of a leaderboard's row begins"
+    versus.add_argument("a", metavar="A", help=which)
+    versus.add_argument("b", metavar="B", help="the same of the other")
+    versus.add_argument("--in", dest="within", type=Path, default=Path("results"), metavar="DIR", help="where rows are")
+    versus.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
+    versus.add_argument("--csv", type=Path, metavar="FILE", help="also write what is printed, unrounded")
+    versus.set_defaults(act=_compare)
+
 
 def _collected(directories: list[Path]) -> list[dict[str, Any]]:
     """The records under some folders; what is left out is said."""
@@ -35,9 +44,13 @@ def _collected(directories: list[Path]) -> list[dict[str, Any]]:
     from clbench import leaderboard
 
     records, problems = leaderboard.collect(*directories)
+    _say_left_out(problems)
+    return records
+
+
+def _say_left_out(problems: list[str]) -> None:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    return records
 
 
 def _metrics(names: list[str] | None) -> list[str] | None:
@@ -72,4 +85,24 @@ def _leaderboard(options: argparse.Namespace) -> int:
     if options.latex:
         form = leaderboard.to_latex
     print(form(frame, metrics) if metrics else form(frame))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    metrics = _metrics(options.metric)
+    from clbench import comparison, results
+    from clbench.board_text import SHOWN
+
+    sides: list[list[comparison.Row]] = []
+    left_out: dict[str, None] = {}
+    for text in (options.a, options.b):
+        rows, problems = comparison.chosen(text, options.within)
+        sides.append(rows)
+        left_out |= dict.fromkeys(problems)
+    _say_left_out(list(left_out))
+    pairs, alone = comparison.pairs(*sides)
+    found = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
+    if options.csv is not None:
+        results.write_bytes(options.csv, comparison.to_csv(found))
+    print("\n".join([*alone, comparison.to_text(found)]))
     return 0
