@@ -9,12 +9,13 @@ import contextlib
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 
 from clbench import metrics, provenance, resolve, results
 from clbench.chance import fenced
@@ -23,6 +24,7 @@ from clbench.errors import RunFailed, Unsaveable, UserError
 from clbench.estimate import estimate
 from clbench.interrupt import Interrupted, Wish
 from clbench.lock import Busy, Lock
+from clbench.loggers import Loggers, check
 from clbench.loop import train
 from clbench.memory import give_back
 from clbench.numerics import numerics
@@ -31,6 +33,7 @@ from clbench.profile import Profile
 from clbench.recorder import Recorder
 from clbench.strategy import Memory, SelfDriven
 from clbench.stream import Stream, compile_stream
+from clbench.trace import Trace
 from clbench.workbench import Workbench, assemble, completed, imported
 
 
@@ -83,6 +86,7 @@ def execute(
     every: Every | None = None,
     profile: Profile | None = None,
     note: dict[str, Any] | None = None,
+    log: Sequence[str] = (),
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
@@ -99,6 +103,7 @@ def execute(
         every: how often a checkpoint is made; once a minute where not given.
         profile: is told where the time of training goes.
         note: what is written into the provenance beside what is found here.
+        log: names of loggers, see `clbench.loggers`; a run that was finished without them is logged from its trace.
 
     Raises:
         UserError: data cannot be had, something cannot be written, or something in the configuration shows to be wrong
@@ -107,12 +112,13 @@ def execute(
 
     A run that fails is no exception: its record has the status "failed" and says why.
     """
-    cuda, warn = run.numerics.device == "cuda", warn or say or _silence
+    log, cuda, warn = check(log), run.numerics.device == "cuda", warn or say or _silence
     with numerics(run.numerics), fenced(cuda), contextlib.ExitStack() as held:
         started = time.perf_counter()
         found = imported(run.strategy)
         run = completed(run, found)
         directory = results.run_directory(out, run)
+        loggers = Loggers(log, directory, warn, cuda)
         record = _new_record(run)
         record["provenance"] |= note or {}
         read_only = None
@@ -129,6 +135,7 @@ def execute(
                 if read_only is None:  # what is left where it was killed just after its end
                     checkpoints.remove()
                     results.TraceWriter(directory).clear()
+                    loggers.catch_up(known)
                 return Outcome(directory, known, skipped=True)
             if read_only is not None:
                 raise read_only
@@ -163,7 +170,7 @@ def execute(
         record["access"] = bench.strategy.access
         record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
         attempt = _Attempt(
-            bench, checkpoints, writer, made_by, progress or _Nobody(), say or _silence, warn, every or Every()
+            bench, checkpoints, writer, made_by, progress or _Nobody(), say or _silence, warn, every or Every(), loggers
         )
         return attempt.run(record, saved, started, profile)
 
@@ -294,6 +301,7 @@ class _Costs:
     setup_s: float = 0.0
     checkpoint_s: float = 0.0
     checkpoints: int = 0
+    log_s: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
 
 
@@ -310,9 +318,10 @@ class _Attempt:
         say: Callable[[str], None],
         warn: Callable[[str], None],
         every: Every,
+        loggers: Loggers,
     ) -> None:
         self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
-        self._progress, self._say, self._warn = progress, say, warn
+        self._progress, self._say, self._warn, self._loggers = progress, say, warn, loggers
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = Wish()
@@ -345,6 +354,10 @@ class _Attempt:
         self._due = Due(self._every, self._observation.iterations)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+        self._loggers.begin(record, sum(bench.budgets), goes_on=saved is not None)
+        if self._loggers:
+            for chunk in self._writer.read():
+                self._loggers.add(self._trace([chunk]))
         self._costs.setup_s += time.perf_counter() - started
         self._begin = time.perf_counter()
         self._progress.start(sum(bench.budgets), self._observation.iterations)
@@ -366,9 +379,10 @@ class _Attempt:
             if record["status"] != "completed":
                 self._recorder.strict = False
                 with contextlib.suppress(UserError):  # what was seen last, for whoever looks into it
-                    self._writer.append(self._recorder.chunk())
+                    self._on_full()
             record["costs"] = self._report()
             results.write_json(directory / "run.json", record)
+            self._loggers.end(record)
         if record["status"] == "completed":
             self._writer.clear()
             self._checkpoints.remove()
@@ -379,23 +393,23 @@ class _Attempt:
         return Outcome(directory, record)
 
     def _finish(self, record: dict[str, Any]) -> None:
-        bench, evaluation = self._bench, self._bench.run.benchmark.evaluation
-        self._writer.append(self._recorder.chunk())
-        trace = self._recorder.trace(
-            bench.evaluator.cells,
-            bench.stream.visit_matrix(),
-            bench.stream.origins(),
-            evaluation.every,
-            evaluation.dense,
-            self._writer.read(),
-        )
+        bench = self._bench
+        self._on_full()
+        trace = self._trace(self._writer.read())
         record["metrics"] = metrics.compute(trace)
         record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()
-        self._writer.finish(trace)
+        record["trace_sha256"] = self._writer.finish(trace)
         record["status"] = "completed"  # chunks and checkpoints go when that is on the disk
+
+    def _trace(self, chunks: Iterable[dict[str, NDArray[Any]]]) -> Trace:
+        """The record that some chunks hold."""
+        bench, evaluation = self._bench, self._bench.run.benchmark.evaluation
+        visits, origins = bench.stream.visit_matrix(), bench.stream.origins()
+        cells, every, dense = bench.evaluator.cells, evaluation.every, evaluation.dense
+        return self._recorder.trace(cells, visits, origins, every, dense, chunks)
 
     # ---------------------------------------------------------------------------------------- stops and checkpoints
     def _on_iteration(self) -> None:
@@ -415,7 +429,18 @@ class _Attempt:
 
     def _on_full(self) -> None:
         """A chunk is written; a later checkpoint names it."""
-        self._writer.append(self._recorder.chunk())
+        self._log(self._append())
+
+    def _append(self) -> dict[str, NDArray[Any]]:
+        chunk = self._recorder.chunk()
+        self._writer.append(chunk)
+        return chunk
+
+    def _log(self, chunk: dict[str, NDArray[Any]]) -> None:
+        if self._loggers:
+            begin = time.perf_counter()
+            self._loggers.add(self._trace([chunk]))
+            self._costs.log_s += time.perf_counter() - begin
 
     def _save(self) -> None:
         """Makes a checkpoint, unless the strategy's state cannot be saved, or is that of a run about to fail: which of
@@ -428,7 +453,7 @@ class _Attempt:
         begin, at = time.perf_counter(), self._observation.position
         try:
             state = self._bench.state_dict()
-            self._on_full()
+            chunk = self._append()
             state |= {
                 "made_by": self._made_by,
                 "position": [at.experience, at.done],
@@ -447,6 +472,7 @@ class _Attempt:
         self._costs.checkpoint_s += took
         self._costs.checkpoints += 1
         self._due.made(self._saved_at, took)
+        self._log(chunk)
 
     def _restore(self, saved: dict[str, Any]) -> Position:
         """Brings the bench to the state of a checkpoint."""
@@ -477,7 +503,8 @@ class _Attempt:
             "setup_s": round(costs.setup_s, 3),
             "eval_s": round(seen.eval_s, 3),
             "checkpoint_s": round(costs.checkpoint_s, 3),
-            "train_s": round(wall_s - seen.eval_s - costs.checkpoint_s, 3),
+            "log_s": round(costs.log_s, 3),
+            "train_s": round(wall_s - seen.eval_s - costs.checkpoint_s - costs.log_s, 3),
             "checkpoints": costs.checkpoints,
             "resumed_at": costs.resumed_at,
             "iterations": seen.iterations,

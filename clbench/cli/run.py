@@ -40,11 +40,20 @@ def add(verbs: Verbs) -> None:
         metavar="N",
         help="how often the state is saved: 60s (default), 500 for every 500 updates, 0 for never",
     )
+    run.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="tensorboard or wandb, in the run's folder; repeatable",
+    )
     run.add_argument("--profile", action="store_true", help="also print where the time went")
     run.set_defaults(act=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from clbench import loggers
+
     strategies, seeds = options.strategy or [None], options.seed or [0]
     several = len(strategies) * len(seeds) > 1
     if options.json and several:
@@ -65,7 +74,8 @@ def _run(options: argparse.Namespace) -> int:
         registry.datasets().require(stream.data, stream.synthetic)
     except UserError as error:
         raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
-    _writable(options.out)
+    loggers.check(options.log)
+    writable(options.out)
 
     import torch
 
@@ -93,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
                 progress=None if options.quiet else _Bar(label),
                 every=every,
                 profile=profile,
+                log=options.log,
             )
         record = outcome.record
         failed = record["status"] == "failed"
@@ -114,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
     return status
 
 
-def _writable(out: Path) -> None:
+def writable(out: Path) -> None:
     """Fails before training where results could not be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
