@@ -162,9 +162,9 @@ class TraceWriter:
     def _path(self, number: int) -> Path:
         return self.directory / "trace" / f"chunk-{number:06d}.npz"
 
-    def finish(self, trace: Trace) -> None:
-        """The whole trace in one file."""
-        write_arrays(self.directory / "trace.npz", trace.arrays())
+    def finish(self, trace: Trace) -> str:
+        """The whole trace in one file; its SHA-256."""
+        return write_arrays(self.directory / "trace.npz", trace.arrays())
 
     def clear(self) -> None:
         """Removes the chunks."""

@@ -6,7 +6,7 @@ import os
 import sys
 
 from clbench import __version__
-from clbench.cli import boards, catalogue, grid, run, runs
+from clbench.cli import boards, catalogue, grid, run, runs, verify
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
 
@@ -15,7 +15,7 @@ def _parser() -> Parser:
     parser = Parser(prog="clbench", description="Continual-learning benchmarks, watched at every iteration.")
     parser.add_argument("--version", action="version", version=f"clbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for each in (run, grid, catalogue, boards, runs):
+    for each in (run, grid, catalogue, boards, verify, runs):
         each.add(verbs)
     return parser
 

@@ -53,7 +53,7 @@ def _grid(options: argparse.Namespace) -> int:
 
     made = engine(settings, numerics.threads, numerics.device == "cuda")
     signal.signal(signal.SIGTERM, _as_interrupt)
-    summary = grid.run(made, _Silent() if options.quiet else _Shown())
+    summary = grid.run(made, Silent() if options.quiet else Shown())
     _write_boards(options.out)
     print("\n".join(summary.lines()))
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
@@ -137,7 +137,7 @@ def duration(seconds: float) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ progress
-class _Silent:
+class Silent:
     """Only what must be read."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
@@ -153,7 +153,7 @@ class _Silent:
     def end(self) -> None: ...
 
 
-class _Shown(_Silent):
+class Shown(Silent):
     """A bar on a terminal, a line for each run elsewhere; with the time that is left."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:

@@ -1,0 +1,71 @@
+"""`clbench verify`: a row of a leaderboard once more."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench.cli.arguments import integer
+from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from clbench.cli.arguments import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """The verb."""
+    verify = verbs.add_parser("verify", help="do runs of a row again, and say whether they come out the same")
+    verify.add_argument("row", metavar="ROW", help="row_id in the leaderboard, or its first digits")
+    verify.add_argument("--in", dest="directory", type=Path, default=Path("results"), metavar="DIR",
+                        help="where the row's run.json files are; default ./results")  # fmt: skip
+    verify.add_argument("--seeds", type=integer(1), default=1, metavar="K", help="the first K of its seeds; default 1")
+    verify.add_argument("--out", type=Path, metavar="DIR", help="keep the new runs there; default: they are not kept")
+    verify.add_argument("--quiet", action="store_true", help="no progress")
+    verify.set_defaults(act=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if not options.directory.is_dir():
+        raise UserError(f"{options.directory}: no such folder.")
+    from clbench import leaderboard, verification
+
+    records, problems = leaderboard.collect(options.directory)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    runs = verification.row(records, options.row, str(options.directory))
+    if options.seeds > len(runs):
+        raise UserError(f"--seeds: got {options.seeds}. Allowed: 1 to {len(runs)}, the completed runs of the row.")
+    if options.out is not None and options.out.resolve() == options.directory.resolve():
+        raise UserError(f"--out {options.out}: holds the row itself, whose runs would not be done again.")
+    numerics = verification.configuration(runs[0]).numerics
+    from clbench.cli.grid import Shown, Silent
+    from clbench.engines import engine
+    from clbench.engines.settings import LocalSettings
+
+    local = engine(LocalSettings(name="local"), numerics.threads, numerics.device == "cuda")
+    with contextlib.ExitStack() as held:
+        out = options.out or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="clbench-verify-")))
+        again = verification.run_again(runs, options.seeds, out, local, Silent() if options.quiet else Shown())
+    found = verification.compare(runs, again)
+    print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, found)))
+    return int(found.verdict == "not reproduced")
+
+
+def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found: Any) -> list[str]:
+    first = old[0]
+    seeds = ", ".join(str(n) for n in sorted(record["config"]["seed"] for record in new))
+    lines = [
+        f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, {len(new)} of {len(old)} seeds ({seeds})"
+    ]
+    for m in found.metrics:
+        interval = "" if m.interval is None else (
+            f", to lie from {100 * m.interval[0]:.2f} to {100 * m.interval[1]:.2f}: {'yes' if m.within else 'no'}"
+        )  # fmt: skip
+        lines.append(f"  {m.name}: {100 * m.found:.2f} % (the row: {100 * m.claimed:.2f} %{interval})")
+    lines += [f"  seed {seed}: other {said}" for seed, said in found.different.items()]
+    lines += [f"  {said}" for said in found.surroundings]
+    return [*lines, found.verdict]

@@ -1,0 +1,217 @@
+"""Whether a row of a leaderboard comes out again: some of its runs are done anew, and compared.
+
+*Bit for bit* means equal weights, traces and metrics. Another processor or another version of torch gives other last
+bits, and training carries them on; then a new run is one more draw, and it is asked whether the mean of the new runs
+lies in the 95 % prediction interval that the row's own seeds give for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from clbench import leaderboard
+from clbench.errors import UserError
+from clbench.resolve import RunConfig
+from clbench.statistics import t_quantile
+
+SHOWN = (leaderboard.RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
+"""The verdict is that of the first; the others are told."""
+
+Verdict = Literal["reproduced bit for bit", "within its interval", "not reproduced"]
+
+
+def row(records: Sequence[dict[str, Any]], wanted: str, where: str) -> list[dict[str, Any]]:
+    """The completed runs of a row, seed by seed.
+
+    Args:
+        records: where it is looked for.
+        wanted: the row's id or its first digits.
+        where: for messages.
+
+    Raises:
+        UserError: there is no such row, there are several, or none of its runs is completed.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        rows.setdefault(leaderboard.row_id(record), []).append(record)
+    found = [key for key in rows if key.startswith(wanted)]
+    if not found:
+        raise UserError(
+            f"{where}: no row '{wanted}'. Allowed: the row_id of a leaderboard of these runs, or its start."
+        )
+    if len(found) > 1:
+        raise UserError(f"{where}: '{wanted}' is the start of {len(found)} rows: {', '.join(sorted(found)[:5])}.")
+    done = [record for record in rows[found[0]] if record["status"] == "completed"]
+    if not done:
+        raise UserError(f"{where}: row {found[0]} has no completed run.")
+    return sorted(done, key=lambda record: int(record["config"]["seed"]))
+
+
+def configuration(record: dict[str, Any]) -> RunConfig:
+    """What a run was of.
+
+    Raises:
+        UserError: its configuration is not that of its id, or not one of this version.
+    """
+    name = f"{record['benchmark']} seed {record['config']['seed']}"
+    try:
+        run = RunConfig.model_validate(record["config"])
+    except ValueError as error:
+        first = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else str(error)
+        raise UserError(f"{name}: its configuration is none of this version: {first}.") from None
+    if run.run_id != record["run_id"]:
+        raise UserError(f"{name}: its run_id is not that of its configuration: one of the two was changed.")
+    return run
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the row and of the runs that were done anew.
+
+    Attributes:
+        name: as in files.
+        row: mean over all seeds of the row.
+        claimed: mean over those that were done anew, as the row has them.
+        found: the same, now.
+        interval: in which `found` is to lie; None for a row of one seed.
+    """
+
+    name: str
+    row: float
+    claimed: float
+    found: float
+    interval: tuple[float, float] | None
+
+    @property
+    def within(self) -> bool:
+        """Whether the new mean lies in the interval."""
+        return self.interval is not None and self.interval[0] <= self.found <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came out.
+
+    Attributes:
+        verdict: by the metric that rows are ranked by.
+        metrics: those of `SHOWN` that are defined.
+        different: for each seed that is not equal bit for bit, what differs.
+        surroundings: what is other here than where the row was made.
+    """
+
+    verdict: Verdict
+    metrics: tuple[Metric, ...]
+    different: dict[int, str]
+    surroundings: tuple[str, ...]
+
+
+def compare(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> Verification:
+    """What new runs say of a row.
+
+    Args:
+        old: the completed runs of the row.
+        new: completed runs of some of its seeds.
+    """
+    claimed = {record["config"]["seed"]: record for record in old}
+    again = {record["config"]["seed"]: record for record in new}
+    different = {
+        seed: said for seed, record in sorted(again.items()) if (said := _difference(claimed[seed], record)) is not None
+    }
+    metrics = tuple(m for name in SHOWN if (m := _metric(name, claimed, again)) is not None)
+    other_stream = any("stream" in said for said in different.values())
+    verdict: Verdict = "not reproduced"
+    if not different:
+        verdict = "reproduced bit for bit"
+    elif not other_stream and metrics and metrics[0].name == SHOWN[0] and metrics[0].within:
+        verdict = "within its interval"
+    return Verification(verdict, metrics, different, _surroundings(old[0], new[0]) if different else ())
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    """What differs of two runs of one id, in a few words; None where nothing does."""
+    found = []
+    if old["stream"]["instance_hash"] != new["stream"]["instance_hash"]:
+        found.append("stream")
+    if old["weights_sha256"] != new["weights_sha256"]:
+        found.append("weights")
+    if old.get("trace_sha256") not in (None, new["trace_sha256"]):
+        found.append("trace")
+    if old["metrics"] != new["metrics"]:
+        found.append("metrics")
+    return ", ".join(found) or None
+
+
+def _value(record: dict[str, Any], name: str) -> float | None:
+    value = record["metrics"][record["primary_view"]].get(name, {}).get("value")
+    return None if value is None else float(value)
+
+
+def _metric(name: str, old: dict[int, dict[str, Any]], new: dict[int, dict[str, Any]]) -> Metric | None:
+    values, found = [_value(r, name) for r in old.values()], [_value(r, name) for r in new.values()]
+    claimed = [_value(old[seed], name) for seed in new]
+    known = [v for v in values if v is not None]
+    fresh, told = [v for v in found if v is not None], [v for v in claimed if v is not None]
+    if len(known) < len(values) or len(fresh) < len(found):
+        return None
+    n, k = len(known), len(fresh)
+    mean = math.fsum(known) / n
+    interval = None
+    if n >= 2:
+        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1))
+        half = t_quantile(n) * deviation * math.sqrt(1 / n + 1 / k)
+        interval = (mean - half, mean + half)
+    return Metric(name, mean, math.fsum(told) / k, math.fsum(fresh) / k, interval)
+
+
+def _surroundings(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
+    """What a difference may come from."""
+    there, here = old["provenance"], new["provenance"]
+    found = [
+        f"{name} {here['packages'].get(name)} here, {version} there"
+        for name, version in sorted(there["packages"].items())
+        if version != here["packages"].get(name)
+    ]
+    for key in ("clbench", "python", "cpu", "gpu", "code_sha256"):
+        if there.get(key) != here.get(key):
+            found.append(f"{key} {_short(here.get(key))} here, {_short(there.get(key))} there")
+    return tuple(found)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 else text
+
+
+def run_again(
+    runs: Sequence[dict[str, Any]], seeds: int, out: Path, engine: Any, listener: Any
+) -> list[dict[str, Any]]:
+    """Does the first seeds of a row anew.
+
+    Args:
+        runs: the row's completed runs.
+        seeds: how many of them.
+        out: the results folder; what is there already of them counts.
+        engine, listener: see `clbench.engines`.
+
+    Raises:
+        UserError: a run of them failed.
+    """
+    from clbench import results
+    from clbench.engines import Job
+
+    jobs = [Job(configuration(record), out) for record in runs[:seeds]]
+    listener.begin([f"{j.run.benchmark.id} {j.run.strategy.name} seed {j.run.seed}" for j in jobs], [None] * len(jobs))
+    records = []
+    try:
+        for number, done in engine.run(jobs, listener):
+            listener.done(number, done)
+            if done.status != "completed":
+                raise UserError(f"{jobs[number].run.benchmark.id} seed {jobs[number].run.seed}: {done.message}")
+            records.append(results.read_run(done.directory))
+    finally:
+        listener.end()
+    return records
