@@ -14,6 +14,7 @@ COMMANDS = (
     "augmentation.py --quick",
     "engine.py --quick",
     "evaluation.py --quick",
+    "grids.py --quick",
     "hosted.py --quick",
     "kills.py --strategy naive --kills 2",
     "larger.py --quick --gib 1",
