@@ -193,7 +193,7 @@ def power(effect: float, n: int) -> float:
     >>> round(power(0.0, 5), 6), round(power(1.0, 10), 3)
     (0.05, 0.803)
     """
-    t, noncentral = t_quantile(n), abs(effect) * math.sqrt(n)
+    t, noncentral = t_quantile(n), min(abs(effect) * math.sqrt(n), 1e3)  # beyond, power is 1 and scipy may say NaN
     below = float(stats.nct.cdf(-t, n - 1, noncentral))  # at most 0.025; scipy says NaN far out in its tail
     return float(stats.nct.sf(t, n - 1, noncentral)) + (0.0 if math.isnan(below) else below)
 
