@@ -106,4 +106,4 @@ def final_metrics(record: dict[str, Any]) -> dict[str, float]:
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:
     """What a run.json says of what ran, beside its configuration."""
-    return {key: record[key] for key in ("run_id", "benchmark", "definition_hash", "config_hash", "stream")}
+    return {key: record[key] for key in ("run_id", "definition_hash", "config_hash", "stream")}
