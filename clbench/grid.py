@@ -10,9 +10,9 @@ import collections
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -107,21 +107,19 @@ class Grid:
         known = set[str]()
         for i in range(len(self.study.config.streams)):
             for j in range(len(self.study.strategies)):
-                is_tuned = self.study.tuned(j)
-                try:
-                    if is_tuned:
-                        for given, combination in search(self.study, i, j).some():
-                            self.study.trials(i, j, given, combination)
-                            self.study.runs(i, j, given, combination)
-                        searched.append((i, j))
-                        continue
-                    for given, combination in self.study.combinations(j):
-                        row = self.study.runs(i, j, given, combination)
-                        if row[0].run.run_id not in known:
-                            known.add(row[0].run.run_id)
-                            rows.append(row)
-                except UserError as error:
-                    problems += error.problems
+                if self.study.tuned(j):
+                    searched.append((i, j))
+                    for given, combination in search(self.study, i, j).some():
+                        for made in (self.study.trials, self.study.runs):
+                            _, found = _checked(partial(made, i, j, given, combination))
+                            problems += found
+                    continue
+                for given, combination in self.study.combinations(j):
+                    row, found = _checked(partial(self.study.runs, i, j, given, combination))
+                    problems += found
+                    if row and row[0].run.run_id not in known:
+                        known.add(row[0].run.run_id)
+                        rows.append(row)
         if problems:
             raise UserError(*dict.fromkeys(problems))
         self._check_data([row[0].run for row in rows])
@@ -262,6 +260,14 @@ class Grid:
             )
             rows.append(row)
         return rows
+
+
+def _checked(made: Callable[[], list[Planned]]) -> tuple[list[Planned], tuple[str, ...]]:
+    """Runs, or what is wrong with them."""
+    try:
+        return made(), ()
+    except UserError as error:
+        return [], error.problems
 
 
 def _record(planned: Planned, place: Path) -> dict[str, Any]:

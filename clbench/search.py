@@ -127,7 +127,7 @@ class OptunaSearch(Search):
         if isinstance(choices, list):
             return choices[end]
         found = Range.model_validate(choices)
-        value = found.least if end == 0 else found.most
+        value = found.min if end == 0 else found.max
         return int(value) if found.whole else value
 
     def _made(self, chosen: dict[tuple[str, ...], Any]) -> Trial:
@@ -151,8 +151,8 @@ class OptunaSearch(Search):
             values = found.values()
             return values[self._open.suggest_int(name, 0, len(values) - 1)]
         if found.whole:
-            return self._open.suggest_int(name, int(found.least), int(found.most))
-        drawn = self._open.suggest_float(name, found.least, found.most, log=found.scale == "log")
+            return self._open.suggest_int(name, int(found.min), int(found.max))
+        drawn = self._open.suggest_float(name, found.min, found.max, log=found.scale == "log")
         return float(f"{drawn:.6g}")
 
     def tell(self, combination: dict[str, Any], records: list[dict[str, Any]], run: RunConfig) -> None:

@@ -5,7 +5,7 @@ streams: [split_digits-v1, {name: permuted_digits-v1, training: {iterations: 50}
 strategies:
   - naive
   - {name: er, memory: [100, 200]}              # both
-  - {name: ewc, strength: {from: 1, to: 1000, steps: 4, scale: log}}
+  - {name: ewc, strength: {min: 1, max: 1000, steps: 4, scale: log}}
   - [er, ewc]                                   # a composition
 seeds: 5
 """
@@ -41,35 +41,35 @@ _MOST = 100_000
 class Range(Model):
     """Values between two."""
 
-    least: Annotated[float, Field(alias="from")]
-    most: Annotated[float, Field(alias="to")]
+    min: float
+    max: float
     steps: Annotated[int, Field(ge=2, le=1000)] | None = None
     """How many values, both ends among them; a search by Optuna needs none."""
     scale: Literal["linear", "log"] = "linear"
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Range:
-        if not self.least < self.most:
-            raise mistake(f"got {self.least:g}. Allowed: a number above 'from', which is {self.least:g}", "to")
-        if self.scale == "log" and self.least <= 0:
-            raise mistake(f"got {self.least:g}. Allowed with the scale 'log': a number > 0", "from")
+        if not self.min < self.max:
+            raise mistake(f"got {self.max:g}. Allowed: a number above 'min', which is {self.min:g}", "max")
+        if self.scale == "log" and self.min <= 0:
+            raise mistake(f"got {self.min:g}. Allowed with the scale 'log': a number > 0", "min")
         return self
 
     @property
     def whole(self) -> bool:
         """Whether both ends are whole numbers, on a linear scale, so that all values are."""
-        return self.scale == "linear" and self.least.is_integer() and self.most.is_integer()
+        return self.scale == "linear" and self.min.is_integer() and self.max.is_integer()
 
     def values(self) -> list[float | int]:
         """As many as `steps` says.
 
-        >>> Range.model_validate({"from": 1.0, "to": 1000.0, "steps": 4, "scale": "log"}).values()
+        >>> Range.model_validate({"min": 1.0, "max": 1000.0, "steps": 4, "scale": "log"}).values()
         [1.0, 10.0, 100.0, 1000.0]
-        >>> Range.model_validate({"from": 0.0, "to": 10.0, "steps": 3}).values()
+        >>> Range.model_validate({"min": 0.0, "max": 10.0, "steps": 3}).values()
         [0, 5, 10]
         """
         assert self.steps is not None
-        ends = (self.least, self.most) if self.scale == "linear" else (math.log(self.least), math.log(self.most))
+        ends = (self.min, self.max) if self.scale == "linear" else (math.log(self.min), math.log(self.max))
         points = [ends[0] + (ends[1] - ends[0]) * k / (self.steps - 1) for k in range(self.steps)]
         made = [p if self.scale == "linear" else math.exp(p) for p in points]
         rounded = [float(f"{value:.6g}") for value in made]  # 0.1, and not 0.10000000000000002
@@ -133,7 +133,7 @@ class StudyConfig(Model):
     """Benchmarks: an id, a path to YAML, or a mapping with `name` and sections that are changed."""
     strategies: Annotated[list[str | dict[str, Any] | list[Any]], Field(min_length=1)]
     """Names, compositions as lists, or mappings with `name` and hyper-parameters. A list of values is tried one by one,
-    at any depth; a value that is itself a list stands within one. {from, to, steps, scale} is a range."""
+    at any depth; a value that is itself a list stands within one. {min, max, steps, scale} is a range."""
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 5
     """How many, from 0 on; or which. Each strategy has the same, so that comparisons are paired."""
     axes: Seeds = Seeds()
@@ -314,7 +314,9 @@ def read(path: Path) -> Study:
     tuning = parts.get("tuning")
     if tuning is not None:
         problems += _check_changes(f"{source}: tuning.changes", tuning.changes)
+        problems += _check_benchmark(f"{source}: tuning.stream", tuning.stream)
     for i, given in enumerate(parts.get("streams") or []):
+        problems += _check_benchmark(f"{source}: streams[{i}]", given.get("name") if isinstance(given, dict) else given)
         if isinstance(given, dict):
             problems += _check_named(f"{source}: streams[{i}]", given)
             rest = {k: v for k, v in given.items() if k != "name"}
@@ -325,7 +327,7 @@ def read(path: Path) -> Study:
             problems.append(f"{where}: got {shown(given)}. Allowed: a list of names, or of mappings with a name.")
         elif isinstance(mapping, dict):
             named = _check_named(where, mapping)
-            problems += named or _check_space(where, mapping, tuning)
+            problems += named or _check_space(source, f"strategies[{i}]", mapping, tuning)
     seeds = parts.get("seeds")
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
         problems.append(f"{source}: seeds: got {shown(seeds)}. Allowed: each seed once.")
@@ -342,6 +344,12 @@ def _check_named(where: str, given: dict[str, Any]) -> list[str]:
     return [f"{where}.name: got {shown(given['name'])}. Allowed: text."]
 
 
+def _check_benchmark(where: str, name: Any) -> list[str]:
+    if not isinstance(name, str) or registry.benchmark_path(name) or name.endswith((".yaml", ".yml")):
+        return []
+    return [f"{where}: {unknown('benchmark', name, registry.benchmarks(), 'or a path to a YAML file')}"]
+
+
 def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = None, budget: bool = False) -> list[str]:
     from clbench.config import Training
 
@@ -349,17 +357,17 @@ def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = N
     return [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
 
 
-def _check_space(where: str, given: dict[str, Any], tuning: TuningSettings | None) -> list[str]:
+def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningSettings | None) -> list[str]:
     problems, count = [], 1
     for path, choices in spaces(given).items():
-        key = f"{where}.{dotted(path)}"
+        key = f"{source}: {place}.{dotted(path)}"
         if isinstance(choices, list):
             if not choices:
                 problems.append(f"{key}: got []. Allowed: one or more values.")
             count *= max(1, len(choices))
             continue
-        checked, found = check_section(where, dotted(path), Range, choices, [])
-        problems += [problem.replace(": ", ".", 1) if problem.startswith(where) else problem for problem in found]
+        checked, found = check_section(source, f"{place}.{dotted(path)}", Range, choices, [])
+        problems += found
         if checked is None:
             continue
         if checked.steps is not None:
@@ -367,7 +375,7 @@ def _check_space(where: str, given: dict[str, Any], tuning: TuningSettings | Non
         elif tuning is None or tuning.search == "grid":
             problems.append(f"{key}.steps: required where every value is tried, but not given.")
     if count > _MOST:
-        problems.append(f"{where}: {count:,} combinations. Allowed: up to {_MOST:,}.")
+        problems.append(f"{source}: {place}: {count:,} combinations. Allowed: up to {_MOST:,}.")
     return problems
 
 
@@ -376,14 +384,14 @@ Path_ = tuple[str, ...]
 
 
 def _is_range(value: Any) -> bool:
-    return isinstance(value, dict) and {"from", "to"} <= value.keys()
+    return isinstance(value, dict) and {"min", "max"} <= value.keys()
 
 
 def spaces(given: dict[str, Any], above: Path_ = ()) -> dict[Path_, list[Any] | dict[str, Any]]:
     """Where a strategy's mapping leaves a choice: key paths, and the list of values or the range there.
 
-    >>> spaces({"name": "er", "memory": [1, 2], "optimizer": {"name": "sgd", "lr": {"from": 0, "to": 1}}})
-    {('memory',): [1, 2], ('optimizer', 'lr'): {'from': 0, 'to': 1}}
+    >>> spaces({"name": "er", "memory": [1, 2], "optimizer": {"name": "sgd", "lr": {"min": 0, "max": 1}}})
+    {('memory',): [1, 2], ('optimizer', 'lr'): {'min': 0, 'max': 1}}
     """
     found: dict[Path_, list[Any] | dict[str, Any]] = {}
     for key, value in given.items():
