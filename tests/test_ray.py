@@ -1,0 +1,258 @@
+"""Ray for real: clusters whose nodes are processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clbench import engines, runner
+from clbench.checkpoint import Checkpoints, Every
+from clbench.engines import Done, Job, on_ray
+from clbench.engines.settings import LocalSettings, RaySettings
+from clbench.errors import UserError
+from clbench.resolve import make_run
+from clbench.results import read_run
+
+ray = pytest.importorskip("ray")
+
+OWN = """
+import os, signal, time
+from pathlib import Path
+from clbench.config import Model
+from clbench.strategy import Strategy
+
+class Odd(Strategy):
+    "Naive, but that it leaves a sign of its process, and at its 20th update does what is no method."
+
+    class Config(Model):
+        act: str
+        sign: str
+
+    def __init__(self, config, setup):
+        super().__init__(config, setup)
+        self.done = 0
+
+    def loss(self, batch):
+        self.done += 1
+        if self.done == 20:
+            first = not Path(self.config.sign).exists()
+            Path(self.config.sign).write_text(f"{os.getpid()} {os.getppid()}")
+            if self.config.act == "hang" and first:
+                time.sleep(600)
+            if self.config.act == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            while self.config.act == "linger" and first and signal.getsignal(signal.SIGINT) != signal.default_int_handler:
+                time.sleep(0.05)  # until a wish is noted
+        return super().loss(batch)
+"""
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.warnings: list[tuple[int, str]] = []
+
+    def at(self, job: int, share: float) -> None: ...
+
+    def warn(self, job: int, text: str) -> None:
+        self.warnings.append((job, text))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that does no runs; nodes are added by who needs them."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    small = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=small)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster: Any) -> Iterator[Any]:
+    """The cluster with two nodes of one core, and a third node for those lost."""
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    return cluster
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's working directory, with a method of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"mine_{tmp_path.name.rstrip('0')}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.setitem(globals(), "MINE", f"{name}:Odd")
+    return tmp_path
+
+
+MINE = ""
+
+
+def job(out: str, strategy: str = "naive", *overrides: str, seed: int = 0) -> Job:
+    small = ["training={iterations: 7, epochs: null, batch_size: 60}", "numerics.device=cpu", *overrides]
+    return Job(make_run("split_synthetic-v1", strategy=strategy, seed=seed, threads=1, overrides=small), Path(out))
+
+
+def odd(out: str, act: str, sign: str, seed: int = 0) -> Job:
+    return job(out, MINE, f"strategy.act={act}", f"strategy.sign={sign}", seed=seed)
+
+
+def all_done(settings: Any, jobs: list[Job], heard: Heard | None = None) -> list[Done]:
+    ended = dict(engines.engine(settings, 1, False).run(jobs, heard or Heard()))
+    return [ended[number] for number in range(len(jobs))]
+
+
+def bytes_of(done: Done) -> tuple[bytes, str]:
+    """What may not depend on where a run is done."""
+    assert done.status == "completed", done.message
+    return (done.directory / "trace.npz").read_bytes(), read_run(done.directory)["weights_sha256"]
+
+
+def on(cluster: Any, **more: Any) -> RaySettings:
+    return RaySettings(name="ray", address=cluster.address, **more)
+
+
+def until(happened: Any) -> None:
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_cluster_of_its_own(work: Path) -> None:
+    """Bytes are those of the local engine; a process does many runs; nothing is left behind."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def study(out: str) -> list[Job]:
+        own = [odd(out, "none", f"sign-{seed}", seed) for seed in range(5)]
+        return [*own, job(out, "er"), job(out, "naive", "numerics.threads=1")]
+
+    here = all_done(LocalSettings(name="local", processes=1), study("local"))
+    there = all_done(RaySettings(name="ray"), study("ray"))
+    assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
+    assert there[5].directory.parts[0] == "ray", "as the output folder was given"
+    processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
+    assert len(processes) <= on_ray.cores()
+    assert not ray.is_initialized()
+    until(lambda: not any(Path("/proc", pid).exists() for pid in processes))
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert [p.name for p in Path("ray").iterdir()] == ["split_synthetic-v1"]
+
+
+def test_a_node_dies(work: Path, nodes: Any) -> None:
+    """What it was at goes on elsewhere from its checkpoint; every run ends in the bytes of the local engine."""
+
+    def study(out: str) -> list[Job]:
+        return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]
+
+    jobs, heard, done = study("ray"), Heard(), {}
+    hung = jobs[0].run
+    with pytest.raises(KeyboardInterrupt):  # a checkpoint of update 10
+        runner.execute(hung, Path("ray"), every=Every(0, 10), progress=Crash(12))
+    for number, ended in engines.engine(on(nodes), 1, False).run(jobs, heard):
+        if not done:
+            until(lambda: (work / "hung").exists())
+            raylet = int((work / "hung").read_text().split()[1])
+            node = next(n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == raylet)
+            nodes.remove_node(node, allow_graceful=False)
+        done[number] = ended
+    assert list(done)[-1] == 0
+    assert [number for number, text in heard.warnings] == [0], heard.warnings
+    assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
+    here = all_done(LocalSettings(name="local", processes=1), study("local"))  # the sign is there: none hangs
+    assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
+
+
+class Crash:
+    """A progress after so many updates of which there is no more."""
+
+    def __init__(self, updates: int) -> None:
+        self._updates = updates
+
+    def start(self, total: int, done: int) -> None: ...
+
+    def update(self, done: int) -> None:
+        if done == self._updates:
+            raise KeyboardInterrupt
+
+    def close(self) -> None: ...
+
+
+def test_closed(work: Path, nodes: Any) -> None:
+    """Runs under way save their state and stop, waiting ones do not begin; the cluster, which is not ours, goes on."""
+    jobs = [job("ray", "er"), *(odd("ray", "linger", f"sign-{seed}", seed) for seed in range(3))]
+    going = engines.engine(on(nodes), 1, False).run(jobs, Heard())
+    assert next(going)[1].status == "completed"
+    until(lambda: (work / "sign-0").exists())
+    going.close()
+    assert not ray.is_initialized()
+    stopped = runner.directory_of(jobs[1].run, Path("ray"))
+    assert Checkpoints(stopped)
+    assert not (stopped / ".lock").exists()
+    assert not runner.directory_of(jobs[3].run, Path("ray")).exists()
+    heard = Heard()
+    there = all_done(on(nodes), jobs, heard)
+    assert heard.warnings == []
+    assert read_run(there[1].directory)["costs"]["resumed_at"] == [20]
+    assert bytes_of(there[1])
+
+
+def test_lost_too_often(work: Path, nodes: Any) -> None:
+    """It is a failed row with its reason; the others are done."""
+    heard = Heard()
+    dead, well = all_done(on(nodes, retries=1), [odd("ray", "die", "sign"), job("ray")], heard)
+    assert (dead.status, well.status) == ("failed", "completed")
+    assert len(heard.warnings) == 1
+    failure = read_run(dead.directory)["failure"]
+    assert failure["kind"] == "process_lost"
+    assert failure["message"] == dead.message
+    assert dead.message.startswith("its process was lost: ")
+    assert dead.message.endswith(", 2 times")
+
+
+def test_folder_is_not_shared(work: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = on_ray._marked
+    monkeypatch.setattr(on_ray, "_marked", lambda folders: marked({work / "elsewhere"}))
+    with pytest.raises(UserError, match=r"^engine 'ray': node .* does not see .*/ray; results need a folder that all"):
+        all_done(on(nodes), [job("ray")])
+    assert not Path("ray").exists()
+
+
+def test_no_node_is_large_enough(work: Path, nodes: Any) -> None:
+    with pytest.raises(UserError, match=r"no node has 1000 CPUs, as a run needs\. Found: .*1 CPUs and 0 GPUs"):
+        list(engines.engine(on(nodes), 1000, False).run([job("ray")], Heard()))
+    with pytest.raises(UserError, match=r"no node has 1 CPUs and 0\.5 GPUs"):
+        list(engines.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Heard()))
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("127.0.0.1:1", "no cluster at address '127.0.0.1:1': Connection refused."),
+        ("ray://127.0.0.1:1", "no cluster at address 'ray://127.0.0.1:1': Connection refused."),
+        ("nowhere", "address: got 'nowhere'. Allowed: host:port, ray://host:port, auto."),
+    ],
+)
+def test_no_cluster(address: str, why: str) -> None:
+    with pytest.raises(UserError) as said:
+        all_done(RaySettings(name="ray", address=address), [])
+    assert str(said.value) == f"engine 'ray': {why}"
+
+
+def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"^engine 'ray': the package ray cannot be imported .*clbench\[ray\]"):
+        engines.engine(RaySettings(name="ray"), 1, False)
