@@ -5,8 +5,6 @@ Every table shows the same columns board by board, and says below what its marks
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -40,22 +38,31 @@ def harmless(cell: Any) -> Any:
 
 def to_csv(frame: pd.DataFrame) -> bytes:
     """A table as CSV: numbers unrounded, missing empty, headings and texts made `harmless`."""
-    return csv_bytes(list(frame.columns), frame.itertuples(index=False, name=None))
+    return csv_bytes(list(frame.columns), frame.to_numpy(dtype=object).tolist())
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """The same of any rows."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([harmless(column) for column in columns])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return target.getvalue().encode()
+    """The same of any rows.
+
+    What is quoted is decided here: whether Python's own writer quotes a carriage return depends on its version.
+    """
+    return "".join(f"{','.join(map(_cell, row))}\n" for row in [columns, *rows]).encode()
 
 
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _cell(value: Any) -> str:
+    """A value between two commas.
+
+    >>> _cell(None), _cell(True), _cell(0.5), _cell("a, b"), _cell("=1")
+    ('', 'true', '0.5', '"a, b"', "'=1")
+    """
+    if _missing(value):
         return ""
-    return str(value).lower() if isinstance(value, bool) else harmless(value)
+    text = str(value).lower() if isinstance(value, bool) else str(harmless(value))
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\\r\\n]', text) else text
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
@@ -94,15 +101,13 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
         metrics: names of those to show.
     """
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in frame.to_dict("records"):
-        cells: dict[str, Any] = {str(key): None if _missing(value) else value for key, value in row.items()}
+    for row in frame.to_numpy(dtype=object).tolist():
+        cells: dict[str, Any] = {
+            name: None if _missing(value) else value for name, value in zip(frame.columns, row, strict=True)
+        }
         board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
         groups.setdefault(board, []).append(cells)
     return [_board(*key, rows, metrics) for key, rows in groups.items()]
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:

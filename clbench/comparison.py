@@ -161,7 +161,7 @@ def _named(text: str, known: Sequence[Row], within: Path) -> list[Row]:
     if colon:
         rows = [row for row in known if row.strategy == strategy and benchmark in ("", row.benchmark)]
         if not rows:
-            names = {f"{row.benchmark}:{row.strategy}" for row in known}
+            names = {f"{row.benchmark if benchmark else ''}:{row.strategy}" for row in known}
             raise UserError(f"{within}: {unknown('row', text, names)}")
         return rows
     rows = [row for row in known if text and row.id.startswith(text)]

@@ -282,9 +282,13 @@ def collect(*roots: Path) -> tuple[list[dict[str, Any]], list[str]]:
             record = results.read_run(directory)
             run = check(path, record)
             copy = (run.run_id, run.stream.instance_hash if run.stream else None)
-            text = json.dumps(record, sort_keys=True)
+            text = json.dumps(record, sort_keys=True, ensure_ascii=False)
+            text.encode()
         except UserError as error:
             problems += error.problems
+            continue
+        except UnicodeEncodeError:
+            problems.append(f"{path}: damaged; it holds half a character.")
             continue
         except RecursionError:
             problems.append(f"{path}: damaged; nested too deeply.")

@@ -460,8 +460,8 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, list, show, validate, leaderboard, "
-         "plot, score, rescore. See 'clbench --help'."),
+        (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, grid, list, show, validate, "
+         "leaderboard, compare, verify, plot, score, rescore. See 'clbench --help'."),
         ([], "clbench: the following arguments are required: VERB. See 'clbench --help'."),
         (["list", "stream"], "clbench list: streams|strategies|datasets|models|metrics: got 'stream'. Did you mean "
          "'streams'? Allowed: streams, strategies, datasets, models, metrics. See 'clbench list --help'."),
