@@ -503,6 +503,19 @@ def test_how_a_trace_is_cut_moves_no_point() -> None:
         assert [p for piece in cut(trace, at) for p in grown.points(piece)] == whole
 
 
+def test_curves_of_any_order_of_visits_are_those_metrics() -> None:
+    """Tasks come again, several at once, and neighbours share an origin."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        visits = generator.random((5, 3)) < 0.3
+        visits[np.arange(5), generator.integers(0, 3, 5)] = True
+        origin = np.cumsum(generator.random(5) < 0.8).astype(np.int32)
+        visits = visits[np.unique(origin, return_index=True)[1][np.unique(origin, return_inverse=True)[1]]]
+        trace = make_trace(generator.random((5, 4, 3)), visits, size=50, origin=origin)
+        shown = series_of({"iteration": p.iteration, **p.values} for p in Curves(len(trace.loss)).points(trace))
+        assert shown == expected(trace)
+
+
 def test_min_acc_so_far_by_hand() -> None:
     accuracy = np.full((3, 4, 3), 0.9)
     accuracy[1, 1:, 0] = 0.5, 0.2, 0.7  # task 0 while task 1 is learnt
