@@ -15,7 +15,8 @@ class WeightsAndBiases:
     """A W&B run: project = benchmark, group = strategy and configuration, id = run id. Steps count points.
 
     Points that the server has already are not sent again: those of an earlier attempt are the same, since a run is a
-    pure X
+    pure function of its id. Begun anew, a run replaces the one of its id. `WANDB_MODE`, `WANDB_PROJECT` and the other
+    variables of W&B count; only its folder is always the run's.
 
     Args:
         folder: where W&B's files go; those of earlier attempts are removed.
