@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,37 +22,6 @@ from clbench.resolve import make_run
 from clbench.results import read_run
 
 ray = pytest.importorskip("ray")
-
-OWN = """
-import os, signal, time
-from pathlib import Path
-from clbench.config import Model
-from clbench.strategy import Strategy
-
-class Odd(Strategy):
-    "Naive, but that it leaves a sign of its process, and at its 20th update does what is no method."
-
-    class Config(Model):
-        act: str
-        sign: str
-
-    def __init__(self, config, setup):
-        super().__init__(config, setup)
-        self.done = 0
-
-    def loss(self, batch):
-        self.done += 1
-        if self.done == 20:
-            first = not Path(self.config.sign).exists()
-            Path(self.config.sign).write_text(f"{os.getpid()} {os.getppid()}")
-            if self.config.act == "hang" and first:
-                time.sleep(600)
-            if self.config.act == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            while self.config.act == "linger" and first and signal.getsignal(signal.SIGINT) != signal.default_int_handler:
-                time.sleep(0.05)  # until a wish is noted
-        return super().loss(batch)
-"""
 
 
 class Heard:
@@ -93,7 +63,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     name = f"mine_{tmp_path.name.rstrip('0')}"
-    (tmp_path / f"{name}.py").write_text(OWN)
+    shutil.copy(Path(__file__).with_name("odd_strategy.py"), tmp_path / f"{name}.py")
     monkeypatch.setitem(globals(), "MINE", f"{name}:Odd")
     return tmp_path
 
@@ -203,6 +173,8 @@ def test_closed(work: Path, nodes: Any) -> None:
     assert Checkpoints(stopped)
     assert not (stopped / ".lock").exists()
     assert not runner.directory_of(jobs[3].run, Path("ray")).exists()
+    for seed in range(3):
+        (work / f"sign-{seed}").touch()
     heard = Heard()
     there = all_done(on(nodes), jobs, heard)
     assert heard.warnings == []

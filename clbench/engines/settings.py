@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
+import pydantic
 from pydantic import Field
 
-from clbench.schema import Count, Model
+from clbench.errors import shown
+from clbench.schema import Count, Model, mistake
 
 
 class LocalSettings(Model):
@@ -29,6 +32,31 @@ class RaySettings(Model):
     """How often a run is begun again, on another node, where its own is lost."""
 
 
+_SAID_ELSEWHERE = {
+    "partition": "partition",
+    "time": "minutes",
+    "mem": "memory_gb",
+    "gpus-per-node": "gpus",
+    "cpus-per-task": "numerics.threads",
+}
+_ENGINES_OWN = {
+    "array",
+    "output",
+    "error",
+    "open-mode",
+    "signal",
+    "requeue",
+    "no-requeue",
+    "job-name",
+    "wrap",
+    "wait",
+} | {
+    "nodes",
+    "ntasks",
+    "ntasks-per-node",
+}
+
+
 class SlurmSettings(Model):
     """SLURM through submitit: an array of jobs that are queued again where they are pre-empted."""
 
@@ -40,14 +68,28 @@ class SlurmSettings(Model):
     """Small runs that share one job, and its imports."""
     parallel: Count = 256
     """Jobs of the array that run at a time."""
-    memory_gb: Count = 4
-    """Of one job."""
+    memory_gb: Count | None = 4
+    """Of one job; null where `options` say it."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of one job. Default: 1 for runs on a GPU."""
-    options: dict[str, str | int] = {}
-    """Further ones of sbatch, without their dashes: {account: cl, constraint: a100}."""
+    options: dict[str, str | int | Literal[True]] = {}
+    """Further ones of sbatch, without their dashes: {account: cl, constraint: a100, exclusive: true}."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """How often a run is submitted again whose job died; one that is pre-empted is queued again anyway."""
     cluster: Literal["slurm", "local"] = "slurm"
     """`local`: submitit's processes on this machine, to try a study before it is submitted."""
+
+    @pydantic.field_validator("options")
+    @classmethod
+    def _are_free(cls, options: dict[str, str | int | Literal[True]]) -> dict[str, str | int | Literal[True]]:
+        for key, value in options.items():
+            if not re.fullmatch("[a-z]+(-[a-z]+)*", key) or "\n" in str(value):
+                raise mistake(f"got {shown({key: value})}. Allowed: sbatch's long options without dashes, in one line")
+            if key in _SAID_ELSEWHERE:
+                raise mistake(f"'{key}' is said by '{_SAID_ELSEWHERE[key]}'")
+            if key in _ENGINES_OWN:
+                raise mistake(f"'{key}' is the engine's own")
+        return options
 
 
 Settings = Annotated[LocalSettings | RaySettings | SlurmSettings, Field(discriminator="name")]
