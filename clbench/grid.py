@@ -99,6 +99,7 @@ class Grid:
         self.study, self.out, self._retry = study, out, retry
         self._notes = dict[str, dict[str, Any]]()
         """By configuration hash, what is noted in the provenance of its runs."""
+        past_times.cache_clear()  # of an earlier grid of this process
         self._finals, self._searched = self._plan()
 
     def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
@@ -184,7 +185,6 @@ class Grid:
         """Runs that are not there yet; the folders of all."""
         places, todo = list[Path](), list[tuple[int, Planned]]()
         summary = summary or Summary()
-        past_times.cache_clear()
         for n, each in enumerate(planned):
             found, place = state(each.run, out)
             places.append(place)
@@ -276,10 +276,11 @@ def _record(planned: Planned, place: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not finished: another process is at it, or it was stopped; nothing can be chosen yet.
     """
-    record = results.read_run(place)
-    if record["status"] not in ("completed", "failed"):
-        raise UserError(f"{place}: the trial {planned.label} is {record['status']}; the same command goes on.")
-    return record
+    if (place / "run.json").exists():
+        record = results.read_run(place)
+        if record["status"] in ("completed", "failed"):
+            return record
+    raise UserError(f"{place}: the trial {planned.label} is not finished; the same command goes on.")
 
 
 # ------------------------------------------------------------------------------------------------ what exists

@@ -1,0 +1,465 @@
+"""A study done: nothing twice, nothing lost, and the same bytes as a run by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clbench import grid as grids
+from clbench import results, study
+from clbench.cli import main
+from clbench.engines import Done, Job, Listener, engine
+from clbench.engines.perform import perform
+from clbench.engines.settings import LocalSettings
+from clbench.errors import UserError
+from clbench.lock import Lock
+from clbench.resolve import make_run
+from clbench.runner import execute
+
+BASE = """
+id: s
+streams: [split_digits-v1]
+seeds: 2
+budget: {iterations: 4}
+changes: {evaluation: {every: 2}, model: {hidden: [8]}}
+"""
+HEAD = BASE + "strategies: [naive, {name: er, memory: [10, 20]}]\n"
+
+
+class Quiet:
+    """Listens and remembers."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+        self.labels: Sequence[str] = ()
+        self.ended: list[Done] = []
+
+    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
+        self.labels = labels
+
+    def at(self, job: int, share: float) -> None: ...
+
+    def warn(self, job: int, text: str) -> None:
+        self.warned.append(text)
+
+    def done(self, job: int, done: Done) -> None:
+        self.ended.append(done)
+
+    def end(self) -> None: ...
+
+
+class Here:
+    """Does jobs in this process, the last first: the order must not count."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+        for number in reversed(range(len(jobs))):
+            self.jobs.append(jobs[number])
+            yield number, perform(jobs[number])
+
+
+def made(folder: Path, text: str = HEAD, **options: Any) -> grids.Grid:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return grids.Grid(study.read(path), folder / "out", **options)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [results.read_run(place) for place in results.find_runs(folder)]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with strategies of the user's own, some of which end badly."""
+    (tmp_path / "bad_methods.py").write_text(
+        """
+import os, signal
+from pathlib import Path
+from clbench.strategy import Strategy
+from clbench.errors import UserError
+
+class Fails(Strategy):
+    def step(self, batch):
+        raise RuntimeError("boom")
+
+class Refuses(Strategy):
+    def __init__(self, config, setup):
+        raise UserError("not on this machine.")
+
+class Dies(Strategy):
+    def step(self, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class DiesOnce(Strategy):
+    def step(self, batch):
+        mark = Path(os.environ["MARK"])
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(batch)
+
+class Tells(Strategy):
+    def __init__(self, config, setup):
+        super().__init__(config, setup)
+        with open(os.environ["MARK"], "a") as file:
+            file.write(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------ what is done
+def test_every_run_is_done_once_and_only_once(tmp_path: Path) -> None:
+    first = made(tmp_path).run(Here(), Quiet())
+    assert (first.completed, first.existed, first.failed, first.unfinished) == (6, 0, [], [])
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    assert len(before) == 6
+    here = Here()
+    second = made(tmp_path).run(here, Quiet())
+    assert (second.completed, second.existed) == (0, 6)
+    assert not here.jobs
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")} == before
+    wider = made(tmp_path, HEAD.replace("[10, 20]", "[10, 20, 30]")).run(Here(), Quiet())
+    assert (wider.completed, wider.existed) == (2, 6)
+    assert wider.lines()[-1] == "8 runs: 2 done, 6 existed"
+
+
+def test_seed_by_seed(tmp_path: Path) -> None:
+    quiet = Quiet()
+    made(tmp_path).run(Here(), quiet)
+    assert [label[-1] for label in quiet.labels] == ["0", "0", "0", "1", "1", "1"]
+
+
+def test_two_entries_that_mean_the_same_are_one(tmp_path: Path) -> None:
+    summary = made(tmp_path, BASE + "strategies: [naive, {name: naive}, {name: er, memory: [10, 10]}]\n").run(
+        Here(), Quiet()
+    )
+    assert summary.completed == 4
+
+
+def test_other_data_is_another_result(tmp_path: Path) -> None:
+    made(tmp_path).run(Here(), Quiet())
+    one = next(iter(sorted(tmp_path.rglob("run.json"))))
+    record = json.loads(one.read_text())
+    record["stream"]["data_sha256"] = "0" * 64
+    record["stream"]["instance_hash"] = "0" * 64
+    one.write_text(json.dumps(record))
+    summary = made(tmp_path).run(Here(), Quiet())
+    assert (summary.completed, summary.existed) == (1, 5)
+
+
+def test_what_a_run_is_noted_with(tmp_path: Path) -> None:
+    made(tmp_path).run(Here(), Quiet())
+    assert {r["provenance"]["study"] for r in records(tmp_path / "out")} == {"s"}
+
+
+# ------------------------------------------------------------------------------------------------ what fails
+def test_a_failed_run_is_a_row_with_its_reason(mine: Path) -> None:
+    text = BASE + "strategies: [naive, 'bad_methods:Fails', 'bad_methods:Refuses']\n"
+    summary = made(mine, text).run(Here(), Quiet())
+    assert summary.completed == 2
+    assert sorted(summary.failed) == [
+        "split_digits-v1 bad_methods:Fails seed 0: RuntimeError: boom",
+        "split_digits-v1 bad_methods:Fails seed 1: RuntimeError: boom",
+        "split_digits-v1 bad_methods:Refuses seed 0: not on this machine.",
+        "split_digits-v1 bad_methods:Refuses seed 1: not on this machine.",
+    ]
+    assert sorted(r["status"] for r in records(mine / "out")) == ["completed"] * 2 + ["failed"] * 4
+    here = Here()
+    again = made(mine, text).run(here, Quiet())
+    assert not here.jobs  # what failed is not tried again
+    assert sorted(again.failed) == sorted(summary.failed)
+    here = Here()
+    made(mine, text, retry=True).run(here, Quiet())
+    assert len(here.jobs) == 4
+
+
+def test_a_process_that_dies_is_a_failed_run_and_stops_nothing(mine: Path) -> None:
+    text = BASE + "strategies: ['bad_methods:Dies', naive, 'bad_methods:DiesOnce']\nseeds: 1\n".replace(
+        "seeds: 1\n", ""
+    )
+    quiet = Quiet()
+    local = engine(LocalSettings(name="local", processes=1), 1, False)
+    summary = made(mine, text.replace("seeds: 2", "seeds: 1")).run(local, quiet)
+    assert summary.completed == 2
+    assert summary.failed == ["split_digits-v1 bad_methods:Dies seed 0: its process was killed by SIGKILL, 2 times"]
+    assert quiet.warned == ["its process was killed by SIGKILL; it goes on in another"] * 2
+    died = next(r for r in records(mine / "out") if r["status"] == "failed")
+    assert died["failure"]["kind"] == "process_lost"
+
+
+# ------------------------------------------------------------------------------------------------ local processes
+def test_workers_import_once_and_threads_are_shared_out(mine: Path) -> None:
+    text = BASE.replace("seeds: 2", "seeds: 5") + "strategies: ['bad_methods:Tells']\n"
+    local = engine(LocalSettings(name="local", processes=2), 1, False)
+    assert made(mine, text).run(local, Quiet()).completed == 5
+    told = [line.split() for line in (mine / "mark").read_text().splitlines()]
+    assert len(told) == 5
+    assert 1 <= len({pid for pid, *_ in told}) <= 2
+    assert os.getpid() not in {int(pid) for pid, *_ in told}
+    assert {threads for _, threads, _ in told} == {"1"}
+
+
+def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    local: Any = engine(LocalSettings(name="local", processes=3), 1, True)
+    assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+
+
+def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:
+    local = engine(LocalSettings(name="local", processes=2), 1, False)
+    made(tmp_path, HEAD.replace("seeds: 2", "seeds: 1")).run(local, Quiet())
+    for place in results.find_runs(tmp_path / "out"):
+        record = results.read_run(place)
+        strategy = record["config"]["strategy"]
+        memory = [f"strategy.memory={strategy['memory']}"] if "memory" in strategy else []
+        run = make_run(
+            "split_digits-v1", strategy=strategy["name"],
+            overrides=[*memory, "training.iterations=4", "evaluation.every=2", "model.hidden=[8]"], threads=1,
+        )  # fmt: skip
+        alone = execute(run, tmp_path / "alone")
+        assert alone.record["run_id"] == record["run_id"]
+        assert alone.record["weights_sha256"] == record["weights_sha256"]
+        assert (alone.directory / "trace.npz").read_bytes() == (place / "trace.npz").read_bytes()
+
+
+LONG = BASE.replace("iterations: 4", "iterations: 3000") + "strategies: [naive, er]\n"
+
+
+def _begun(out: Path) -> bool:
+    return sum(1 for _ in out.rglob(".lock")) >= 2 and bool(list(out.rglob("run.json")))
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_interrupted_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(LONG)
+    command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait(lambda: _begun(tmp_path / "results"))
+    time.sleep(1.0)
+    workers = _children(running.pid)
+    assert len(workers) >= 2
+    running.send_signal(number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "0 of 4 runs are done, and the same command goes on." in said
+    assert "Traceback" not in said
+    _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert list((tmp_path / "results").rglob("checkpoint/*"))
+    finished = made(tmp_path, LONG).run(engine(LocalSettings(name="local", processes=2), 1, False), Quiet())
+    assert finished.completed == 4
+
+
+def test_workers_leave_with_whoever_started_them(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(LONG.replace("3000", "100000"))
+    command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2", "--quiet"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    _wait(lambda: _begun(tmp_path / "results"))
+    workers = _children(running.pid)
+    running.kill()
+    running.wait()
+    _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def _wait(until: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# ------------------------------------------------------------------------------------------------ choosing
+TUNING = (
+    BASE
+    + """
+strategies: [naive, {name: er, memory: [10, 20], optimizer: {name: sgd, lr: [0.05, %s]}}]
+tuning: {by: first, experiences: 2, seeds: [7, 8], changes: {evaluation: {every: 0}}}
+"""
+)
+
+
+def test_the_best_trial_is_taken_and_every_row_says_how(tmp_path: Path) -> None:
+    grid = made(tmp_path, TUNING % 0.1)
+    assert [len(r.runs) for r in grid.trial_rows()] == [2] * 4
+    assert grid.to_choose() == 1
+    summary = grid.run(Here(), Quiet())
+    assert summary.completed == 4
+    trials = records(tmp_path / "out" / "trials")
+    assert len(trials) == 8
+    assert {r["config"]["seed"] for r in trials} == {7, 8}
+    assert all(r["config"]["benchmark"]["stream"]["selection"]["experiences"] == 2 for r in trials)
+    means: dict[tuple[int, float], float] = {}
+    for r in trials:
+        strategy = r["config"]["strategy"]
+        key = strategy["memory"], strategy["optimizer"]["lr"]
+        means[key] = means.get(key, 0.0) + r["metrics"]["class"]["average_accuracy"]["value"]
+    best = max(means, key=lambda key: means[key])
+    assert len({round(v, 9) for v in means.values()}) > 1
+    done = records(tmp_path / "out")
+    assert len(done) == 4  # trials stand on no board
+    tuned = [r for r in done if r["config"]["strategy"]["name"] == "er"]
+    for r in tuned:
+        assert (r["config"]["strategy"]["memory"], r["config"]["strategy"]["optimizer"]["lr"]) == best
+        how = r["config"]["tuning"]
+        assert (how["by"], how["experiences"], how["trials"], how["seeds"], how["failed"]) == ("first", 2, 4, [7, 8], 0)
+        assert how["updates"] == sum(t["costs"]["iterations"] for t in trials) == 8 * 2 * 4
+        assert r["provenance"]["tuning"]["wall_s"] == pytest.approx(sum(t["costs"]["wall_s"] for t in trials))
+        assert r["config"]["benchmark"]["stream"]["selection"] is None
+    assert all(r["config"]["tuning"] is None for r in done if r["config"]["strategy"]["name"] == "naive")
+    here = Here()
+    assert made(tmp_path, TUNING % 0.1).run(here, Quiet()).existed == 4
+    assert not here.jobs
+
+
+def test_a_trial_that_fails_is_not_chosen_and_is_counted(tmp_path: Path) -> None:
+    summary = made(tmp_path, TUNING % 1e30).run(Here(), Quiet())
+    assert summary.completed == 4
+    tuned = [r["config"] for r in records(tmp_path / "out") if r["config"]["tuning"]]
+    assert {c["strategy"]["optimizer"]["lr"] for c in tuned} == {0.05}
+    assert {c["tuning"]["failed"] for c in tuned} == {4}
+
+
+def test_where_no_trial_ends_well_nothing_is_chosen(tmp_path: Path) -> None:
+    summary = made(tmp_path, (TUNING % 1e30).replace("[0.05, ", "[1.0e+31, ")).run(Here(), Quiet())
+    assert summary.completed == 2
+    (said,) = summary.failed
+    assert said.startswith("split_digits-v1 er: no trial ended well: the loss became")
+
+
+def test_lower_is_better_where_it_is(tmp_path: Path) -> None:
+    text = (TUNING % 0.4).replace("by: first,", "by: first, metric: forgetting.after_learning,")
+    made(tmp_path, text).run(Here(), Quiet())
+    values: dict[str, float] = {}
+    for r in records(tmp_path / "out" / "trials"):
+        value = r["metrics"]["class"]["forgetting.after_learning"]["value"]
+        key = json.dumps(r["config"]["strategy"])
+        values[key] = values.get(key, 0.0) + value
+    chosen = next(r["config"]["strategy"] for r in records(tmp_path / "out") if r["config"]["tuning"])
+    assert len(set(values.values())) > 1
+    assert values[json.dumps(chosen)] == min(values.values())
+
+
+OPTUNA = (
+    BASE
+    + """
+strategies: [{name: er, memory: [10, 20], optimizer: {name: sgd, lr: {min: 0.01, max: 1, scale: log}}}]
+tuning: {by: test, search: optuna, trials: 3, seeds: [7]}
+"""
+)
+
+
+def test_optuna_asks_for_the_same_again(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    first = made(tmp_path, OPTUNA).run(Here(), Quiet())
+    assert first.completed == 2
+    trials = records(tmp_path / "out" / "trials")
+    assert len(trials) == 3
+    assert all(0.01 <= r["config"]["strategy"]["optimizer"]["lr"] <= 1 for r in trials)
+    how = records(tmp_path / "out")[0]["config"]["tuning"]
+    assert (how["search"], how["trials"], how["by"], how["updates"]) == ("optuna", 3, "test", 60)
+    here = Here()
+    again = made(tmp_path, OPTUNA).run(here, Quiet())
+    assert (again.existed, here.jobs) == (2, [])
+    assert again.chosen == first.chosen
+
+
+def test_without_optuna_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"optuna cannot be imported .*; pip install 'clbench\[optuna\]'"):
+        made(tmp_path, OPTUNA)
+
+
+def test_nothing_is_chosen_while_a_trial_is_at_work_elsewhere(tmp_path: Path) -> None:
+    grid = made(tmp_path, TUNING % 0.1)
+    busy = grid.trial_rows()[0].runs[0].run
+    with Lock(results.run_directory(tmp_path / "out" / "trials", busy)), pytest.raises(UserError, match="same command"):
+        grid.run(Here(), Quiet())
+    assert not records(tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------------ the command line
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(HEAD)
+    assert main(["grid", "study.yaml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "split_digits-v1  er memory=20  seeds 0 1: 2 missing" in said
+    assert "6 runs, 0 exist\n" in said
+    assert "unknown for 6 runs" in said
+    assert not Path("results").exists()
+    assert main(["grid", "study.yaml", "--processes", "1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-2:] == ["6 runs: 6 done, 0 existed", "results/leaderboard.csv, results/runs.csv"]
+    assert captured.err.count("completed") == 6  # no terminal: a line for each
+    assert "[6/6]" in captured.err
+    assert len(Path("results/leaderboard.csv").read_text().splitlines()) == 1 + 3
+    assert main(["grid", "study.yaml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "2 completed, about" in said
+    assert "6 runs, 6 exist" in said
+    assert main(["grid", "study.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == "6 runs: 0 done, 6 existed"
+
+
+def test_a_failure_is_an_exit_status(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mine / "study.yaml"
+    path.write_text(BASE + "strategies: ['bad_methods:Refuses']\n")
+    out = ["--out", str(mine / "out"), "--quiet", "--processes", "1"]
+    assert main(["grid", str(path), *out]) == 1
+    said = capsys.readouterr().out
+    assert "failed: split_digits-v1 bad_methods:Refuses seed 0: not on this machine." in said
+    assert "2 runs: 0 done, 0 existed, 2 failed" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--address", "a:1"], "--address is for the engine 'ray', not for 'local'."),
+        (["--engine", "ray", "--processes", "2"], "--processes is for the engine 'local', not for 'ray'."),
+        (["--engine", "raay"], "got 'raay'. Did you mean 'ray'? Allowed: local, ray, slurm."),
+    ],
+)
+def test_mistakes(flags: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(HEAD)
+    try:
+        status = main(["grid", str(path), *flags])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    assert status == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("CLBENCH_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"split_mnist-v1: stream\.data: "):
+        made(tmp_path, HEAD.replace("split_digits-v1", "split_mnist-v1"))
