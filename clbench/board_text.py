@@ -15,6 +15,12 @@ import pandas as pd
 
 from clbench.metrics import METRICS
 
+LEAST_SEEDS = 5
+"""Completed seeds that a row needs to be ranked."""
+
+RANKED_BY = "average_accuracy"
+"""The metric of the ranking, in the primary view; higher is better."""
+
 SHOWN = ("average_accuracy", "forgetting.after_learning", "min_acc", "wc_acc")
 """Metrics of a table where none are asked for."""
 
@@ -87,8 +93,8 @@ WORDS = 3
 
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
-    "rank: 1 + the ranked rows whose interval of average_accuracy lies wholly above; equal ranks are ties",
-    "rank -: fewer than 5 seeds, a failed one, or not a continual learner",
+    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
+    f"rank -: fewer than {LEAST_SEEDS} seeds, a failed one, or not a continual learner",
 )
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
@@ -136,15 +142,21 @@ def _benchmark(row: dict[str, Any]) -> str:
 
 
 def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """The strategy, what tells it from other rows of that strategy, and what must not be overlooked about it."""
+    """The strategy, what tells it from other rows of that strategy, and its marks."""
     given = [set(other["parameters"].split("; ")) for other in alike]
     words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*given))]
-    marks = []
-    if row["access"] in ("past", "stream"):
-        marks.append("not continual")
-    if row["tuning_by"] == "test":
-        marks.append("tuned on its own test stream")
-    return " ".join(words) + (f" ({', '.join(marks)})" if marks else "")
+    return marked(" ".join(words), row["access"], row["tuning_by"])
+
+
+def marked(name: str, access: str | None, tuned_by: str | None) -> str:
+    """A name, and what must not be overlooked about it.
+
+    >>> marked("joint", "stream", None), marked("er", "experience", "test")
+    ('joint (not continual)', 'er (tuned on its own test stream)')
+    """
+    marks = ["not continual"] if access in ("past", "stream") else []
+    marks += ["tuned on its own test stream"] if tuned_by == "test" else []
+    return f"{name} ({', '.join(marks)})" if marks else name
 
 
 def _seeds(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench import statistics
-from clbench.board_text import csv_bytes, heading, plain, points
+from clbench.board_text import csv_bytes, heading, marked, plain, points
 from clbench.errors import UserError, shown, unknown
 from clbench.leaderboard import groups
 from clbench.metrics import METRICS
@@ -59,8 +59,8 @@ class Row:
 
     @property
     def label(self) -> str:
-        tuned = ", tuned on its own test stream" if self.tuned_by == "test" else ""
-        return f"{self.strategy} (row {self.id[:8]}{tuned})"
+        access = next((record.access for record in self.records if record.access), None)
+        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by)
 
     def completed(self) -> dict[int, Record]:
         """Finished runs by seed.
@@ -151,7 +151,7 @@ def chosen(text: str, within: Path) -> tuple[list[Row], list[str]]:
         boards.setdefault((row.definition, row.data), []).append(row)
     for several in boards.values():
         if len(several) > 1:
-            names = ", ".join(row.label for row in several)
+            names = "; ".join(row.label for row in several)
             raise UserError(f"{text}: {len(several)} rows of {several[0].benchmark}; name one of them: {names}.")
     return rows, problems
 
@@ -286,7 +286,7 @@ def to_text(found: Sequence[Finding]) -> str:
     lines = []
     for pair in {id(finding.pair): finding.pair for finding in found}.values():
         star = "*" if any(r.modified for r in pair.left.records) else ""
-        lines.append(f"{pair.left.benchmark}{star}: A = {pair.left.label}, B = {pair.right.label}")
+        lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
         lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
         lines += [f"  {note}" for note in pair.notes]
     rows: list[tuple[str, ...]] = [HEADINGS]

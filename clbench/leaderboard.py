@@ -15,21 +15,18 @@ from typing import Any
 import pandas as pd
 
 from clbench import statistics
-from clbench.board_text import to_csv, to_latex, to_markdown, to_text
+from clbench.board_text import LEAST_SEEDS, RANKED_BY, to_csv, to_latex, to_markdown, to_text
 from clbench.chance import ROLES
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
 
-__all__ = ["collect", "groups", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown", "to_text"]
+__all__ = [
+    "LEAST_SEEDS", "RANKED_BY", "collect", "groups", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown",
+    "to_text",
+]  # fmt: skip
 
 SCHEMA = 1
 """Version of the columns of both files."""
-
-LEAST_SEEDS = 5
-"""Completed seeds that a row needs to be ranked."""
-
-RANKED_BY = "average_accuracy"
-"""The metric of the ranking, in the primary view; higher is better."""
 
 
 def row_id(record: dict[str, Any]) -> str:
@@ -214,10 +211,10 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "failure": "; ".join(f"seed {r.seed}: {r.failure.message}" for r in failed if r.failure),
         **{f"seeds_{axis}": getattr(config.seeds, axis) for axis in ROLES},
         # Evaluation.
-        "every": evaluation.every,
-        "dense": evaluation.dense,
-        "subset": evaluation.subset,
-        "scope": evaluation.scope,
+        "eval_every": evaluation.every,
+        "eval_dense": evaluation.dense,
+        "eval_subset": evaluation.subset,
+        "eval_scope": evaluation.scope,
     }
     for key in tuning:
         out[f"tuning_{key}"] = _agreed([r.tuning.get(key) for r in group])

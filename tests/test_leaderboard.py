@@ -188,7 +188,7 @@ def test_a_row_by_hand(make: Make) -> None:
     assert (row["average_accuracy_n"], row["average_accuracy_iqm"]) == ("2", "0.5")
     batch = records[0]["config"]["benchmark"]["training"]["batch_size"]
     assert (float(row["updates"]), float(row["samples_seen_at_most"])) == (15, 15 * batch)
-    assert (row["memory_samples"], row["every"], row["threads"]) == ("200", "1", "1")
+    assert (row["memory_samples"], row["eval_every"], row["threads"]) == ("200", "1", "1")
 
 
 def test_missing_is_empty_and_never_zero(make: Make) -> None:
@@ -198,7 +198,9 @@ def test_missing_is_empty_and_never_zero(make: Make) -> None:
     for name, n in (("average_accuracy", "2"), ("min_acc", "2"), ("wc_acc", "0")):
         assert [row[f"{name}_{s}"] for s in ("mean", "std", "ci95_lo", "ci95_hi", "iqm")] == [""] * 5
         assert row[f"{name}_n"] == n
-    assert row["rank"] == row["tuning_by"] == row["subset"] == row["pretrained_sha256"] == row["seeds_stream"] == ""
+    assert (
+        row["rank"] == row["tuning_by"] == row["eval_subset"] == row["pretrained_sha256"] == row["seeds_stream"] == ""
+    )
     text = leaderboard.to_text(leaderboard.table(records))
     assert "undefined in 1" in text
     assert "undefined in 3" in text
@@ -226,7 +228,7 @@ def test_row_id(make: Make) -> None:
 
 
 def test_a_run_that_is_there_twice_counts_as_completed_wherever_it_lies(make: Make, tmp_path: Path) -> None:
-    whole, broken = make(), failed(make())
+    whole, broken = make(), failed(make(provenance__started_utc="2020-01-01"))
     early, late = make(provenance__started_utc="2026-01-01"), make(provenance__started_utc="2026-02-01", accuracy=0.25)
     for first, second, kept in ((whole, broken, whole), (broken, whole, whole), (late, early, early)):
         root = write(tmp_path / str(random.random()), first, second)
@@ -311,8 +313,16 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
         assert to(frame).count("er (tuned on its own test stream)") == 1
     assert {row["tuning_by"] for row in rows(leaderboard.to_csv(leaderboard.runs(tuned)))} == {"test"}
     found = compared(write(tmp_path, *records), "split_synthetic-v1:er", ":naive")
-    assert "tuned on its own test stream" in comparison.to_text(found)
+    assert re.search(
+        r"A is er, row \w{8} \(tuned on its own test stream\); B is naive, row \w{8}\n", comparison.to_text(found)
+    )
     assert {row["a_tuning_by"] + row["b_tuning_by"] for row in rows(comparison.to_csv(found))} == {"test"}
+
+
+def test_rows_that_were_tuned_otherwise_bear_no_mark(make: Make) -> None:
+    frame = leaderboard.table([make(name, config__tuning={"by": name}) for name in ("first", "stream")])
+    assert list(frame["tuning_by"]) == ["first", "stream"]
+    assert "tuned" not in leaderboard.to_text(frame)
 
 
 def test_what_a_spreadsheet_would_execute_is_neutralised(make: Make) -> None:
@@ -558,6 +568,9 @@ def test_what_cannot_be_said(make: Make, tmp_path: Path) -> None:
     (equal,) = compared(same, ":er", ":naive")
     assert (equal.verdict, equal.improvement, equal.better, equal.worse) == ("no difference shown", 0.5, 0, 0)
     assert equal.needed is None
+    apart = [make(name, seed, seed / 4 + more) for name, more in (("er", 0.25), ("naive", 0.0)) for seed in range(3)]
+    (constant,) = compared(write(tmp_path / "apart", *apart), ":er", ":naive")
+    assert (constant.verdict, constant.difference.interval, constant.needed) == ("A better", (0.25, 0.25), 2)
     (undefined,) = compared(same, ":er", ":naive", "wc_acc")
     assert (undefined.verdict, undefined.a, undefined.improvement) == ("undefined", (), None)
     assert "undefined" in comparison.to_text([undefined])
@@ -573,7 +586,7 @@ def test_several_benchmarks_are_a_line_each(make: Make, tmp_path: Path, capsys: 
     assert main(["compare", ":er", ":naive", "--in", str(root), "--metric", "average_accuracy"]) == 0
     out, _ = capsys.readouterr()
     assert re.findall(r"^(bench\d-v1) +average_accuracy %", out, re.M) == ["bench0-v1", "bench1-v1"]
-    assert out.startswith("only in B: bench2-v1, naive (row ")
+    assert out.startswith("only in B: bench2-v1, naive, row ")
 
 
 @pytest.mark.parametrize(
@@ -602,6 +615,12 @@ def test_what_cannot_be_compared(
     assert main(["compare", str(root / "0"), str(root / "1"), "--in", str(root)]) == 2
     data = ours["stream"]["data_sha256"][:16]
     assert capsys.readouterr().err == (sentence % data if "%s" in sentence else sentence) + "\n"
+
+
+def test_a_seed_with_two_instances_is_not_paired(make: Make, tmp_path: Path) -> None:
+    root = write(tmp_path, make("er"), make("er", run_id="another", stream__instance_hash="another"), make("naive"))
+    with pytest.raises(UserError, match=r"^er, row .*: seed 0 occurs with several instances of the stream.$"):
+        compared(root, ":er", ":naive")
 
 
 def test_other_seeds_by_axis_and_other_numerics_are_noted(make: Make, tmp_path: Path) -> None:
