@@ -15,11 +15,11 @@ ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=clas
           -o strategy.fill=after -o strategy.loss=weighted
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow lint typecheck check leaderboard clean
+.PHONY: help install bench verify test test-slow lint typecheck check leaderboard clean
 
 help: ## this list
 	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"] [DATA=digits]"
-	@echo "ARGS go to clbench run. DATA=digits runs the variant on embedded data, in seconds, where a target has one."
+	@echo "ARGS go to clbench run (bench: to clbench grid). DATA=digits runs the variant on embedded data, in seconds, where a target has one."
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
 install: .venv/installed ## make .venv and install everything there
@@ -30,17 +30,16 @@ install: .venv/installed ## make .venv and install everything there
 	@touch $@
 
 # ---------------------------------------------------------------------------------------------- the quick suite
-QUICK := split_digits-v1 permuted_digits-v1 rotated_digits-v1
-QUICK_SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
+STUDY := results/reference/study.yaml
 
-bench: install ## the quick suite on embedded data, and its leaderboard
-	@status=0; for b in $(QUICK); do \
-	  $(BIN)/clbench run $$b --strategy naive --strategy er --strategy cumulative --strategy joint \
-	    $(QUICK_SEEDS) --threads 1 --device cpu --out $(OUT) $(ARGS) || status=$$?; \
-	done; $(MAKE) --no-print-directory leaderboard && exit $$status
+bench: install ## the quick suite: twelve strategies on three streams of embedded data, five seeds, and its leaderboard
+	@$(BIN)/clbench grid $(STUDY) --out $(OUT) $(ARGS) && $(BIN)/clbench leaderboard $(OUT)
 
-leaderboard: install ## write OUT/leaderboard.csv from the runs under OUT, and print it
-	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv
+leaderboard: install ## write OUT/leaderboard.csv and OUT/runs.csv from the runs under OUT, and print the first
+	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv --runs $(OUT)/runs.csv
+
+verify: install ## a row of the reference leaderboard once more: ARGS="ROW --seeds 2"
+	@$(BIN)/clbench verify --in results/reference $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- standard benchmarks
 .PHONY: split-mnist split-mnist-task split-mnist-domain permuted-mnist rotated-mnist rotated-mnist-gap \
@@ -147,7 +146,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -156,6 +155,9 @@ benchmark-engine: install ## what training, hosting, files and memory cost, besi
 
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
 	$(BIN)/python benchmarks/evaluation.py $(ARGS)
+
+benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
+	$(BIN)/python benchmarks/grids.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format

@@ -36,10 +36,12 @@ def add(verbs: Verbs) -> None:
 
 
 def _grid(options: argparse.Namespace) -> int:
+    from clbench import loggers
     from clbench import study as studies
     from clbench.cli.run import writable
 
     study = studies.read(options.study)
+    loggers.check(study.config.log)
     settings = _settings(options, study)
     from clbench.grid import Grid
 
@@ -111,7 +113,10 @@ def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
         lines.append(f"then {grid.to_choose() * seeds} runs with what the trials choose")
     parallel = max(1, (getattr(settings, "processes", None) or cores() // threads)) if settings.name == "local" else 1
     said = f"{duration(known / parallel)}{f' with {parallel} processes' if settings.name == 'local' else ' in all'}"
-    lines.append(f"time, from runs that exist: {said}" + (f"; unknown for {unknown} runs" if unknown else ""))
+    told = [f"{said}, from runs that exist"] * bool(known or not unknown) + [f"unknown for {unknown} runs"] * bool(
+        unknown
+    )
+    lines.append(f"time: {'; '.join(told)}")
     return lines
 
 

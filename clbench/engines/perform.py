@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clbench.engines import Done, Job
 from clbench.errors import UserError
@@ -36,7 +36,7 @@ def perform(
     while True:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # of strategies of the user's own
-                outcome = runner.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, **_log(job))
+                outcome = runner.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, log=job.log)
         except UserError as error:
             directory = runner.write_failure(job.run, job.out, "user_error", str(error))
             return Done("failed", directory, str(error), time.monotonic() - begin)
@@ -51,7 +51,3 @@ def perform(
         if seconds > patience_s:
             return Done("busy", outcome.directory, f"{outcome.busy} is at it", seconds)
         time.sleep(1.0)
-
-
-def _log(job: Job) -> dict[str, Any]:
-    return {"log": job.log} if job.log else {}
