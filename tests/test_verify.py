@@ -1,0 +1,162 @@
+"""Rows once more: equal, near enough, or not; and what may not be verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clbench import results, verification
+from clbench.cli import main
+from clbench.errors import UserError
+from clbench.leaderboard import row_id
+from clbench.resolve import make_run
+from clbench.runner import execute
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """A row of four seeds, and one of another strategy beside it."""
+    out = tmp_path_factory.mktemp("row")
+    tiny = ["training.iterations=6", "evaluation.every=2", "model.hidden=[8]"]
+    runs = [make_run("split_digits-v1", strategy="er", seed=n, overrides=tiny, threads=1) for n in range(4)]
+    runs.append(make_run("split_digits-v1", strategy="naive", overrides=tiny, threads=1))
+    return [execute(run, out).record for run in runs]
+
+
+def laid_down(folder: Path, records: list[dict[str, Any]]) -> Path:
+    """Run files alone, as they are sent."""
+    for n, record in enumerate(records):
+        (folder / str(n)).mkdir(parents=True)
+        (folder / str(n) / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def changed(records: list[dict[str, Any]], change: Change) -> list[dict[str, Any]]:
+    copies: list[dict[str, Any]] = json.loads(json.dumps(records))
+    for copy in copies:
+        change(copy)
+    return copies
+
+
+def accuracy(record: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = record["metrics"]["class"]["average_accuracy"]
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ the command
+def test_a_row_comes_out_again(row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = laid_down(tmp_path / "board", row)
+    kept = tmp_path / "kept"
+    command = ["verify", row_id(row[0])[:10], "--in", str(board), "--seeds", "2", "--quiet", "--out", str(kept)]
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{row_id(row[0])}: split_digits-v1 er, 2 of 4 seeds (0, 1)"
+    assert said[-1] == "reproduced bit for bit"
+    assert len(list(results.find_runs(kept))) == 2
+    board = laid_down(tmp_path / "other", changed(row, lambda r: r.update(weights_sha256="0" * 64)))
+    assert main([*command[:3], str(board), *command[4:]]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "within its interval"
+    assert "  seed 0: other weights" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["zzz"], "no row 'zzz'. Allowed: the row_id of a leaderboard of these runs, or its start."),
+        ([""], "'' is the start of 2 rows: "),
+        (["ROW", "--seeds", "5"], "--seeds: got 5. Allowed: 1 to 4, the completed runs of the row."),
+        (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be done again."),
+    ],
+)
+def test_mistakes(
+    flags: list[str], sentence: str, row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = laid_down(tmp_path / "board", row)
+    words = {"ROW": row_id(row[0]), "HERE": str(board)}
+    assert main(["verify", *(words.get(flag, flag) for flag in flags), "--in", str(board)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "abc", "--in", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'none'}: no such folder.\n"
+
+
+# ------------------------------------------------------------------------------------------------ what is verified
+def test_a_row_whose_runs_failed_cannot_be(row: list[dict[str, Any]]) -> None:
+    failed = changed(
+        row[:2], lambda r: r.update(status="failed", failure={"kind": "nan", "message": "m", "iteration": 1})
+    )
+    with pytest.raises(UserError, match="has no completed run"):
+        verification.row(failed, row_id(row[0]), "here")
+
+
+def test_a_configuration_that_was_changed_is_found(row: list[dict[str, Any]]) -> None:
+    (one,) = changed(row[:1], lambda r: r["config"]["strategy"].update(memory=77))
+    with pytest.raises(UserError, match=r"split_digits-v1 seed 0: its run_id is not that of its configuration"):
+        verification.configuration(one)
+    (one,) = changed(row[:1], lambda r: r["config"]["benchmark"]["training"].update(btch=1))
+    with pytest.raises(UserError, match="its configuration is none of this version"):
+        verification.configuration(one)
+    assert verification.configuration(row[0]).run_id == row[0]["run_id"]
+
+
+# ------------------------------------------------------------------------------------------------ the verdict
+def test_every_part_counts(row: list[dict[str, Any]]) -> None:
+    er = row[:4]
+    assert verification.compare(er, er[:2]).verdict == "reproduced bit for bit"
+    for change, word in (
+        (lambda r: r.update(weights_sha256="0"), "weights"),
+        (lambda r: r.update(trace_sha256="0"), "trace"),
+        (lambda r: accuracy(r).update(se=0.5), "metrics"),
+        (lambda r: r["stream"].update(instance_hash="0"), "stream"),
+    ):
+        found = verification.compare(er, changed(er[:2], change))
+        assert found.different == {0: word, 1: word}
+        assert found.verdict == ("not reproduced" if word == "stream" else "within its interval")
+    older = changed(er, lambda r: r.pop("trace_sha256"))  # from before there was one
+    assert verification.compare(older, er[:1]).verdict == "reproduced bit for bit"
+
+
+def test_the_interval_by_hand(row: list[dict[str, Any]]) -> None:
+    """Four seeds 0.1, 0.2, 0.3, 0.4: mean 0.25, deviation 0.129099; t(0.975, 3) = 3.182446; for a mean of two new runs
+    0.25 -+ 3.182446 * 0.129099 * sqrt(1/4 + 1/2) = 0.25 -+ 0.355808."""
+    er = changed(row[:4], lambda r: None)
+    for n, record in enumerate(er):
+        accuracy(record)["value"] = (n + 1) / 10
+
+    def again(value: float) -> verification.Verification:
+        new = changed(er[:2], lambda r: r.update(weights_sha256="0"))
+        for record in new:
+            accuracy(record)["value"] = value
+        return verification.compare(er, new)
+
+    metric = again(0.5).metrics[0]
+    assert metric.interval == pytest.approx((0.25 - 0.355808, 0.25 + 0.355808), abs=1e-6)
+    assert (metric.row, metric.claimed, metric.found) == pytest.approx((0.25, 0.15, 0.5))
+    assert again(0.60).verdict == "within its interval"
+    assert again(0.61).verdict == "not reproduced"
+
+
+def test_a_row_of_one_seed_has_no_interval(row: list[dict[str, Any]]) -> None:
+    one = [row[0]]
+    assert verification.compare(one, one).verdict == "reproduced bit for bit"
+    assert verification.compare(one, changed(one, lambda r: r.update(weights_sha256="0"))).verdict == "not reproduced"
+
+
+def test_what_is_other_here_is_told(row: list[dict[str, Any]]) -> None:
+    def elsewhere(record: dict[str, Any]) -> None:
+        record["weights_sha256"] = "0"
+        record["provenance"]["packages"]["torch"] = "1.0"
+        record["provenance"]["cpu"] = "abacus"
+
+    found = verification.compare(changed(row[:4], elsewhere), row[:1])
+    assert [said.partition(" ")[0] for said in found.surroundings] == ["torch", "cpu"]
+    assert found.surroundings[0].endswith("here, 1.0 there")
