@@ -6,19 +6,23 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 from clbench import engines, runner
 from clbench.checkpoint import Checkpoints
-from clbench.engines import Done, Job
+from clbench.engines import Done, Job, on_slurm
 from clbench.engines.perform import perform
 from clbench.engines.settings import SlurmSettings
+from clbench.errors import UserError
 from clbench.resolve import make_run
 from clbench.results import read_run
 
@@ -155,3 +159,143 @@ def test_closed() -> None:
     (again,) = all_done(here(), jobs[1:2], heard)
     assert heard.warnings == []
     assert read_run(again.directory)["costs"]["resumed_at"] == [20]
+
+
+# ------------------------------------------------------------------------------------------------ without SLURM
+COMMANDS = {
+    # A job that is killed is queued again.
+    "sbatch": """
+        cp "$1" script
+        last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+        export SLURM_JOB_ID=$$
+        for i in $(seq 0 ${last:-0}); do
+            (
+                if [ "$last" ]; then export SLURM_JOB_ID=$(($$ + i)) SLURM_ARRAY_JOB_ID=$$ SLURM_ARRAY_TASK_ID=$i; fi
+                bash "$1"
+                if [ $? = 137 ]; then SLURM_RESTART_COUNT=1 bash "$1"; fi
+            ) > /dev/null 2> /dev/null &
+        done
+        echo "Submitted batch job $$"
+    """,
+    "srun": 'exec "${@:6}" >> said 2>> said',
+    "scancel": 'echo "$@" >> cancelled',
+    "sacct": 'echo "JobID|State|NodeList"; cat states',
+}
+
+
+@pytest.fixture
+def commands(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of SLURM that run the jobs of an array here, all at once."""
+    folder = work / "bin"
+    folder.mkdir()
+    for name, text in COMMANDS.items():
+        (folder / name).write_text("#!/bin/bash\n" + textwrap.dedent(text))
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(on_slurm, "_POLL_S", {"slurm": 0.2})
+    (work / "states").touch()
+    return folder
+
+
+def there(**more: Any) -> SlurmSettings:
+    return SlurmSettings(name="slurm", **more)
+
+
+def test_what_sbatch_is_given(commands: Path) -> None:
+    """An array of jobs with the study's options; its results are those of this process."""
+
+    def study(out: str) -> list[Job]:
+        return [job(out), job(out, "er"), odd(out, "none")]
+
+    options = {"account": "a b", "exclusive": True, "nice": 5}
+    settings = there(partition="small", minutes=30, runs_per_job=2, parallel=7, memory_gb=3, options=options)
+    done = all_done(settings, study("slurm"))
+    assert [bytes_of(d) for d in done] == [bytes_of(perform(j)) for j in study("here")]
+    given = Path("script").read_text().splitlines()
+    assert {line.removeprefix("#SBATCH --") for line in given if line.startswith("#SBATCH")} >= {
+        "array=0-1%2",
+        "partition=small",
+        "time=30",
+        "mem=3GB",
+        "cpus-per-task=1",
+        "signal=USR2@90",
+        "requeue",
+        "account='a b'",
+        "exclusive",
+        "nice=5",
+    }
+    assert not [line for line in given if "gpus" in line]
+    assert " env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 " in given[-1]
+    assert [p.name for p in Path("slurm").iterdir()] == ["split_synthetic-v1"]
+
+
+def test_ended_by_slurm(commands: Path) -> None:
+    """SIGTERM saves the run, and the job waits for its end, as one that returns is not queued again."""
+
+    def end() -> None:
+        process = int(Path("linger-0").read_text().split()[0])
+        os.kill(process, signal.SIGTERM)
+        folder = runner.directory_of(run.run, run.out)
+        until(lambda: Checkpoints(folder) and not (folder / ".lock").exists())
+        time.sleep(1.5)
+        os.kill(process, signal.SIGKILL)  # fails where it returned
+
+    run = odd("slurm", "linger")
+    with soon(Path("linger-0"), end):
+        (done,) = all_done(there(), [run])
+    assert read_run(done.directory)["costs"]["resumed_at"] == [20]
+
+
+def test_cancelled_and_closed(commands: Path) -> None:
+    """A job that somebody cancelled is not submitted again; those of a study that is closed are cancelled."""
+    (commands / "srun").write_text("#!/bin/bash\n")
+    going = engines.engine(there(), 1, False).run([job("slurm"), job("slurm", "er")], Heard())
+    submit = on_slurm.OnSlurm._submitted
+
+    def submitted(*given: Any) -> Any:
+        made = submit(*given)
+        Path("states").write_text(f"{made[0][0].job_id}|CANCELLED by 0|n1\n{made[1][0].job_id}|RUNNING|n1\n")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_slurm.OnSlurm, "_submitted", submitted)
+        number, done = next(going)
+    assert (number, done.status, done.message) == (0, "interrupted", "its job was cancelled")
+    going.close()
+    array = Path("states").read_text().partition("_")[0]
+    assert Path("cancelled").read_text() == f"{array}\n"
+
+
+def test_refused(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (commands / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: Invalid account' >&2; exit 1\n")
+    with pytest.raises(UserError) as said:
+        all_done(there(), [job("slurm")])
+    assert str(said.value) == "engine 'slurm': the jobs cannot be submitted: sbatch: error: Invalid account"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"^engine 'slurm': no command sbatch, srun, scancel here; it needs a login"):
+        engines.engine(there(), 1, False)
+
+
+def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"^engine 'slurm': the package submitit cannot be .*clbench\[slurm\]"):
+        engines.engine(here(), 1, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"time": 3}, "'time' is said by 'minutes'"),
+        ({"array": "0-3"}, "'array' is the engine's own"),
+        ({"--account": "a"}, "got {--account: 'a'}. Allowed: sbatch's long options without dashes"),
+        ({"account": "a\nb"}, "got {account: 'a\\nb'}. Allowed: sbatch's long options without dashes"),
+    ],
+)
+def test_options_that_are_not_free(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(pydantic.ValidationError) as said:
+        there(options=options)
+    assert why in str(said.value)

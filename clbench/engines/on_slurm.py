@@ -5,8 +5,9 @@ next update, the job is queued again, and goes on there. One that SLURM ends wit
 waits for its end: returning, it would count as complete, and not be queued again. One that dies is submitted again,
 each of its runs by itself, so that the one to blame is alone.
 
-Jobs go to their nodes, and results come back, as pickles in OUT/.submitit. What is read there is what this process and
-its own jobs wrote; what a run leaves for others is never read this way.
+Jobs go to their nodes, and results come back, as pickles in a new folder of OUT/.submitit. What is read there is what
+this process and its own jobs wrote; what a run leaves for others is never read this way. The folder stays where a job
+died, for its logs. That a job died is told by sacct; a cluster without accounting does not tell.
 """
 
 from __future__ import annotations
@@ -62,21 +63,24 @@ class OnSlurm:
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
         """See `Engine`."""
-        each, settings = self._settings.runs_per_job, self._settings
+        if not jobs:
+            return
+        each, retries = self._settings.runs_per_job, self._settings.retries
+        at_once = _ARRAY if self._slurm else max(1, cores() // self._threads)
         shared = [replace(job, out=job.out.absolute()) for job in jobs]
         waiting = deque((list(range(len(jobs))[i : i + each]), 0) for i in range(0, len(jobs), each))
         under_way: list[tuple[Any, list[int], int]] = []
-        executor = self._executor(shared[0].out / ".submitit", -(-len(waiting) // _ARRAY)) if jobs else None
+        # Of its own: the ids of submitit's local jobs are those of processes, and come again.
+        folder = shared[0].out / ".submitit" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        executor, lost = self._executor(folder, -(-len(waiting) // _ARRAY)), False
         try:
             while waiting or under_way:
-                if room := min(
-                    len(waiting), _ARRAY if self._slurm else max(1, cores() // self._threads) - len(under_way)
-                ):
+                if room := min(len(waiting), at_once if self._slurm else at_once - len(under_way)):
                     parts = [waiting.popleft() for _ in range(room)]
                     under_way += self._submitted(executor, parts, shared)
                 ended = [entry for entry in under_way if entry[0].done()]
                 if not ended:
-                    time.sleep(_POLL_S[settings.cluster])
+                    time.sleep(_POLL_S[self._settings.cluster])
                 for entry in ended:
                     under_way.remove(entry)
                     submitted, numbers, losses = entry
@@ -85,16 +89,21 @@ class OnSlurm:
                         for text in warnings:
                             listener.warn(number, text)
                         yield number, Done(status, jobs[number].out / within, message, seconds)
+                    lost |= bool(reason)
                     for number in numbers[len(said) :]:
                         if not reason:
                             yield number, _left(jobs[number], "its job was cancelled")
-                        elif losses < settings.retries:
+                        elif losses < retries:
                             listener.warn(number, f"{reason}; it is submitted again")
                             waiting.append(([number], losses + 1))
                         else:
                             yield number, _lost(jobs[number], f"{reason}, {losses + 1} times")
         finally:
             self._cancel([entry[0] for entry in under_way])
+            if not lost and not (self._slurm and under_way):  # else somebody reads its logs, or jobs their pickles
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()
 
     def _executor(self, folder: Path, arrays: int) -> Any:
         settings, cluster = self._settings, self._settings.cluster
@@ -141,12 +150,7 @@ class OnSlurm:
             return "", []
         error = job.exception()
         if error is None:
-            said: list[_Ended] = job.result()
-            for path in job.paths.folder.glob(f"{job.job_id}_*"):
-                path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                job.paths.folder.rmdir()  # where it is the last
-            return "", said
+            return "", job.result()
         if job.paths.result_pickle.exists():
             return f"its job {job.job_id} failed: {_traceback_end(error)} ({job.paths.stderr})", []
         return f"its job {job.job_id} ended as {job.state} without a result ({job.paths.stderr})", []
