@@ -104,21 +104,28 @@ def until(happened: Any) -> None:
 
 def test_a_cluster_of_its_own(work: Path) -> None:
     """Bytes are those of the local engine; a process does many runs; nothing is left behind."""
-    handler = signal.getsignal(signal.SIGTERM)
+
+    def handler(number: int, frame: Any) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handler)
 
     def study(out: str) -> list[Job]:
         own = [odd(out, "none", f"sign-{seed}", seed) for seed in range(5)]
         return [*own, job(out, "er"), job(out, "naive", "numerics.threads=1")]
 
     here = all_done(LocalSettings(name="local", processes=1), study("local"))
-    there = all_done(RaySettings(name="ray"), study("ray"))
+    there = []
+    for number, done in engines.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Heard()):
+        assert signal.getsignal(signal.SIGTERM) is handler, "that of who runs the study"
+        there.append((number, done))
+    there = [done for _, done in sorted(there, key=lambda each: each[0])]
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
     assert len(processes) <= on_ray.cores()
     assert not ray.is_initialized()
     until(lambda: not any(Path("/proc", pid).exists() for pid in processes))
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.signal(signal.SIGTERM, before) is handler
     assert [p.name for p in Path("ray").iterdir()] == ["split_synthetic-v1"]
 
 
@@ -220,7 +227,7 @@ def test_no_node_is_large_enough(work: Path, nodes: Any) -> None:
 )
 def test_no_cluster(address: str, why: str) -> None:
     with pytest.raises(UserError) as said:
-        all_done(RaySettings(name="ray", address=address), [])
+        all_done(RaySettings(name="ray", address=address), [job("ray")])
     assert str(said.value) == f"engine 'ray': {why}"
 
 
@@ -228,3 +235,17 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^engine 'ray': the package ray cannot be imported .*clbench\[ray\]"):
         engines.engine(RaySettings(name="ray"), 1, False)
+
+
+@pytest.mark.parametrize(("visible", "gpu", "index"), [(None, "2", 2), ("5,2", "2", 1), ("GPU-a,GPU-b", "GPU-a", 0)])
+def test_the_gpu_of_a_run(monkeypatch: pytest.MonkeyPatch, visible: str | None, gpu: str, index: int) -> None:
+    """Ray names a GPU as CUDA_VISIBLE_DEVICES does; torch counts those that are visible."""
+    import torch
+
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    on_ray._take_gpu(gpu)
+    assert taken == [index]

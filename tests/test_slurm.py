@@ -229,6 +229,24 @@ def test_what_sbatch_is_given(commands: Path) -> None:
     assert [p.name for p in Path("slurm").iterdir()] == ["split_synthetic-v1"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "cuda", "written", "not_written"),
+    [
+        ({"gpus": 2}, True, "gpus-per-node=2", "mem-per"),
+        ({}, True, "gpus-per-node=1", "mem-per"),
+        ({"gpus": 2}, False, "mem=4GB", "gpus"),
+        ({"options": {"mem-per-cpu": "2G"}}, False, "mem-per-cpu=2G", "mem="),
+        ({"minutes": 2}, False, "signal=USR2@30", "gpus"),
+    ],
+)
+def test_resources(commands: Path, settings: dict[str, Any], cuda: bool, written: str, not_written: str) -> None:
+    engine = on_slurm.OnSlurm(there(**settings), 2, cuda)
+    text = engine._executor(Path("x"), 1)._executor._make_submission_file_text("command", "1")
+    given = [line.removeprefix("#SBATCH --") for line in text.splitlines()]
+    assert {written, "cpus-per-task=2"} <= set(given)
+    assert not [line for line in given if line.startswith(not_written)]
+
+
 def test_ended_by_slurm(commands: Path) -> None:
     """SIGTERM saves the run, and the job waits for its end, as one that returns is not queued again."""
 

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class OnRay:
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
         """See `Engine`."""
+        if not jobs:
+            return
         ray = self._ray
         shared = [replace(job, out=job.out.absolute()) for job in jobs]
         waiting = deque((number, 0) for number in range(len(jobs)))
@@ -113,7 +115,7 @@ class OnRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with contextlib.ExitStack() as held:
-            held.enter_context(_handlers())
+            put_back = held.enter_context(_handler())
             own = {} if address else self._own(held)
             held.callback(ray.shutdown)  # of a cluster that is not ours: leaves it
             try:
@@ -121,6 +123,7 @@ class OnRay:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 where = "cannot be started here" if address is None else f"no cluster at address '{address}'"
                 raise UserError(f"engine 'ray': {where}: {_first_line(error)}") from None
+            put_back()
             self._require_room()
             yield
 
@@ -159,14 +162,21 @@ def _require_listener(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _handlers() -> Iterator[None]:
-    """Puts back the handler of SIGTERM that Ray replaces."""
+def _handler() -> Iterator[Callable[[], None]]:
+    """What puts back the handler of SIGTERM that Ray replaces, where there is one; and does so at the end."""
     before = signal.getsignal(signal.SIGTERM)
+
+    def put_back() -> None:
+        if before not in (None, signal.SIG_DFL):  # else Ray's, which exits, and so stops the runs
+            signal.signal(signal.SIGTERM, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
     try:
-        yield
+        yield put_back
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ class OnSlurm:
         executor.update_parameters(
             name="clbench",
             timeout_min=settings.minutes,
-            mem_gb=settings.memory_gb,
+            mem_gb=None if {"mem-per-cpu", "mem-per-gpu"} & set(settings.options) else settings.memory_gb,
             cpus_per_task=self._threads,
             gpus_per_node=self._gpus or None,
             slurm_partition=settings.partition,

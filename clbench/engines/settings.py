@@ -68,8 +68,8 @@ class SlurmSettings(Model):
     """Small runs that share one job, and its imports."""
     parallel: Count = 256
     """Jobs of the array that run at a time."""
-    memory_gb: Count | None = 4
-    """Of one job; null where `options` say it."""
+    memory_gb: Count = 4
+    """Of one job, unless `options` say mem-per-cpu or mem-per-gpu."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of one job. Default: 1 for runs on a GPU."""
     options: dict[str, str | int | Literal[True]] = {}
