@@ -29,7 +29,7 @@ class Odd(Strategy):
             act, sign = self.config.act, Path(self.config.sign)
             first = not sign.exists()
             half = sign.with_name(f"{sign.name}.half")
-            half.write_text(f"{os.getpid()} {os.getppid()}")
+            half.write_text(f"{os.getpid()} {os.getppid()} {os.environ.get('OPENBLAS_NUM_THREADS')}")
             half.rename(sign)
             if act == "hang" and first:
                 time.sleep(600)

@@ -59,13 +59,15 @@ def nodes(cluster: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's working directory, with a method of the user's own."""
-    monkeypatch.chdir(tmp_path)
+    """A user's working directory, and elsewhere a method of the user's own."""
+    (work := tmp_path / "work").mkdir()
+    monkeypatch.chdir(work)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     name = f"mine_{tmp_path.name.rstrip('0')}"
     shutil.copy(Path(__file__).with_name("odd_strategy.py"), tmp_path / f"{name}.py")
     monkeypatch.setitem(globals(), "MINE", f"{name}:Odd")
-    return tmp_path
+    return work
 
 
 MINE = ""
@@ -122,6 +124,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
+    assert (work / "sign-0").read_text().split()[2] == "1", "threads of a run"
     assert len(processes) <= on_ray.cores()
     assert not ray.is_initialized()
     until(lambda: not any(Path("/proc", pid).exists() for pid in processes))

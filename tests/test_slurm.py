@@ -33,13 +33,15 @@ MINE = ""
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's working directory, with a method of the user's own."""
-    monkeypatch.chdir(tmp_path)
+    """A user's working directory, and elsewhere a method of the user's own."""
+    (work := tmp_path / "work").mkdir()
+    monkeypatch.chdir(work)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     name = f"mine_{tmp_path.name}"
     shutil.copy(Path(__file__).with_name("odd_strategy.py"), tmp_path / f"{name}.py")
     monkeypatch.setitem(globals(), "MINE", f"{name}:Odd")
-    return tmp_path
+    return work
 
 
 class Heard:
@@ -109,7 +111,8 @@ def test_runs_share_a_job() -> None:
         return [odd(out, "none"), job(out, "er"), odd(out, "none", 1)]
 
     there = all_done(here(runs_per_job=2), study("slurm"))
-    pids = [Path(f"none-{seed}").read_text().split()[0] for seed in (0, 1)]
+    pids, _, threads = zip(*(Path(f"none-{seed}").read_text().split() for seed in (0, 1)), strict=True)
+    assert threads == ("1", "1")
     assert [bytes_of(d) for d in there] == [bytes_of(perform(j)) for j in study("here")]
     assert there[1].directory.parts[0] == "slurm", "as the output folder was given"
     assert len({*pids, str(os.getpid())}) == 3
