@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,11 +43,13 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    small = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    files = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has at most 107 characters
+    small = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False, "temp_dir": files}
     made = Cluster(initialize_head=True, head_node_args=small)
     yield made
     ray.shutdown()
     made.shutdown()
+    shutil.rmtree(files, ignore_errors=True)
 
 
 @pytest.fixture
