@@ -17,6 +17,7 @@ import pytest
 from clbench import engines, runner
 from clbench.checkpoint import Checkpoints, Every
 from clbench.engines import Done, Job, on_ray
+from clbench.engines.perform import perform
 from clbench.engines.settings import LocalSettings, RaySettings
 from clbench.errors import UserError
 from clbench.resolve import make_run
@@ -125,6 +126,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
+    assert bytes_of(there[5]) == bytes_of(perform(job("alone", "er")))
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
     assert (work / "sign-0").read_text().split()[2] == "1", "threads of a run"
@@ -136,7 +138,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
 
 
 def test_a_node_dies(work: Path, nodes: Any) -> None:
-    """What it was at goes on elsewhere from its checkpoint; every run ends in the bytes of the local engine."""
+    """What it was at goes on elsewhere from its checkpoint; every run ends in the bytes of one that is done here."""
 
     def study(out: str) -> list[Job]:
         return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]
@@ -155,7 +157,7 @@ def test_a_node_dies(work: Path, nodes: Any) -> None:
     assert list(done)[-1] == 0
     assert [number for number, text in heard.warnings] == [0], heard.warnings
     assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
-    here = all_done(LocalSettings(name="local", processes=1), study("local"))  # the sign is there: none hangs
+    here = [perform(each) for each in study("here")]  # the sign is there: none hangs
     assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
 
 
@@ -182,17 +184,13 @@ def test_closed(work: Path, nodes: Any) -> None:
     until(lambda: (work / "sign-0").exists())
     going.close()
     assert not ray.is_initialized()
+    assert all(node.remaining_processes_alive() for node in nodes.worker_nodes)
     stopped = runner.directory_of(jobs[1].run, Path("ray"))
     assert Checkpoints(stopped)
     assert not (stopped / ".lock").exists()
     assert not runner.directory_of(jobs[3].run, Path("ray")).exists()
-    for seed in range(3):
-        (work / f"sign-{seed}").touch()
-    heard = Heard()
-    there = all_done(on(nodes), jobs, heard)
-    assert heard.warnings == []
-    assert read_run(there[1].directory)["costs"]["resumed_at"] == [20]
-    assert bytes_of(there[1])
+    goes_on = perform(jobs[1])
+    assert read_run(goes_on.directory)["costs"]["resumed_at"] == [20]
 
 
 def test_lost_too_often(work: Path, nodes: Any) -> None:
@@ -221,6 +219,31 @@ def test_no_node_is_large_enough(work: Path, nodes: Any) -> None:
         list(engines.engine(on(nodes), 1000, False).run([job("ray")], Heard()))
     with pytest.raises(UserError, match=r"no node has 1 CPUs and 0\.5 GPUs"):
         list(engines.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Heard()))
+
+
+def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
+    """It is used, and left."""
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.raises(UserError, match=r"Found: .*0 CPUs and 0 GPUs"):  # the head; ours would have this machine's
+            list(engines.engine(RaySettings(name="ray"), 1000, False).run([job("ray")], Heard()))
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_ctrl_c_while_a_cluster_starts() -> None:
+    """It waits, so that what was started is known and stopped."""
+    started = []
+
+    def start() -> None:
+        with on_ray._undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            started.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert started == [1]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ class OnRay:
             own = {} if address else self._own(held)
             held.callback(ray.shutdown)  # of a cluster that is not ours: leaves it
             try:
-                ray.init(address=address or "local", **quiet, **own)
+                with _undisturbed() if own else contextlib.nullcontext():
+                    ray.init(address=address or "local", **quiet, **own)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 where = "cannot be started here" if address is None else f"no cluster at address '{address}'"
                 raise UserError(f"engine 'ray': {where}: {_first_line(error)}") from None
@@ -159,6 +160,22 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise UserError(f"engine 'ray': no cluster at address '{address}': {error.strerror or error}.") from None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A Ctrl-C waits for the end: half a cluster has nobody who stops it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
