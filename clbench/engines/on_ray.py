@@ -2,7 +2,7 @@
 
 A run is a task. Ray keeps the processes of tasks that ended for the next ones, so each imports once. Ray's own retries
 are off: a run that is lost with its process or its node is begun again from here, where that can be told, and goes on
-from its last checkpoint.
+from its last checkpoint. How far a run is is not told, and its warnings come when it ends.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ _IN_FLIGHT = 1000
 _PATIENCE_S = 120.0
 """How long a run that was lost waits for the lock of the process that it was lost with."""
 _CONNECT_S = 10.0
+"""How long an address may take to answer."""
 _STORE_BYTES = 80 * 2**20
 """Of the object store of a cluster of our own: about the least that Ray takes; results are a few hundred bytes."""
 _NO_MASK = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
+"""Ray's word for leaving the GPUs of a process as they are; see `_take_gpu`."""
 
 
 class OnRay:

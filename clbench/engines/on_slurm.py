@@ -7,7 +7,8 @@ each of its runs by itself, so that the one to blame is alone.
 
 Jobs go to their nodes, and results come back, as pickles in a new folder of OUT/.submitit. What is read there is what
 this process and its own jobs wrote; what a run leaves for others is never read this way. The folder stays where a job
-died, for its logs. That a job died is told by sacct; a cluster without accounting does not tell.
+died, for its logs. That a job died is told by sacct; a cluster without accounting does not tell. How far a run is is
+not told, and its warnings come when its job ends.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class RaySettings(Model):
     name: Literal["ray"]
     address: str | None = None
     """Of a running cluster; `auto` for the one of this machine. Default: one is started here."""
-    gpus: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
     """GPUs of one run; 0.25 for four runs on one. Default: 1 for runs on a GPU."""
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a run is begun again, on another node, where its own is lost."""
@@ -40,21 +40,9 @@ _SAID_ELSEWHERE = {
     "cpus-per-task": "numerics.threads",
 }
 _ENGINES_OWN = {
-    "array",
-    "output",
-    "error",
-    "open-mode",
-    "signal",
-    "requeue",
-    "no-requeue",
-    "job-name",
-    "wrap",
-    "wait",
-} | {
-    "nodes",
-    "ntasks",
-    "ntasks-per-node",
-}
+    "array", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "job-name", "nodes", "ntasks",
+    "ntasks-per-node", "wrap", "wait",
+}  # fmt: skip
 
 
 class SlurmSettings(Model):
