@@ -11,8 +11,8 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,11 +21,11 @@ from clbench.config import StreamConfig
 from clbench.engines import Done, Engine, Job, Listener
 from clbench.errors import UserError, shown
 from clbench.resolve import RunConfig
-from clbench.schema import canonical
-from clbench.search import search
+from clbench.schema import canonical, definition
+from clbench.search import Search, search
 from clbench.study import Planned, Study, tuned
 
-State = Literal["completed", "failed", "unfinished", "missing"]
+State = Literal["completed", "failed", "unfinished", "missing", "damaged"]
 TRIALS = results.TRIALS
 
 
@@ -55,6 +55,22 @@ class Row:
     runs: list[Planned]
     states: list[State]
     seconds: float | None
+
+
+@dataclass
+class Survey:
+    """What there is of a study, and what is to be done.
+
+    Attributes:
+        trials, rows: in order, each once; of a search by Optuna the trials up to the first that is missing.
+        later: runs of trials that are known only then.
+        to_choose: rows that trials are still to choose.
+    """
+
+    trials: list[Row]
+    rows: list[Row]
+    later: int = 0
+    to_choose: int = 0
 
 
 @dataclass
@@ -96,7 +112,9 @@ class Grid:
     """
 
     def __init__(self, study: Study, out: Path, retry: bool = False) -> None:
-        self.study, self.out, self._retry = study, out, retry
+        self.study, self.out = study, out
+        self.to_do: tuple[State, ...] = ("missing", "unfinished", "failed") if retry else ("missing", "unfinished")
+        """What is done, or done again."""
         self._notes = dict[str, dict[str, Any]]()
         """By configuration hash, what is noted in the provenance of its runs."""
         past_times.cache_clear()  # of an earlier grid of this process
@@ -105,26 +123,42 @@ class Grid:
     def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
         """Rows whose hyper-parameters are known, and the streams and strategies where they are to be chosen."""
         rows, searched, problems = list[list[Planned]](), list[tuple[int, int]](), list[str]()
-        known = set[str]()
+        runs = list[RunConfig]()
+
+        def checked(made: Callable[..., list[Planned]], *arguments: Any) -> list[Planned]:
+            try:
+                row = made(*arguments)
+            except UserError as error:
+                problems.extend(error.problems)
+                return []
+            runs.append(row[0].run)
+            return row
+
         for i in range(len(self.study.config.streams)):
             for j in range(len(self.study.strategies)):
                 if self.study.tuned(j):
                     searched.append((i, j))
-                    for given, combination in search(self.study, i, j).some():
-                        for made in (self.study.trials, self.study.runs):
-                            _, found = _checked(partial(made, i, j, given, combination))
-                            problems += found
-                    continue
-                for given, combination in self.study.combinations(j):
-                    row, found = _checked(partial(self.study.runs, i, j, given, combination))
-                    problems += found
-                    if row and row[0].run.run_id not in known:
-                        known.add(row[0].run.run_id)
-                        rows.append(row)
+                    for trial in search(self.study, i, j).some():
+                        tried = checked(self.study.trials, i, j, *trial)
+                        reported = checked(self.study.runs, i, j, *trial)
+                        if tried and reported:
+                            problems += self._tuned_on_itself(i, tried[0].run, reported[0].run)
+                else:
+                    rows += [checked(self.study.runs, i, j, *each) for each in self.study.combinations(j)]
         if problems:
             raise UserError(*dict.fromkeys(problems))
-        self._check_data([row[0].run for row in rows])
-        return rows, searched
+        self._check_data(runs)
+        return _distinct(rows), searched
+
+    def _tuned_on_itself(self, i: int, trial: RunConfig, reported: RunConfig) -> list[str]:
+        settings = self.study.config.tuning
+        assert settings is not None
+        one, other = (definition(run.benchmark.stream) for run in (trial, reported))
+        if settings.by != "stream" or one != other:
+            return []
+        return [
+            f"{self.study.source}: tuning.stream: is streams[{i}] itself; choosing on its test samples is by: test."
+        ]
 
     def _check_data(self, runs: Iterable[RunConfig]) -> None:
         problems = []
@@ -137,21 +171,28 @@ class Grid:
             raise UserError(*problems)
 
     # ---------------------------------------------------------------------------------------- what there is
-    def rows(self) -> list[Row]:
-        """What is to be done, and how much of it there is; without the rows that trials will choose."""
-        return [self._row(row, self.out) for row in self._finals]
-
-    def trial_rows(self) -> list[Row]:
-        """What a search through grids tries; of a search by Optuna only the first trial is known."""
-        made = []
-        for i, j in self._searched:
-            for given, combination in search(self.study, i, j).ask():
-                made.append(self._row(self.study.trials(i, j, given, combination), self.out / TRIALS))
-        return made
-
-    def to_choose(self) -> int:
-        """Rows that trials will choose."""
-        return len(self._searched)
+    def survey(self) -> Survey:
+        """What there is, with the choices that can be told without a run."""
+        found = Survey([], [])
+        rows, listed = list(self._finals), set[str]()
+        for s in self._searches():
+            settled = True
+            while settled and (asked := s.ask()):
+                for trial in asked:
+                    row = self._row(self.study.trials(s.stream, s.strategy, *trial), self.out / TRIALS)
+                    settled = settled and not set(row.states) & {*self.to_do, "damaged"}
+                    if settled:
+                        s.tell(trial, [_record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
+                    if row.runs[0].run.run_id not in listed:
+                        listed.add(row.runs[0].run.run_id)
+                        found.trials.append(row)
+            found.later += s.later * len(row.runs)
+            if not settled:
+                found.to_choose += 1
+            elif chosen := self._chosen(s):
+                rows.append(chosen)
+        found.rows = [self._row(row, self.out) for row in _distinct(rows)]
+        return found
 
     def _row(self, runs: list[Planned], out: Path) -> Row:
         states = [state(p.run, out) for p in runs]
@@ -179,108 +220,104 @@ class Grid:
         self._do(planned, self.out, engine, display, summary)
         return summary
 
-    def _do(
-        self, planned: list[Planned], out: Path, engine: Engine, display: Display, summary: Summary | None
-    ) -> list[Path]:
-        """Runs that are not there yet; the folders of all."""
-        places, todo = list[Path](), list[tuple[int, Planned]]()
-        summary = summary or Summary()
-        for n, each in enumerate(planned):
+    def _do(self, planned: list[Planned], out: Path, engine: Engine, display: Display, summary: Summary) -> None:
+        """Runs that are not there yet."""
+        todo = dict[Path, Planned]()  # two entries of a study may stand for one trial
+        for each in planned:
             found, place = state(each.run, out)
-            places.append(place)
             if found == "completed":
                 summary.existed += 1
-            elif found == "failed" and not self._retry:
-                record = results.read_run(place)
-                summary.failed.append(f"{each.label}: {record['failure']['message']}")
+            elif found in self.to_do:
+                todo.setdefault(place, each)
             else:
-                todo.append((n, each))
+                summary.failed.append(f"{each.label}: {_reason(place)}")
         if not todo:
-            return places
-        notes = {
-            id(each): {"study": self.study.config.id, **self._notes.get(each.run.config_hash, {})} for _, each in todo
-        }
-        jobs = [Job(each.run, out, notes[id(each)], tuple(self.study.config.log)) for _, each in todo]
-        seconds = [self._seconds(each.run, out) for _, each in todo]
-        display.begin([each.label for _, each in todo], seconds)
+            return
+        jobs, labels = list[Job](), [each.label for each in todo.values()]
+        for each in todo.values():
+            note = {"study": self.study.config.id, **self._notes.get(each.run.config_hash, {})}
+            jobs.append(Job(each.run, out, note, tuple(self.study.config.log)))
+        display.begin(labels, [self._seconds(job.run, out) for job in jobs])
         ended = 0
         with contextlib.closing(engine.run(jobs, display)) as running:  # type: ignore[type-var]
             try:
                 for number, done in running:
                     display.done(number, done)
                     ended += 1
-                    places[todo[number][0]] = done.directory
-                    label = todo[number][1].label
                     if done.status == "completed":
                         summary.completed += 1
                     elif done.status == "failed":
-                        summary.failed.append(f"{label}: {done.message}")
+                        summary.failed.append(f"{labels[number]}: {done.message}")
                     else:
-                        summary.unfinished.append(f"{label}: {done.message}")
+                        summary.unfinished.append(f"{labels[number]}: {done.message}")
             except KeyboardInterrupt:
                 left = f"{summary.existed + summary.completed} of {len(planned)} runs are done"
                 raise KeyboardInterrupt(f"interrupted; {left}, and the same command goes on.") from None
             finally:
                 display.end()
         assert ended == len(jobs), "an engine lost a job"
-        return places
 
     # ---------------------------------------------------------------------------------------- choosing
+    def _searches(self) -> list[Search]:
+        return [search(self.study, i, j) for i, j in self._searched]
+
     def _choose(self, engine: Engine, display: Display, summary: Summary) -> list[list[Planned]]:
-        """The rows that trials choose."""
-        searches = [search(self.study, i, j) for i, j in self._searched]
-        while True:
-            asked = [(s, given, combination) for s in searches for given, combination in s.ask()]
-            if not asked:
-                break
-            trials = [self.study.trials(s.stream, s.strategy, given, c) for s, given, c in asked]
-            planned = [p for row in trials for p in row]
-            ended = iter(zip(planned, self._do(planned, self.out / TRIALS, engine, display, None), strict=True))
-            for (s, _, combination), row in zip(asked, trials, strict=True):
-                s.tell(combination, [_record(*next(ended)) for _ in row], row[0].run)
-        rows = list[list[Planned]]()
+        """The rows that trials choose. Where a trial is not finished nothing is chosen, and the others go on."""
+        out, searches, rows = self.out / TRIALS, self._searches(), list[list[Planned]]()
+        while asked := [(s, trial) for s in searches for trial in s.ask()]:
+            trials = [self.study.trials(s.stream, s.strategy, *trial) for s, trial in asked]
+            self._do([p for row in trials for p in row], out, engine, display, Summary())
+            for (s, trial), row in zip(asked, trials, strict=True):
+                if s in searches:
+                    try:
+                        s.tell(trial, [_record(p, out) for p in row], row[0].run)
+                    except UserError as error:
+                        summary.unfinished.append(f"{s.label}: nothing is chosen: {error}")
+                        searches.remove(s)
         for s in searches:
-            best = s.best()
-            if best is None:
+            if (chosen := self._chosen(s)) is None:
                 summary.failed.append(f"{s.label}: no trial ended well: {s.reason()}")
                 continue
-            given, combination = best
-            config = self.study.config.tuning
-            assert config is not None
-            assert s.trial is not None
-            how = tuned(config, s.trial, len(s.told), s.failed, s.updates)
-            row = [
-                Planned(p.run.model_copy(update={"tuning": how}), p.stream, p.strategy, p.combination)
-                for p in self.study.runs(s.stream, s.strategy, given, combination)
-            ]
-            self._notes[row[0].run.config_hash] = {"tuning": {"wall_s": round(s.wall_s, 3), "chosen": combination}}
+            rows.append(chosen)
+            values = ", ".join(f"{key}={shown(value)}" for key, value in chosen[0].combination.items())
             summary.chosen.append(
-                f"{s.label}: {', '.join(f'{k}={shown(v)}' for k, v in combination.items())} of {len(s.told)} tried"
+                f"{s.label}: {values} of {s.tried} tried"
                 f"{f' ({s.failed} runs failed)' if s.failed else ''}, {s.updates:,} updates"
             )
-            rows.append(row)
-        return rows
+        return _distinct(rows)
+
+    def _chosen(self, s: Search) -> list[Planned] | None:
+        """The row that a search that has ended chooses; None where no trial ended well."""
+        best, settings = s.best(), self.study.config.tuning
+        if best is None:
+            return None
+        assert settings is not None
+        assert s.trial is not None
+        how = tuned(settings, s.trial, s.tried, s.failed, s.updates)
+        row = [
+            replace(p, run=p.run.model_copy(update={"tuning": how}))
+            for p in self.study.runs(s.stream, s.strategy, *best)
+        ]
+        self._notes[row[0].run.config_hash] = {"tuning": {"wall_s": round(s.wall_s, 3), "chosen": best[1]}}
+        return row
 
 
-def _checked(made: Callable[[], list[Planned]]) -> tuple[list[Planned], tuple[str, ...]]:
-    """Runs, or what is wrong with them."""
-    try:
-        return made(), ()
-    except UserError as error:
-        return [], error.problems
+def _distinct(rows: Iterable[list[Planned]]) -> list[list[Planned]]:
+    """Rows, of equal ones the first."""
+    return list({_completed(row[0].run).run_id: row for row in reversed(list(rows))}.values())[::-1]
 
 
-def _record(planned: Planned, place: Path) -> dict[str, Any]:
+def _record(planned: Planned, out: Path) -> dict[str, Any]:
     """Of a trial.
 
     Raises:
-        UserError: it is not finished: another process is at it, or it was stopped; nothing can be chosen yet.
+        UserError: it is not finished: another process is at it, or it was stopped; or its file cannot be read.
     """
-    if (place / "run.json").exists():
-        record = results.read_run(place)
-        if record["status"] in ("completed", "failed"):
-            return record
-    raise UserError(f"{place}: the trial {planned.label} is not finished; the same command goes on.")
+    found, place = state(planned.run, out)
+    if found in ("completed", "failed"):
+        return results.read_run(place)
+    said = _reason(place) if found == "damaged" else "is not finished; the same command goes on."
+    raise UserError(f"the trial {planned.label} {said}")
 
 
 # ------------------------------------------------------------------------------------------------ what exists
@@ -288,19 +325,35 @@ def state(run: RunConfig, out: Path) -> tuple[State, Path]:
     """What there is of a run, and where; a result that was made of other data counts as missing."""
     found = _completed(run)
     place = results.run_directory(out, found)
+    unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
     if not (place / "run.json").exists():
-        return ("unfinished" if (place / "checkpoint").exists() else "missing"), place
+        return unfinished, place
+    from clbench import records  # imports scipy
+
     try:
         record = results.read_run(place)
+        records.check(place / "run.json", record)
     except UserError:
-        return "unfinished", place
+        return ("damaged" if unfinished == "missing" else unfinished), place
     if record["run_id"] != found.run_id:
         return "missing", place
     if record["status"] == "completed":
         stream = run.benchmark.stream
-        same = (record["stream"] or {}).get("data_sha256") == _data_sha256(canonical(stream.model_dump(mode="json")))
+        same = record["stream"]["data_sha256"] == _data_sha256(canonical(stream.model_dump(mode="json")))
         return ("completed" if same else "missing"), place
     return ("failed" if record["status"] == "failed" else "unfinished"), place
+
+
+def _reason(place: Path) -> str:
+    """Why a run counts as failed without having been tried."""
+    from clbench import records
+
+    try:
+        record = results.read_run(place)
+        records.check(place / "run.json", record)
+    except UserError as error:
+        return f"{error} Remove the file, and the run is done again."
+    return str(record["failure"]["message"])
 
 
 def _completed(run: RunConfig) -> RunConfig:
@@ -328,7 +381,7 @@ def past_times(folder: Path) -> dict[tuple[str, ...], list[float]]:
     """Seconds of the finished runs of a benchmark: by its definition, and by that and the strategy."""
     times = collections.defaultdict[tuple[str, ...], list[float]](list)
     for place in results.find_runs(folder):
-        with contextlib.suppress(UserError, KeyError, TypeError):
+        with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
             record = results.read_run(place)
             if record["status"] == "completed":
                 wall = float(record["costs"]["wall_s"])

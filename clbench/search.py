@@ -37,8 +37,9 @@ class Search:
     Attributes:
         stream, strategy: numbers in the study's lists.
         told: mean value of each trial so far, None where a run of it failed; with its mapping and combination.
+        tried: different ones of them.
         failed: runs that failed.
-        updates, wall_s: of all runs.
+        updates, wall_s: of all runs, each counted once.
         trial: one of the runs.
     """
 
@@ -52,6 +53,7 @@ class Search:
         self.failed, self.updates, self.wall_s = 0, 0, 0.0
         self.trial: RunConfig | None = None
         self._asked: list[Trial] = []
+        self._counted: dict[str, str] = {}
         self._reasons: list[str] = []
 
     def some(self) -> Iterable[Trial]:
@@ -65,23 +67,33 @@ class Search:
         self._asked = self._study.combinations(self.strategy)
         return self._asked
 
-    def tell(self, combination: dict[str, Any], records: list[dict[str, Any]], run: RunConfig) -> None:
-        """How a trial ended: the records of its runs, seed by seed."""
+    @property
+    def tried(self) -> int:
+        return len(set(self._counted.values()))
+
+    @property
+    def later(self) -> int:
+        """Trials that are asked for only when the present ones are told."""
+        return 0
+
+    def tell(self, trial: Trial, records: list[dict[str, Any]], run: RunConfig) -> None:
+        """How one that was asked for ended: the records of its runs, seed by seed."""
         values = list[float | None]()
         for record in records:
-            costs = record["costs"] or {"iterations": 0, "wall_s": 0.0}  # null where it could not even begin
-            self.updates += costs["iterations"]
-            self.wall_s += costs["wall_s"]
-            if record["status"] == "completed":
-                values.append(record["metrics"][record["primary_view"]][self._settings.metric]["value"])
-            else:
-                self.failed += 1
+            failed = record["status"] == "failed"
+            if record["run_id"] not in self._counted:
+                self._counted[record["run_id"]] = record["config_hash"]
+                costs = record["costs"] or {"wall_s": 0.0}  # null where it could not even begin
+                self.updates += costs.get("iterations") or 0
+                self.wall_s += costs["wall_s"]
+                self.failed += failed
+            if failed:
                 self._reasons.append(record["failure"]["message"])
                 values.append(None)
+            else:
+                values.append(record["metrics"][record["primary_view"]].get(self._settings.metric, {}).get("value"))
         known = [v for v in values if v is not None]
-        whole = len(known) == len(values)
-        trial = next(t for t in self._asked if t[1] == combination)
-        self.told.append((trial, math.fsum(known) / len(known) if whole else None))
+        self.told.append((trial, math.fsum(known) / len(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
 
     def best(self) -> Trial | None:
@@ -127,8 +139,7 @@ class OptunaSearch(Search):
         if isinstance(choices, list):
             return choices[end]
         found = Range.model_validate(choices)
-        value = found.min if end == 0 else found.max
-        return int(value) if found.whole else value
+        return found.min if end == 0 else found.max
 
     def _made(self, chosen: dict[tuple[str, ...], Any]) -> Trial:
         return with_values(self._given, chosen), {dotted(path): value for path, value in chosen.items()}
@@ -150,14 +161,19 @@ class OptunaSearch(Search):
         if found.steps is not None:
             values = found.values()
             return values[self._open.suggest_int(name, 0, len(values) - 1)]
+        log = found.scale == "log"
         if found.whole:
-            return self._open.suggest_int(name, int(found.min), int(found.max))
-        drawn = self._open.suggest_float(name, found.min, found.max, log=found.scale == "log")
-        return float(f"{drawn:.6g}")
+            return self._open.suggest_int(name, found.min, found.max, log=log)
+        return float(f"{self._open.suggest_float(name, found.min, found.max, log=log):.6g}")
 
-    def tell(self, combination: dict[str, Any], records: list[dict[str, Any]], run: RunConfig) -> None:
+    @property
+    def later(self) -> int:
+        assert self._settings.trials is not None
+        return max(0, self._settings.trials - len(self.told) - 1)
+
+    def tell(self, trial: Trial, records: list[dict[str, Any]], run: RunConfig) -> None:
         """See `Search`."""
-        super().tell(combination, records, run)
+        super().tell(trial, records, run)
         value = self.told[-1][1]
         if value is None:
             self._optuna.tell(self._open, state=self._failed_state)

@@ -38,13 +38,16 @@ _MOST = 100_000
 """Combinations of one strategy: more are a slip."""
 
 
-class Range(Model):
-    """Values between two."""
+_End = Annotated[int | float, Field(ge=-1e300, le=1e300, title="a finite number up to 1e300 in size")]
 
-    min: float
-    max: float
+
+class Range(Model):
+    """Values between two. Optuna draws whole numbers where both ends are written as such: 1 and 9, not 1.0 and 9."""
+
+    min: _End
+    max: _End
     steps: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """How many values, both ends among them; a search by Optuna needs none."""
+    """How many values, both ends among them; without, a search by Optuna draws any."""
     scale: Literal["linear", "log"] = "linear"
 
     @pydantic.model_validator(mode="after")
@@ -57,23 +60,26 @@ class Range(Model):
 
     @property
     def whole(self) -> bool:
-        """Whether both ends are whole numbers, on a linear scale, so that all values are."""
-        return self.scale == "linear" and self.min.is_integer() and self.max.is_integer()
+        """Whether both ends are written as whole numbers."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
 
     def values(self) -> list[float | int]:
-        """As many as `steps` says.
+        """As many as `steps` says. Nothing is rounded to whole numbers: where one lies between two of them, it is told
+        by whoever takes none.
 
-        >>> Range.model_validate({"min": 1.0, "max": 1000.0, "steps": 4, "scale": "log"}).values()
-        [1.0, 10.0, 100.0, 1000.0]
-        >>> Range.model_validate({"min": 0.0, "max": 10.0, "steps": 3}).values()
-        [0, 5, 10]
+        >>> Range.model_validate({"min": 1, "max": 1000, "steps": 4, "scale": "log"}).values()
+        [1, 10, 100, 1000]
+        >>> Range.model_validate({"min": 0, "max": 1, "steps": 3}).values()
+        [0, 0.5, 1]
         """
         assert self.steps is not None
-        ends = (self.min, self.max) if self.scale == "linear" else (math.log(self.min), math.log(self.max))
-        points = [ends[0] + (ends[1] - ends[0]) * k / (self.steps - 1) for k in range(self.steps)]
-        made = [p if self.scale == "linear" else math.exp(p) for p in points]
-        rounded = [float(f"{value:.6g}") for value in made]  # 0.1, and not 0.10000000000000002
-        return list(dict.fromkeys(round(v) for v in rounded)) if self.whole else list(rounded)
+        log = self.scale == "log"
+        low, high = (math.log(self.min), math.log(self.max)) if log else (self.min, self.max)
+        shares = [k / (self.steps - 1) for k in range(1, self.steps - 1)]
+        points = [low * (1 - share) + high * share for share in shares]
+        between = [float(f"{math.exp(p) if log else p:.6g}") for p in points]  # 0.1, and not 0.10000000000000002
+        made = [self.min, *between, self.max]
+        return [int(value) if self.whole and value == int(value) else value for value in made]
 
 
 class TuningSettings(Model):
@@ -121,7 +127,13 @@ class TuningSettings(Model):
             raise mistake(unknown("metric", self.metric, METRICS).rstrip("."), "metric")
         if len(set(self.seeds)) < len(self.seeds):
             raise mistake(f"got {shown(self.seeds)}. Allowed: each seed once", "seeds")
+        if "stream" in self.changes and self.by != "stream":
+            raise mistake(f"trials by '{self.by}' are on the stream itself, as it is", "changes")
         return self
+
+
+_Composition = Annotated[list[Any], Field(title="a list of these")]
+_Seed = Annotated[int, Field(ge=0, strict=True)]
 
 
 class StudyConfig(Model):
@@ -131,10 +143,10 @@ class StudyConfig(Model):
     title: str = ""
     streams: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
     """Benchmarks: an id, a path to YAML, or a mapping with `name` and sections that are changed."""
-    strategies: Annotated[list[str | dict[str, Any] | list[Any]], Field(min_length=1)]
+    strategies: Annotated[list[str | dict[str, Any] | _Composition], Field(min_length=1)]
     """Names, compositions as lists, or mappings with `name` and hyper-parameters. A list of values is tried one by one,
     at any depth; a value that is itself a list stands within one. {min, max, steps, scale} is a range."""
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 5
+    seeds: Annotated[int, Field(ge=1, le=10_000, strict=True)] | Annotated[list[_Seed], Field(min_length=1)] = 5
     """How many, from 0 on; or which. Each strategy has the same, so that comparisons are paired."""
     axes: Seeds = Seeds()
     """Seeds of single axes (stream, init, order, augmentation, strategy) that do not follow the run's."""
@@ -203,7 +215,8 @@ class Study:
 
     def tuned(self, strategy: int) -> bool:
         """Whether one of a strategy's combinations is chosen."""
-        return self.config.tuning is not None and bool(spaces(self.strategies[strategy]))
+        choices = spaces(self.strategies[strategy]).values()
+        return self.config.tuning is not None and any(isinstance(c, dict) or len(c) > 1 for c in choices)
 
     def combinations(self, strategy: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """All of a strategy: its whole mapping, and what differs in it."""
@@ -354,7 +367,12 @@ def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = N
     from clbench.config import Training
 
     allowed = list(Training.model_fields) if budget else _SECTIONS
-    return [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
+    problems = [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
+    return problems + [
+        f"{where}.{key}: got {shown(given[key])}. Allowed: keys and values."
+        for key in allowed
+        if key in given and not budget and not isinstance(given[key], dict)
+    ]
 
 
 def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningSettings | None) -> list[str]:

@@ -84,7 +84,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with strategies of the user's own, some of which end badly."""
     (tmp_path / "bad_methods.py").write_text(
         """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from clbench.strategy import Strategy
 from clbench.errors import UserError
@@ -107,6 +107,12 @@ class DiesOnce(Strategy):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(batch)
+
+class Dawdles(Strategy):
+    def step(self, batch):
+        if not Path(os.environ["MARK"]).exists():
+            time.sleep(0.1)
         return super().step(batch)
 
 class Tells(Strategy):
@@ -215,6 +221,10 @@ def test_workers_import_once_and_threads_are_shared_out(mine: Path) -> None:
 
 
 def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"numerics\.device: got 'cuda', but torch sees no CUDA device here\."):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        engine(LocalSettings(name="local"), 1, True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     local: Any = engine(LocalSettings(name="local", processes=3), 1, True)
     assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
@@ -238,11 +248,11 @@ def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:
         assert (alone.directory / "trace.npz").read_bytes() == (place / "trace.npz").read_bytes()
 
 
-LONG = BASE.replace("iterations: 4", "iterations: 3000") + "strategies: [naive, er]\n"
+LONG = BASE.replace("iterations: 4", "iterations: 100") + "strategies: ['bad_methods:Dawdles']\n"
 
 
 def _begun(out: Path) -> bool:
-    return sum(1 for _ in out.rglob(".lock")) >= 2 and bool(list(out.rglob("run.json")))
+    return len(list(out.rglob("run.json"))) == 2  # training has begun
 
 
 def _children(pid: int) -> list[int]:
@@ -259,30 +269,32 @@ def _children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_interrupted_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(LONG)
+def test_interrupted_it_goes_on(number: signal.Signals, mine: Path) -> None:
+    (mine / "study.yaml").write_text(LONG)
     command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _wait(lambda: _begun(tmp_path / "results"))
-    time.sleep(1.0)
+    running = subprocess.Popen(command, cwd=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait(lambda: _begun(mine / "results"))
     workers = _children(running.pid)
     assert len(workers) >= 2
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
-    assert "0 of 4 runs are done, and the same command goes on." in said
+    assert "0 of 2 runs are done, and the same command goes on." in said
     assert "Traceback" not in said
     _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    assert list((tmp_path / "results").rglob("checkpoint/*"))
-    finished = made(tmp_path, LONG).run(engine(LocalSettings(name="local", processes=2), 1, False), Quiet())
-    assert finished.completed == 4
+    assert list((mine / "results").rglob("checkpoint/*"))
+    (mine / "mark").touch()
+    finished = made(mine, LONG)
+    finished.out = mine / "results"
+    assert finished.run(Here(), Quiet()).completed == 2
+    assert all(r["costs"]["resumed_at"] for r in records(mine / "results"))
 
 
-def test_workers_leave_with_whoever_started_them(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(LONG.replace("3000", "100000"))
+def test_workers_leave_with_whoever_started_them(mine: Path) -> None:
+    (mine / "study.yaml").write_text(LONG)
     command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2", "--quiet"]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    _wait(lambda: _begun(tmp_path / "results"))
+    running = subprocess.Popen(command, cwd=mine, stderr=subprocess.DEVNULL)
+    _wait(lambda: _begun(mine / "results"))
     workers = _children(running.pid)
     running.kill()
     running.wait()
@@ -308,8 +320,9 @@ tuning: {by: first, experiences: 2, seeds: [7, 8], changes: {evaluation: {every:
 
 def test_the_best_trial_is_taken_and_every_row_says_how(tmp_path: Path) -> None:
     grid = made(tmp_path, TUNING % 0.1)
-    assert [len(r.runs) for r in grid.trial_rows()] == [2] * 4
-    assert grid.to_choose() == 1
+    first = grid.survey()
+    assert [len(r.runs) for r in first.trials] == [2] * 4
+    assert (len(first.rows), first.to_choose) == (1, 1)
     summary = grid.run(Here(), Quiet())
     assert summary.completed == 4
     trials = records(tmp_path / "out" / "trials")
@@ -335,7 +348,11 @@ def test_the_best_trial_is_taken_and_every_row_says_how(tmp_path: Path) -> None:
         assert r["config"]["benchmark"]["stream"]["selection"] is None
     assert all(r["config"]["tuning"] is None for r in done if r["config"]["strategy"]["name"] == "naive")
     here = Here()
-    assert made(tmp_path, TUNING % 0.1).run(here, Quiet()).existed == 4
+    again = made(tmp_path, TUNING % 0.1)
+    last = again.survey()
+    assert [r.states for r in [*last.trials, *last.rows]] == [["completed"] * 2] * 6
+    assert (last.later, last.to_choose) == (0, 0)
+    assert again.run(here, Quiet()).existed == 4
     assert not here.jobs
 
 
@@ -399,10 +416,45 @@ def test_without_optuna_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_nothing_is_chosen_while_a_trial_is_at_work_elsewhere(tmp_path: Path) -> None:
     grid = made(tmp_path, TUNING % 0.1)
-    busy = grid.trial_rows()[0].runs[0].run
-    with Lock(results.run_directory(tmp_path / "out" / "trials", busy)), pytest.raises(UserError, match="same command"):
-        grid.run(Here(), Quiet())
-    assert not records(tmp_path / "out")
+    busy = grid.survey().trials[0].runs[0].run
+    with Lock(results.run_directory(tmp_path / "out" / "trials", busy)):
+        summary = grid.run(Here(), Quiet())
+    (said,) = summary.unfinished
+    assert said.startswith("split_digits-v1 er: nothing is chosen: the trial split_digits-v1 er memory=10")
+    assert summary.completed == 2
+    assert {r["config"]["strategy"]["name"] for r in records(tmp_path / "out")} == {"naive"}  # the others go on
+
+
+def test_trials_that_two_entries_share_are_done_once(tmp_path: Path) -> None:
+    text = (TUNING % 0.1).replace("naive, ", "{name: er, memory: [20, 20, 30]}, ")
+    text = text.replace("streams: [split_digits-v1]", "streams: [split_digits-v1, power_law_digits-v1]")
+    text = text.replace(
+        "by: first, experiences: 2, seeds: [7, 8]", "by: stream, stream: permuted_digits-v1, seeds: [7]"
+    )
+    here = Here()
+    grid = made(tmp_path, text)
+    listed = [r.runs[0].run.run_id for r in grid.survey().trials]
+    assert len(listed) == len(set(listed)) == 2 + 4
+    assert grid.run(here, Quiet()).completed == 2 * 2 * 2
+    runs = [job.run.run_id for job in here.jobs]
+    assert len(runs) == len(set(runs)) == 6 + 8
+    tuning = {json.dumps(r["config"]["tuning"], sort_keys=True) for r in records(tmp_path / "out")}
+    assert {(how["trials"], how["updates"]) for how in map(json.loads, tuning)} == {(2, 2 * 20), (4, 4 * 20)}
+
+
+def test_choosing_on_the_stream_itself_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{base: split_digits-v1, id: mine-v1, training: {batch_size: 9}}")
+    text = (TUNING % 0.1).replace("by: first, experiences: 2", "by: stream, stream: mine.yaml")
+    with pytest.raises(UserError, match=r"tuning\.stream: is streams\[0\] itself; .* is by: test\."):
+        made(tmp_path, text)
+
+
+def test_data_of_trials_is_missed_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("CLBENCH_OFFLINE", "1")
+    text = (TUNING % 0.1).replace("by: first, experiences: 2", "by: stream, stream: split_mnist-v1")
+    with pytest.raises(UserError, match=r"split_mnist-v1: stream\.data: "):
+        made(tmp_path, text)
 
 
 # ------------------------------------------------------------------------------------------------ the command line

@@ -122,10 +122,13 @@ def test_a_value_that_is_a_list_stands_within_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "values"),
     [
-        ({"min": 1, "max": 100, "steps": 3, "scale": "log"}, [1.0, 10.0, 100.0]),
+        ({"min": 1, "max": 100, "steps": 3, "scale": "log"}, [1, 10, 100]),
+        ({"min": 1.0, "max": 100, "steps": 3, "scale": "log"}, [1.0, 10.0, 100]),
         ({"min": 0.1, "max": 0.4, "steps": 4}, [0.1, 0.2, 0.3, 0.4]),
         ({"min": 10, "max": 40, "steps": 4}, [10, 20, 30, 40]),
-        ({"min": 0, "max": 3, "steps": 7}, [0, 1, 2, 3]),  # whole numbers: equal ones once
+        ({"min": 0, "max": 1, "steps": 5}, [0, 0.25, 0.5, 0.75, 1]),  # none is lost
+        ({"min": 1234567, "max": 1234569, "steps": 2}, [1234567, 1234569]),  # the ends are what they are
+        ({"min": -1e300, "max": 1e300, "steps": 3}, [-1e300, 0.0, 1e300]),
     ],
 )
 def test_ranges(text: dict[str, Any], values: list[float]) -> None:
@@ -175,6 +178,13 @@ def test_trials_on_the_first_experiences(tmp_path: Path) -> None:
     assert final.benchmark.evaluation.every == 1
 
 
+def test_one_value_leaves_nothing_to_choose(tmp_path: Path) -> None:
+    study = read(tmp_path, (TUNED % "first").replace("[50, 100]", "[50]"))
+    assert not study.tuned(1)
+    (only,) = study.combinations(1)
+    assert study.runs(0, 1, *only)[0].run.strategy.parameters["memory"] == 50
+
+
 def test_trials_on_another_stream_and_on_the_test_samples(tmp_path: Path) -> None:
     study = read(tmp_path, TUNED % "stream, stream: permuted_digits-v1")
     (trial,) = study.trials(0, 1, *study.combinations(1)[0])
@@ -216,7 +226,15 @@ MISTAKES = [
      ["strategies[0].strength.steps: required where every value is tried, but not given."]),
     ("strategies: [{name: ewc, strength: {min: 1, max: 2, stps: 3}}]",
      ["strategies[0].strength.stps: unknown key. Did you mean 'steps'?"]),
-    ("seeds: 0", ["seeds: got 0. Allowed: an integer >= 1, or a list of one or more integers >= 0."]),
+    ("seeds: 0", ["seeds: got 0. Allowed: an integer from 1 to 10000, or a list of one or more integers >= 0."]),
+    ("seeds: true", ["seeds: got true. Allowed: an integer from 1 to 10000, or"]),
+    ("seeds: ['1']", ["seeds[0]: got '1'. Allowed: an integer >= 0."]),
+    ("seeds: 2.0", ["seeds: got 2.0."]),
+    ("strategies: [null]", ["strategies[0]: got null. Allowed: text, or keys and values, or a list of these."]),
+    ("streams: [{name: split_digits-v1, model: null}]", ["streams[0].model: got null. Allowed: keys and values."]),
+    ("changes: {training: 3}", ["changes.training: got 3. Allowed: keys and values."]),
+    ("strategies: [{name: ewc, strength: {min: 0, max: 1e308, steps: 3}}]",
+     ["strategies[0].strength.max: got 1e+308. Allowed: a finite number up to 1e300 in size."]),
     ("seeds: [1, 1]", ["seeds: got [1, 1]. Allowed: each seed once."]),
     ("budget: {epoch: 1}", ["budget.epoch: unknown key. Did you mean 'epochs'?"]),
     ("changes: {id: other-v1}", ["changes.id: unknown key."]),
@@ -227,6 +245,8 @@ MISTAKES = [
     ("tuning: {by: first, search: optuna}", ["tuning.trials: required for a search by Optuna, but not given."]),
     ("tuning: {by: first, trials: 3}", ["tuning.trials: is for a search by Optuna; a grid has its combinations."]),
     ("tuning: {by: first, metric: acuracy}", ["tuning.metric: unknown metric 'acuracy'."]),
+    ("tuning: {by: first, changes: {stream: {data: mnist}}}",
+     ["tuning.changes: trials by 'first' are on the stream itself, as it is."]),
     ("tuning: {by: first, seeds: [1, 1]}", ["tuning.seeds: got [1, 1]. Allowed: each seed once."]),
     ("engine: {name: locl}", ["engine.name: got 'locl'. Did you mean 'local'?"]),
     ("engine: {name: local, processes: 0}", ["engine.processes: got 0. Allowed: an integer >= 1."]),

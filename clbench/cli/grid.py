@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from clbench.cli.arguments import BUSY, integer
 from clbench.engines import ENGINES
-from clbench.errors import UserError
+from clbench.errors import UserError, shown
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -100,33 +100,38 @@ def _write_boards(out: Path) -> None:
 def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
     from clbench.engines.local import cores
 
-    trials, rows = grid.trial_rows(), grid.rows()
-    lines = [f"{_row(row)}  (trial)" for row in trials] + [_row(row) for row in rows]
-    everything = [*trials, *rows]
-    todo = [(row, row.states.count("missing") + row.states.count("unfinished")) for row in everything]
-    known = sum(n * row.seconds for row, n in todo if row.seconds is not None)
-    unknown = sum(n for row, n in todo if row.seconds is None)
+    found = grid.survey()
+    lines = [f"{_row(row)}  (trial)" for row in found.trials] + [_row(row) for row in found.rows]
+    everything = [*found.trials, *found.rows]
+    todo = [(row, sum(row.states.count(s) for s in grid.to_do)) for row in everything]
     total = sum(len(row.states) for row in everything)
     lines.append(f"{total} runs, {sum(row.states.count('completed') for row in everything)} exist")
-    if grid.to_choose():
-        seeds = len(grid.study.seeds)
-        lines.append(f"then {grid.to_choose() * seeds} runs with what the trials choose")
-    parallel = max(1, (getattr(settings, "processes", None) or cores() // threads)) if settings.name == "local" else 1
-    said = f"{duration(known / parallel)}{f' with {parallel} processes' if settings.name == 'local' else ' in all'}"
-    told = [f"{said}, from runs that exist"] * bool(known or not unknown) + [f"unknown for {unknown} runs"] * bool(
-        unknown
-    )
-    lines.append(f"time: {'; '.join(told)}")
+    chosen = found.to_choose * len(grid.study.seeds)
+    if found.later:
+        lines.append(f"then {found.later} runs of trials that the earlier ones lead to")
+    if chosen:
+        lines.append(f"then {chosen} runs with what the trials choose")
+    known = [row.seconds for row, n in todo for _ in range(n) if row.seconds is not None]
+    unknown = sum(n for _, n in todo) - len(known) + found.later + chosen
+    seconds, how = sum(known), "in all"
+    if settings.name == "local":
+        processes = max(1, settings.processes or cores() // threads)
+        seconds = max([seconds / processes, *known])
+        how = f"with {processes} processes" if processes > 1 else "with 1 process"
+    told = [f"{duration(seconds)} {how}, from runs that exist"] if known or not unknown else []
+    lines.append(f"time: {'; '.join([*told, *[f'unknown for {unknown} runs'] * bool(unknown)])}")
     return lines
 
 
 def _row(row: Row) -> str:
+    from clbench.grid import State
+
     first = row.runs[0]
-    said = " ".join(f"{key}={value}" for key, value in first.combination.items())
+    said = "".join(f" {key}={shown(value)}" for key, value in first.combination.items())
     seeds = " ".join(str(p.run.seed) for p in row.runs)
-    words = [f"{row.states.count(s)} {s}" for s in ("completed", "failed", "unfinished", "missing") if s in row.states]
+    words = [f"{row.states.count(s)} {s}" for s in get_args(State) if s in row.states]
     each = "" if row.seconds is None else f", about {duration(row.seconds)} each"
-    return f"{first.run.benchmark.id}  {first.run.strategy.name} {said}  seeds {seeds}: {', '.join(words)}{each}"
+    return f"{first.run.benchmark.id}  {first.run.strategy.name}{said}  seeds {seeds}: {', '.join(words)}{each}"
 
 
 def duration(seconds: float) -> str:

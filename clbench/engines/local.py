@@ -16,6 +16,7 @@ from typing import Any
 
 from clbench.engines import Done, Job, Listener
 from clbench.engines.settings import LocalSettings
+from clbench.errors import UserError
 
 _TOLD_EVERY_S = 1.0
 """Between two words of a worker on how far it is."""
@@ -28,6 +29,11 @@ class Local:
     """See `Engine`."""
 
     def __init__(self, settings: LocalSettings, threads: int, cuda: bool) -> None:
+        if cuda:
+            import torch
+
+            if not torch.cuda.is_available():
+                raise UserError("numerics.device: got 'cuda', but torch sees no CUDA device here.")
         self._threads, self._cuda = threads, cuda
         self.processes = settings.processes or max(1, cores() // threads)
 
@@ -130,9 +136,9 @@ def _ready(workers: list[_Worker]) -> list[_Worker]:
 
 
 def _lost(job: Job, reason: str) -> Done:
-    from clbench import runner
+    from clbench.engines.perform import leave_failure
 
-    return Done("failed", runner.write_failure(job.run, job.out, "process_lost", reason), reason)
+    return Done("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 def _stop(workers: list[_Worker]) -> None:

@@ -6,8 +6,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clbench import results
 from clbench.engines import Done, Job
 from clbench.errors import UserError
 from clbench.interrupt import Interrupted
@@ -37,11 +39,13 @@ def perform(
         try:
             with contextlib.redirect_stdout(sys.stderr):  # of strategies of the user's own
                 outcome = runner.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, log=job.log)
-        except UserError as error:
-            directory = runner.write_failure(job.run, job.out, "user_error", str(error))
-            return Done("failed", directory, str(error), time.monotonic() - begin)
         except Interrupted as stop:
             return Done("interrupted", runner.directory_of(job.run, job.out), str(stop), time.monotonic() - begin)
+        except Exception as error:  # of the machine too: no space, no memory
+            kind, said = type(error).__name__, f"{type(error).__name__}: {error}"
+            if isinstance(error, UserError):
+                kind, said = "user_error", str(error)
+            return Done("failed", leave_failure(job, kind, said), said, time.monotonic() - begin)
         seconds = time.monotonic() - begin
         if outcome.busy is None:
             failure = outcome.record["failure"]
@@ -51,3 +55,13 @@ def perform(
         if seconds > patience_s:
             return Done("busy", outcome.directory, f"{outcome.busy} is at it", seconds)
         time.sleep(1.0)
+
+
+def leave_failure(job: Job, kind: str, message: str) -> Path:
+    """Leaves a run.json that says why there is no result, as far as that can be written; its folder."""
+    from clbench import runner
+
+    try:
+        return runner.write_failure(job.run, job.out, kind, message)
+    except Exception:  # what kept the run from beginning keeps this from being told
+        return results.run_directory(job.out, job.run)
