@@ -187,9 +187,9 @@ def _left(job: Job, reason: str) -> Done:
 
 
 def _lost(job: Job, reason: str) -> Done:
-    from clbench import runner
+    from clbench.engines.perform import leave_failure
 
-    return Done("failed", runner.write_failure(job.run, job.out, "process_lost", reason), reason)
+    return Done("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 def _last_line(error: Exception) -> str:
