@@ -7,15 +7,16 @@ lies in the 95 % prediction interval that the row's own seeds give for it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clbench import leaderboard
+from clbench import leaderboard, registry
 from clbench.errors import UserError
-from clbench.resolve import RunConfig
+from clbench.resolve import RunConfig, resolve
 from clbench.statistics import t_quantile
 
 SHOWN = (leaderboard.RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
@@ -48,6 +49,9 @@ def row(records: Sequence[dict[str, Any]], wanted: str, where: str) -> list[dict
     done = [record for record in rows[found[0]] if record["status"] == "completed"]
     if not done:
         raise UserError(f"{where}: row {found[0]} has no completed run.")
+    seeds = [int(record["config"]["seed"]) for record in done]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{where}: row {found[0]} has several runs of one seed: {sorted(seeds)}.")
     return sorted(done, key=lambda record: int(record["config"]["seed"]))
 
 
@@ -55,7 +59,7 @@ def configuration(record: dict[str, Any]) -> RunConfig:
     """What a run was of.
 
     Raises:
-        UserError: its configuration is not that of its id, or not one of this version.
+        UserError: its configuration is not that of its id, hashes and names, or not one of this version.
     """
     name = f"{record['benchmark']} seed {record['config']['seed']}"
     try:
@@ -63,8 +67,21 @@ def configuration(record: dict[str, Any]) -> RunConfig:
     except ValueError as error:
         first = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else str(error)
         raise UserError(f"{name}: its configuration is none of this version: {first}.") from None
-    if run.run_id != record["run_id"]:
-        raise UserError(f"{name}: its run_id is not that of its configuration: one of the two was changed.")
+    benchmark = run.benchmark
+    said = {
+        "run_id": run.run_id,
+        "definition_hash": run.definition_hash,
+        "config_hash": run.config_hash,
+        "benchmark": benchmark.id,
+        "primary_view": benchmark.stream.setting,
+    }
+    for key, value in said.items():
+        if record[key] != value:
+            raise UserError(f"{name}: its {key} is not that of its configuration: one of the two was changed.")
+    if registry.benchmark_path(benchmark.id) is not None:
+        shipped = run.model_copy(update={"benchmark": resolve(benchmark.id, need_strategy=False)[0]})
+        if run.definition_hash != shipped.definition_hash and not record["modified"]:
+            raise UserError(f"{name}: says that its benchmark is the shipped one, which it is not.")
     return run
 
 
@@ -99,7 +116,7 @@ class Verification:
     Attributes:
         verdict: by the metric that rows are ranked by.
         metrics: those of `SHOWN` that are defined.
-        different: for each seed that is not equal bit for bit, what differs.
+        different: for each seed that is not equal bit for bit, what differs, or why it failed.
         surroundings: what is other here than where the row was made.
     """
 
@@ -114,35 +131,47 @@ def compare(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> Ver
 
     Args:
         old: the completed runs of the row.
-        new: completed runs of some of its seeds.
+        new: runs of some of its seeds.
     """
     claimed = {record["config"]["seed"]: record for record in old}
     again = {record["config"]["seed"]: record for record in new}
     different = {
         seed: said for seed, record in sorted(again.items()) if (said := _difference(claimed[seed], record)) is not None
     }
-    metrics = tuple(m for name in SHOWN if (m := _metric(name, claimed, again)) is not None)
-    other_stream = any("stream" in said for said in different.values())
+    done = all(record["status"] == "completed" for record in new)
+    metrics = tuple(m for name in SHOWN if done and (m := _metric(name, claimed, again)) is not None)
+    exact = any({*said.split(", ")} & _EXACT for said in different.values())
+    false = any(said == "metrics" for said in different.values())  # which are a function of the trace
     verdict: Verdict = "not reproduced"
     if not different:
         verdict = "reproduced bit for bit"
-    elif not other_stream and metrics and metrics[0].name == SHOWN[0] and metrics[0].within:
+    elif not exact and not false and metrics and metrics[0].name == SHOWN[0] and metrics[0].within:
         verdict = "within its interval"
     return Verification(verdict, metrics, different, _surroundings(old[0], new[0]) if different else ())
 
 
+_EXACT = {"stream", "memory", "access", "parameters", "status"}
+"""What no processor and no version of a library changes."""
+
+
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """What differs of two runs of one id, in a few words; None where nothing does."""
-    found = []
-    if old["stream"]["instance_hash"] != new["stream"]["instance_hash"]:
-        found.append("stream")
+    if new["status"] != "completed":
+        return f"status, {new['failure']['message']}"
+    names = ("stream", "memory", "access", "parameters", "metrics")
+    found = [name for name in names if not _claimed(old[name], new[name])]
     if old["weights_sha256"] != new["weights_sha256"]:
         found.append("weights")
     if old.get("trace_sha256") not in (None, new["trace_sha256"]):
         found.append("trace")
-    if old["metrics"] != new["metrics"]:
-        found.append("metrics")
     return ", ".join(found) or None
+
+
+def _claimed(old: Any, new: Any) -> bool:
+    """Whether all that was said is so; a later version may say more, such as another metric."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(key in new and _claimed(value, new[key]) for key, value in old.items())
+    return bool(old == new)
 
 
 def _value(record: dict[str, Any], name: str) -> float | None:
@@ -197,8 +226,11 @@ def run_again(
         out: the results folder; what is there already of them counts.
         engine, listener: see `clbench.engines`.
 
+    Returns:
+        their records; a run may have failed where it is trained.
+
     Raises:
-        UserError: a run of them failed.
+        UserError: a run could not begin, is at work elsewhere, or was stopped.
     """
     from clbench import results
     from clbench.engines import Job
@@ -206,12 +238,15 @@ def run_again(
     jobs = [Job(configuration(record), out) for record in runs[:seeds]]
     listener.begin([f"{j.run.benchmark.id} {j.run.strategy.name} seed {j.run.seed}" for j in jobs], [None] * len(jobs))
     records = []
-    try:
-        for number, done in engine.run(jobs, listener):
-            listener.done(number, done)
-            if done.status != "completed":
-                raise UserError(f"{jobs[number].run.benchmark.id} seed {jobs[number].run.seed}: {done.message}")
-            records.append(results.read_run(done.directory))
-    finally:
-        listener.end()
+    with contextlib.closing(engine.run(jobs, listener)) as running:
+        try:
+            for number, done in running:
+                listener.done(number, done)
+                record = results.read_run(done.directory) if (done.directory / "run.json").exists() else None
+                failed = done.status == "failed" and record is not None and record["failure"]["kind"] != "user_error"
+                if record is None or not (done.status == "completed" or failed):
+                    raise UserError(f"{jobs[number].run.benchmark.id} seed {jobs[number].run.seed}: {done.message}")
+                records.append(record)
+        finally:
+            listener.end()
     return records

@@ -221,8 +221,8 @@ def test_workers_import_once_and_threads_are_shared_out(mine: Path) -> None:
 
 
 def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match=r"numerics\.device: got 'cuda', but torch sees no CUDA device here\."):
-        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         engine(LocalSettings(name="local"), 1, True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")

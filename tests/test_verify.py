@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from clbench import results, verification
 from clbench.cli import main
+from clbench.engines import Done, Job
 from clbench.errors import UserError
 from clbench.leaderboard import row_id
 from clbench.resolve import make_run
-from clbench.runner import execute
+from clbench.runner import execute, write_failure
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -56,7 +58,7 @@ def test_a_row_comes_out_again(row: list[dict[str, Any]], tmp_path: Path, capsys
     command = ["verify", row_id(row[0])[:10], "--in", str(board), "--seeds", "2", "--quiet", "--out", str(kept)]
     assert main(command) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"{row_id(row[0])}: split_digits-v1 er, 2 of 4 seeds (0, 1)"
+    assert said[0] == f"{row_id(row[0])}: split_digits-v1 er, seeds 0, 1 of 0, 1, 2, 3"
     assert said[-1] == "reproduced bit for bit"
     assert len(list(results.find_runs(kept))) == 2
     board = laid_down(tmp_path / "other", changed(row, lambda r: r.update(weights_sha256="0" * 64)))
@@ -73,14 +75,16 @@ def test_a_row_comes_out_again(row: list[dict[str, Any]], tmp_path: Path, capsys
         ([""], "'' is the start of 2 rows: "),
         (["ROW", "--seeds", "5"], "--seeds: got 5. Allowed: 1 to 4, the completed runs of the row."),
         (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be done again."),
+        (["ROW", "--out", "HERE/.."], "holds the row itself, whose runs would not be done again."),
+        (["ROW", "--out", "HERE/new"], "holds the row itself, whose runs would not be done again."),
     ],
 )
 def test_mistakes(
     flags: list[str], sentence: str, row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = laid_down(tmp_path / "board", row)
-    words = {"ROW": row_id(row[0]), "HERE": str(board)}
-    assert main(["verify", *(words.get(flag, flag) for flag in flags), "--in", str(board)]) == 2
+    flags = [row_id(row[0]) if flag == "ROW" else flag.replace("HERE", str(board)) for flag in flags]
+    assert main(["verify", *flags, "--in", str(board)]) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -108,21 +112,64 @@ def test_a_configuration_that_was_changed_is_found(row: list[dict[str, Any]]) ->
     assert verification.configuration(row[0]).run_id == row[0]["run_id"]
 
 
+@pytest.mark.parametrize("key", ["definition_hash", "config_hash", "benchmark", "primary_view"])
+def test_a_row_on_a_board_that_is_not_its_own_is_found(key: str, row: list[dict[str, Any]]) -> None:
+    (one,) = changed(row[:1], lambda r: r.update({key: "permuted_digits-v1"}))
+    with pytest.raises(UserError, match=f"its {key} is not that of its configuration"):
+        verification.configuration(one)
+
+
+def test_a_changed_benchmark_cannot_pass_for_the_shipped_one(row: list[dict[str, Any]]) -> None:
+    (one,) = changed(row[:1], lambda r: r.update(modified=False))
+    with pytest.raises(UserError, match="says that its benchmark is the shipped one, which it is not"):
+        verification.configuration(one)
+
+
+def test_a_seed_counts_once(row: list[dict[str, Any]]) -> None:
+    (double,) = changed(row[1:2], lambda r: r["stream"].update(instance_hash="0"))
+    with pytest.raises(UserError, match=r"has several runs of one seed: \[0, 1, 1, 2, 3\]"):
+        verification.row([*row, double], row_id(row[0]), "here")
+
+
 # ------------------------------------------------------------------------------------------------ the verdict
 def test_every_part_counts(row: list[dict[str, Any]]) -> None:
     er = row[:4]
     assert verification.compare(er, er[:2]).verdict == "reproduced bit for bit"
-    for change, word in (
-        (lambda r: r.update(weights_sha256="0"), "weights"),
-        (lambda r: r.update(trace_sha256="0"), "trace"),
-        (lambda r: accuracy(r).update(se=0.5), "metrics"),
-        (lambda r: r["stream"].update(instance_hash="0"), "stream"),
+    for change, word, verdict in (
+        (lambda r: r.update(weights_sha256="0"), "weights", "within its interval"),
+        (lambda r: r.update(trace_sha256="0"), "trace", "within its interval"),
+        (lambda r: (accuracy(r).update(se=0.5), r.update(trace_sha256="0")), "metrics, trace", "within its interval"),
+        (lambda r: accuracy(r).update(se=0.5), "metrics", "not reproduced"),  # of one trace there is one metric
+        (lambda r: r["stream"].update(instance_hash="0"), "stream", "not reproduced"),
+        (lambda r: r["memory"].update(bytes=0), "memory", "not reproduced"),
+        (lambda r: r.update(parameters=1), "parameters", "not reproduced"),
+        (lambda r: r.update(access="past"), "access", "not reproduced"),
     ):
         found = verification.compare(er, changed(er[:2], change))
         assert found.different == {0: word, 1: word}
-        assert found.verdict == ("not reproduced" if word == "stream" else "within its interval")
+        assert found.verdict == verdict
     older = changed(er, lambda r: r.pop("trace_sha256"))  # from before there was one
     assert verification.compare(older, er[:1]).verdict == "reproduced bit for bit"
+    fewer = changed(er, lambda r: r["metrics"]["class"].pop("wc_acc"))  # from before there was that metric
+    assert verification.compare(fewer, er[:1]).verdict == "reproduced bit for bit"
+    assert verification.compare(er, fewer[:1]).verdict == "not reproduced"
+
+
+def test_a_run_that_fails_here_is_not_reproduced(row: list[dict[str, Any]], tmp_path: Path) -> None:
+    def fails(kind: str) -> Any:
+        def run(jobs: list[Job], listener: Any) -> Iterator[tuple[int, Done]]:
+            for number, job in enumerate(jobs):
+                yield number, Done("failed", write_failure(job.run, tmp_path, kind, "the loss became nan"), "no data")
+
+        return SimpleNamespace(run=run)
+
+    listener = SimpleNamespace(begin=lambda *_: None, done=lambda *_: None, end=lambda: None)
+    new = verification.run_again(row[:4], 1, tmp_path, fails("nan_loss"), listener)
+    found = verification.compare(row[:4], new)
+    assert (found.verdict, found.metrics) == ("not reproduced", ())
+    assert found.different == {0: "status, the loss became nan"}
+    with pytest.raises(UserError, match="split_digits-v1 seed 0: no data"):  # it could not even begin
+        verification.run_again(row[:4], 1, tmp_path, fails("user_error"), listener)
 
 
 def test_the_interval_by_hand(row: list[dict[str, Any]]) -> None:

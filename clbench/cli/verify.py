@@ -39,8 +39,10 @@ def _verify(options: argparse.Namespace) -> int:
     runs = verification.row(records, options.row, str(options.directory))
     if options.seeds > len(runs):
         raise UserError(f"--seeds: got {options.seeds}. Allowed: 1 to {len(runs)}, the completed runs of the row.")
-    if options.out is not None and options.out.resolve() == options.directory.resolve():
+    if options.out is not None and _overlap(options.out.resolve(), options.directory.resolve()):
         raise UserError(f"--out {options.out}: holds the row itself, whose runs would not be done again.")
+    for record in runs:
+        verification.configuration(record)
     numerics = verification.configuration(runs[0]).numerics
     from clbench.cli.grid import Shown, Silent
     from clbench.engines import engine
@@ -55,12 +57,14 @@ def _verify(options: argparse.Namespace) -> int:
     return int(found.verdict == "not reproduced")
 
 
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
 def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found: Any) -> list[str]:
     first = old[0]
-    seeds = ", ".join(str(n) for n in sorted(record["config"]["seed"] for record in new))
-    lines = [
-        f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, {len(new)} of {len(old)} seeds ({seeds})"
-    ]
+    again, seeds = (", ".join(str(n) for n in sorted(r["config"]["seed"] for r in some)) for some in (new, old))
+    lines = [f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, seeds {again} of {seeds}"]
     for m in found.metrics:
         interval = "" if m.interval is None else (
             f", to lie from {100 * m.interval[0]:.2f} to {100 * m.interval[1]:.2f}: {'yes' if m.within else 'no'}"
