@@ -168,6 +168,23 @@ def test_other_data_is_another_result(tmp_path: Path) -> None:
     assert (summary.completed, summary.existed) == (1, 5)
 
 
+def test_a_file_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path).run(Here(), Quiet())
+    first, second, third, *_ = sorted(tmp_path.rglob("run.json"))
+    newer = json.loads(first.read_text()) | {"schema_version": 99}
+    first.write_text(json.dumps(newer))
+    second.write_text(json.dumps(json.loads(second.read_text()) | {"status": "failed", "failure": None}))
+    third.write_text(json.dumps(json.loads(third.read_text()) | {"stream": []}))
+    for retry in (False, True):
+        here = Here()
+        summary = made(tmp_path, retry=retry).run(here, Quiet())
+        assert (summary.existed, len(summary.failed), here.jobs) == (3, 3, [])
+        assert any("schema version 99, this program reads 1. Remove the file, and" in said for said in summary.failed)
+    assert json.loads(first.read_text()) == newer
+    assert main(["grid", str(tmp_path / "study.yaml"), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("damaged") == 2  # rows: two seeds of er, one of another
+
+
 def test_what_a_run_is_noted_with(tmp_path: Path) -> None:
     made(tmp_path).run(Here(), Quiet())
     assert {r["provenance"]["study"] for r in records(tmp_path / "out")} == {"s"}
@@ -206,6 +223,19 @@ def test_a_process_that_dies_is_a_failed_run_and_stops_nothing(mine: Path) -> No
     assert quiet.warned == ["its process was killed by SIGKILL; it goes on in another"] * 2
     died = next(r for r in records(mine / "out") if r["status"] == "failed")
     assert died["failure"]["kind"] == "process_lost"
+
+
+def test_a_machine_that_fails_is_a_failed_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clbench.runner.execute", full)
+    one = "split_digits-v1 naive seed 0: OSError: [Errno 28] No space left on device"
+    assert made(tmp_path, BASE + "strategies: [naive]\n").run(Here(), Quiet()).failed[-1] == one
+    assert {r["failure"]["kind"] for r in records(tmp_path / "out")} == {"OSError"}
+    monkeypatch.setattr("clbench.runner.write_failure", full)  # that cannot be written either
+    retried = made(tmp_path, BASE + "strategies: [naive]\n", retry=True)
+    assert retried.run(Here(), Quiet()).failed[-1] == one
 
 
 # ------------------------------------------------------------------------------------------------ local processes
@@ -406,6 +436,30 @@ def test_optuna_asks_for_the_same_again(tmp_path: Path) -> None:
     again = made(tmp_path, OPTUNA).run(here, Quiet())
     assert (again.existed, here.jobs) == (2, [])
     assert again.chosen == first.chosen
+
+
+def test_a_dry_run_of_optuna_tells_what_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna")
+    grid, out = made(tmp_path, OPTUNA), str(tmp_path / "out")
+    command = ["grid", str(tmp_path / "study.yaml"), "--dry-run", "--out", out, "--processes", "2"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "1 runs, 0 exist", "then 2 runs of trials that the earlier ones lead to",
+        "then 2 runs with what the trials choose", "time: unknown for 5 runs",
+    ]  # fmt: skip
+    grid.run(Here(), Quiet())
+    assert main(command) == 0
+    *_, last, counted, time = capsys.readouterr().out.splitlines()
+    assert last.startswith("split_digits-v1  er memory=")
+    assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from runs that exist")
+
+
+def test_optuna_draws_what_a_range_says(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = OPTUNA.replace("memory: [10, 20]", "memory: {min: 5, max: 500, scale: log}")
+    drawn = made(tmp_path, text.replace("min: 0.01, max: 1,", "min: 0.5, max: 1,")).survey().trials[0].runs[0]
+    assert isinstance(drawn.combination["memory"], int)
+    assert isinstance(drawn.combination["optimizer.lr"], float)
 
 
 def test_without_optuna_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

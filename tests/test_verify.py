@@ -13,6 +13,7 @@ import pytest
 from clbench import results, verification
 from clbench.cli import main
 from clbench.engines import Done, Job
+from clbench.engines.perform import perform
 from clbench.errors import UserError
 from clbench.leaderboard import row_id
 from clbench.resolve import make_run
@@ -52,7 +53,11 @@ def accuracy(record: dict[str, Any]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------ the command
-def test_a_row_comes_out_again(row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_comes_out_again(
+    row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = SimpleNamespace(run=lambda jobs, _: ((number, perform(job)) for number, job in enumerate(jobs)))
+    monkeypatch.setattr("clbench.engines.engine", lambda *_: here)
     board = laid_down(tmp_path / "board", row)
     kept = tmp_path / "kept"
     command = ["verify", row_id(row[0])[:10], "--in", str(board), "--seeds", "2", "--quiet", "--out", str(kept)]
