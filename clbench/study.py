@@ -87,8 +87,9 @@ class TuningSettings(Model):
     are tuned; what was tried, and what that cost, is told in every row."""
 
     by: Literal["first", "stream", "test"]
-    """`first`: on the first experiences of the stream, tested on training samples that are put aside. `stream`: on
-    another stream. `test`: on the test samples of the stream itself, which every row then says."""
+    """`first`: on the first experiences of the stream as the trial's seed draws it, tested on training samples that are
+    put aside. `stream`: on another stream. `test`: on the test samples of the stream itself, which every row then
+    says."""
     experiences: Count | None = None
     """Of `first`: how many. Default 2."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -1,7 +1,8 @@
 """Selection: the stream that hyper-parameters are chosen on, its first experiences alone, tested on training samples.
 
 No test sample is seen, and none of what comes later. Tested is on samples that the learner is told a label of, with
-that label; they are left out of training.
+that label; they are left out of training. What a benchmark fixes beforehand stays as it is: the number of outputs, and
+under `normalise: standard` mean and deviation of all training inputs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -51,13 +52,15 @@ def _grid(options: argparse.Namespace) -> int:
         print("\n".join(_dry_run(grid, settings, numerics.threads)))
         return 0
     writable(options.out)
+    if not os.access(options.out, os.W_OK):
+        raise UserError(f"--out {options.out}: cannot be written to.")
     from clbench.engines import engine
 
     made = engine(settings, numerics.threads, numerics.device == "cuda")
     signal.signal(signal.SIGTERM, _as_interrupt)
     summary = grid.run(made, Silent() if options.quiet else Shown())
-    _write_boards(options.out)
     print("\n".join(summary.lines()))
+    _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
     return 1 if summary.failed else BUSY if summary.unfinished else 0
 
