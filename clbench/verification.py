@@ -64,12 +64,13 @@ def configuration(record: dict[str, Any]) -> RunConfig:
     name = f"{record['benchmark']} seed {record['config']['seed']}"
     try:
         run = RunConfig.model_validate(record["config"])
+        run_id = run.run_id  # for which hyper-parameters are validated too
     except ValueError as error:
         first = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else str(error)
         raise UserError(f"{name}: its configuration is none of this version: {first}.") from None
     benchmark = run.benchmark
     said = {
-        "run_id": run.run_id,
+        "run_id": run_id,
         "definition_hash": run.definition_hash,
         "config_hash": run.config_hash,
         "benchmark": benchmark.id,

@@ -17,6 +17,7 @@ import pytest
 from clbench import grid as grids
 from clbench import results, study
 from clbench.cli import main
+from clbench.cli.arguments import BUSY
 from clbench.engines import Done, Job, Listener, engine
 from clbench.engines.perform import perform
 from clbench.engines.settings import LocalSettings
@@ -535,14 +536,24 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().out.splitlines()[-2] == "6 runs: 0 done, 6 existed"
 
 
-def test_a_failure_is_an_exit_status(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_an_exit_status(
+    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clbench.engines.engine", lambda *_: Here())
     path = mine / "study.yaml"
     path.write_text(BASE + "strategies: ['bad_methods:Refuses']\n")
-    out = ["--out", str(mine / "out"), "--quiet", "--processes", "1"]
+    out = ["--out", str(mine / "out"), "--quiet"]
     assert main(["grid", str(path), *out]) == 1
     said = capsys.readouterr().out
     assert "failed: split_digits-v1 bad_methods:Refuses seed 0: not on this machine." in said
     assert "2 runs: 0 done, 0 existed, 2 failed" in said
+    path.write_text(BASE + "strategies: [naive]\n")
+    place = made(mine, path.read_text()).survey().rows[0].runs[0].run
+    with Lock(results.run_directory(mine / "out", place)):
+        assert main(["grid", str(path), *out]) == BUSY
+    said = capsys.readouterr().out
+    assert f"unfinished: split_digits-v1 naive seed 0: process {os.getpid()} on " in said
+    assert "2 runs: 1 done, 0 existed, 1 unfinished" in said
 
 
 @pytest.mark.parametrize(

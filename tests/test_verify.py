@@ -111,9 +111,10 @@ def test_a_configuration_that_was_changed_is_found(row: list[dict[str, Any]]) ->
     (one,) = changed(row[:1], lambda r: r["config"]["strategy"].update(memory=77))
     with pytest.raises(UserError, match=r"split_digits-v1 seed 0: its run_id is not that of its configuration"):
         verification.configuration(one)
-    (one,) = changed(row[:1], lambda r: r["config"]["benchmark"]["training"].update(btch=1))
-    with pytest.raises(UserError, match="its configuration is none of this version"):
-        verification.configuration(one)
+    for section, change in (("benchmark", {"titel": ""}), ("strategy", {"memory": "many"})):
+        (one,) = changed(row[:1], lambda r, s=section, c=change: r["config"][s].update(c))  # type: ignore[misc]
+        with pytest.raises(UserError, match="its configuration is none of this version"):
+            verification.configuration(one)
     assert verification.configuration(row[0]).run_id == row[0]["run_id"]
 
 
