@@ -156,6 +156,7 @@ def test_two_entries_that_mean_the_same_are_one(tmp_path: Path) -> None:
     text = BASE + f"strategies: [naive, {{name: naive}}, {{name: er, memory: [10, 10]}}, {er}]\n"
     here = Here()
     assert made(tmp_path, text).run(here, Quiet()).completed == len(here.jobs) == 6
+    assert made(tmp_path, text).run(Here(), Quiet()).existed == 6
 
 
 def test_other_data_is_another_result(tmp_path: Path) -> None:

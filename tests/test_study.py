@@ -250,6 +250,9 @@ MISTAKES = [
     ("tuning: {by: first, seeds: [1, 1]}", ["tuning.seeds: got [1, 1]. Allowed: each seed once."]),
     ("engine: {name: locl}", ["engine.name: got 'locl'. Did you mean 'local'?"]),
     ("engine: {name: local, processes: 0}", ["engine.processes: got 0. Allowed: an integer >= 1."]),
+    ("engine: {name: slurm, options: {account: [a]}}",
+     ["engine.options: got {account: ['a']}. Allowed: sbatch's long options without dashes, with text in one line, a"]),
+    ("engine: {name: slurm, options: {exclusive: false}}", ["engine.options: got {exclusive: false}. Allowed: "]),
     ("log: [tensorbord]", ["log[0]: got 'tensorbord'. Did you mean 'tensorboard'?"]),
     ("numerics: {threads: 0}", ["numerics.threads: got 0."]),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -60,7 +60,7 @@ class SlurmSettings(Model):
     """Of one job, unless `options` say mem-per-cpu or mem-per-gpu."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of one job. Default: 1 for runs on a GPU."""
-    options: dict[str, str | int | Literal[True]] = {}
+    options: dict[str, Any] = {}
     """Further ones of sbatch, without their dashes: {account: cl, constraint: a100, exclusive: true}."""
     retries: Annotated[int, Field(ge=0)] = 1
     """How often a run is submitted again whose job died; one that is pre-empted is queued again anyway."""
@@ -69,10 +69,14 @@ class SlurmSettings(Model):
 
     @pydantic.field_validator("options")
     @classmethod
-    def _are_free(cls, options: dict[str, str | int | Literal[True]]) -> dict[str, str | int | Literal[True]]:
+    def _are_free(cls, options: dict[str, Any]) -> dict[str, Any]:
         for key, value in options.items():
-            if not re.fullmatch("[a-z]+(-[a-z]+)*", key) or "\n" in str(value):
-                raise mistake(f"got {shown({key: value})}. Allowed: sbatch's long options without dashes, in one line")
+            said = isinstance(value, (str, int)) and value is not False and "\n" not in str(value)
+            if not re.fullmatch("[a-z]+(-[a-z]+)*", key) or not said:
+                raise mistake(
+                    f"got {shown({key: value})}. Allowed: sbatch's long options without dashes, with text in one line, "
+                    "a whole number, or true"
+                )
             if key in _SAID_ELSEWHERE:
                 raise mistake(f"'{key}' is said by '{_SAID_ELSEWHERE[key]}'")
             if key in _ENGINES_OWN:
