@@ -48,7 +48,7 @@ class Search:
         self.stream, self.strategy = stream, strategy
         given = study.config.streams[stream]
         on = given if isinstance(given, str) else given["name"]
-        self.label = f"{on} {study.strategies[strategy]['name']}"
+        self.label = f"{on}{study.where(stream)} {study.strategies[strategy]['name']}"
         self.told: list[tuple[Trial, float | None]] = []
         self.failed, self.updates, self.wall_s = 0, 0, 0.0
         self.trial: RunConfig | None = None

@@ -175,18 +175,25 @@ class Planned:
         run: resolved.
         stream, strategy: their numbers in the study's lists.
         combination: hyper-parameters that differ between combinations of the strategy, `key.path` to value.
+        where: " (streams[i])" where the study has several streams of that name.
     """
 
     run: RunConfig
     stream: int
     strategy: int
     combination: dict[str, Any]
+    where: str = ""
+
+    @property
+    def row(self) -> str:
+        """For lines about it and its seeds."""
+        said = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
+        return f"{self.run.benchmark.id}{self.where} {self.run.strategy.name}{said}"
 
     @property
     def label(self) -> str:
         """For lines about it."""
-        said = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
-        return f"{self.run.benchmark.id} {self.run.strategy.name}{said} seed {self.run.seed}"
+        return f"{self.row} seed {self.run.seed}"
 
 
 @dataclass(frozen=True)
@@ -277,7 +284,7 @@ class Study:
         ]
         first = make_run(name, seed=seeds[0], above=[layer for layer in above if layer[1]])
         every = [first.model_copy(update={"seed": seed}) for seed in seeds]
-        return [Planned(run, stream, strategy, combination) for run in every]
+        return [Planned(run, stream, strategy, combination, self.where(stream)) for run in every]
 
     @cached_property
     def _beside(self) -> dict[str, Any]:
@@ -287,6 +294,11 @@ class Study:
             "watch": config.watch.model_dump(mode="json", exclude_defaults=True),
             "seeds": config.axes.model_dump(mode="json", exclude_none=True),
         }
+
+    def where(self, stream: int) -> str:
+        """See `Planned.where`."""
+        names = [given if isinstance(given, str) else given["name"] for given in self.config.streams]
+        return f" (streams[{stream}])" if names.count(names[stream]) > 1 else ""
 
     def _stream(self, stream: int) -> tuple[Layer, str]:
         given = self.config.streams[stream]

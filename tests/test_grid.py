@@ -452,7 +452,7 @@ def test_a_dry_run_of_optuna_tells_what_is_known(tmp_path: Path, capsys: pytest.
     grid.run(Here(), Quiet())
     assert main(command) == 0
     *_, last, counted, time = capsys.readouterr().out.splitlines()
-    assert last.startswith("split_digits-v1  er memory=")
+    assert last.startswith("split_digits-v1 er memory=")
     assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from runs that exist")
 
 
@@ -519,7 +519,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     Path("study.yaml").write_text(HEAD)
     assert main(["grid", "study.yaml", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "split_digits-v1  er memory=20  seeds 0 1: 2 missing" in said
+    assert "split_digits-v1 er memory=20  seeds 0 1: 2 missing" in said
     assert "6 runs, 0 exist\n" in said
     assert "unknown for 6 runs" in said
     assert not Path("results").exists()

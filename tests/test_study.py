@@ -137,6 +137,16 @@ def test_ranges(text: dict[str, Any], values: list[float]) -> None:
     assert [type(v) for v in found] == [type(v) for v in values]
 
 
+def test_streams_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    streams = "[split_digits-v1, {name: split_digits-v1, model: {hidden: [9]}}, permuted_digits-v1]"
+    study = read(tmp_path, f"id: s\nstreams: {streams}\nstrategies: [naive]\nseeds: 1")
+    assert [p.label for p in planned(study)] == [
+        "split_digits-v1 (streams[0]) naive seed 0",
+        "split_digits-v1 (streams[1]) naive seed 0",
+        "permuted_digits-v1 naive seed 0",
+    ]
+
+
 def test_paths_are_relative_to_the_study(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("base: split_digits-v1\nid: mine-v1\n")
     study = read(tmp_path, "id: s\nstreams: [mine.yaml]\nstrategies: [naive]\nseeds: 1")

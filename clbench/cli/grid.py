@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from clbench.cli.arguments import BUSY, integer
 from clbench.engines import ENGINES
-from clbench.errors import UserError, shown
+from clbench.errors import UserError
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -129,12 +129,10 @@ def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
 def _row(row: Row) -> str:
     from clbench.grid import State
 
-    first = row.runs[0]
-    said = "".join(f" {key}={shown(value)}" for key, value in first.combination.items())
     seeds = " ".join(str(p.run.seed) for p in row.runs)
     words = [f"{row.states.count(s)} {s}" for s in get_args(State) if s in row.states]
     each = "" if row.seconds is None else f", about {duration(row.seconds)} each"
-    return f"{first.run.benchmark.id}  {first.run.strategy.name}{said}  seeds {seeds}: {', '.join(words)}{each}"
+    return f"{row.runs[0].row}  seeds {seeds}: {', '.join(words)}{each}"
 
 
 def duration(seconds: float) -> str:
