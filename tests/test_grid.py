@@ -113,6 +113,7 @@ class DiesOnce(Strategy):
 class Dawdles(Strategy):
     def step(self, batch):
         if not Path(os.environ["MARK"]).exists():
+            Path(f"{os.environ['MARK']}-{os.getpid()}").touch()
             time.sleep(0.1)
         return super().step(batch)
 
@@ -283,8 +284,8 @@ def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:
 LONG = BASE.replace("iterations: 4", "iterations: 100") + "strategies: ['bad_methods:Dawdles']\n"
 
 
-def _begun(out: Path) -> bool:
-    return len(list(out.rglob("run.json"))) == 2  # training has begun
+def _begun(folder: Path) -> bool:
+    return len(list(folder.glob("mark-*"))) == 2  # both are in a step
 
 
 def _children(pid: int) -> list[int]:
@@ -305,7 +306,7 @@ def test_interrupted_it_goes_on(number: signal.Signals, mine: Path) -> None:
     (mine / "study.yaml").write_text(LONG)
     command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2"]
     running = subprocess.Popen(command, cwd=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _wait(lambda: _begun(mine / "results"))
+    _wait(lambda: _begun(mine))
     workers = _children(running.pid)
     assert len(workers) >= 2
     running.send_signal(number)
@@ -326,7 +327,7 @@ def test_workers_leave_with_whoever_started_them(mine: Path) -> None:
     (mine / "study.yaml").write_text(LONG)
     command = [sys.executable, "-m", "clbench", "grid", "study.yaml", "--processes", "2", "--quiet"]
     running = subprocess.Popen(command, cwd=mine, stderr=subprocess.DEVNULL)
-    _wait(lambda: _begun(mine / "results"))
+    _wait(lambda: _begun(mine))
     workers = _children(running.pid)
     running.kill()
     running.wait()
