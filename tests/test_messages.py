@@ -545,3 +545,10 @@ def test_light_verbs_and_messages_import_nothing_heavy() -> None:
         [sys.executable, "-c", code, json.dumps(QUICK), json.dumps(HEAVY)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_key_within_one_of_several_kinds_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    flag = "strategy.optimizer={name: adam, lr: 0.1, momentum: 0.9}"
+    assert told(capsys, "run", "split_digits-v1", "--strategy", "er", "-o", flag) == [
+        f"-o {flag}: strategy.optimizer.momentum: unknown key. Allowed: name, lr, betas, eps, weight_decay."
+    ]
