@@ -131,7 +131,8 @@ def _branches(annotation: Any) -> list[Any]:
         return _branches(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(annotation) if part is not type(None)]
-        return _branches(parts[0]) if len(parts) == 1 else parts
+        within = _branches(parts[0]) if len(parts) == 1 else []
+        return within if len(within) > 1 else parts
     return [annotation]
 
 
