@@ -185,7 +185,7 @@ class Shown(Silent):
         done = sum(w * share for w, share in zip(self._work, self._shares, strict=True))
         total = sum(self._work)
         passed = time.monotonic() - self._begun
-        return f"about {duration(passed * (total - done) / done)} left" if done and passed > 1 else ""
+        return f"about {duration(passed * (total - done) / done)} left" if done > total / 50 and passed > 1 else ""
 
     def _refresh(self) -> None:
         failed = f", {self._failed} failed" if self._failed else ""
