@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,18 +179,28 @@ class Crash:
 
 def test_closed(work: Path, nodes: Any) -> None:
     """Runs under way save their state and stop, waiting ones do not begin; the cluster, which is not ours, goes on."""
-    jobs = [job("ray", "er"), *(odd("ray", "linger", f"sign-{seed}", seed) for seed in range(3))]
-    going = engines.engine(on(nodes), 1, False).run(jobs, Heard())
-    assert next(going)[1].status == "completed"
-    until(lambda: (work / "sign-0").exists())
-    going.close()
+    jobs = [odd("ray", "linger", f"sign-{seed}", seed) for seed in range(3)]  # one more than there are CPUs
+
+    def begun() -> list[int]:
+        return [n for n in range(3) if (work / f"sign-{n}").exists()]
+
+    def interrupt() -> None:
+        until(begun)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(engines.engine(on(nodes), 1, False).run(jobs, Heard()))
+    waiting.join()
     assert not ray.is_initialized()
     assert all(node.remaining_processes_alive() for node in nodes.worker_nodes)
-    stopped = runner.directory_of(jobs[1].run, Path("ray"))
-    assert Checkpoints(stopped)
-    assert not (stopped / ".lock").exists()
-    assert not runner.directory_of(jobs[3].run, Path("ray")).exists()
-    goes_on = perform(jobs[1])
+    places = [runner.directory_of(each.run, Path("ray")) for each in jobs]
+    assert not all(place.exists() for place in places)
+    stopped = begun()[0]  # Ray may begin them in any order
+    assert Checkpoints(places[stopped])
+    assert not (places[stopped] / ".lock").exists()
+    goes_on = perform(jobs[stopped])
     assert read_run(goes_on.directory)["costs"]["resumed_at"] == [20]
 
 
