@@ -16,13 +16,13 @@ from typing import Any
 
 from clbench.engines import Done, Job, Listener
 from clbench.engines.settings import LocalSettings
+from clbench.engines.surroundings import thread_variables
 from clbench.errors import UserError
 
 _TOLD_EVERY_S = 1.0
 """Between two words of a worker on how far it is."""
 _ATTEMPTS = 2
 """How often a run is begun whose process dies; the second goes on from the first one's checkpoint."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Local:
@@ -76,7 +76,7 @@ class Local:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), name=f"clbench worker {place}")
-        with _environment({name: str(self._threads) for name in _THREADS} | self._device(place)):
+        with _environment(thread_variables(self._threads) | self._device(place)):
             process.start()
         theirs.close()
         return _Worker(place, process, ours)
