@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from pages import interval, percent
 
 from clbench import finished
 from clbench.errors import UserError
@@ -25,11 +25,6 @@ COLUMNS = {
     "forgetting.after_learning": "forgetting (after learning)",
     "forward_facilitation.90": "forward facilitation (90 %)",
 }
-
-
-def interval(values: np.ndarray) -> float:
-    """Half the width of the 95 % interval of a mean."""
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def table(root: Path, data: str) -> str:
@@ -55,14 +50,13 @@ def table(root: Path, data: str) -> str:
         for name in COLUMNS:
             each = np.array([found[environment][s][name] for s in seeds])
             scale, digits = (1, 1) if name.startswith("forward_facilitation") else (100, 2)
-            known = f"{scale * each.mean():.{digits}f} ± {scale * interval(each):.{digits}f}"
+            mean, half = interval((scale * each).tolist())
+            known = f"{mean:.{digits}f} ± {half:.{digits}f}"
             cells.append("undefined in some" if np.isnan(each).any() else known)
-        difference = np.array(
-            [found[environment][s]["average_accuracy"] - found["power_law"][s]["average_accuracy"] for s in seeds]
-        )
+        less = [found[environment][s]["average_accuracy"] - found["power_law"][s]["average_accuracy"] for s in seeds]
         paired = ""
         if environment != "power_law":
-            paired = f"{100 * difference.mean():+.2f} ± {100 * interval(difference):.2f}"
+            paired = percent(*interval([100 * one for one in less]), "+")
         lines.append(f"| {environment} | {' | '.join(cells)} | {paired} |")
     return "\n".join(lines)
 

@@ -12,7 +12,6 @@ exist are not run again, and an interrupted one goes on.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import itertools
 import json
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import Line, Place, interval, percent, read, write
 
 from clbench.chance import Generator
 from clbench.errors import UserError
@@ -37,8 +37,11 @@ from clbench.schema import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = ROOT / "results" / "optimisers.csv"
-PAGE = ROOT / "strategies" / "classp_study.md"
-BEGIN, END = "<!-- tables: written by benchmarks/optimisers.py -->", "<!-- end of tables -->"
+PAGE = Place(
+    ROOT / "strategies" / "classp_study.md",
+    "<!-- tables: written by benchmarks/optimisers.py -->",
+    "<!-- end of tables -->",
+)
 
 SEEDS = (0, 1, 2, 3, 4)
 TRIAL_SEED = 1000
@@ -48,7 +51,6 @@ METRICS = {"accuracy": "average_accuracy", "forgetting": "forgetting.after_learn
 }
 KEY = ["stage", "stream", "method", "parameters", "seed"]
 COLUMNS = [*KEY, "updates", *METRICS, "learnt", "suppressed", "memory_bytes", "run_id", "failure"]
-Line = dict[str, str]
 Parameters = dict[str, float]
 
 WATCHED = "evaluation={every: 20, dense: 30, subset: 500}"
@@ -374,7 +376,7 @@ class Study:
                 yield [*lines, *tried]
             whole = []
             for method in METHODS:
-                best = choose(one for one in _ordered(tried) if one["method"] == method.name)
+                best = choose(one for one in ordered(tried) if one["method"] == method.name)
                 whole += [Job(stream, method, json.loads(best["parameters"]), seed, False) for seed in seeds]
             ended = list[Line]()
             for found in self._all(sorted(whole, key=lambda job: job.seed), 5.0):
@@ -402,7 +404,7 @@ class Study:
 
 
 # ------------------------------------------------------------------------------------------------ the table
-def _ordered(lines: Iterable[Line]) -> list[Line]:
+def ordered(lines: Iterable[Line]) -> list[Line]:
     """By stream, stage, method, trial and seed, as they stand in this file."""
     streams, methods = [s.name for s in STREAMS], [m.name for m in METHODS]
 
@@ -414,40 +416,6 @@ def _ordered(lines: Iterable[Line]) -> list[Line]:
     return sorted(lines, key=place)
 
 
-def read(path: Path) -> list[Line]:
-    """The lines of the file of values; none where there is no file."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, lines: list[Line]) -> None:
-    """In order."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_ordered(lines))
-    temporary.replace(path)
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % Student t interval; infinite for one value.
-
-    >>> mean, half = interval([1.0, 2.0, 3.0])
-    >>> round(mean, 2), round(half, 2)
-    (2.0, 2.48)
-    """
-    from scipy import stats
-
-    n, mean = len(values), sum(values) / len(values)
-    if n < 2:
-        return mean, math.inf
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-
-
 SHOWN = {"accuracy": "accuracy", "learnt": "when learnt", "forgetting": "forgetting", "min_acc": "min-ACC",
          "wc_acc": "WC-ACC"}  # fmt: skip
 
@@ -456,7 +424,7 @@ def tables(lines: list[Line]) -> str:
     """Markdown: for each stream what was chosen, what came out, and differences; percent and percentage points."""
     out = []
     for stream in STREAMS:
-        of_stream = [each for each in _ordered(lines) if each["stream"] == stream.name]
+        of_stream = [each for each in ordered(lines) if each["stream"] == stream.name]
         if not any(each["stage"] == "whole" for each in of_stream):
             out += [f"### {stream.name}", "", "**Not run.**", ""]
             continue
@@ -509,7 +477,7 @@ def _whole(lines: list[Line]) -> Iterator[str]:
         cells = [method.name, f"{len(runs)}{f', {failed} failed' if failed else ''}"]
         for column in (*SHOWN, "suppressed"):
             found = list(_values(lines, method.name, column).values())
-            cells.append(_percent(*interval([100 * v for v in found])) if found else "")
+            cells.append(percent(*interval([100 * v for v in found])) if found else "")
         kept = {round(v / 1024) for v in _values(lines, method.name, "memory_bytes").values()}
         cells.append(", ".join(f"{v:,}" for v in sorted(kept)))
         yield f"| {' | '.join(cells)} |"
@@ -526,21 +494,9 @@ def _paired(lines: list[Line]) -> Iterator[str]:
             ours, theirs = _values(lines, OURS, column), _values(lines, method.name, column)
             both = [100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
             mean, half = interval(both) if both else (math.nan, math.inf)
-            said = _percent(mean, half, "+") if both else ""
+            said = percent(mean, half, "+") if both else ""
             cells.append(f"**{said}**" if abs(mean) > half else said)
         yield f"| {' | '.join(cells)} |"
-
-
-def _percent(mean: float, half: float, sign: str = "") -> str:
-    return f"{mean:{sign}.2f}" if half == math.inf else f"{mean:{sign}.2f} ± {half:.2f}"
-
-
-def write_page(text: str) -> None:
-    """Between the marks of the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE} lacks its marks"
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def main() -> None:
@@ -557,8 +513,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.table:
         lines = read(VALUES)
-        write(VALUES, lines)
-        write_page(tables(lines))
+        write(VALUES, COLUMNS, ordered(lines))
+        PAGE.write(tables(lines))
         return
     wanted = [s for s in STREAMS if not options.only or s.name in options.only]
     if options.quick:
@@ -575,13 +531,13 @@ def main() -> None:
             for now in study.run(wanted, lines):
                 lines = now
                 if not options.quick:
-                    write(VALUES, lines)
+                    write(VALUES, COLUMNS, ordered(lines))
         finally:
             study.close()
     if options.quick:
         print(tables(lines))
     else:
-        write_page(tables(lines))
+        PAGE.write(tables(lines))
 
 
 if __name__ == "__main__":

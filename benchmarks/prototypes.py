@@ -11,7 +11,6 @@ Features of CIFAR-10 are made once, from FILE, and lie in the data root from the
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import math
 import multiprocessing
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optimisers import Line, interval, read
+from pages import Line, Place, interval, percent, read, write
 
 from clbench.errors import UserError
 from clbench.resolve import RunConfig, make_run
@@ -35,8 +34,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = ROOT / "results" / "prototypes.csv"
-PAGE = ROOT / "strategies" / "prototypes_study.md"
-BEGIN, END = "<!-- tables: written by benchmarks/prototypes.py -->", "<!-- end of tables -->"
+PAGE = Place(
+    ROOT / "strategies" / "prototypes_study.md",
+    "<!-- tables: written by benchmarks/prototypes.py -->",
+    "<!-- end of tables -->",
+)
 
 SEEDS = (0, 1, 2, 3, 4)
 METRICS = {
@@ -268,16 +270,6 @@ def merged(old: Iterable[Line], new: Iterable[Line]) -> list[Line]:
     return ordered({tuple(each[k] for k in KEY): each for each in (*old, *new)}.values())
 
 
-def write(path: Path, lines: list[Line]) -> None:
-    """All or nothing."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    temporary.replace(path)
-
-
 def run(wanted: list[Job], out: Path, processes: int) -> Iterator[Line]:
     """Lines, as they come."""
     begin = time.monotonic()
@@ -326,10 +318,6 @@ def _values(lines: list[Line], method: str, column: str) -> dict[str, float]:
     return {e["seed"]: 100 * float(e[column]) for e in lines if e["method"] == method and e[column] != ""}
 
 
-def _percent(mean: float, half: float, sign: str = "") -> str:
-    return f"{mean:{sign}.2f}" if half == math.inf else f"{mean:{sign}.2f} ± {half:.2f}"
-
-
 def _seeds(lines: list[Line], method: str) -> str:
     failures = [bool(each["failure"]) for each in lines if each["method"] == method]
     return f"{len(failures)}{f', {sum(failures)} failed' if any(failures) else ''}"
@@ -342,7 +330,7 @@ def _whole(stream: Stream, lines: list[Line]) -> Iterator[str]:
         cells = [method.name, _seeds(lines, method.name)]
         for column in SHOWN:
             found = list(_values(lines, method.name, column).values())
-            cells.append(_percent(*interval(found)) if found else "")
+            cells.append(percent(*interval(found)) if found else "")
         kept = {float(e["memory_bytes"]) / 1024 for e in lines if e["method"] == method.name and e["memory_bytes"]}
         cells.append(", ".join(f"{v:,.1f}" for v in sorted(kept)))
         yield f"| {' | '.join(cells)} |"
@@ -359,10 +347,10 @@ def _sessions(stream: Stream, lines: list[Line]) -> Iterator[str]:
         cells = [method.name, _seeds(lines, method.name)]
         for k in shown:
             found = [100 * float(each["sessions"].split()[k]) for each in own]
-            cells.append(_percent(*interval(found)) if found else "")
+            cells.append(percent(*interval(found)) if found else "")
         for column in ("incremental", "forgetting"):
             values = list(_values(lines, method.name, column).values())
-            cells.append(_percent(*interval(values)) if values else "")
+            cells.append(percent(*interval(values)) if values else "")
         kept = {float(each["memory_bytes"]) / 1024 for each in own if each["memory_bytes"]}
         cells.append(", ".join(f"{v:,.1f}" for v in sorted(kept)))
         yield f"| {' | '.join(cells)} |"
@@ -378,7 +366,7 @@ def difference(lines: list[Line], method: str, other: str, column: str) -> tuple
 def _said(found: tuple[float, float] | None) -> str:
     if found is None:
         return ""
-    said = _percent(*found, "+")
+    said = percent(*found, "+")
     return f"**{said}**" if abs(found[0]) > found[1] else said
 
 
@@ -421,20 +409,13 @@ def _claims(lines: list[Line], claims: Iterable[tuple[str, str, tuple[float, flo
         yield f"| {' | '.join(cells)} |"
 
 
-def write_page(text: str) -> None:
-    """Between the marks of the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE} lacks its marks"
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[s.name for s in STREAMS], help="a stream; default: all")
     parser.add_argument("--weights", type=Path, help="the network's file, for the stream of frozen features")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="only the first N")
+    parser.add_argument("--missing", action="store_true", help="only runs that have no line in the CSV")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side (default: cores)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "prototypes", help="where runs are kept")
     parser.add_argument("--table", action="store_true", help="run nothing; write the tables of what was run")
@@ -443,9 +424,13 @@ def main() -> None:
         wanted = [s for s in STREAMS if not options.only or s.name in options.only]
         if any(f"stream.data={FEATURES}" in s.overrides for s in wanted):
             prepare(options.weights)
-        for found in run(jobs(wanted, SEEDS[: options.seeds]), options.out, options.jobs):
-            write(VALUES, merged(read(VALUES), [found]))
-    write_page(tables(read(VALUES)))
+        todo = jobs(wanted, SEEDS[: options.seeds])
+        if options.missing:
+            known = {tuple(each[k] for k in KEY) for each in read(VALUES)}
+            todo = [job for job in todo if tuple(job.key[k] for k in KEY) not in known]
+        for found in run(todo, options.out, options.jobs):
+            write(VALUES, COLUMNS, merged(read(VALUES), [found]))
+    PAGE.write(tables(read(VALUES)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the rows were run. Few seeds make wide intervals: they can refute, hardly confir
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -23,19 +22,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from scipy import stats
+from pages import Line, Place, interval, read, write
 
-from clbench import strict_yaml
+from clbench import statistics, strict_yaml
 from clbench.metrics import METRICS
 from clbench.resolve import RunConfig, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "strategies" / "published.yaml"
 VALUES = ROOT / "results" / "reproduction.csv"
-TABLE = ROOT / "strategies" / "README.md"
-BEGIN, END = "<!-- reproduction: written by make reproduce -->", "<!-- end of reproduction -->"
+TABLE = Place(
+    ROOT / "strategies" / "README.md",
+    "<!-- reproduction: written by make reproduce -->",
+    "<!-- end of reproduction -->",
+)
 COLUMNS = ["row", "seed", "value", "run_id", "weights_sha256", "failure"]
 MANY = 20
 LEAST = 3
@@ -79,7 +82,7 @@ class Row:
             return 1.96 * error["sem"]
         if "sd" in error:
             n = int(error["n"])
-            return float(stats.t.ppf(0.975, n - 1)) * error["sd"] / math.sqrt(n)
+            return statistics.t_quantile(n) * error["sd"] / math.sqrt(n)
         return 0.5 * 10.0**-self.digits
 
 
@@ -138,21 +141,27 @@ def value_of(record: dict[str, Any], metric: str) -> float | None:
     return None if found is None else 100.0 * found
 
 
-def measure(wanted: list[Row], seeds: int, jobs: int, out: Path) -> Iterator[dict[str, Any]]:
-    """Runs what is missing; yields one line of the file of values for each row and seed, as they come."""
-    todo = [(row, seed) for seed in range(seeds) for row in wanted if row.seeds is None or seed < row.seeds]
+def measure(todo: list[tuple[Row, int]], jobs: int, out: Path) -> Iterator[Line]:
+    """Runs what there is not; yields one line of the file of values for each row and seed, as they come."""
     begin, stop = time.monotonic(), list[bool]()
+    # Rows may share a run: whoever comes second waits, and finds it done.
+    turn = {(command, seed): Lock() for row, seed in todo for command in (row.run, row.minus)}
 
-    def line(row: Row, seed: int) -> dict[str, Any]:
-        one = once(row.run, seed, out, stop)
+    def one_by_one(command: str, seed: int) -> dict[str, Any]:
+        with turn[command, seed]:
+            return once(command, seed, out, stop)
+
+    def line(row: Row, seed: int) -> Line:
+        one = one_by_one(row.run, seed)
         value = value_of(one, row.metric)
         failure = one.get("failure")
         if row.minus and not failure:
-            other = once(row.minus, seed, out, stop)
+            other = one_by_one(row.minus, seed)
             failure, less = other.get("failure"), value_of(other, row.metric)
             value = None if value is None or less is None else value - less
         ids = {key: one.get(key) for key in ("run_id", "weights_sha256")}
-        return {"row": row.name, "seed": seed, "value": value, **ids, "failure": failure}
+        found = {"row": row.name, "seed": seed, "value": value, **ids, "failure": failure}
+        return {name: "" if found[name] is None else str(found[name]) for name in COLUMNS}
 
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(line, row, seed): (row, seed) for row, seed in todo}
@@ -160,7 +169,7 @@ def measure(wanted: list[Row], seeds: int, jobs: int, out: Path) -> Iterator[dic
             for n, future in enumerate(as_completed(running), 1):
                 row, seed = running[future]
                 found = future.result()
-                shown = found["failure"] or f"{found['value']:.2f}"
+                shown = found["failure"] or (f"{float(found['value']):.2f}" if found["value"] else "undefined")
                 left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
                 print(f"[{n}/{len(todo)}] {row.name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
                 yield found
@@ -170,39 +179,15 @@ def measure(wanted: list[Row], seeds: int, jobs: int, out: Path) -> Iterator[dic
 
 
 # ------------------------------------------------------------------------------------------------ the table
-def read_values() -> dict[tuple[str, int], dict[str, Any]]:
+def read_values() -> dict[tuple[str, int], Line]:
     """What was measured: (row, seed) -> line."""
-    if not VALUES.exists():
-        return {}
-    with open(VALUES, newline="") as file:
-        return {(line["row"], int(line["seed"])): line for line in csv.DictReader(file)}
+    return {(line["row"], int(line["seed"])): line for line in read(VALUES)}
 
 
-def write_values(values: dict[tuple[str, int], dict[str, Any]], order: list[str]) -> None:
+def write_values(values: dict[tuple[str, int], Line], order: list[str]) -> None:
     """In the order of the rows; those of rows that are no longer there go."""
     kept = sorted((order.index(name), seed) for name, seed in values if name in order)
-    lines = [values[order[at], seed] for at, seed in kept]
-    temporary = VALUES.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    temporary.replace(VALUES)
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % Student t interval; infinite for one value.
-
-    >>> mean, half = interval([1.0, 2.0, 3.0])
-    >>> round(mean, 2), round(half, 2)
-    (2.0, 2.48)
-    """
-    n = len(values)
-    mean = sum(values) / n
-    if n < 2:
-        return mean, math.inf
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    write(VALUES, COLUMNS, (values[order[at], seed] for at, seed in kept))
 
 
 def verdict(row: Row, values: list[float]) -> str:
@@ -218,13 +203,13 @@ def verdict(row: Row, values: list[float]) -> str:
     return f"**{'higher' if apart > 0 else 'lower'} by {abs(apart):.2f}**"
 
 
-def table(wanted: list[Row], values: dict[tuple[str, int], dict[str, Any]]) -> str:
+def table(wanted: list[Row], values: dict[tuple[str, int], Line]) -> str:
     """Markdown: a line for each row, then notes and commands."""
     lines = ["| | ours | seeds | published | source | verdict |", "|---|---|---|---|---|---|"]
     notes = []
     for row in wanted:
         lines_of = [line for (name, _), line in sorted(values.items()) if name == row.name]
-        found = [float(line["value"]) for line in lines_of if line["value"] not in ("", None)]
+        found = [float(line["value"]) for line in lines_of if line["value"]]
         failures = sorted({line["failure"] for line in lines_of if line["failure"]})
         ours = "-"
         if found:
@@ -248,19 +233,12 @@ def table(wanted: list[Row], values: dict[tuple[str, int], dict[str, Any]]) -> s
     return "\n".join([*lines, "", "</details>"])
 
 
-def write_table(text: str) -> None:
-    """Between the marks of strategies/README.md."""
-    before, _, rest = TABLE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{TABLE} lacks its marks"
-    TABLE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", help="rows whose names contain one of these; default: all")
     parser.add_argument("--seeds", type=int, default=5, help=f"seeds 0, 1, ... (default 5; the papers: up to {MANY})")
+    parser.add_argument("--missing", action="store_true", help="only rows and seeds that have no line in the CSV")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side (default: cores)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reproduction", help="where runs are kept")
     parser.add_argument("--table", action="store_true", help="run nothing; write the table of what was measured")
@@ -271,11 +249,14 @@ def main() -> None:
         parser.error(f"no row has that in its name. Allowed: {', '.join(r.name for r in everything)}")
     values, order = read_values(), [row.name for row in everything]
     if not options.table:
-        for found in measure(wanted, options.seeds, options.jobs, options.out):
-            values[found["row"], found["seed"]] = found
+        todo = [(row, n) for n in range(options.seeds) for row in wanted if row.seeds is None or n < row.seeds]
+        if options.missing:
+            todo = [(row, n) for row, n in todo if (row.name, n) not in values]
+        for found in measure(todo, options.jobs, options.out):
+            values[found["row"], int(found["seed"])] = found
             write_values(values, order)
     write_values(values, order)
-    write_table(table(everything, values))
+    TABLE.write(table(everything, values))
 
 
 if __name__ == "__main__":

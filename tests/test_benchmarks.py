@@ -39,6 +39,6 @@ def test_a_benchmark_runs(command: str, tmp_path: Path) -> None:
 
 
 def test_every_script_is_run() -> None:
-    others = {"pairs.py", "environments.py", "prototypes.py", "reproduce.py"}  # parts, and studies of hours
+    others = {"pages.py", "pairs.py", "environments.py", "prototypes.py", "reproduce.py"}  # parts, and studies of hours
     scripts = {path.name for path in BENCHMARKS.glob("*.py")} - others
     assert {command.split()[0] for command in COMMANDS} == scripts

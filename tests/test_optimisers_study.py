@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,20 +11,7 @@ import pytest
 
 from clbench.stream import compile_stream
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "optimisers.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_optimisers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-study: Any = load()
+study: Any = importlib.import_module("optimisers")
 
 
 # ------------------------------------------------------------------------------------------------ trials
@@ -167,7 +152,7 @@ def test_the_table_is_made_of_the_file(tmp_path: Path) -> None:
         line("trial", "SGD", '{"lr":0.002}', 1000, "0.125", updates="600"),
         line("trial", "SGD", '{"lr":0.001}', 1000, "0.25", updates="600"),
     ]
-    study.write(tmp_path / "lines.csv", lines)
+    study.write(tmp_path / "lines.csv", study.COLUMNS, study.ordered(lines))
     held = study.read(tmp_path / "lines.csv")
     assert [(one["stage"], one["method"], one["seed"]) for one in held[:4]] == [
         ("trial", "SGD", "1000"), ("trial", "SGD", "1000"), ("whole", "SGD", "0"), ("whole", "SGD", "1"),

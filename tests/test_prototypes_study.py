@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "prototypes.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_prototypes", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    sys.path.insert(0, str(SCRIPT.parent))  # as it is where the script is run
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    return module
-
-
-study: Any = load()
+study: Any = importlib.import_module("prototypes")
 
 
 # ------------------------------------------------------------------------------------------------ the front

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 from clbench import resolve
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reproduce = _script()
+reproduce: Any = importlib.import_module("reproduce")
 COMMANDS = [command for row in reproduce.rows() for command in (row.run, row.minus) if command]
 
 
@@ -35,7 +20,7 @@ def test_a_rows_command_is_right(command: str) -> None:
     assert isinstance(run, resolve.RunConfig)
 
 
-def row(**more: object) -> object:
+def row(**more: object) -> Any:
     return reproduce.Row(name="a", run="", published=50.0, source="", sure="", **more)
 
 
@@ -54,9 +39,9 @@ def test_intervals_that_overlap_agree() -> None:
 
 
 def test_the_width_of_a_published_number() -> None:
-    assert row(error={"sem": 0.5}).half_width() == pytest.approx(0.98)  # type: ignore[attr-defined]
-    assert row(error={"sd": 2.8, "n": 5}).half_width() == pytest.approx(2.776 * 2.8 / math.sqrt(5), abs=1e-3)  # type: ignore[attr-defined]
-    assert row(digits=0).half_width() == 0.5  # type: ignore[attr-defined]
+    assert row(error={"sem": 0.5}).half_width() == pytest.approx(0.98)
+    assert row(error={"sd": 2.8, "n": 5}).half_width() == pytest.approx(2.776 * 2.8 / math.sqrt(5), abs=1e-3)
+    assert row(digits=0).half_width() == 0.5
 
 
 def test_a_value_is_read_from_the_streams_own_view() -> None:
