@@ -39,12 +39,20 @@ class Heard:
         self.warnings.append((job, text))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def settings_of_ray() -> Iterator[None]:
+    """Ray reports nothing, and its workers do not stand behind whatever else is at work here, as they do by default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that does no runs; nodes are added by who needs them."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     files = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has at most 107 characters
     small = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False, "temp_dir": files}
     made = Cluster(initialize_head=True, head_node_args=small)
