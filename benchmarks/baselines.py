@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from avalanche.models import BaseModel
 from avalanche.training.plugins import SupervisedPlugin
-from torch import nn
+from torch import Tensor, nn
 
 
 def cope(shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -20,6 +21,19 @@ def cope(shape: tuple[int, ...], outputs: int) -> nn.Module:
 def lwf(shape: tuple[int, ...], outputs: int) -> nn.Module:
     """A hidden layer of 200 units with tanh."""
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 200), nn.Tanh(), nn.Linear(200, outputs))
+
+
+class _WithFeatures(nn.Sequential, BaseModel):  # type: ignore[misc]
+    """A network whose features Avalanche can ask for."""
+
+    def get_features(self, x: Tensor) -> Tensor:
+        features: Tensor = self[:-1](x)
+        return features
+
+
+def lfl(shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A hidden layer of 256 units."""
+    return _WithFeatures(nn.Flatten(), nn.Linear(math.prod(shape), 256), nn.ReLU(), nn.Linear(256, outputs))
 
 
 class ShareOfTheNew(SupervisedPlugin[Any]):  # type: ignore[misc]
