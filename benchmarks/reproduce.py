@@ -130,7 +130,8 @@ def planned(command: str, seed: int = 0) -> RunConfig:
 
 def _arguments(command: str) -> list[str]:
     name, *rest = shlex.split(command)
-    return [name, "-o", "evaluation.every=0", *rest]
+    sparse = [] if any(one.startswith("evaluation") for one in rest) else ["-o", "evaluation.every=0"]
+    return [name, *sparse, *rest]
 
 
 def value_of(record: dict[str, Any], metric: str) -> float | None:
