@@ -141,6 +141,11 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
     asked = [key for key, part in zip(keys, parts, strict=True) if _any(part, _PREDICTED)]
     if len(asked) > 1:
         raise UserError(f"strategy '{name}': '{asked[0]}' and '{asked[1]}' both say what is predicted.")
+    other = [key for key, part in zip(keys, parts, strict=True) if not part.learns_by_outputs]
+    looks = [key for key, part in zip(keys, parts, strict=True) if part.differentiates_outputs]
+    if other and looks:
+        reason = f"'{looks[0]}' needs gradients of the model's outputs, by which '{other[0]}' does not learn."
+        raise UserError(f"strategy '{name}': {reason}")
     makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
     if len(makers) > 1:
         raise UserError(f"strategy '{name}': two optimisers, '{makers[0]}' and '{makers[1]}'.")

@@ -134,6 +134,11 @@ class Strategy:
     """
 
     Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
+    learns_by_outputs: ClassVar[bool] = True
+    """Whether what is learnt from data is a loss of the model's outputs. Where it is not, as with a head that predicts
+    in one way and is trained in another, nothing that looks at the outputs' gradients can stand beside it."""
+    differentiates_outputs: ClassVar[bool] = False
+    """Whether it looks at them itself: at gradients of a function of `model(x)` beside that of the update."""
     access: Literal["experience", "past", "stream"] = "experience"
     """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
 
@@ -155,6 +160,8 @@ class Strategy:
         self.optimizer = self.maker(self.model.parameters())
         self.experiences = 0
         """Experiences begun so far; the number of the current one, counted from 1."""
+        self.visits = 0
+        """The same, where one that is cut into pieces counts once."""
         self._outputs_seen: set[int] = set()
         self._active = self._active_outputs()
 
@@ -164,6 +171,7 @@ class Strategy:
         if self.experiences and self.setup.training.optimizer_state == "reset":
             self.optimizer = self.maker(self.model.parameters())
         self.experiences += 1
+        self.visits += experience.part == 0
         self._outputs_seen.update(experience.outputs)
         self._active = self._active_outputs()
 
@@ -219,6 +227,7 @@ class Strategy:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "experiences": self.experiences,
+            "visits": self.visits,
             "outputs_seen": sorted(self._outputs_seen),
             "generator": self.setup.generator.state_dict(),
         }
@@ -227,7 +236,7 @@ class Strategy:
         """Continues where `state_dict` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.experiences = state["experiences"]
+        self.experiences, self.visits = state["experiences"], state["visits"]
         self._outputs_seen = set(state["outputs_seen"])
         self._active = self._active_outputs()
         self.setup.generator.load_state_dict(state["generator"])

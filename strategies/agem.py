@@ -118,6 +118,7 @@ class AveragedGradientMemory(Replaying):
     """A-GEM: projects the gradient of each update where it points against that of a batch from the memory."""
 
     Config = ReferenceConfig
+    differentiates_outputs = True
 
     def __init__(self, config: ReferenceConfig, setup: Setup) -> None:
         self.config: ReferenceConfig = config

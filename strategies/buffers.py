@@ -1,10 +1,12 @@
 """Replay memories. They hold rows of the training set, never copies of samples.
 
-    random  each group keeps a uniform sample without replacement of all that it has met (Vitter 1985, algorithm R): the
+    random  each group keeps a uniform sample without replacement of all offers (Vitter 1985, algorithm R): the
             n-th sample met by a full group of `quota` takes the place of a random one with probability quota / n.
             Where the quota shrinks, random ones leave, and the sample stays uniform
     last    each group keeps the last `quota` samples that it has met (the ring buffer of Chaudhry et al. 2019, "On Tiny
             Episodic Memories", algorithm 3). Where the quota shrinks, the oldest leave
+
+A row that is offered twice is two samples, and may be held twice.
 
 A sample is offered, kept and drawn at a cost that does not grow with the memory.
 """

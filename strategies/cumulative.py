@@ -6,6 +6,6 @@ from clbench.strategy import Strategy
 
 
 class Cumulative(Strategy):
-    """Minimises the cross-entropy of batches drawn from everything up to the current experience."""
+    """Minimises the training loss of batches drawn from everything up to the current experience."""
 
     access = "past"

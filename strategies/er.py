@@ -12,6 +12,8 @@ Differs from the papers:
    both together (van de Ven et al. use two passes; without batch normalisation the loss is the same).
 2. The ring buffer of Chaudhry et al. has m / C samples of each of C classes from the start; here the classes met so far
    share the memory, and the oldest samples leave when another class comes. `memory_per_class` is theirs.
+3. They make one pass over the data. In further epochs each sample is offered to the memory again (`fill: online`),
+   which may then hold it more than once; so it is in other libraries.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ReplayConfig(FillConfig):
     loss: Literal["concatenated", "weighted"] = "concatenated"
     """One mean over new and replayed samples, or a weighted sum of the two means."""
     new_weight: Annotated[float, Field(ge=0, le=1)] | Literal["share"] = "share"
-    """w of the weighted loss; `share` is 1/k in experience k."""
+    """w of the weighted loss; `share` is 1/k in experience k, which counts once where it comes in pieces."""
 
 
 def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
@@ -71,7 +73,7 @@ class ExperienceReplay(Replaying):
         if self.config.loss == "concatenated":
             new_task = torch.full_like(batch.y, batch.task) if isinstance(batch.task, int) else batch.task
             return self.criterion(logits, torch.cat([batch.y, y]), torch.cat([new_task, task]))
-        weight = 1.0 / self.experiences if self.config.new_weight == "share" else self.config.new_weight
+        weight = 1.0 / self.visits if self.config.new_weight == "share" else self.config.new_weight
         new = self.criterion(logits[:n], batch.y, batch.task)
         return weighted_loss(new, self.criterion(logits[n:], y, task), weight)
 

@@ -53,6 +53,8 @@ class AsymmetricReplay(Replaying):
         super().__init__(config, setup)
         if setup.training.loss != "cross_entropy":
             raise UserError(f"training.loss: got '{setup.training.loss}', and ER-ACE is a cross-entropy.")
+        if setup.training.active_outputs == "batch":
+            raise UserError("training.active_outputs: got 'batch', and ER-ACE says itself which outputs compete.")
         self._seen = torch.zeros(setup.outputs, dtype=torch.bool, device=setup.device)
 
     def loss(self, batch: Batch) -> Tensor:

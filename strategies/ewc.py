@@ -30,6 +30,8 @@ is as if a weight were moved by up to half a unit in its last place.
 Differs from the papers:
 1. The Fisher of an experience is that of the loss trained on, without the prior that Kirkpatrick et al. derive it from.
 2. Buffers of batch normalisation are not held, only weights.
+3. Online: Schwarz et al. multiply F by `decay` in the penalty too (Eq. 9). With a decay below 1 their strength is this
+   one divided by it.
 """
 
 from __future__ import annotations
@@ -172,6 +174,7 @@ class EWC(Anchored):
     """Estimates the Fisher information at the end of every experience."""
 
     Config = EwcConfig
+    differentiates_outputs = True
 
     def __init__(self, config: EwcConfig, setup: Setup) -> None:
         super().__init__(config, setup)

@@ -12,7 +12,8 @@ c = G g + s L L' 1, it is min_{u >= 0} ||L' u + L^-1 c||.
 
 All memory of every past task goes through the network in every update, as in the paper: the cost grows with the tasks.
 
-Differs from the paper: nothing known where tasks come once. A task that comes again does not constrain itself. Where a
+Differs from the paper: nothing known where tasks come once and samples too (with several epochs the memory is offered
+each sample several times, and may hold it so). A task that comes again does not constrain itself. Where a
 batch mixes tasks, its current task is the one that most of its samples come from. `per: experience` needs no tasks:
 each experience, or what online sub-experiences were cut from, is a task of its own, whichever classes it brings.
 """
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RIDGE = 1e-3
+_LOST = 1e-12
+"""Of the trace of G G': less on its diagonal would not keep it positive definite in double precision."""
 
 
 class EpisodicConfig(Parameters):
@@ -88,7 +91,7 @@ def projected(g: Tensor, constraints: Tensor, strength: float, ridge: float = _R
         g: gradient of the update, (P,).
         constraints: G, the gradients of the past tasks, (K, P).
         strength: s >= 0.
-        ridge: what is added to the diagonal of G G'.
+        ridge: what is added to the diagonal of G G'; more where that would be lost in rounding.
 
     >>> projected(torch.tensor([1.0, -2.0]), torch.tensor([[0.0, 1.0]]), 0.0, 0.0).tolist()
     [1.0, 0.0]
@@ -97,7 +100,8 @@ def projected(g: Tensor, constraints: Tensor, strength: float, ridge: float = _R
         return None
     wide = constraints.double()
     gram, products = (v.cpu().numpy() for v in (wide @ wide.T, wide @ g.double()))
-    v = torch.from_numpy(multipliers(gram + ridge * np.eye(len(gram)), products, strength))
+    added = max(ridge, _LOST * np.trace(gram)) if ridge else 0.0
+    v = torch.from_numpy(multipliers(gram + added * np.eye(len(gram)), products, strength))
     return g + (v.to(wide.device) @ wide).to(g.dtype)
 
 
@@ -105,6 +109,7 @@ class GradientEpisodicMemory(Replaying):
     """GEM: projects the gradient of each update onto those that increase no past task's loss on its memory."""
 
     Config = EpisodicConfig
+    differentiates_outputs = True
 
     @classmethod
     def needs(cls, config: EpisodicConfig) -> frozenset[Knowledge]:

@@ -10,6 +10,6 @@ from clbench.strategy import Strategy
 
 
 class Joint(Strategy):
-    """Minimises the cross-entropy of batches drawn from the whole stream."""
+    """Minimises the training loss of batches drawn from the whole stream."""
 
     access = "stream"

@@ -6,7 +6,8 @@ Reference: Li and Hoiem 2016 (ECCV; TPAMI 2018, Eqs. 1 to 5); in the three setti
     L        = L_new + alpha sum_G L_old(G)
     L_old(G) = - 1/N sum_n sum_(c in G) softmax(z*_n,G / T)_c log softmax(z_n,G / T)_c
 
-z are the logits for a new sample and z* those of the network as it was at the end of the last experience. Where the
+z are the logits for a new sample and z* those of the network as it was at the end of the last experience (of all its
+pieces, where it comes in pieces). Where the
 training loss is over the outputs of the task alone, there is a group G for each task learnt before, its outputs; else
 there is one group: the outputs of earlier experiences (`outputs: seen`), or all (`outputs: all`: those not learnt yet
 are to stay where they were too). There is no factor T^2, by which Hinton et al. keep the gradient's size.
@@ -47,7 +48,7 @@ class LwfConfig(Parameters):
     outputs: Literal["seen", "all"] = "seen"
     """Whose answers are kept: outputs of earlier experiences, or all. Where each task has its own: of earlier tasks."""
     growing: bool = False
-    """Whether alpha is multiplied by the number of experiences before this one."""
+    """Whether alpha is multiplied by the number of experiences before this one; one in pieces counts once."""
 
 
 def distillation(logits: Tensor, old: Tensor, groups: Sequence[Sequence[int]], temperature: float) -> Tensor:
@@ -104,6 +105,8 @@ class LwF(Strategy):
         return self.criterion(logits, batch.y, batch.task) + alpha * kept
 
     def end_experience(self, experience: Experience) -> None:
+        if experience.part < experience.parts - 1:
+            return
         self.ended += 1
         self.old = self._copy()
         self.learnt = self._groups(experience)

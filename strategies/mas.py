@@ -58,6 +58,7 @@ class MAS(Anchored):
     """Estimates how much the outputs depend on each weight at the end of every experience."""
 
     Config = MasConfig
+    differentiates_outputs = True
 
     def __init__(self, config: MasConfig, setup: Setup) -> None:
         super().__init__(config, setup)

@@ -9,4 +9,4 @@ from clbench.strategy import Strategy
 
 
 class Naive(Strategy):
-    """Minimises the cross-entropy of the current batch."""
+    """Minimises the training loss of the current batch."""

@@ -28,7 +28,7 @@ not underflow where all distances are large (theirs become 0 there), and a link 
 a last smaller batch); (5) vectors and images that are not square are not turned, R = 1; where fewer than k units have
 been met, k is their number; (6) the rate of the vectors is at most half the number of units in an experience: NA is
 quadratic in a vector, with a curvature of 2 over that number, and a longer step overshoots and grows without end. In
-the authors' settings 5 is below it.
+the authors' settings 5 is below it; (7) links do not depend on the order of samples in a batch (see `relinked`).
 """
 
 from __future__ import annotations

@@ -143,6 +143,8 @@ class OnFeatures(Strategy):
         UserError: a network that does not end in a linear layer.
     """
 
+    learns_by_outputs = False
+
     def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
         from clbench.models import split
 

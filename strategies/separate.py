@@ -67,6 +67,8 @@ def routed(networks: nn.Module, x: Tensor, task: Tensor | int) -> Tensor:
 class Separate(Strategy):
     """Minimises the loss of each sample over the network of its task. Networks without one in the batch stay."""
 
+    learns_by_outputs = False
+
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
         """The task, in training and at test time."""

@@ -7,7 +7,8 @@ Reference: Zenke, Poole and Ganguli 2017 (ICML; Eqs. 3 to 5).
     L        = L_new + strength sum_i Omega_i (w_i - w*_i)^2  w* the weights at the end of the last experience
 
 g is the gradient of the data's loss, before the step: what this penalty adds to the gradient is taken out again, as in
-the authors' code; in van de Ven's code it stays in (`path: total`). What another method adds counts as data.
+the authors' code; in van de Ven's code it stays in (`path: total`). What another method adds counts as data; what it
+takes away does so where it stands before: in `[agem, si]` g is the projected gradient, in `[si, agem]` it is not.
 
 Differs from the authors' code (ganguli-lab/pathint):
 1. Omega is not clamped: a weight that has raised the loss may have a negative importance, as in Eq. 5. Their code sets

@@ -207,6 +207,18 @@ def test_a_part_that_forgets_is_found() -> None:
             "strategy 'naive+parts:Own': 'Own' has a training step of its own and composes with nothing.",
         ),
         (
+            "ncm+ewc",
+            "strategy 'ncm+ewc': 'ewc' needs gradients of the model's outputs, by which 'ncm' does not learn.",
+        ),
+        *(
+            (
+                f"{one}+{other}",
+                f"strategy '{one}+{other}': '{one}' needs gradients of the model's outputs, "
+                f"by which '{other}' does not learn.",
+            )
+            for one, other in (("gem", "pass"), ("mas", "napa_vq"), ("ewc", "fetril"), ("agem", "separate"))
+        ),
+        (
             "er+avalanche.training.supervised:Naive",
             "strategy 'er+avalanche.training.supervised:Naive': 'avalanche.training.supervised:Naive' has a loop of "
             "its own and composes with nothing.",

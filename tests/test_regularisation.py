@@ -655,6 +655,24 @@ def test_streams(strategy: str, stream: str) -> None:
     assert not torch.equal(end, naive)
 
 
+def test_lwf_keeps_the_network_of_the_last_experience_and_not_of_a_piece() -> None:
+    b = bench("stream.online=50", "strategy.growing=true", strategy=LWF)
+    pieces = sum(b.experience(v).tasks == b.experience(0).tasks for v in range(8))
+    assert pieces == 4
+    strategy = live(b, pieces - 1, iterations=2)
+    assert (strategy.old, strategy.ended) == (None, 0)
+    strategy.end_experience(b.experience(pieces - 1))
+    kept = flat(strategy.old.parameters())
+    assert torch.equal(kept, flat(strategy.model.parameters()))
+    for v in (pieces, pieces + 1):
+        strategy.begin_experience(b.experience(v))
+        for batch in b.batches.of(b.experience(v), 2):
+            strategy.step(batch)
+        strategy.end_experience(b.experience(v))
+    assert strategy.ended == 1
+    assert torch.equal(kept, flat(strategy.old.parameters()))
+
+
 @pytest.mark.parametrize(
     ("strategy", "overrides", "sentence"),
     [

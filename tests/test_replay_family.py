@@ -21,7 +21,7 @@ from clbench.errors import UserError
 from clbench.strategy import Strategy
 from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
-from strategies import agem, gem, power_law_rehearsal
+from strategies import agem, er, gem, power_law_rehearsal
 from strategies.buffers import Buffer
 
 SPLIT = "split_synthetic-v1"
@@ -663,6 +663,28 @@ def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
     trained(strategy, norm, "stream.tasks.count=2", "training.iterations=2", benchmark="split_digits-v1")
 
 
+def test_a_share_counts_an_experience_once_however_finely_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[float]()
+
+    def weighted(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
+        told.append(new_weight)
+        return new_weight * new + (1 - new_weight) * replayed
+
+    monkeypatch.setattr(er, "weighted_loss", weighted)
+    trained("er", "strategy.loss=weighted", "strategy.memory=50", *ONLINE)
+    # Two updates in each of four pieces of five experiences; nothing is held at the first of all.
+    assert told == [1.0 / k for k in range(1, 6) for _ in range(8)][1:]
+
+
+def test_gem_of_huge_gradients_that_are_nearly_equal() -> None:
+    """As in a run that diverges: 1e-3 is nothing beside 1e17, and the two constraints are one to rounding."""
+    one = torch.full((50,), 3e7)
+    constraints = torch.stack([one, one * (1 + 1e-7)])
+    found = gem.projected(-one, constraints, 0.0)
+    assert found is not None
+    assert float(((constraints @ found) / constraints.square().sum(1)).min()) > -1e-4
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
 @pytest.mark.parametrize(
     ("strategy", "overrides", "sentence"),
@@ -673,6 +695,8 @@ def test_domains_augmentation_and_batch_norm(strategy: str) -> None:
          "strategy.memory: got 4, which is less than a sample for each of the 5 tasks. Allowed: 5 or more."),
         ("er_ace", ["training.loss=squared_error"],
          "training.loss: got 'squared_error', and ER-ACE is a cross-entropy."),
+        ("er_ace", ["training.active_outputs=batch"],
+         "training.active_outputs: got 'batch', and ER-ACE says itself which outputs compete."),
         ("er", ["strategy.buffer=ring", "strategy.fill=after"],
          "'buffer: ring' keeps the last samples learnt from and needs 'fill: online'."),
         ("der", ["strategy.memory_per_class=9"],
