@@ -7,6 +7,7 @@ line, and the models of `clbench.config`. Every mistake that can be told without
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -140,6 +141,8 @@ def load_benchmark(reference: str) -> list[Layer]:
 
 def _read(path: Path, name: str) -> dict[str, Any]:
     content = strict_yaml.parse_file(path, name)
+    if {"streams", "strategies"} <= content.keys():
+        raise UserError(f"{name}: a study, not a benchmark; `clbench grid {path}` runs it.")
     return {key: composition.as_mapping(value) if key == "strategy" else value for key, value in content.items()}
 
 
@@ -284,7 +287,8 @@ def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Net
         with open(model.weights, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return model, [f"{giver}: {shown(model.weights)} cannot be read: {error.strerror}."]
+        there = "" if os.path.isabs(model.weights) else f" (from {os.getcwd()}, where this runs)"
+        return model, [f"{giver}: {shown(model.weights)} cannot be read{there}: {error.strerror}."]
     if model.weights_sha256 not in (None, found):
         return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {found}, not that of model.weights_sha256."]
     return model.model_copy(update={"weights_sha256": found}), []

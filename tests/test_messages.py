@@ -363,6 +363,23 @@ def test_benchmark_that_does_not_exist(capsys: pytest.CaptureFixture[str], verb:
     assert told(capsys, verb, "folder") == ["folder: a folder, not a file."]
 
 
+def test_a_study_is_not_a_benchmark_nor_the_other_way_round(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("study.yaml").write_text("id: s\nstreams: [split_digits-v1]\nstrategies: [er]\nbudget: {iterations: 3}\n")
+    for verb in ("validate", "run", "show"):
+        assert told(capsys, verb, "study.yaml") == [
+            "study.yaml: a study, not a benchmark; `clbench grid study.yaml` runs it."
+        ]
+    Path("mine.yaml").write_text(GOOD)
+    Path("based.yaml").write_text("base: mine.yaml\nid: mine-v2\n")
+    for name in ("mine.yaml", "based.yaml", "split_digits-v1"):
+        assert told(capsys, "grid", name) == [f"{name}: a benchmark, not a study; `clbench run {name}` runs it."]
+    Path("slip.yaml").write_text("id: s\nstreams: [split_digits-v1]\nstrategy: [er]\n")
+    assert told(capsys, "grid", "slip.yaml")[0].startswith(
+        "slip.yaml: strategy: unknown key. Did you mean 'strategies'?"
+    )
+    assert told(capsys, "grid", "no.yaml") == ["no.yaml: no such file."]
+
+
 # ------------------------------------------------------------------------------------------------ base
 def test_base(capsys: pytest.CaptureFixture[str]) -> None:
     assert check(capsys, GOOD + "base: split_digit-v1\n") == [

@@ -41,7 +41,13 @@ def _grid(options: argparse.Namespace) -> int:
     from clbench import study as studies
     from clbench.cli.run import writable
 
-    study = studies.read(options.study)
+    try:
+        study = studies.read(options.study)
+    except UserError:
+        if _is_benchmark(options.study):
+            name = options.study
+            raise UserError(f"{name}: a benchmark, not a study; `clbench run {name}` runs it.") from None
+        raise
     loggers.check(study.config.log)
     settings = _settings(options, study)
     from clbench.grid import Grid
@@ -63,6 +69,16 @@ def _grid(options: argparse.Namespace) -> int:
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
     return 1 if summary.failed else BUSY if summary.unfinished else 0
+
+
+def _is_benchmark(path: Path) -> bool:
+    """Whether what was given as a study is the id or the file of a benchmark."""
+    from clbench import registry, strict_yaml
+
+    if not path.exists():
+        return registry.benchmark_path(str(path)) is not None
+    given = strict_yaml.parse_file(path).keys()
+    return bool({"stream", "base"} & given) and not {"streams", "strategies"} & given
 
 
 def _as_interrupt(number: int, frame: Any) -> None:
