@@ -33,7 +33,14 @@ def build(network: config.Network, shape: tuple[int, ...], outputs: int) -> nn.M
 
 
 def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
-    made = _factory(network.factory)(shape, outputs)
+    factory = _factory(network.factory)
+    try:
+        made = factory(shape, outputs)
+    except Exception as error:  # a user's function may do anything
+        raise UserError(
+            f"model.factory: '{network.factory}', called with the shape {tuple(shape)} and {outputs} outputs, "
+            f"failed: {type(error).__name__}: {error}."
+        ) from error
     if not isinstance(made, nn.Module):
         raise UserError(f"model.factory: '{network.factory}' gave {type(made).__name__}. Allowed: an nn.Module.")
     return made
@@ -70,7 +77,10 @@ def _load(model: nn.Module, path: str) -> None:
         found = torch.load(path, map_location="cpu", weights_only=True)
         given = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # whatever a damaged file makes torch raise
-        raise UserError(f"model.weights: {path} is no state dictionary: {type(error).__name__}.") from None
+        raise UserError(
+            f"model.weights: {path} is no state dictionary ({type(error).__name__}). Allowed: a file written by "
+            "torch.save(model.state_dict(), path)."
+        ) from None
     own = model.state_dict()
     head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     unknown = next((name for name in given if name not in own), None)
@@ -79,10 +89,14 @@ def _load(model: nn.Module, path: str) -> None:
     if unknown is not None:
         raise UserError(f"model.weights: {path} has '{unknown}', which the network has not.{hint(unknown, list(own))}")
     if missing is not None:
-        raise UserError(f"model.weights: {path} lacks '{missing}' of the network.")
+        keys = ", ".join(map(str, itertools.islice(found, 5))) + (", ..." if len(found) > 5 else "")
+        raise UserError(f"model.weights: {path} lacks '{missing}' of the network; it has {keys or 'nothing'}.")
     if other is not None:
         sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (given, own))
         raise UserError(f"model.weights: '{other}' of {path} has the shape {sizes}.")
+    broken = next((name for name, tensor in given.items() if not bool(tensor.isfinite().all())), None)
+    if broken is not None:
+        raise UserError(f"model.weights: '{broken}' of {path} has values that are not finite.")
     model.load_state_dict(given, strict=False)
 
 

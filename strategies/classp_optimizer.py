@@ -125,10 +125,14 @@ class CLASSP(Optimizer):
         """
         given = {**self.defaults, **param_group}
         for name in ("lr", "threshold", "epsilon", "power"):
-            if not math.isfinite(given[name]) or given[name] < 0 or (name == "power" and given[name] == 0):
-                raise ValueError(f"Invalid {name}: {given[name]}")
+            value = given[name]
+            number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not number or value < 0 or (name == "power" and value == 0):
+                raise ValueError(f"Invalid {name}: {value!r}")
         if given["variant"] not in ("paper", "official"):
             raise ValueError(f"Invalid variant: {given['variant']!r}")
+        if not isinstance(given["apply_decay"], bool):
+            raise ValueError(f"Invalid apply_decay: {given['apply_decay']!r}")
         super().add_param_group(param_group)
 
     @property

@@ -277,6 +277,12 @@ def test_hyper_parameters_out_of_range_are_refused_also_in_a_group(name: str, va
         CLASSP([{"params": [parameter([1.0])], name: value}])
 
 
+@pytest.mark.parametrize(("name", "value"), [("epsilon", "x"), ("lr", None), ("apply_decay", "never")])
+def test_hyper_parameters_of_another_type_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"Invalid {name}: {value!r}"):
+        CLASSP([parameter([1.0])], **{name: value})
+
+
 def test_an_unknown_variant_and_sparse_gradients_are_refused() -> None:
     with pytest.raises(ValueError, match="Invalid variant: 'mine'"):
         CLASSP([parameter([1.0])], variant="mine")  # type: ignore[arg-type]

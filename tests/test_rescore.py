@@ -219,7 +219,6 @@ NEWEST = trace_module.SCHEMA
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.unlink(), "no such file."),
         (lambda path: path.write_bytes(b""), "damaged or truncated ("),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "damaged or truncated ("),
         (lambda path: path.write_bytes(b"PK\x03\x04" + b"\xff" * 500), "damaged or truncated ("),
@@ -270,6 +269,17 @@ def test_a_damaged_trace_is_one_sentence_and_the_others_are_done(
     (line,) = err
     assert line.startswith(f"{path}: {message}")
     assert line.endswith(".")
+
+
+def test_a_run_of_which_run_json_alone_was_kept(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
+    shutil.copytree(runs / SPLIT, runs / "a")
+    told(capsys, "runs", "--write")
+    (runs / "a" / "trace.npz").unlink()
+    out, err = told(capsys, "runs")
+    assert out == ["runs/rotated_digits-v1-naive: nothing changed", f"runs/{SPLIT}: nothing changed"]
+    assert err == ["left alone: 1 of 3 runs have no trace.npz, such as runs/a"]
+    out, err = told(capsys, "runs/a", status=2)
+    assert (out, err) == ([], ["runs/a/trace.npz: no such file."])
 
 
 @pytest.mark.parametrize("at", range(0, 2700, 19))

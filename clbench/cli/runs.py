@@ -121,12 +121,31 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
+def _without_trace(directory: Path) -> bool:
+    """Whether it is a completed run of which run.json alone was kept."""
+    from clbench import finished, results
+
+    if (directory / "trace.npz").exists():
+        return False
+    try:
+        return finished.unfinished(results.read_run(directory)) is None
+    except UserError:
+        return False
+
+
 def _rescore(options: argparse.Namespace) -> int:
     from clbench import finished
     from clbench.rescore import rescore
 
     problems: list[str] = []
-    for directory in finished.directories(options.runs):
+    found = finished.directories(options.runs)
+    without = [] if len(found) == 1 else [directory for directory in found if _without_trace(directory)]
+    if without:
+        said = f"{len(without)} of {len(found)} runs have no trace.npz, such as {without[0]}"
+        print(f"left alone: {said}", file=sys.stderr)
+    for directory in found:
+        if directory in without:
+            continue
         try:
             lines = rescore(directory, write=options.write)
         except UserError as error:
