@@ -370,6 +370,8 @@ _OURS = {
     "eval_every": "evaluation.every",
 }
 """Arguments of Avalanche's strategies that the benchmark decides, and the key that decides each."""
+_GIVEN = ("criterion", "feature_extractor", "classifier")
+"""Arguments that are given too, unless the configuration says another."""
 
 
 _NEEDS: dict[type, tuple[str, Callable[[], bool]]] = {
@@ -665,6 +667,15 @@ def _call(found: Callable[..., Any], arguments: dict[str, Any], where: str, spar
             return _call(found, {k: v for k, v in arguments.items() if k != twice[1]}, where, spare)
         said = str(error).rstrip(".") or type(error).__name__
         raise UserError(f"{where}: cannot be built: {said}.") from error
+
+
+def keywords(found: Callable[..., Any]) -> dict[str, Any]:
+    """What a strategy's constructor or factory takes that a benchmark does not give (see `host`), with the defaults.
+
+    Raises:
+        ValueError: its signature cannot be told (some built-in functions).
+    """
+    return {key: default for key, default in _parameters(found)[0].items() if key not in {*_OURS, *_GIVEN}}
 
 
 def _parameters(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:

@@ -13,6 +13,30 @@ import pytest
 from clbench import __version__, registry
 from clbench.cli import main
 
+MINE = """
+from clbench.config import Parameters
+from clbench.strategy import Strategy
+
+NUMBER = 3
+
+
+class Mine(Strategy):
+    '''Of my own.'''
+
+    class Config(Parameters):
+        share: float = 0.1
+        '''Of the label.'''
+
+
+class Other:
+    def __init__(self, model, criterion, size=None):
+        pass
+
+
+def make(model, optimizer, alpha=0.1, *, beta):
+    pass
+"""
+
 QUICK = ("-o", "training.iterations=3", "-o", "evaluation.every=0")
 
 
@@ -196,6 +220,65 @@ def test_show_a_model_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         "  hidden: an integer >= 1; default 128",
         "  weights: text; default null",
     ]
+
+
+def test_a_summary_is_of_whole_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("models", "strategies"):
+        assert main(["list", kind, "--json"]) == 0
+        for name, summary in json.loads(capsys.readouterr().out).items():
+            assert summary.endswith("."), name
+    assert main(["list", "models"]) == 0
+    assert capsys.readouterr().out.endswith("with an input's shape and the number of outputs.\n")
+    assert main(["show", "imported"]) == 0
+    assert "ends in an `nn.Linear` has a front that can be frozen.\n  name: imported" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("section", "lines"),
+    [
+        ("stream", ["  setting: class, task, domain; required", "      by: rotations, with degrees",
+                    "  schedule: keys and values; default {by: sequential}"]),
+        ("model", ["  name: mlp, with hidden, dropout, weights, weights_sha256"]),
+        ("strategy", ["  name: text; required", "  optimizer: keys and values; default null"]),
+        ("protocol", ["  boundaries: true or false; default true"]),
+        ("training", ["  optimizer: keys and values; required",
+                      "      name: sgd, with lr, momentum, nesterov, weight_decay"]),
+    ],
+)  # fmt: skip
+def test_show_a_section(capsys: pytest.CaptureFixture[str], section: str, lines: list[str]) -> None:
+    assert main(["show", section]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith(f"{section}: ")
+    assert not set(lines) - set(shown)
+
+
+def test_show_a_strategy_of_the_users_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("my_methods.py").write_text(MINE)
+    assert main(["show", "my_methods:Mine"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "my_methods:Mine\n\nOf my own.\n\nhyper-parameters (strategy.KEY):\n"
+        "  share: a number; default 0.1\n      Of the label.\n  optimizer: "
+    )
+    assert main(["show", "er+my_methods:Mine"]) == 0
+    assert "(strategy.Mine.KEY):\n  share: " in capsys.readouterr().out
+    assert main(["show", "my_methods:make"]) == 0
+    assert capsys.readouterr().out == (
+        "my_methods:make\n\nno clbench Strategy; hyper-parameters (strategy.KEY) are the parameters of the function "
+        "that a benchmark does not give:\n  alpha: default 0.1\n  beta: required\n"
+    )
+    assert main(["show", "my_methods:Other"]) == 0
+    assert "are the parameters of its constructor that a benchmark does not give:\n  size: default null\n" in (
+        capsys.readouterr().out
+    )
+    assert main(["show", "my_methods:NUMBER"]) == 2
+    assert capsys.readouterr().err == (
+        "my_methods:NUMBER: expected a strategy's class or a function that makes one, found 3.\n"
+    )
+    assert main(["show", "my_methods:Min"]) == 2
+    assert capsys.readouterr().err == (
+        "'my_methods:Min' does not import: module 'my_methods' has no 'Min'. Did you mean 'Mine'?\n"
+    )
 
 
 def test_what_show_prints_of_a_benchmark_is_that_benchmark(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,27 +7,32 @@ import contextlib
 import importlib
 import inspect
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from clbench import config, mistakes, registry, resolve
+import pydantic
+
+from clbench import composition, config, import_paths, mistakes, registry, resolve
 from clbench.cli.arguments import integer
 from clbench.errors import UserError, shown, unknown
 from clbench.schema import keys_of
 
 if TYPE_CHECKING:
-    import pydantic
-
     from clbench.cli.arguments import Verbs
 
 _KINDS = ("streams", "strategies", "datasets", "models", "metrics")
 _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
+    "stream": config.StreamConfig,
+    "protocol": config.Protocol,
     "training": config.Training,
     "evaluation": config.Evaluation,
     "numerics": config.Numerics,
     "seeds": config.Seeds,
     "watch": config.Watch,
 }
+
+_SENTENCE_END = re.compile(r"[.!?](?=$| [A-Z`])")
 
 
 def add(verbs: Verbs) -> None:
@@ -50,7 +55,18 @@ def add(verbs: Verbs) -> None:
 
 
 def _summary(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]
+    """The sentences that end in the first line of a text, or the first one, however long it is.
+
+    >>> _summary("One. Two. Three that goes\\non.")
+    'One. Two.'
+    >>> _summary("One that goes\\n    on, i.e. further. Two.")
+    'One that goes on, i.e. further.'
+    """
+    first, *_ = inspect.cleandoc(text or "").split("\n\n")
+    line = first.partition("\n")[0].rstrip()
+    words = " ".join(first.split())
+    ends = [found.end() for found in _SENTENCE_END.finditer(words)] or [len(words)]
+    return words[: max((end for end in ends if end <= len(line)), default=ends[0])]
 
 
 def _words(function: Any) -> str:
@@ -104,9 +120,10 @@ def _show(options: argparse.Namespace) -> int:
         if value is not None and value is not False:
             raise UserError(f"--{flag} is for streams, and '{name}' is none; see `clbench list streams`.")
     parts = name.split("+")
-    if all(part in registry.strategies() for part in parts):
+    paths = [] if name in _catalogue("datasets") else [part for part in parts if import_paths.is_import_path(part)]
+    if all(part in paths or part in registry.strategies() for part in parts):
         for part in parts:
-            _show_strategy(part, f"{part}.KEY" if len(parts) > 1 else "KEY")
+            _show_strategy(part, f"{composition.key_of(part)}.KEY" if len(parts) > 1 else "KEY")
         return 0
     from clbench.metrics import METRICS
 
@@ -120,13 +137,26 @@ def _show(options: argparse.Namespace) -> int:
     if name in _SECTIONS:
         print(f"{name}: {_summary(_SECTIONS[name].__doc__)}\n{_fields(_SECTIONS[name])}")
         return 0
+    if name == "model":
+        print("model: a network by its name; `clbench show NAME` says what the keys of one allow.")
+        print("\n".join(_kinds(config.Network)))
+        return 0
+    if name == "strategy":
+        print(
+            "strategy: a method by its name or import path, with its hyper-parameters beside it; `clbench list "
+            "strategies` says which there are, `clbench show NAME` what the keys of one allow.\n"
+            f"{_fields(config.StrategyConfig)}\n{_fields(config.Parameters)}"
+        )
+        return 0
     known = {n: s for kind in _KINDS for n, s in _catalogue(kind).items()}
     if name not in known:
-        raise UserError(unknown("name", name, [*known, *_SECTIONS]))
-    print(f"{name}: {known[name]}")
+        allowed = [*known, *_SECTIONS, "model", "strategy"]
+        raise UserError(unknown("name", name, allowed, "or a strategy's import path like package.module:Name"))
     model = next((m for m in mistakes.member_models(config.Network) if name in mistakes.tags(m)), None)
-    if model is not None:
-        print(_fields(model))
+    if model is None:
+        print(f"{name}: {known[name]}")
+    else:
+        print(f"{name}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
     return 0
 
 
@@ -191,20 +221,73 @@ def compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed: 
 
 
 def _show_strategy(name: str, key: str) -> None:
+    if name not in registry.strategies():
+        _show_imported(name, key)
+        return
     module = importlib.import_module(registry.strategies()[name].partition(":")[0])
     print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.{key}):")
     print(_fields(registry.strategy_config(name)) or "  none")
 
 
+def _show_imported(path: str, key: str) -> None:
+    """A strategy of the user's own; of a class or function that is none, what may be given to it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        found = registry.strategy(path)
+    from clbench.strategy import Strategy
+
+    if not callable(found):
+        raise UserError(f"{path}: expected a strategy's class or a function that makes one, found {shown(found)}.")
+    text = f"{path}\n\n{inspect.cleandoc(found.__doc__ or '')}".strip()
+    if isinstance(found, type) and issubclass(found, Strategy):
+        print(f"{text}\n\nhyper-parameters (strategy.{key}):\n{_fields(found.Config) or '  none'}")
+        return
+    from clbench import bridge
+
+    try:
+        parameters = bridge.keywords(found)
+    except ValueError:
+        raise UserError(f"{path}: no clbench Strategy, and Python does not tell its parameters.") from None
+    of = "its constructor" if isinstance(found, type) else "the function"
+    beside = f"hyper-parameters (strategy.{key}) are the parameters of {of} that a benchmark does not give"
+    print(f"{text}\n\nno clbench Strategy; {beside}:")
+    for parameter, default in parameters.items():
+        required = default is inspect.Parameter.empty
+        plain = default is None or isinstance(default, bool | int | float | str | list | dict)
+        said = _plain(default) if plain else getattr(default, "__name__", type(default).__name__)
+        print(f"  {parameter}: {'required' if required else f'default {said}'}")
+    if not parameters:
+        print("  none")
+
+
 def _fields(model: type[pydantic.BaseModel]) -> str:
-    """Each key with what it allows, its default, and the text below it in the source."""
+    """Each key with what it allows, its default, the text below it in the source, and the keys that stand below it."""
     lines = []
     for key in keys_of(model):
         field = model.model_fields[key]
-        default = "required" if field.is_required() else f"default {shown(field.default).replace(chr(39), '')}"
+        default = "required" if field.is_required() else f"default {_plain(field.default)}"
         lines.append(f"  {key}: {mistakes.describe(mistakes.annotation_of(field))}; {default}")
         lines += [f"      {line}" for line in (field.description or "").splitlines()]
+        lines += [f"    {line}" for line in _kinds(field.annotation)]
     return "\n".join(lines)
+
+
+def _plain(default: Any) -> str:
+    """A default in one line; of keys and values the kind, and what differs from their own defaults."""
+    if isinstance(default, pydantic.BaseModel):
+        kind = {key: getattr(default, key) for key in ("by", "name") if hasattr(default, key)}
+        default = {**kind, **default.model_dump(exclude_defaults=True)}
+    return shown(default).replace("'", "")
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """A line for each kind of keys and values that a type allows: its tag, and the keys beside that."""
+    lines = []
+    for model in mistakes.member_models(annotation):
+        tag = next((key for key in ("by", "name") if key in model.model_fields and mistakes.tags(model)), None)
+        named = "" if tag is None else f"{tag}: {' or '.join(mistakes.tags(model))}"
+        beside = ", ".join(key for key in keys_of(model) if key != tag)
+        lines.append(f"  {', with '.join(filter(None, [named, beside]))}")
+    return lines
 
 
 def _validate(options: argparse.Namespace) -> int:
