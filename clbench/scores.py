@@ -70,11 +70,15 @@ def metrics(run: Run, view: str) -> Table:
                 number(value, metric.unit),
                 "" if se is None else f"± {number(se, metric.unit)}",
                 f"{metric.better} is better",
-                f"exact to {resolution} iterations" if resolution is not None and resolution > 1 else "",
+                "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_apart(resolution)}",
             )
         )
     columns = ("name", "value", "unit", "se", "resolution", "better")
     return Table("metric", columns, ("metric", "value", "sampling error", "", ""), rows, shown)
+
+
+def _apart(iterations: int) -> str:
+    return f"evaluations are up to {iterations} iterations apart"
 
 
 def gaps(run: Run, view: str) -> Table:

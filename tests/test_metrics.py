@@ -217,6 +217,20 @@ def test_resolution_is_the_widest_gap_between_evaluations() -> None:
     assert found(alternating([0.0, 0.8, 0.8, 0.8], [0.8] * 4, [0.8] * 4), "min_acc").resolution == 1
 
 
+@pytest.mark.parametrize("name", [name for name, metric in metrics.METRICS.items() if metric.bound])
+def test_fewer_evaluations_move_a_value_to_the_side_that_its_bound_says(name: str) -> None:
+    moved = []
+    for seed in range(5):
+        curve = np.random.default_rng(seed).uniform(0.1, 0.9, (3, 14, 2))
+        trace = make_trace(curve, np.array([[True, False], [False, True], [True, False]]))
+        fewer = _evaluations(trace, np.flatnonzero(np.isin(np.arange(42) % 14, [0, 1, 5, 9, 12, 13])))
+        exact, bound = found(trace, name), found(fewer, name)
+        assert (exact.resolution, bound.resolution) == (1, 4)
+        moved.append((bound.value - exact.value) * (1 if metrics.METRICS[name].bound == "upper" else -1))
+    assert min(moved) >= 0
+    assert max(moved) > 0.01
+
+
 def test_resolution_is_of_the_evaluations_that_a_value_is_over() -> None:
     """Tasks 0, then 1, then both: the last experience, evaluated at its ends only, is one that trains both again."""
     visits = np.array([[True, False], [False, True], [True, True]])
@@ -644,7 +658,7 @@ def test_values_stay_in_their_ranges_and_are_what_their_weights_say(trace: Trace
     for metric in metrics.METRICS.values():
         got = metric.compute(trace, view)
         assert got.parts.shape == (sizes[metric.per],), metric.name
-        assert (got.resolution is not None) <= metric.resolved, metric.name
+        assert (got.resolution is not None) <= (metric.bound is not None), metric.name
         if math.isnan(got.value):
             continue
         low, high = metric.range
@@ -807,7 +821,7 @@ def test_what_compute_gives_is_plain_json_of_every_view() -> None:
         assert list(values) == list(metrics.METRICS)
         for name, value in values.items():
             metric = metrics.METRICS[name]
-            keys = {"value", f"per_{metric.per}", *(["resolution"] if metric.resolved else [])}
+            keys = {"value", f"per_{metric.per}", *(["resolution"] if metric.bound else [])}
             assert set(value) - {"se"} == keys, name
     assert got["class"]["min_acc"]["resolution"] == 1
     assert got["task"]["average_accuracy"]["value"] == pytest.approx(1.1 / 3)

@@ -86,12 +86,16 @@ def test_values_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     assert row(lines, "average_accuracy") == ["average_accuracy", "82.00 %", f"± {error:.2f} %", "higher is better"]
     assert row(lines, "forgetting.after_learning")[:2] == ["forgetting.after_learning", "6.00 %"]
     assert row(lines, "min_acc")[:2] == ["min_acc", "20.00 %"]
-    assert "exact to" not in "\n".join(lines), "every update was evaluated"
+    assert "bound" not in "\n".join(lines), "every update was evaluated"
 
 
-def test_a_minimum_between_evaluations_says_its_resolution(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_minimum_between_evaluations_says_which_bound_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines, _ = scored(capsys, str(saved(make_trace(dip(), every=10))))
-    assert row(lines, "min_acc")[-1] == "exact to 10 iterations"
+    apart = "evaluations are up to 10 iterations apart"
+    assert row(lines, "min_acc")[-1] == row(lines, "wc_acc")[-1] == f"upper bound: {apart}"
+    assert (
+        row(lines, "gap.depth")[-1] == row(lines, "wf_100")[-1] == row(lines, "wp_100")[-1] == f"lower bound: {apart}"
+    )
     assert row(lines, "average_accuracy")[-1] == "higher is better"
 
 

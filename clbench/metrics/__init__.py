@@ -77,6 +77,6 @@ def _plain(metric: Metric, found: Value, trace: Trace, view: str) -> dict[str, A
     out = {"value": plain(found.value), f"per_{metric.per}": [plain(part) for part in found.parts]}
     if found.weights is not None:
         out["se"] = None if math.isnan(found.value) else plain(standard_error(trace, view, found.weights))
-    if metric.resolved:
+    if metric.bound is not None:
         out["resolution"] = found.resolution
     return out

@@ -63,7 +63,7 @@ class Metric:
         unit: of the value.
         per: what `Value.parts` has an entry for.
         compute: (trace joined by origin, view) -> `Value`.
-        resolved: whether the value has a `Value.resolution`.
+        bound: what a minimum or maximum is of the true one where its `Value.resolution` exceeds 1; None for others.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Metric:
     unit: Literal["accuracy", "iterations", "accuracy x iterations", "share"]
     per: Literal["task", "experience", "class"]
     compute: Callable[[Trace, str], Value]
-    resolved: bool = False
+    bound: Literal["upper", "lower"] | None = None
 
 
 # ---------------------------------------------------------------------------------------- what a trace says

@@ -296,7 +296,7 @@ METRICS = (
     Metric(
         "gap.depth", "mean depth of the gaps of tasks that are not trained on",
         "mean max(0, a0 - min A), a0 = R[v-1, i]",
-        _SOURCE, "lower", (0, 1), "accuracy", "task", depth, True,
+        _SOURCE, "lower", (0, 1), "accuracy", "task", depth, "lower",
     ),
     Metric(
         "gap.iterations_to_trough", "mean iterations from a switch to the lowest accuracy",
@@ -340,7 +340,7 @@ METRICS = (
     Metric(
         "gap.depth.trained_again", "mean depth of the gaps of tasks that are trained on again",
         "gap.depth over experiences that visit the task again", _SOURCE, "lower", (0, 1), "accuracy", "task",
-        partial(depth, trained_again=True), True,
+        partial(depth, trained_again=True), "lower",
     ),
     Metric(
         "gap.area.trained_again", "mean area of the gaps of tasks that are trained on again",

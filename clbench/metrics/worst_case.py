@@ -293,17 +293,17 @@ METRICS = (
     Metric(
         "min_acc", "min-ACC, average minimum accuracy of earlier tasks",
         "mean_i min_{n > b_f(i), i not visited} A(n, i)",
-        "De Lange et al. 2023", "higher", (0, 1), "accuracy", "task", minimum_accuracy, True,
+        "De Lange et al. 2023", "higher", (0, 1), "accuracy", "task", minimum_accuracy, "upper",
     ),
     Metric(
         "wc_acc", "WC-ACC, worst-case accuracy", "1/k A(end, current) + (1 - 1/k) min-ACC", "De Lange et al. 2023",
-        "higher", (0, 1), "accuracy", "task", worst_case_accuracy, True,
+        "higher", (0, 1), "accuracy", "task", worst_case_accuracy, "upper",
     ),
     *(
         Metric(
             f"wf_{w}", f"WF^{w}, largest fall within {w} iterations",
             f"mean_i max(0, max_{{n(p) <= n(q) < n(p) + {w}}} A(p, i) - A(q, i))", "De Lange et al. 2023", "lower",
-            (0, 1), "accuracy", "task", partial(windowed_forgetting, window=w), True,
+            (0, 1), "accuracy", "task", partial(windowed_forgetting, window=w), "lower",
         )
         for w in (10, 100)
     ),
@@ -312,18 +312,18 @@ METRICS = (
             f"wp_{w}", f"WP^{w}, largest rise within {w} iterations",
             f"mean_i max(0, max_{{n(p) <= n(q) < n(p) + {w}}} A(q, i) - A(p, i))",
             "De Lange et al. 2023; their code under-estimates it", "higher", (0, 1), "accuracy", "task",
-            partial(windowed_plasticity, window=w), True,
+            partial(windowed_plasticity, window=w), "lower",
         )
         for w in (10, 100)
     ),
     Metric(
         "min_acc.redraw_1000", "min-ACC with 1,000 test samples drawn anew at every evaluation: biased low",
         "mean of 20 simulated redraws of min_acc", "code of De Lange et al. 2023", "higher", (0, 1), "accuracy",
-        "task", minimum_accuracy_redraw, True,
+        "task", minimum_accuracy_redraw, "upper",
     ),
     Metric(
         "wc_acc.redraw_1000", "WC-ACC with 1,000 test samples drawn anew at every evaluation: biased low",
         "mean of 20 simulated redraws of wc_acc", "code of De Lange et al. 2023", "higher", (0, 1), "accuracy",
-        "task", worst_case_accuracy_redraw, True,
+        "task", worst_case_accuracy_redraw, "upper",
     ),
 )  # fmt: skip
