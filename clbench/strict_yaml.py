@@ -94,6 +94,8 @@ def parse(text: str, source: str) -> Any:
         problem = error.problem or error.context or ""
         if problem.startswith("but "):  # "expected a single document in the stream", "but found another document"
             problem = f"{error.context}, {problem}"
+        if r"'\t'" in problem:
+            problem += "; YAML is indented by spaces, not by tabs"
         raise UserError(f"{source}: {where}{problem}.") from None
     except yaml.reader.ReaderError as error:
         raise UserError(f"{source}: not a text file; it holds the character #x{error.character:04x}.") from None

@@ -99,7 +99,8 @@ def test_json_means_in_yaml_what_it_means_in_json(value: Any, indent: int | None
         ("a: " + "9" * 5000, "t: line 1, column 4: a number of 5000 digits is too long."),
         ("[\n" * 20000, "t: lists and mappings are nested too deeply."),
         ("a: \x07", "t: not a text file; it holds the character #x0007."),
-        ("a:\n\t- b", "t: line 2, column 1: found character '\\t' that cannot start any token."),
+        ("a:\n\t- b", "t: line 2, column 1: found character '\\t' that cannot start any token; "
+         "YAML is indented by spaces, not by tabs."),
     ],
 )  # fmt: skip
 def test_what_is_refused(text: str, message: str) -> None:
