@@ -46,11 +46,15 @@ def parts_of(name: str) -> list[str]:
 
 
 def as_mapping(given: Any) -> Any:
-    """A list of strategies as the mapping that it stands for; anything else as it is.
+    """A list of strategies, or the name of one, as the mapping that it stands for; anything else as it is.
 
+    >>> as_mapping("er")
+    {'name': 'er'}
     >>> as_mapping(["er", {"name": "ewc", "strength": 2}])
     {'name': 'er+ewc', 'er': {}, 'ewc': {'strength': 2}}
     """
+    if isinstance(given, str):
+        return {"name": given}
     if not isinstance(given, list):
         return given
     parts = [{"name": part} if isinstance(part, str) else part for part in given]

@@ -203,6 +203,16 @@ def test_order_of_flags_loses_none_of_them() -> None:
     assert last.benchmark.training.batch_size == 4
 
 
+def test_a_bare_name_is_a_strategy(tmp_path: Path) -> None:
+    runs = []
+    for i, strategy in enumerate(("ewc", "{name: ewc}", "er+ewc", "[er, ewc]")):
+        file = tmp_path / f"{i}.yaml"
+        file.write_text(f"base: split_digits-v1\nid: mine-v1\nstrategy: {strategy}\n")
+        runs.append(resolve.make_run(str(file)))
+    assert runs[0].run_id == runs[1].run_id != runs[2].run_id == runs[3].run_id
+    assert resolve.make_run(str(file), overrides=["strategy=ewc"]).run_id == runs[0].run_id
+
+
 def test_strategy_flag_goes_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("base: split_digits-v1\nstrategy: {name: er, memory: 5}\n")

@@ -196,7 +196,9 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ),
         ("model:", "evaluation: 3\nmodel:", "evaluation: got 3. Allowed: keys and values."),
         # strategies
-        ("model:", "strategy: er\nmodel:", "strategy: got 'er'. Did you mean {name: er}? Allowed: keys and values."),
+        ("model:", "strategy: 3\nmodel:", "strategy: got 3. Allowed: keys and values."),
+        ("model:", "strategy: nave\nmodel:", "strategy.name: unknown strategy 'nave'. Did you mean 'naive'? "
+         f"Allowed: {STRATEGIES}."),
         ("model:", "strategy: {memory: 3}\nmodel:", "strategy.name: required, but not given."),
         ("model:", "strategy: {name: 3}\nmodel:", "strategy.name: got 3. Allowed: text."),
         (
@@ -414,7 +416,7 @@ def test_mistake_in_a_base_names_the_base(capsys: pytest.CaptureFixture[str]) ->
         ("foo=1", f"foo: unknown key. Allowed: {KEYS}."),
         ("strategy.memroy=3", f"strategy.memroy: unknown key. Did you mean 'memory'? Allowed: {REPLAY}."),
         ("strategy.memory=0", "strategy.memory: got 0. Allowed: an integer >= 1."),
-        ("strategy=er", "strategy: got 'er'. Did you mean {name: er}? Allowed: keys and values."),
+        ("strategy=err", f"strategy.name: unknown strategy 'err'. Did you mean 'er'? Allowed: {STRATEGIES}."),
         ("seeds.stream=-1", "seeds.stream: got -1. Allowed: an integer >= 0."),
         ("stream.tasks.count=77", "stream.tasks.count: 77 tasks, but 'synthetic' has 4 classes."),
         (
