@@ -41,8 +41,15 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
 
     >>> nearest("memroy", ["memory", "buffer"]), nearest("acc", ["wc_acc"]), nearest("x", ["xyz"])
     ('memory', 'wc_acc', None)
+    >>> nearest("ER", ["er", "ewc"]), nearest("MIRR", ["MIR", "mirror"])  # capitals count only between equals
+    ('er', 'MIR')
     """
     words = list(allowed)
+    small = {word.casefold(): word for word in words}
+    return _nearest(given, words) or small.get(_nearest(given.casefold(), list(small)) or "")
+
+
+def _nearest(given: str, words: list[str]) -> str | None:
     parts = [w for w in words if min(len(given), len(w)) > 2 and (given in w or w in given)]
     found = difflib.get_close_matches(given, words, 1, 0.6) or difflib.get_close_matches(given, parts, 1, 0.0)
     return found[0] if found else None

@@ -114,6 +114,10 @@ def check_strategy_name(name: str) -> None:
         UserError: one sentence, with the nearest match.
     """
     if "+" in name:
+        if not all(map(str.strip, name.split("+"))):
+            raise UserError(
+                f"strategy '{name}': a name is missing beside '+'. Allowed: names on both sides, like er+ewc."
+            )
         for part in name.split("+"):
             check_strategy_name(part)
         return

@@ -212,6 +212,8 @@ def resolve(
     """
     flags = parse_overrides(overrides or [])
     if strategy is not None:
+        if strategy.lstrip().startswith(("[", "{")):
+            raise UserError(_not_a_name(strategy))
         flags.append(("--strategy", {"strategy": {"name": strategy}}))
     flags += above
     files = load_benchmark(reference)
@@ -260,6 +262,15 @@ def resolve(
         raise UserError(*problems)
     seeds, numerics, watch = (parts.get(name, kind()) for name, kind in _BESIDE.items())
     return benchmark, strategy_config, seeds, numerics, watch
+
+
+def _not_a_name(given: str) -> str:
+    """What to write instead of a list or a mapping for `--strategy`."""
+    value = composition.as_mapping(strict_yaml.parse(given, "--strategy"))
+    name = value.get("name") if isinstance(value, dict) else None
+    named = name if isinstance(name, str) else "er+ewc"
+    text = f"--strategy: got {shown(given)}. Allowed: names with '+' between them, like {named}"
+    return f'{text}; a list or a mapping is given by -o "strategy={given.strip()}".'
 
 
 def check_stream(stream: StreamConfig) -> list[fits.Mistake]:

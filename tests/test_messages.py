@@ -476,6 +476,25 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(GOOD)
+    run = ("run", "mine.yaml", "--strategy")
+    assert told(capsys, *run, "ER") == [
+        f"--strategy: strategy.name: unknown strategy 'ER'. Did you mean 'er'? Allowed: {STRATEGIES}."
+    ]
+    for name in ("er+", "+er", "er++ewc", "er+ +ewc"):
+        assert told(capsys, *run, name) == [
+            f"--strategy: strategy.name: strategy '{name}': a name is missing beside '+'. "
+            "Allowed: names on both sides, like er+ewc."
+        ]
+    for text, name in (("[{name: er}, {name: ewc}]", "er+ewc"), ("{name: agem}", "agem"), ("[3]", "er+ewc")):
+        assert told(capsys, *run, text) == [
+            f"--strategy: got '{text}'. Allowed: names with '+' between them, like {name}; "
+            f'a list or a mapping is given by -o "strategy={text}".'
+        ]
+    assert told(capsys, *run, "[er") == ["--strategy: line 1, column 4: expected ',' or ']', but got '<stream end>'."]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
