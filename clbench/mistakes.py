@@ -171,21 +171,64 @@ def where(source: str, layers: Iterable[Layer], path: list[str | int]) -> str:
     return " and ".join(flags) or source
 
 
-def unknown_key(key: str, allowed: list[str]) -> str:
-    return f"unknown key.{hint(key, allowed)} Allowed: {', '.join(allowed) or 'none'}."
+def key_paths(annotation: Any, given: Any = None, above: str = "") -> list[str]:
+    """The dotted paths of all keys that a type has below it. Of several kinds only the given one's, where one is given;
+    of what may be left out, and is, none.
+
+    >>> from clbench.config import Optimizer
+    >>> key_paths(Optimizer, {"name": "sgd"}, "optimizer")
+    ['optimizer.name', 'optimizer.lr', 'optimizer.momentum', 'optimizer.nesterov', 'optimizer.weight_decay']
+    """
+    given = given if isinstance(given, dict) else {}
+    models = [
+        m for branch in _branches(annotation) if typing.get_origin(branch) is not list for m in member_models(branch)
+    ]
+    said = {str(given[tag]) for tag in ("by", "name") if tag in given}
+    found: list[str] = []
+    for model in [m for m in models if said & set(tags(m))] or models:
+        for key, field in model.model_fields.items():
+            found.append(f"{above}.{key}" if above else key)
+            if given.get(key, field.default) is not None:
+                found += key_paths(annotation_of(field), given.get(key, _tagged(field.default)), found[-1])
+    return list(dict.fromkeys(found))
 
 
-def _sentence(error: Any, key: str | int, annotation: Any) -> str:
+def _tagged(default: Any) -> Any:
+    return default.model_dump() if isinstance(default, pydantic.BaseModel) else None
+
+
+def unknown_key(key: str, allowed: list[str], elsewhere: Iterable[str] = ()) -> str:
+    """The tail of a sentence about an unknown key.
+
+    Args:
+        key: as it was given; with a path below it (`optimizer.lr`) where that says what was meant.
+        allowed: the keys there are in its place.
+        elsewhere: dotted paths of the keys of other places: those that end like the given one are named, if few do.
+
+    >>> unknown_key("lr", ["name"], ["training.optimizer.lr"])
+    "unknown key. Did you mean 'training.optimizer.lr'? Allowed: name."
+    """
+    steps = key.split(".")
+    ends = [".".join(steps[i:]) for i in range(len(steps))]
+    matches = ([path for path in elsewhere if f".{path}".endswith(f".{end}")] for end in ends)
+    same = next((paths for paths in matches if paths), [])
+    words = " or ".join(f"'{path}'" for path in same)
+    guess = f" Did you mean {words}?" if 1 <= len(same) <= 3 else hint(steps[0], allowed)
+    return f"unknown key.{guess} Allowed: {', '.join(allowed) or 'none'}."
+
+
+def _sentence(error: Any, key: str | int, annotation: Any, elsewhere: Iterable[str] = ()) -> str:
     """What is wrong, in one sentence.
 
     Args:
         error: one of pydantic's.
         key: the last step of the key path.
         annotation: the type that is expected there.
+        elsewhere: see `unknown_key`.
     """
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
-        return unknown_key(str(key), keys_of(member_models(annotation)[0]))
+        return unknown_key(str(key), keys_of(member_models(annotation)[0]), elsewhere)
     if kind == "missing":
         return "required, but not given."
     if kind == "union_tag_not_found":
@@ -211,7 +254,7 @@ def _sentence(error: Any, key: str | int, annotation: Any) -> str:
 
 
 def check_section(
-    source: str, section: str, annotation: Any, value: Any, layers: Iterable[Layer]
+    source: str, section: str, annotation: Any, value: Any, layers: Iterable[Layer], elsewhere: Iterable[str] = ()
 ) -> tuple[Any, list[str]]:
     """Validates one section.
 
@@ -221,6 +264,7 @@ def check_section(
         annotation: its type.
         value: what was given.
         layers: where single keys of it come from, for messages; may be empty.
+        elsewhere: see `unknown_key`.
 
     Returns:
         the checked value (None where it is mistaken), and one sentence for each mistake.
@@ -237,7 +281,8 @@ def check_section(
             if below:  # pydantic tells of the mapping, we of the key in it
                 path = [*path, below]
                 giver = path if kind == "union_tag_invalid" else giver
-            found.append((path, _sentence(error, path[-1], expected), giver))
+            others = [p for p in elsewhere if p.split(".")[-2:-1] != path[-2:-1]]  # not another `optimizer`'s
+            found.append((path, _sentence(error, path[-1], expected, others), giver))
     # Of a union, every branch that was tried has its say; the one that got farthest is the one that was meant.
     longest = [p for p, _, _ in found]
     lines = [

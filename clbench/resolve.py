@@ -6,6 +6,7 @@ line, and the models of `clbench.config`. Every mistake that can be told without
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -31,7 +32,7 @@ from clbench.config import (
     contradictions,
 )
 from clbench.errors import UserError, shown, unknown
-from clbench.mistakes import Layer, annotation_of, check_section, dotted, unknown_key, where
+from clbench.mistakes import Layer, annotation_of, check_section, dotted, key_paths, unknown_key, where
 from clbench.schema import Model, content_hash, definition
 
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
@@ -221,8 +222,10 @@ def resolve(
     # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
     raw = merge(flatten(files), flatten(flags))
 
+    known = _key_paths(raw)
+    others = [path for path in known if path not in raw]  # a key of YAML may be written `training.epochs`
     problems = [
-        f"{where(source, layers, [key])}: {key}: {unknown_key(key, [*_SECTIONS, 'base'])}"
+        f"{where(source, layers, [key])}: {key}: {unknown_key(_down(key, raw[key]), [*_SECTIONS, 'base'], others)}"
         for key in raw
         if key not in _SECTIONS
     ]
@@ -230,7 +233,7 @@ def resolve(
     for name, field in _SECTIONS.items():
         if name in raw:
             annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
-            parts[name], found = check_section(source, name, annotation, raw[name], layers)
+            parts[name], found = check_section(source, name, annotation, raw[name], layers, known)
             problems += found
         elif name in _REQUIRED:
             problems.append(f"{source}: {name}: required, but not given.")
@@ -248,7 +251,7 @@ def resolve(
     problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
     if chosen is not None:
-        problems += _check_strategy(source, chosen, layers)
+        problems += _check_strategy(source, chosen, layers, known)
     elif need_strategy and "strategy" not in raw:
         problems.append(f"{source}: strategy: required, but not given; name one with --strategy.")
     if problems:
@@ -262,6 +265,27 @@ def resolve(
         raise UserError(*problems)
     seeds, numerics, watch = (parts.get(name, kind()) for name, kind in _BESIDE.items())
     return benchmark, strategy_config, seeds, numerics, watch
+
+
+def _key_paths(raw: dict[str, Any]) -> list[str]:
+    """The dotted paths of all keys that a configuration has, for hints."""
+    found: list[str] = []
+    for name, field in _SECTIONS.items():
+        annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
+        found += [name, *key_paths(annotation, raw.get(name), name)]
+    chosen = raw.get("strategy")
+    if isinstance(chosen, dict) and isinstance(chosen.get("name"), str):
+        with contextlib.suppress(UserError):  # told by the check of the strategy
+            found += key_paths(registry.strategy_config(chosen["name"]), chosen, "strategy")
+    return list(dict.fromkeys(found))
+
+
+def _down(key: str, value: Any) -> str:
+    """A key with those below it, as long as each stands alone: what `-o optimizer.lr=1` gives is `optimizer.lr`."""
+    while isinstance(value, dict) and len(value) == 1:
+        [(below, value)] = value.items()
+        key += f".{below}"
+    return key
 
 
 def _not_a_name(given: str) -> str:
@@ -351,7 +375,7 @@ def _contradictions(source: str, parts: dict[str, Any], layers: list[Layer]) -> 
     ]
 
 
-def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) -> list[str]:
+def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer], known: list[str]) -> list[str]:
     """Mistakes in a strategy's name or hyper-parameters, without importing torch for strategies of the table."""
     try:
         registry.check_strategy_name(strategy.name)
@@ -362,7 +386,7 @@ def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer]) 
         model = registry.strategy_config(strategy.name)
     except UserError as error:
         return [f"{where(source, layers, ['strategy', 'name'])}: {problem}" for problem in error.problems]
-    return check_section(source, "strategy", model, strategy.parameters, layers)[1] if model else []
+    return check_section(source, "strategy", model, strategy.parameters, layers, known)[1] if model else []
 
 
 def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:

@@ -211,7 +211,10 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
             f"strategy.memroy: unknown key. Did you mean 'memory'? Allowed: {REPLAY}.",
         ),
         ("model:", "strategy: {name: er, lambda: 1}\nmodel:", f"strategy.lambda: unknown key. Allowed: {REPLAY}."),
-        ("model:", "strategy: {name: naive, lr: 1}\nmodel:", "strategy.lr: unknown key. Allowed: optimizer."),
+        ("model:", "strategy: {name: naive, lr: 1}\nmodel:", "strategy.lr: unknown key. "
+         "Did you mean 'training.optimizer.lr'? Allowed: optimizer."),
+        ("model:", "training.epochs: 3\nmodel:", "training.epochs: unknown key. Did you mean 'training'? "
+         f"Allowed: {KEYS}."),
         ("model:", "strategy: {name: er, memory: 0}\nmodel:", "strategy.memory: got 0. Allowed: an integer >= 1."),
         (
             "model:", "strategy: {name: er, new_weight: 2}\nmodel:",
@@ -414,6 +417,16 @@ def test_mistake_in_a_base_names_the_base(capsys: pytest.CaptureFixture[str]) ->
         ("training.batch_size=x", "training.batch_size: got 'x'. Allowed: an integer >= 1."),
         ("training.batch_size=", "training.batch_size: got null. Allowed: an integer >= 1."),
         ("foo=1", f"foo: unknown key. Allowed: {KEYS}."),
+        ("foo.bar=1", f"foo: unknown key. Allowed: {KEYS}."),
+        ("lr=0.1", f"lr: unknown key. Did you mean 'training.optimizer.lr'? Allowed: {KEYS}."),
+        ("optimizer.lr=0.1", f"optimizer: unknown key. Did you mean 'training.optimizer.lr'? Allowed: {KEYS}."),
+        ("training.lr=0.1", f"training.lr: unknown key. Did you mean 'training.optimizer.lr'? Allowed: {TRAINING}."),
+        ("memory=5", f"memory: unknown key. Did you mean 'strategy.memory'? Allowed: {KEYS}."),
+        (
+            "batch_size=5",
+            f"batch_size: unknown key. Did you mean 'training.batch_size' or 'evaluation.batch_size'? Allowed: {KEYS}.",
+        ),
+        ("alpha=0.5", f"alpha: unknown key. Allowed: {KEYS}."),  # the optimiser is sgd
         ("strategy.memroy=3", f"strategy.memroy: unknown key. Did you mean 'memory'? Allowed: {REPLAY}."),
         ("strategy.memory=0", "strategy.memory: got 0. Allowed: an integer >= 1."),
         ("strategy=err", f"strategy.name: unknown strategy 'err'. Did you mean 'er'? Allowed: {STRATEGIES}."),
@@ -474,6 +487,19 @@ def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "run", "mine.yaml", "--strategy", "nave") == [
         f"--strategy: strategy.name: unknown strategy 'nave'. Did you mean 'naive'? Allowed: {STRATEGIES}."
     ]
+
+
+def test_a_key_of_a_part_that_is_given_to_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(GOOD)
+    for strategy, key, paths in (
+        ("er+ewc", "memory", "'strategy.er.memory'"),
+        ("er+ewc", "optimizer", "'training.optimizer' or 'strategy.er.optimizer' or 'strategy.ewc.optimizer'"),
+        ("ewc+er", "strength", "'strategy.ewc.strength'"),
+    ):
+        assert told(capsys, "run", "mine.yaml", "--strategy", strategy, "-o", f"strategy.{key}=500") == [
+            f"-o strategy.{key}=500: strategy.{key}: unknown key. Did you mean {paths}? "
+            f"Allowed: {strategy.replace('+', ', ')}."
+        ]
 
 
 def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
