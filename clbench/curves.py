@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.metrics.definition import first_visit, mean, visited_so_far
+from clbench.metrics.definition import first_visit, visited_so_far
+from clbench.summation import mean
 from clbench.trace import Trace
 
 LOSSES = 5_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +23,7 @@ from clbench.resolve import RunConfig
 from clbench.schema import canonical, definition
 from clbench.search import Search, search
 from clbench.study import Planned, Study, tuned
+from clbench.summation import mean
 
 State = Literal["completed", "failed", "unfinished", "missing", "damaged"]
 TRIALS = results.TRIALS
@@ -203,7 +203,7 @@ class Grid:
         times = past_times(out / run.benchmark.id)
         for key in ((run.definition_hash, run.strategy.name), (run.definition_hash,)):
             if times.get(key):
-                return math.fsum(times[key]) / len(times[key])
+                return mean(times[key])
         return None
 
     # ---------------------------------------------------------------------------------------- doing it

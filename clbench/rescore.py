@@ -41,8 +41,9 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
     run = finished.read(directory, record)
     new: Metrics = json.loads(json.dumps(compute(run.trace)))
     path = directory / "run.json"
-    lines = differences(_checked(path, record["metrics"]), new)
-    if not lines:
+    old = _checked(path, record["metrics"])
+    lines, rounded = differences(old, new), _rounded(old, new)
+    if not lines and not rounded:
         return [f"{directory}: nothing changed"]
     if write:
         whole = json.loads(path.read_text(encoding="utf-8"))
@@ -50,8 +51,22 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
             results.write_json(path, whole | {"metrics": new})
         except ValueError as error:
             raise UserError(f"{path}: cannot be written again ({error}).") from None
-    count = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
-    return [f"{directory}: {count}{', written' if write else ''}", *(f"  {line}" for line in lines)]
+    said = [f"{len(lines)} difference{'s' * (len(lines) != 1)}"] if lines else []
+    said += [f"last digits of {rounded} metric{'s' * (rounded != 1)}"] if rounded else []
+    said += ["written"] if write else []
+    return [f"{directory}: {', '.join(said)}", *(f"  {line}" for line in lines)]
+
+
+def _rounded(old: Metrics, new: Metrics) -> int:
+    """How many metrics differ by rounding alone.
+
+    >>> _rounded({"class": {"a": {"value": 0.1 + 0.2}, "b": {"value": 0.5}}}, {"class": {"a": {"value": 0.3}}})
+    1
+    """
+    pairs = [
+        (values[name], new[view][name]) for view, values in old.items() for name in values if name in new.get(view, {})
+    ]
+    return sum(one != other and not _difference(one, other) for one, other in pairs)
 
 
 def differences(old: Metrics, new: Metrics) -> list[str]:

@@ -6,7 +6,6 @@ A search depends on what it was told alone, not on when: taken up again it asks 
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ from clbench.errors import UserError
 from clbench.metrics import METRICS
 from clbench.resolve import RunConfig
 from clbench.study import Range, Study, TuningSettings, dotted, spaces, with_values
+from clbench.summation import mean
 
 Trial = tuple[dict[str, Any], dict[str, Any]]
 """A strategy's mapping, and what was chosen in it."""
@@ -93,7 +93,7 @@ class Search:
             else:
                 values.append(record["metrics"][record["primary_view"]].get(self._settings.metric, {}).get("value"))
         known = [v for v in values if v is not None]
-        self.told.append((trial, math.fsum(known) / len(known) if len(known) == len(values) else None))
+        self.told.append((trial, mean(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
 
     def best(self) -> Trial | None:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from clbench import summation
 from clbench.chance import Generator
+from clbench.summation import squared_deviations
 
 LEVEL = 0.95
 """Coverage of every interval."""
@@ -55,16 +57,12 @@ def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
     n = out["n"] = len(known)
     if not known or n < len(values):
         return out
-    mean = out["mean"] = _mean(known)
+    mean = out["mean"] = summation.mean(known)
     if n >= 2:
-        std = out["std"] = math.sqrt(math.fsum((v - mean) * (v - mean) for v in known) / (n - 1))
+        std = out["std"] = math.sqrt(squared_deviations(known, around=mean) / (n - 1))
         half = t_quantile(n) * std / math.sqrt(n)
         out["ci95_lo"], out["ci95_hi"] = mean - half, mean + half
     return out
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def interquartile_mean(values: Sequence[float | None]) -> float | None:
@@ -82,7 +80,7 @@ def interquartile_mean(values: Sequence[float | None]) -> float | None:
     if not known or len(known) < len(values):
         return None
     cut = len(known) // 4
-    return _mean(known[cut : len(known) - cut])
+    return summation.mean(known[cut : len(known) - cut])
 
 
 def interquartile_interval(values: Sequence[float | None], seed: int = 0) -> tuple[float, float] | None:

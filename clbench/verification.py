@@ -1,8 +1,10 @@
 """Whether a row of a leaderboard comes out again: some of its runs are done anew, and compared.
 
-*Bit for bit* means equal weights, traces and metrics. Another processor or another version of torch gives other last
-bits, and training carries them on; then a new run is one more draw, and it is asked whether the mean of the new runs
-lies in the 95 % prediction interval that the row's own seeds give for it.
+*Bit for bit* means equal weights and traces. Metrics are functions of the trace; those of equal traces have to agree
+to `rescore.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
+processor or another version of torch gives other last bits to the weights, and training carries them on; then a new run
+is one more draw, and it is asked whether the mean of the new runs lies in the 95 % prediction interval that the row's
+own seeds give for it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from typing import Any, Literal
 
 from clbench import leaderboard, registry
 from clbench.errors import UserError
+from clbench.rescore import same
 from clbench.resolve import RunConfig, resolve
 from clbench.statistics import t_quantile
+from clbench.summation import mean, squared_deviations
 
 SHOWN = (leaderboard.RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
 """The verdict is that of the first; the others are told."""
@@ -117,13 +121,13 @@ class Verification:
     Attributes:
         verdict: by the metric that rows are ranked by.
         metrics: those of `SHOWN` that are defined.
-        different: for each seed that is not equal bit for bit, what differs, or why it failed.
+        different: for each seed that is not equal bit for bit, what differs, or why it failed; see `_differences`.
         surroundings: what is other here than where the row was made.
     """
 
     verdict: Verdict
     metrics: tuple[Metric, ...]
-    different: dict[int, str]
+    different: dict[int, tuple[str, ...]]
     surroundings: tuple[str, ...]
 
 
@@ -137,42 +141,42 @@ def compare(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> Ver
     claimed = {record["config"]["seed"]: record for record in old}
     again = {record["config"]["seed"]: record for record in new}
     different = {
-        seed: said for seed, record in sorted(again.items()) if (said := _difference(claimed[seed], record)) is not None
+        seed: names for seed, record in sorted(again.items()) if (names := _differences(claimed[seed], record))
     }
     done = all(record["status"] == "completed" for record in new)
     metrics = tuple(m for name in SHOWN if done and (m := _metric(name, claimed, again)) is not None)
-    exact = any({*said.split(", ")} & _EXACT for said in different.values())
-    false = any(said == "metrics" for said in different.values())  # which are a function of the trace
     verdict: Verdict = "not reproduced"
     if not different:
         verdict = "reproduced bit for bit"
-    elif not exact and not false and metrics and metrics[0].name == SHOWN[0] and metrics[0].within:
-        verdict = "within its interval"
+    elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == SHOWN[0]:
+        verdict = "within its interval" if metrics[0].within else verdict
     return Verification(verdict, metrics, different, _surroundings(old[0], new[0]) if different else ())
 
 
-_EXACT = {"stream", "memory", "access", "parameters", "status"}
+_EXACT = ("stream", "memory", "access", "parameters")
 """What no processor and no version of a library changes."""
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
-    """What differs of two runs of one id, in a few words; None where nothing does."""
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
+    """What differs of two runs of one id: of `_EXACT`, "metrics", "weights" and "trace"; or that it failed, and why."""
     if new["status"] != "completed":
-        return f"status, {new['failure']['message']}"
-    names = ("stream", "memory", "access", "parameters", "metrics")
-    found = [name for name in names if not _claimed(old[name], new[name])]
-    if old["weights_sha256"] != new["weights_sha256"]:
-        found.append("weights")
-    if old.get("trace_sha256") not in (None, new["trace_sha256"]):
-        found.append("trace")
-    return ", ".join(found) or None
+        return "status", new["failure"]["message"]
+    differ = {name: not _claimed(old[name], new[name]) for name in (*_EXACT, "metrics")}
+    differ["weights"] = old["weights_sha256"] != new["weights_sha256"]
+    differ["trace"] = old.get("trace_sha256") not in (None, new["trace_sha256"])
+    return tuple(name for name, other in differ.items() if other)
+
+
+def _may_differ(names: tuple[str, ...]) -> bool:
+    """Whether another processor or another torch explains it: other metrics only with another training."""
+    return not {*_EXACT} & {*names} and bool({"weights", "trace"} & {*names})
 
 
 def _claimed(old: Any, new: Any) -> bool:
-    """Whether all that was said is so; a later version may say more, such as another metric."""
+    """Whether all that was said is so, numbers to `ROUNDING`; a later version may say more, such as another metric."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and _claimed(value, new[key]) for key, value in old.items())
-    return bool(old == new)
+    return same(old, new)
 
 
 def _value(record: dict[str, Any], name: str) -> float | None:
@@ -188,13 +192,13 @@ def _metric(name: str, old: dict[int, dict[str, Any]], new: dict[int, dict[str, 
     if len(known) < len(values) or len(fresh) < len(found):
         return None
     n, k = len(known), len(fresh)
-    mean = math.fsum(known) / n
+    of_row = mean(known)
     interval = None
     if n >= 2:
-        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1))
+        deviation = math.sqrt(squared_deviations(known, of_row) / (n - 1))
         half = t_quantile(n) * deviation * math.sqrt(1 / n + 1 / k)
-        interval = (mean - half, mean + half)
-    return Metric(name, mean, math.fsum(told) / k, math.fsum(fresh) / k, interval)
+        interval = (of_row - half, of_row + half)
+    return Metric(name, of_row, mean(told), mean(fresh), interval)
 
 
 def _surroundings(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:

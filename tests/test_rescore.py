@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -46,6 +47,24 @@ def changed(directory: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     change(record)
     results.write_json(directory / "run.json", record)
     return directory
+
+
+def test_last_digits_are_told_and_written(runs: Path) -> None:
+    """Sums of another order, as programs before 0.2 made them: no value changed, and yet the file does."""
+    directory = runs / SPLIT
+    rescore(directory, write=True)
+    before = (directory / "run.json").read_bytes()
+    assert rescore(directory, write=True) == [f"{directory}: nothing changed"]
+
+    def rounded(record: dict[str, Any]) -> None:
+        for name in ("average_accuracy", "anytime_accuracy"):
+            entry = record["metrics"]["class"][name]
+            entry["value"] = math.nextafter(entry["value"], 1)
+
+    changed(directory, rounded)
+    assert rescore(directory) == [f"{directory}: last digits of 2 metrics"]
+    assert rescore(directory, write=True) == [f"{directory}: last digits of 2 metrics, written"]
+    assert (directory / "run.json").read_bytes() == before
 
 
 # ------------------------------------------------------------------------------------------------ history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,14 +147,18 @@ def test_every_part_counts(row: list[dict[str, Any]]) -> None:
         (lambda r: r.update(trace_sha256="0"), "trace", "within its interval"),
         (lambda r: (accuracy(r).update(se=0.5), r.update(trace_sha256="0")), "metrics, trace", "within its interval"),
         (lambda r: accuracy(r).update(se=0.5), "metrics", "not reproduced"),  # of one trace there is one metric
+        (lambda r: accuracy(r).update(value=accuracy(r)["value"] + 2e-12), "metrics", "not reproduced"),
         (lambda r: r["stream"].update(instance_hash="0"), "stream", "not reproduced"),
         (lambda r: r["memory"].update(bytes=0), "memory", "not reproduced"),
         (lambda r: r.update(parameters=1), "parameters", "not reproduced"),
         (lambda r: r.update(access="past"), "access", "not reproduced"),
     ):
         found = verification.compare(er, changed(er[:2], change))
-        assert found.different == {0: word, 1: word}
+        assert found.different == dict.fromkeys((0, 1), tuple(word.split(", ")))
         assert found.verdict == verdict
+    rounded = changed(er[:1], lambda r: accuracy(r).update(value=math.nextafter(accuracy(r)["value"], 1)))
+    assert verification.compare(er, rounded).verdict == "reproduced bit for bit"  # other sums of the same trace
+    assert verification.compare(er, rounded).different == {}
     older = changed(er, lambda r: r.pop("trace_sha256"))  # from before there was one
     assert verification.compare(older, er[:1]).verdict == "reproduced bit for bit"
     fewer = changed(er, lambda r: r["metrics"]["class"].pop("wc_acc"))  # from before there was that metric
@@ -173,7 +178,7 @@ def test_a_run_that_fails_here_is_not_reproduced(row: list[dict[str, Any]], tmp_
     new = verification.run_again(row[:4], 1, tmp_path, fails("nan_loss"), listener)
     found = verification.compare(row[:4], new)
     assert (found.verdict, found.metrics) == ("not reproduced", ())
-    assert found.different == {0: "status, the loss became nan"}
+    assert found.different == {0: ("status", "the loss became nan")}
     with pytest.raises(UserError, match="split_digits-v1 seed 0: no data"):  # it could not even begin
         verification.run_again(row[:4], 1, tmp_path, fails("user_error"), listener)
 

@@ -70,6 +70,6 @@ def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found
             f", to lie from {100 * m.interval[0]:.2f} to {100 * m.interval[1]:.2f}: {'yes' if m.within else 'no'}"
         )  # fmt: skip
         lines.append(f"  {m.name}: {100 * m.found:.2f} % (the row: {100 * m.claimed:.2f} %{interval})")
-    lines += [f"  seed {seed}: other {said}" for seed, said in found.different.items()]
+    lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in found.different.items()]
     lines += [f"  {said}" for said in found.surroundings]
     return [*lines, found.verdict]

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.summation import mean
 from clbench.trace import Phase, Trace
 
 Floats = NDArray[np.float64]
@@ -199,19 +200,23 @@ def accuracy_matrix(trace: Trace, view: str) -> Floats:
     return at(trace.task_accuracy(view), ends(trace))
 
 
+@remembered
+def right_matrix(trace: Trace, view: str) -> Floats:
+    """Right test samples of each task at the end of each experience, (V, T): `accuracy_matrix` times the task's size.
+
+    Whole numbers, so that sums over tasks are exact in any order; NaN where a task was not evaluated then.
+
+    >>> from clbench.testing import make_trace
+    >>> right_matrix(make_trace(np.full((1, 3, 1), 0.29), size=100), "class")
+    array([[29.]])
+    """
+    return np.rint(accuracy_matrix(trace, view) * trace.task_size)
+
+
 def at(accuracy: Floats, evaluations: Indices) -> Floats:
     """Rows of an array (E, ...); NaN for evaluation -1, which is one that was not made."""
     rows = accuracy[np.maximum(evaluations, 0)]
     return np.where((evaluations >= 0).reshape(-1, *[1] * (accuracy.ndim - 1)), rows, np.nan)
-
-
-def mean(values: Floats) -> float:
-    """The mean; NaN where there is nothing or where something is missing.
-
-    >>> mean(np.array([0.5, 1.0])), mean(np.array([0.5, np.nan])), mean(np.array([]))
-    (0.75, nan, nan)
-    """
-    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def undefined(trace: Trace) -> Floats:

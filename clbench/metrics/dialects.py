@@ -13,6 +13,7 @@ from typing import Literal
 
 from clbench.metrics import matrix, sessions
 from clbench.metrics.definition import Floats, Value, accuracy_matrix, is_square
+from clbench.summation import total
 from clbench.trace import Trace
 
 ONLY_ONCE = "defined for streams that visit each task once, in order"
@@ -48,7 +49,7 @@ def forgetting_libcontinual(R: Floats) -> float:
     0.1
     """
     tasks = len(R)
-    return sum(float(R[j, j] - R[-1, j]) for j in range(tasks - 2)) / (tasks - 1)
+    return total(float(R[j, j] - R[-1, j]) for j in range(tasks - 2)) / (tasks - 1)
 
 
 def backward_transfer_libcontinual(R: Floats) -> float:
@@ -60,7 +61,8 @@ def backward_transfer_libcontinual(R: Floats) -> float:
     -0.066667
     """
     tasks = len(R)
-    return sum(float(R[i, j] - R[j, j]) for i in range(tasks) for j in range(i - 1)) / (tasks * (tasks - 1) / 2)
+    pairs = tasks * (tasks - 1) / 2
+    return total(float(R[i, j] - R[j, j]) for i in range(tasks) for j in range(i - 1)) / pairs
 
 
 _Rule = Callable[[Trace, str], Value]

@@ -30,6 +30,7 @@ from clbench.metrics.definition import (
     remembered,
     spacing,
 )
+from clbench.summation import total
 from clbench.trace import NOT_EVALUATED, Trace
 
 LEVELS = (0.90, 0.95, 1.00)
@@ -144,7 +145,7 @@ def _area(n: Indices, loss: Floats) -> float:
     high, low = np.maximum(loss[:-1], loss[1:]), np.minimum(loss[:-1], loss[1:])
     above = (high + np.maximum(low, 0)) / 2
     crossed = np.divide(high**2, 2 * (high - low), out=np.zeros(len(high)), where=(low < 0) & (high > 0))
-    return float((np.where(low >= 0, above, crossed) * np.diff(n)).sum())
+    return total(np.where(low >= 0, above, crossed) * np.diff(n))
 
 
 # ---------------------------------------------------------------------------------------- averages
@@ -285,8 +286,8 @@ def regained(trace: Trace, view: str) -> Value:
         of_task[gap.task].append(gap)
 
     def share(chosen: list[Gap]) -> float:
-        lost = sum(gap.depth for gap in chosen)
-        return sum(gap.transient for gap in chosen) / lost if lost else math.nan
+        lost = total(gap.depth for gap in chosen)
+        return total(gap.transient for gap in chosen) / lost if lost else math.nan
 
     return Value(share(gaps), np.array([share(chosen) for chosen in of_task]))
 

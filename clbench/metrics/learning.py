@@ -18,13 +18,14 @@ from clbench.metrics.definition import (
     crossing,
     ends,
     first_visit,
-    mean,
     mean_over,
     points,
     remembered,
+    right_matrix,
     undefined,
     visited_so_far,
 )
+from clbench.summation import column_totals, mean, total
 from clbench.trace import Trace
 
 SHOTS = 10
@@ -100,8 +101,8 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
     0.4
     """
     accuracy, first, ended = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
-    so_far, total, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
-    area, weights, value = np.zeros(len(first)), Weights(trace), 0.0
+    so_far, updates, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
+    areas, weights = np.zeros(so_far.shape), Weights(trace)
     for v, seen in enumerate(so_far):
         if ended[v + 1] == ended[v]:
             continue
@@ -115,12 +116,12 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
         integral = twice @ np.rint(accuracy[used][:, seen] * size[seen]) / (2 * size[seen])
         if n[0] != ended[v]:
             integral[:] = np.nan
-        weights.array[np.ix_(used, np.flatnonzero(seen))] += (twice / 2 / seen.sum() / total)[:, None]
-        area[seen] += integral
-        value += mean(integral)
-    since = total - ended[np.minimum(first, len(so_far))]
-    parts = np.where((first < len(so_far)) & (since > 0), area / np.maximum(since, 1), np.nan)
-    return Value(value / total if total else math.nan, parts, weights.array)
+        weights.array[np.ix_(used, np.flatnonzero(seen))] += (twice / 2 / seen.sum() / updates)[:, None]
+        areas[v, seen] = integral
+    means = [mean(area[seen]) for area, seen in zip(areas, so_far, strict=True) if seen.any()]
+    since = updates - ended[np.minimum(first, len(so_far))]
+    parts = np.where((first < len(so_far)) & (since > 0), column_totals(areas) / np.maximum(since, 1), np.nan)
+    return Value(total(means) / updates if updates else math.nan, parts, weights.array)
 
 
 # ---------------------------------------------------------------------------------------- updates until learnt
@@ -246,13 +247,8 @@ def knowledge_accumulation(trace: Trace, view: str) -> Value:
     >>> round(knowledge_accumulation(trace, "class").value, 6)  # (0.5 + 0.8) / 2 - 0.9 / 2
     0.2
     """
-    matrix, size, so_far, last = (
-        accuracy_matrix(trace, view),
-        trace.task_size,
-        visited_so_far(trace.visits),
-        ends(trace),
-    )
-    known = np.where(so_far, matrix, 0) @ size / size.sum()
+    size, so_far, last = trace.task_size, visited_so_far(trace.visits), ends(trace)
+    known = np.where(so_far, right_matrix(trace, view), 0).sum(1) / size.sum()
     weights = Weights(trace)
     weights.add(last[-1], so_far[-1], (size / size.sum())[so_far[-1]])
     weights.add(last[0], so_far[0], -(size / size.sum())[so_far[0]])
@@ -274,20 +270,15 @@ def recency_bias(trace: Trace, view: str) -> Value:
     >>> round(found.value, 6), found.parts.round(6).tolist()  # 0.8 - 0.5; 0.5 - 0.65 and 0.8 - 0.65
     (0.3, [-0.15, 0.15])
     """
-    matrix, size, so_far, last = (
-        accuracy_matrix(trace, view),
-        trace.task_size,
-        visited_so_far(trace.visits),
-        ends(trace),
-    )
+    right, size, so_far, last = right_matrix(trace, view), trace.task_size, visited_so_far(trace.visits), ends(trace)
     weights, biases = Weights(trace), []
-    both = [v for v in range(1, len(matrix)) if trace.visits[v].any() and (so_far[v - 1] & ~trace.visits[v]).any()]
+    both = [v for v in range(1, len(right)) if trace.visits[v].any() and (so_far[v - 1] & ~trace.visits[v]).any()]
     for v in both:
         now, before = trace.visits[v], so_far[v - 1] & ~trace.visits[v]
-        share_now, share_before = (size[chosen] / size[chosen].sum() for chosen in (now, before))
-        biases.append(matrix[v, now] @ share_now - matrix[v, before] @ share_before)
-        weights.add(last[v], now, share_now / len(both))
-        weights.add(last[v], before, -share_before / len(both))
+        samples_now, samples_before = size[now].sum(), size[before].sum()
+        biases.append(right[v, now].sum() / samples_now - right[v, before].sum() / samples_before)
+        weights.add(last[v], now, size[now] / samples_now / len(both))
+        weights.add(last[v], before, -size[before] / samples_before / len(both))
     return Value(mean(np.array(biases)), _class_bias(trace, view, last[-1]), weights.array)
 
 

@@ -16,10 +16,10 @@ from clbench.metrics.definition import (
     ends,
     first_visit,
     is_square,
-    mean,
     undefined,
     visited_so_far,
 )
+from clbench.summation import mean
 from clbench.trace import Trace
 
 

@@ -16,19 +16,19 @@ from clbench.metrics.definition import (
     Metric,
     Value,
     Weights,
-    accuracy_matrix,
     ends,
-    mean,
+    right_matrix,
     visited_so_far,
 )
+from clbench.summation import mean
 from clbench.trace import Trace
 
 
 def pooled(trace: Trace, view: str, chosen: Bools) -> Floats:
     """Accuracy at the end of each experience over the samples of chosen tasks (V, T): (V,), NaN where none is."""
-    weight = np.where(chosen, trace.task_size, 0)
-    right = (np.where(chosen, accuracy_matrix(trace, view), 0) * weight).sum(1)
-    out: Floats = np.divide(right, weight.sum(1), out=np.full(len(chosen), np.nan), where=weight.any(1))
+    right = np.where(chosen, right_matrix(trace, view), 0).sum(1)
+    size = np.where(chosen, trace.task_size, 0).sum(1)
+    out: Floats = np.divide(right, size, out=np.full(len(chosen), np.nan), where=size > 0)
     return out
 
 

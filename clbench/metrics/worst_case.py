@@ -19,11 +19,11 @@ from clbench.metrics.definition import (
     boundaries,
     ends,
     first_visit,
-    mean,
     remembered,
     spacing,
     undefined,
 )
+from clbench.summation import mean
 from clbench.trace import Trace
 
 SUBSET = 1000
@@ -200,9 +200,6 @@ def redrawn_accuracy(curve: Floats, size: int, task: int, moment: Indices | None
     out = np.repeat(curve[None], REPLICATES, axis=0)
     if size <= SUBSET:
         return out
-    from scipy.special import gammaln  # takes long to import, and this function alone needs it
-
-    logs = gammaln(np.arange(size + 1) + 1.0)  # log of factorials
     moment = np.arange(len(curve)) if moment is None else moment
     moments = int(moment[-1]) + 1
     uniform = Generator(0, "strategy", "redraw", task).uniform(REPLICATES * moments).reshape(moments, -1)[moment]
@@ -211,7 +208,7 @@ def redrawn_accuracy(curve: Floats, size: int, task: int, moment: Indices | None
     order = known[np.argsort(right, kind="stable")]
     counts, begin = np.unique(np.sort(right), return_index=True)
     for count, same in zip(counts.tolist(), np.split(order, begin[1:]), strict=True):
-        least, distribution = _hypergeometric(size, count, logs)
+        least, distribution = _hypergeometric(size, count)
         out[:, same] = (least + np.searchsorted(distribution, uniform[same], side="right")).T / SUBSET
     return out
 
@@ -225,26 +222,28 @@ def _redrawn(trace: Trace, view: str) -> tuple[Floats, Floats]:
     for i in np.flatnonzero(trace.visits.any(0)).tolist():
         drawn, counted = redrawn_accuracy(accuracy[:, i], int(sizes[i]), i, moment), _after_learning(trace, i)
         if len(counted):
-            minima[i] = drawn[:, counted].min(1).mean()
+            minima[i] = mean(drawn[:, counted].min(1))
         if last >= 0:
-            final[i] = drawn[:, last].mean()
+            final[i] = mean(drawn[:, last])
     return minima, final
 
 
-def _hypergeometric(size: int, count: int, logs: Floats) -> tuple[int, Floats]:
+def _hypergeometric(size: int, count: int) -> tuple[int, Floats]:
     """Smallest number of right samples among SUBSET of `size` with `count` right, and P(number <= it + index).
 
-    >>> from scipy.special import gammaln
-    >>> least, distribution = _hypergeometric(1001, 1, gammaln(np.arange(1002) + 1.0))
+    By the quotients of neighbouring probabilities, outwards from the most probable number: products and sums in one
+    order, whereas exponentials and logarithms have last bits of the machine's own.
+
+    >>> least, distribution = _hypergeometric(1001, 1)
     >>> least, distribution.round(6).tolist()  # the one right sample is left out once in 1,001
     (0, [0.000999, 1.0])
     """
     least, most = max(0, SUBSET - (size - count)), min(SUBSET, count)
-    k = np.arange(least, most + 1)
-    chosen = logs[count] - logs[k] - logs[count - k]
-    others = logs[size - count] - logs[SUBSET - k] - logs[size - count - SUBSET + k]
-    every = logs[size] - logs[SUBSET] - logs[size - SUBSET]
-    distribution = np.cumsum(np.exp(chosen + others - every))
+    k = np.arange(least, most)
+    up = (count - k) * (SUBSET - k) / ((k + 1) * (size - count - SUBSET + k + 1))  # P(k + 1) / P(k), falling
+    mode = int(np.count_nonzero(up > 1))
+    below, above = np.cumprod(1 / up[:mode][::-1])[::-1], np.cumprod(up[mode:])
+    distribution = np.cumsum(np.concatenate([below, [1.0], above]))
     return least, distribution / distribution[-1]
 
 
