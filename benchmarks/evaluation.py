@@ -57,9 +57,9 @@ from clbench.numerics import numerics
 from clbench.observation import Observation
 from clbench.recorder import Recorder
 from clbench.reduced import fast_here
-from clbench.stream import compile_stream
 from clbench.trace import Phase
 from clbench.workbench import assemble
+from streams.compile import compile_stream
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
 UPDATES = {"mlp": 3, "cnn": 1}

@@ -34,8 +34,8 @@ from torch import nn
 from clbench import resolve
 from clbench.chance import fenced
 from clbench.strategy import Watcher
-from clbench.stream import compile_stream
 from clbench.workbench import assemble
+from streams.compile import compile_stream
 
 BATCH = 128
 EXPERIENCES = 5

@@ -32,7 +32,7 @@ from pairs import Host, Segment, measure, table
 from torch.utils.data import Dataset
 
 from clbench import resolve, workbench
-from clbench.stream import compile_stream
+from streams.compile import compile_stream
 
 UPDATES = 100
 """Of a turn."""

@@ -24,8 +24,9 @@ from clbench import resolve
 from clbench.loop import train
 from clbench.observation import Observation, Position
 from clbench.recorder import Recorder
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.workbench import assemble
+from streams.compile import compile_stream
 
 FIXED = ["evaluation.scope=all", "evaluation.views=[class]", "training.epochs=null", "training.iterations=6"]
 STREAMS: dict[str, tuple[str, list[str]]] = {

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clbench import config as cfg
-from clbench import fits, mistakes
+from clbench import mistakes
 from clbench.chance import Generator
+from clbench.config import augmentation_mistakes
 from clbench.errors import UserError
 
 _IN_CACHE = 32
@@ -226,7 +227,7 @@ class Augmenter:
         top: float,
         device: torch.device,
     ) -> None:
-        found = fits.augmentation_mistakes(parts, "the data set", len(shape) == 3, shape[0])
+        found = augmentation_mistakes(parts, "the data set", len(shape) == 3, shape[0])
         if found:
             raise UserError(*(f"{mistakes.dotted(['training', *path])}: {sentence}" for path, sentence in found))
         self._parts, self._generator, self._top, self._device = parts, generator, top, device

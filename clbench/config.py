@@ -1,20 +1,21 @@
 """What a benchmark and a strategy may be told: frozen models, one for every key of a YAML file.
 
-The stream's own keys are in `clbench.grammar`. The text below a field is what `clbench show` says of it.
+The stream's own keys are in `streams/definition.py`. The text below a field is what `clbench show` says of it.
 `clbench.resolve` reads files into these models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
 from clbench.errors import shown
-from clbench.grammar import StreamConfig as StreamConfig
+from clbench.schema import Mistake, canonical, mistake, one_of
 from clbench.schema import Model as Model
-from clbench.schema import canonical, mistake, one_of
+from streams.definition import StreamConfig as StreamConfig
 
 
 # ------------------------------------------------------------------------------------------------ model and protocol
@@ -167,6 +168,35 @@ class ColorJitter(Model):
 
 
 Augmentation = Annotated[RandomCrop | HorizontalFlip | Rotation | ColorJitter, Field(discriminator="name")]
+
+
+def augmentation_mistakes(
+    parts: Sequence[Augmentation], data: str, image: bool, channels: int | None = None
+) -> list[Mistake]:
+    """What an augmentation asks of data that cannot give it.
+
+    Args:
+        parts: `training.augmentation`.
+        data: what sentences call the data set.
+        image: whether samples are images.
+        channels: of an image; None where that is not known yet.
+
+    Returns:
+        Key paths below `training`, each with a sentence.
+    """
+    if not image:
+        return [(["augmentation"], f"needs images, and {data} holds vectors.")] if parts else []
+    problems: list[Mistake] = []
+    for i, part in enumerate(parts):
+        if not isinstance(part, ColorJitter) or channels in (None, 3):
+            continue
+        if channels != 1:
+            problems.append((["augmentation", i], f"needs images of 1 or 3 channels, and {data} has {channels}."))
+            continue
+        for key in ("saturation", "hue"):  # torchvision leaves grey images as they are, without a word
+            if getattr(part, key):
+                problems.append((["augmentation", i, key], f"needs images of 3 channels, and {data} has 1."))
+    return problems
 
 
 class Training(Model):

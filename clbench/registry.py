@@ -50,17 +50,6 @@ def datasets() -> ModuleType:
     return importlib.import_module("streams.datasets")
 
 
-def stream_part(kind: str, name: str | None = None) -> Any:
-    """The function that compiles one part of a stream; see `clbench.stream.compile_stream`.
-
-    Args:
-        kind: "tasks" or "schedules", which have a table of names; "supervision", "online" or "selection".
-    """
-    found = getattr(_sibling("streams"), kind.upper())
-    module, _, attribute = (found if name is None else found[name]).partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 # ------------------------------------------------------------------------------------------------ strategies
 def strategies() -> dict[str, str]:
     """Strategies of the table: name -> "module:Class"."""

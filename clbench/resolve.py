@@ -17,7 +17,7 @@ import pydantic
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from clbench import composition, fits, registry, strict_yaml
+from clbench import composition, registry, strict_yaml
 from clbench.config import (
     Benchmark,
     Network,
@@ -29,11 +29,12 @@ from clbench.config import (
     Training,
     Tuning,
     Watch,
+    augmentation_mistakes,
     contradictions,
 )
 from clbench.errors import UserError, shown, unknown
 from clbench.mistakes import Layer, annotation_of, check_section, dotted, key_paths, unknown_key, where
-from clbench.schema import Model, content_hash, definition
+from clbench.schema import Mistake, Model, content_hash, definition
 
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
 _SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
@@ -297,7 +298,7 @@ def _not_a_name(given: str) -> str:
     return f'{text}; a list or a mapping is given by -o "strategy={given.strip()}".'
 
 
-def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
+def check_stream(stream: StreamConfig) -> list[Mistake]:
     """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences.
 
     Of data that only code of the user's own can give, nothing is known here; compiling tells.
@@ -309,7 +310,7 @@ def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
     if facts.classes is None or facts.image is None:
         return []
     name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = fits.mistakes(stream, name, facts.classes, facts.image, facts.tasks)
+    found = stream.data_mistakes(name, facts.classes, facts.image, facts.tasks)
     return [(["stream", *path], sentence) for path, sentence in found]
 
 
@@ -329,7 +330,7 @@ def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Net
     return model.model_copy(update={"weights_sha256": found}), []
 
 
-def check_augmentation(stream: StreamConfig, training: Training | None) -> list[fits.Mistake]:
+def check_augmentation(stream: StreamConfig, training: Training | None) -> list[Mistake]:
     """Parts of `training.augmentation` that the data set's samples cannot be given to: key paths and sentences."""
     if training is None or not training.augmentation:
         return []
@@ -340,7 +341,7 @@ def check_augmentation(stream: StreamConfig, training: Training | None) -> list[
     if facts.image is None:
         return []
     name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = fits.augmentation_mistakes(training.augmentation, f"'{name}'", facts.image)
+    found = augmentation_mistakes(training.augmentation, f"'{name}'", facts.image)
     return [(["training", *path], sentence) for path, sentence in found]
 
 

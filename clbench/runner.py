@@ -32,9 +32,10 @@ from clbench.observation import Observation, Position
 from clbench.profile import Profile
 from clbench.recorder import Recorder
 from clbench.strategy import Memory, SelfDriven
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.trace import Trace
 from clbench.workbench import Workbench, assemble, completed, imported
+from streams.compile import compile_stream
 
 
 @dataclass(frozen=True)

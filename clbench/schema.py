@@ -61,6 +61,9 @@ def name_classes(found: Iterable[int], kind: str = "class") -> str:
     return f"{kind}{plural} {', '.join(words)} {'are' if several else 'is'}"
 
 
+Mistake = tuple[list[str | int], str]
+"""A key path below a section, and a sentence: what a model cannot tell without the data's facts."""
+
 ClassNumber = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]

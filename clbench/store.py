@@ -1,5 +1,5 @@
 """A data set on the device in its stored dtype: a mini-batch is one gather and one transform, whatever its origin.
-Inputs that stay on the disk (`streams.on_disk`) are gathered on the host, and their batch goes to the device.
+Inputs that stay on the disk (`clbench.on_disk`) are gathered on the host, and their batch goes to the device.
 
 Samples are named by their row in the training set and the task they come from, so that a replay buffer holds two
 integers a sample and a batch may mix tasks with different input transforms.
@@ -22,7 +22,7 @@ from clbench.errors import RunFailed
 from clbench.stream import Domain, Stream, Visit
 
 if TYPE_CHECKING:
-    from streams.on_disk import Stored
+    from clbench.on_disk import Stored
 
 _EXACT_BYTES = 256 << 20
 """Size up to which it is noted which sample has come in which task."""

@@ -1,31 +1,20 @@
-"""A stream: what is learnt, when, and from how much, as index lists.
+"""A stream: what is learnt, when, and from how much, as index lists; and what the steps of its compilation pass on.
 
-A definition (configuration without a seed) and a seed compile to a `Stream`, in four steps that each have their files
-in `streams/`: tasks, supervision, schedule, and the cut into sub-experiences. Nothing here knows models, and nothing
-here imports torch.
+`streams/compile.py` makes a `Stream` of a definition and a seed. Nothing here knows models, and nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench import fits, mistakes, registry
-from clbench.chance import Generator
-from clbench.errors import UserError
-from clbench.grammar import RecurrenceSchedule, StreamConfig
-from clbench.schema import content_hash, definition, name_classes
-
-if TYPE_CHECKING:
-    from avalanche.benchmarks import CLScenario
-
-    from streams.datasets import DataSet, Outline
+from clbench.dataset import DataSet, Outline
 
 Rows = NDArray[np.int64]
 
@@ -197,14 +186,8 @@ class Stream:
         assert data.test_task is not None
         return tuple(tuple(of_class[c][data.test_task[of_class[c]] == t.id] for c in t.classes) for t in self.tasks)
 
-    def to_avalanche(self) -> CLScenario[Any]:
-        """This stream as an ordinary Avalanche benchmark; see `clbench.bridge.benchmark`."""
-        from clbench import bridge  # the only way to Avalanche, which takes seconds to import
 
-        return bridge.benchmark(self)
-
-
-# ------------------------------------------------------------------------------------------------ compiling
+# ------------------------------------------------------------------------------------------------ steps of compilation
 @dataclass(frozen=True)
 class Layout:
     """What a family of tasks returns.
@@ -255,142 +238,3 @@ class Timetable:
     visits: list[Visit]
     variants: tuple[Task, ...] = ()
     domains: tuple[Domain, ...] = ()
-
-
-def definition_hash(config: StreamConfig) -> str:
-    """SHA-256 of a stream's canonical form; independent of seeds and of the order of keys."""
-    return content_hash(definition(config))
-
-
-def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None) -> Stream:
-    """A definition and a seed to index lists.
-
-    Args:
-        config: the definition.
-        seed: seed of the axis "stream".
-        data: the data set, where it is loaded already; an outline of it gives a stream that cannot be trained on.
-
-    Raises:
-        UserError: the data set cannot be had or is damaged, or the definition asks for what it does not hold.
-    """
-    if data is None:
-        data = registry.datasets().load(config.data, config.synthetic, config.size)
-    own = None if data.train_task is None else int(data.train_task.max()) + 1
-    found = fits.mistakes(config, data.name, data.classes, len(data.shape) > 1, own)
-    if found:
-        raise UserError(*(f"stream.{mistakes.dotted(path)}: {sentence}" for path, sentence in found))
-    layout: Layout = registry.stream_part("tasks", config.tasks.by)(
-        config, data, Generator(seed, "stream", config.tasks.by)
-    )
-    lessons, labels = registry.stream_part("supervision")(
-        config.supervision, data, layout.tasks, layout.lessons or _whole_tasks(layout, data), seed
-    )
-    plan = Plan(data, layout.tasks, layout.domains, lessons)
-    schedule = registry.stream_part("schedules", config.schedule.by)
-    # The laws of recurrence share their chance: what the controls take from the power law is that of the same seed.
-    shared = "power_law" if isinstance(config.schedule, RecurrenceSchedule) else config.schedule.by
-    timetable: Timetable = schedule(config, plan, Generator(seed, "stream", "schedule", shared))
-    visits = timetable.visits
-    if (labels < 0).any():
-        visits = [_by_label(v, labels) for v in visits]
-    if config.online is not None:
-        cut = registry.stream_part("online")
-        visits = cut(visits, config.online, Generator(seed, "stream", "online"))
-    outputs = max(max(t.targets) for t in layout.tasks) + 1
-    held_out = None
-    if config.selection is not None:
-        chosen = registry.stream_part("selection")(
-            config.selection, data, labels, layout, replace(timetable, visits=visits),
-            Generator(seed, "stream", "selection"),
-        )  # fmt: skip
-        data, layout, timetable = chosen.data, chosen.layout, chosen.timetable
-        visits, held_out = timetable.visits, chosen.held_out
-    _check_visits(visits, layout.tasks)
-    stream = Stream(
-        data=data,  # type: ignore[arg-type]  # an outline where nothing will be trained
-        labels=labels,
-        setting=config.setting,
-        domains=layout.domains + timetable.domains,
-        tasks=layout.tasks,
-        variants=timetable.variants,
-        visits=tuple(visits),
-        outputs=outputs,
-        definition_hash=definition_hash(config),
-        seed=seed,
-        normalise=config.normalise,
-        given=layout.given,
-        held_out=held_out,
-    )
-    object.__setattr__(stream, "instance_hash", _instance_hash(stream))
-    return stream
-
-
-def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
-    """One lesson a task, with all of its samples; tasks of the same classes share one list."""
-    if layout.given:
-        return tuple((t.id, np.flatnonzero(data.train_task == t.id)) for t in layout.tasks)
-    lists: dict[tuple[int, ...], Rows] = {}
-    for task in layout.tasks:
-        if task.classes not in lists:
-            wanted = np.zeros(data.classes, np.bool_)
-            wanted[list(task.classes)] = True
-            lists[task.classes] = np.flatnonzero(wanted[data.train_y]).astype(np.int64, copy=False)
-    return tuple((t.id, lists[t.classes]) for t in layout.tasks)
-
-
-def _by_label(visit: Visit, labels: Rows) -> Visit:
-    """The samples without a label apart."""
-    told = [(t, rows[labels[rows] >= 0]) for t, rows in visit.parts]
-    untold = [(t, rows[labels[rows] < 0]) for t, rows in visit.parts]
-    return Visit(
-        tuple((t, rows) for t, rows in told if len(rows)),
-        visit.tasks,
-        visit.origin,
-        tuple((t, rows) for t, rows in untold if len(rows)),
-    )
-
-
-def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
-    """Nothing is lost in silence: no experience is empty, and no task is left out by chance."""
-    for v, visit in enumerate(visits):
-        if not visit.samples:
-            raise UserError(f"stream: experience {v} of {len(visits)} has no labelled training sample.")
-    absent = sorted({t.id for t in tasks} - {t for visit in visits for t in visit.tasks})
-    if absent:
-        raise UserError(
-            f"stream.schedule: {name_classes(absent, 'task')} in none of {len(visits)} experiences with this seed; "
-            "give more experiences, or another seed."
-        )
-
-
-def _instance_hash(stream: Stream) -> str:
-    digest = hashlib.sha256(stream.data.sha256.encode())
-
-    def add(*values: Any) -> None:
-        digest.update(repr(values).encode())
-
-    for domain in stream.domains:
-        add(domain.kind, domain.degrees)
-        if (domain.invert, domain.brightness, domain.noise) != (False, 1.0, 0.0):
-            add(domain.invert, domain.brightness, domain.noise)
-        if domain.permutation is not None:
-            digest.update(domain.permutation.astype("<i8").tobytes())
-    for t in stream.all_tasks:
-        add(t.id, t.domain, t.classes, t.targets, *([] if t.stands_for is None else [t.stands_for]))
-    if any(d.noise for d in stream.domains):
-        add("noise", stream.seed)
-    if not np.array_equal(stream.labels, stream.data.train_y):
-        digest.update(stream.labels.astype("<i8").tobytes())
-    plain = all(v.tasks == tuple(t for t, _ in v.parts) for v in stream.visits)
-    for v, visit in enumerate(stream.visits):
-        index, task = joined(visit.parts)
-        add(len(index), *([visit.origin] if visit.origin != v else []), *([] if plain else [visit.tasks]))
-        digest.update(index.astype("<i8", copy=False).data)
-        digest.update(task.astype("<i8", copy=False).data)
-        if visit.unlabelled:
-            for array in joined(visit.unlabelled):
-                digest.update(array.astype("<i8", copy=False).data)
-    if stream.held_out is not None:
-        add("held out", len(stream.held_out))
-        digest.update(stream.held_out.astype("<i8", copy=False).data)
-    return digest.hexdigest()

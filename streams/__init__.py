@@ -1,6 +1,6 @@
 """Streams: data sets, families of tasks, schedules, and the benchmarks shipped as YAML files.
 
-The tables are explicit; a new benchmark is one file and one row.
+A new benchmark is one file and one row of `BENCHMARKS`; a new family joins a union in `definition.py`.
 """
 
 BENCHMARKS = {
@@ -50,37 +50,3 @@ BENCHMARKS = {
     "cifar100_b40_t60-v1": "cifar100_b40_t60-v1.yaml",
 }
 """id -> file beside this one."""
-
-TASKS = {
-    "classes": "streams.class_blocks:lay_out",
-    "classes_and_instances": "streams.class_blocks:lay_out",
-    "instances": "streams.instances:lay_out",
-    "permutations": "streams.pixel_permutations:lay_out",
-    "rotations": "streams.transforms:lay_out",
-    "transforms": "streams.transforms:lay_out",
-    "given": "streams.given:lay_out",
-}
-"""`stream.tasks.by` -> the function that lays the tasks out."""
-
-SUPERVISION = "streams.supervision:supervise"
-"""Which samples come, and with which labels."""
-
-SCHEDULES = {
-    "sequential": "streams.sequential:arrange",
-    "power_law": "streams.recurrence:arrange",
-    "exponential": "streams.recurrence:arrange",
-    "uniform": "streams.recurrence:arrange",
-    "none": "streams.recurrence:arrange",
-    "random_subsets": "streams.random_subsets:arrange",
-    "repetition": "streams.repetition:arrange",
-    "blurry": "streams.blurry:arrange",
-    "drift": "streams.drift:arrange",
-    "explicit": "streams.explicit:arrange",
-}
-"""`stream.schedule.by` -> the function that arranges experiences."""
-
-ONLINE = "streams.online:cut"
-"""Experiences to sub-experiences."""
-
-SELECTION = "streams.selection:select"
-"""What hyper-parameters may be chosen on."""

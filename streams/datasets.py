@@ -11,7 +11,7 @@ file, is a test sample.
 A name with a colon, `package.module:Name`, runs code of the user's own (`streams.imported`); no other name does. A list
 of names is one data set whose tasks are its members: images, brought to one size and one number of channels.
 
-What does not fit in memory stays on the disk (`streams.on_disk`): `npy:FOLDER` has each of these arrays in a file of
+What does not fit in memory stays on the disk (`clbench.on_disk`): `npy:FOLDER` has each of these arrays in a file of
 its own, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
 """
 
@@ -27,78 +27,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.dataset import DataSet as DataSet
+from clbench.dataset import Facts as Facts
+from clbench.dataset import Outline as Outline
 from clbench.errors import UserError, unknown
-from clbench.grammar import SyntheticData
+from clbench.on_disk import OnDisk, Stored, layout, parts
 from streams import imported, outlines, sources
-from streams.on_disk import OnDisk, Stored, layout, parts
 from streams.resize import resize
 from streams.sources import Arrays, Published, data_root
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What can be said of a data set without loading its images; None where its own code would have to be run."""
-
-    classes: int | None
-    image: bool | None
-    summary: str = ""
-    tasks: int | None = None
-    """Number of tasks that the data itself says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """All of a data set but its inputs: what a stream is compiled from.
-
-    Attributes:
-        name: the name in the configuration.
-        train_y: int64 (N,), classes 0..classes-1.
-        test_y: the same for the test part.
-        train_task, test_task: the data's own task of each sample, int64 (N,), 0..T-1; None where it says none.
-        classes: number of classes.
-        shape: of a sample: (C, H, W) of images, (F,) of vectors.
-        sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.
-        origin: where it came from, for provenance.
-    """
-
-    name: str
-    train_y: NDArray[np.int64]
-    test_y: NDArray[np.int64]
-    train_task: NDArray[np.int64] | None = None
-    test_task: NDArray[np.int64] | None = None
-    classes: int
-    shape: tuple[int, ...]
-    sha256: str
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSet(Outline):
-    """A data set with its inputs, in memory or on the disk.
-
-    Attributes:
-        train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
-        test_x: the same for the test part.
-        top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
-        mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
-        shape: by default that of `train_x`.
-
-    Raises:
-        ValueError: `shape` and `train_x` disagree.
-    """
-
-    train_x: Stored
-    test_x: Stored
-    top: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    shape: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        held = self.train_x.shape[1:]
-        if self.shape not in ((), held):
-            raise ValueError(f"shape is {self.shape}, but train_x has samples of {held}")
-        object.__setattr__(self, "shape", held)
+from streams.synthetic import SyntheticData
 
 
 @dataclass(frozen=True)

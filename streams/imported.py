@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from clbench import import_paths
 from clbench.chance import Chance, fenced
 from clbench.errors import UserError
+from clbench.on_disk import Items, OnDisk, Stored
 from streams import outlines
-from streams.on_disk import Items, OnDisk, Stored
 from streams.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
 
 LAZY = "lazy:"

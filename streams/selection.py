@@ -9,17 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from clbench.chance import Generator
+from clbench.dataset import Outline
 from clbench.errors import UserError
-from clbench.grammar import Selection
+from clbench.schema import Count, Model
 from clbench.stream import Layout, Rows, Task, Timetable, Visit
 
-if TYPE_CHECKING:
-    from streams.datasets import Outline
+
+class Selection(Model):
+    """The stream that hyper-parameters are chosen on: its first experiences alone, tested on a share of their training
+    samples, which are left out of training. No test sample is seen."""
+
+    experiences: Count
+    """How many of the first."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of each class's training samples, rounded; at least one, and one stays."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from clbench.chance import Generator
 from clbench.errors import UserError
-from clbench.grammar import SyntheticData
-from streams.on_disk import Map, OnDisk, Stored
+from clbench.on_disk import Map, OnDisk, Stored
 from streams.resize import resize
+from streams.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 """Arrays of a data set that says which samples are for testing; `train_task` and `test_task` may join."""

@@ -8,17 +8,94 @@ its annotator knows. Numbers of samples are exact: a share is rounded, and then 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
+from pydantic import Field
 
 from clbench.chance import Generator
+from clbench.dataset import Outline
 from clbench.errors import UserError
-from clbench.grammar import LabelNoise, LongTail, Supervision
-from clbench.schema import name_classes
+from clbench.schema import ClassNumber, Count, Mistake, Model, Share, mistake, name_classes, unique_classes
 from clbench.stream import Rows, Task
-from streams.datasets import Outline
-from streams.weights import pick, rounded
+from streams.families import Combination, TaskFamily
+from streams.schedules.draws import pick, rounded
+
+
+class LongTail(Model):
+    """Classes of unequal size: that of rank i = 0..C-1 keeps a share of its samples, from 1 down to 1 / ratio."""
+
+    shape: Literal["exponential", "pareto", "step"] = "exponential"
+    """ratio^(-i / (C - 1)); (i + 1)^(-a) that ends at 1 / ratio; or 1 for the first half of classes and 1 / ratio."""
+    ratio: Annotated[float, Field(ge=1)]
+    """Largest class to smallest."""
+    order: Literal["seed", "natural", "entry"] = "seed"
+    """Ranks: drawn by the stream seed, 0..C-1, or in the order in which classes enter the stream."""
+
+
+class LabelNoise(Model):
+    """Some training labels are wrong; a wrong label is one of the same task."""
+
+    kind: Literal["symmetric", "asymmetric"] = "symmetric"
+    """Any other class with equal probability; or each class's successor in its task, or its partner in `pairs`."""
+    rate: Annotated[float, Field(gt=0, lt=1)]
+    """Share of each class's samples, rounded."""
+    pairs: (
+        Annotated[list[Annotated[list[ClassNumber], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None
+    ) = None
+    """Asymmetric: [class, what it is taken for]; other classes keep their labels."""
+
+    @pydantic.field_validator("pairs")
+    @classmethod
+    def _one_partner(cls, pairs: list[list[int]] | None) -> list[list[int]] | None:
+        unique_classes([a for a, _ in pairs or []])
+        itself = [a for a, b in pairs or [] if a == b]
+        if itself:
+            raise mistake(f"{name_classes(itself)} paired with itself")
+        return pairs
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> LabelNoise:
+        if self.pairs is not None and self.kind == "symmetric":
+            raise mistake("is for the kind 'asymmetric', not for 'symmetric'", "pairs")
+        return self
+
+    def data_mistakes(self, name: str, classes: int) -> Iterator[Mistake]:
+        """Classes that the data set does not have."""
+        beyond = sorted({c for pair in self.pairs or [] for c in pair if c >= classes})
+        if beyond:
+            yield ["pairs"], f"{name_classes(beyond)} not in '{name}', which has classes 0 to {classes - 1}."
+
+
+class Supervision(Model):
+    """How much of the data comes, and how much of it is labelled rightly. Applied in the order of these keys."""
+
+    long_tail: LongTail | None = None
+    """Classes of unequal size."""
+    shots: Count | None = None
+    """Training samples of each class in each task after the first `base` ones, drawn by the stream seed."""
+    base: Annotated[int, Field(ge=0)] = 1
+    """Tasks at the start that keep all of their samples where `shots` is given."""
+    labelled: Share = 1.0
+    """Share of each class's samples in each task that have a label, at least one; the others come without."""
+    noise: LabelNoise | None = None
+    """Wrong labels."""
+
+    def combination_mistakes(self, tasks: TaskFamily, drift: bool) -> Iterator[Combination]:
+        """Keys that do not go together, or not with the tasks."""
+        if self.base != 1 and self.shots is None:
+            yield "supervision.base", "is for few shots; give 'shots', or leave it out"
+        if self.shots is not None and self.labelled < 1:
+            yield "supervision.labelled", "leave it out; shots are labelled samples already"
+        if self.shots is not None and drift:
+            sentence = "a drift deals out one training set, and has no tasks with shots of their own"
+            yield "supervision.shots", sentence
+        if self.shots is not None and tasks.in_parts:
+            yield "supervision.shots", f"shots are counted in whole tasks, and tasks by {tasks.by} come in parts"
+
 
 Lessons = tuple[tuple[int, Rows], ...]
 

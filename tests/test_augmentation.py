@@ -18,13 +18,13 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional as theirs
 
-from clbench import augmentation, config, fits, mistakes
+from clbench import augmentation, config, mistakes
 from clbench.augmentation import Augmenter
 from clbench.chance import ROLES, Chance, Generator
 from clbench.errors import RunFailed, UserError
 from clbench.resolve import RunConfig, make_run
 from clbench.store import InputTransform, TrainingSet
-from clbench.stream import compile_stream
+from streams.compile import compile_stream
 
 CPU = torch.device("cpu")
 COLORS = ("brightness", "contrast", "saturation", "hue")
@@ -320,7 +320,7 @@ def test_data_that_cannot_be_augmented_is_refused(shape: tuple[int, ...], proble
     else:
         augmenter(EVERYTHING, shape=shape)
     augmenter([], shape=shape)
-    assert len(fits.augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
+    assert len(config.augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
 
 
 # ------------------------------------------------------------------------------------------------ identity

@@ -21,9 +21,9 @@ from clbench import bridge, leaderboard, metrics, resolve, results, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
 from clbench.store import InputTransform, TrainingSet
-from clbench.stream import compile_stream
 from clbench.testing import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
+from streams.compile import compile_stream
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark  # isort: skip

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from clbench import card, config, mistakes, registry, stream_figure
 from clbench.cli import main
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from streams import datasets
+from streams.compile import compile_stream
 
 TRAIN = (143, 146, 142, 147, 145, 146, 145, 144, 140, 144)
 """Of classes 0 to 9; 1,442 in all."""

@@ -14,9 +14,9 @@ from torch import nn
 
 from clbench import resolve, runner
 from clbench.errors import UserError
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.classp import CLASSP
+from streams.compile import compile_stream
 
 GRADIENTS = [[3.0, -0.5, 0.0, 1.0], [-4.0, 2.0, 0.0, 0.5], [0.5, 1.0, 0.25, -2.0]]
 """Three steps of four coordinates."""

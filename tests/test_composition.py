@@ -14,9 +14,9 @@ from clbench import resolve, runner
 from clbench.config import Parameters
 from clbench.errors import UserError
 from clbench.strategy import Batch, Memory, Strategy
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.workbench import Workbench, assemble
+from streams.compile import compile_stream
 
 SHORT = ["training.iterations=6"]
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from clbench import config, grammar, mistakes, registry, resolve, schema
+from clbench import config, mistakes, registry, resolve, schema
 from clbench.errors import UserError
 from clbench.mistakes import describe
 from clbench.resolve import make_run, merge
+from streams.tasks.class_blocks import ClassTasks
 
 # .venv/bin/python -c "from clbench.resolve import make_run; print(make_run('ID', strategy='naive').definition_hash)"
 # Exact: a hash that changes makes every earlier result another benchmark's. A benchmark that is meant to change is -v2.
@@ -190,7 +191,7 @@ def test_flags_reach_every_part() -> None:
     assert run.strategy.parameters["memory"] == 7
     assert run.seeds.order == 8
     assert (run.benchmark.training.epochs, run.benchmark.training.iterations) == (2, None)
-    assert isinstance(run.benchmark.stream.tasks, grammar.ClassTasks)
+    assert isinstance(run.benchmark.stream.tasks, ClassTasks)
     assert run.benchmark.stream.tasks.blocks == [[0, 1], [2]]
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import resolve, runner
+from clbench import on_disk, resolve, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
-from clbench.grammar import SyntheticData
-from streams import datasets, on_disk, outlines, resize, sources
+from streams import datasets, outlines, resize, sources
+from streams.synthetic import SyntheticData
 
 
 def arrays(**changes: Any) -> dict[str, Any]:

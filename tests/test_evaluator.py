@@ -23,9 +23,10 @@ from clbench.fronts import Front
 from clbench.recorder import Recorder
 from clbench.store import InputTransform
 from clbench.strategy import Strategy
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing import assert_same, told_what_it_needs
 from clbench.trace import UNAVAILABLE, Phase, Trace
+from streams.compile import compile_stream
 
 STRATEGIES = sorted(registry.strategies())
 CPU = torch.device("cpu")

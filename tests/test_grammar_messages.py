@@ -15,7 +15,7 @@ import pytest
 from clbench import config, mistakes, resolve
 from clbench.cli import main
 from clbench.errors import UserError
-from clbench.stream import compile_stream
+from streams.compile import compile_stream
 
 SYNTHETIC = "data: synthetic\n  synthetic: {classes: 6, features: 4, train_per_class: 20, test_per_class: 2}"
 CLASSES, SEQUENTIAL = "{by: classes, count: 3}", "{by: sequential}"

@@ -20,8 +20,9 @@ from clbench import bridge, bridge_batches, resolve, runner
 from clbench.chance import fenced
 from clbench.errors import RunFailed
 from clbench.store import InputTransform, TrainingSet
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing import assert_same
+from streams.compile import compile_stream
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline  # isort: skip
@@ -88,7 +89,7 @@ def data(setting: str, **stream: Any) -> tuple[Stream, list[Any]]:
     overrides = [f"stream.setting={setting}", *(f"stream.{k}={json.dumps(v)}" for k, v in stream.items())]
     run = resolve.make_run("split_digits-v1", strategy="naive", overrides=overrides)
     compiled = compile_stream(run.benchmark.stream, 0)
-    return compiled, [e.dataset for e in compiled.to_avalanche().train_stream]
+    return compiled, [e.dataset for e in bridge.benchmark(compiled).train_stream]
 
 
 def batches(load: Callable[[], Any], most: int = 40) -> tuple[list[Any], torch.Tensor]:

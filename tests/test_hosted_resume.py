@@ -23,9 +23,9 @@ from clbench.bridge_state import Parts
 from clbench.checkpoint import Checkpoints, Every
 from clbench.errors import RunFailed, Unsaveable
 from clbench.interrupt import Interrupted
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.workbench import assemble
+from streams.compile import compile_stream
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip

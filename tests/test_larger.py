@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import resolve, runner
+from clbench import bridge, on_disk, resolve, runner
 from clbench.chance import global_state
 from clbench.errors import UserError
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.workbench import assemble
-from streams import datasets, on_disk, outlines
+from streams import datasets, outlines
+from streams.compile import compile_stream
 
 TRAIN, TEST = 60, 24
 
@@ -492,7 +492,7 @@ def test_an_avalanche_benchmark_of_what_stays_on_the_disk(tmp_path: Path) -> Non
     found = []
     for data in (f"npz:{tmp_path / 'held.npz'}", folder):
         stream = compile_stream(plan(data, "naive").benchmark.stream, 0)
-        benchmark = stream.to_avalanche()
+        benchmark = bridge.benchmark(stream)
         samples = [e.dataset[i] for s in (benchmark.train_stream, benchmark.test_stream) for e in s for i in (0, -1)]
         found.append([[torch.as_tensor(v) for v in sample] for sample in samples])
     assert_same(*found)

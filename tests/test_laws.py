@@ -19,10 +19,10 @@ from clbench.chance import Generator
 from clbench.evaluator import Evaluator
 from clbench.store import InputTransform
 from clbench.strategy import Batch, Strategy
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, told_what_it_needs
 from clbench.trace import UNAVAILABLE
 from clbench.twin import Twin
+from streams.compile import compile_stream
 
 STRATEGIES = sorted(registry.strategies())
 SMALL = ["training.iterations=5"]

@@ -14,7 +14,7 @@ from clbench.errors import UserError
 from clbench.loop import train
 from clbench.observation import Observation
 from clbench.recorder import Recorder
-from clbench.stream import compile_stream
+from streams.compile import compile_stream
 
 OPTIMIZERS: list[Any] = [
     config.Sgd(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),

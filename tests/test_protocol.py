@@ -20,8 +20,9 @@ from clbench.chance import Generator
 from clbench.config import Training
 from clbench.errors import UserError
 from clbench.strategy import Batch, Experience, SelfDriven, Strategy
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing import assert_same
+from streams.compile import compile_stream
 
 SPLIT, PERMUTED, BLURRY = "split_synthetic-v1", "permuted_digits-v1", "blurry_digits-v1"
 SMALL = ["training={iterations: 3, epochs: null, batch_size: 16}"]

@@ -16,7 +16,6 @@ from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.recorder import Recorder
 from clbench.strategy import evaluating
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from clbench.trace import UNAVAILABLE, Phase
 from strategies.fetril import PseudoFeatures, nearest, separate
@@ -24,6 +23,7 @@ from strategies.napa_vq import neighbourhood_loss, one_of, relinked
 from strategies.pass_ import radius
 from strategies.prototype_heads import CodingVectors, NearestMean, Rotated
 from strategies.prototypes import Moments
+from streams.compile import compile_stream
 
 SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
 NCM, FETRIL, PASS, NAPA = "ncm", "fetril", "pass", "napa_vq"

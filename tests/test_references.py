@@ -11,10 +11,10 @@ import torch
 
 from clbench import resolve, runner
 from clbench.errors import UserError
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.chance import guesses
 from strategies.separate import networks_of, routed
+from streams.compile import compile_stream
 
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
 CHANCE, PROBE = "strategies.chance:Chance", "strategies.linear_probe:LinearProbe"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clbench import grammar, import_paths, mistakes, registry
+from clbench import import_paths, mistakes, registry
 from clbench.errors import UserError
+from streams import definition, schedules, tasks
+from streams.families import Schedule, TaskFamily
 
 
 @pytest.fixture
@@ -47,14 +52,19 @@ def test_every_benchmark_of_the_table_and_no_other_file() -> None:
     assert registry.benchmark_path("no such") is None
 
 
-@pytest.mark.parametrize(("kind", "section"), [("tasks", grammar.Tasks), ("schedules", grammar.Schedule)])
-def test_every_word_of_the_grammar_has_its_function_and_no_other(kind: str, section: object) -> None:
-    words = {word for model in mistakes.member_models(section) for word in mistakes.tags(model)}
-    assert words == set(getattr(registry._sibling("streams"), kind.upper()))
-    for word in words:
-        assert callable(registry.stream_part(kind, word))
-    assert callable(registry.stream_part("supervision"))
-    assert callable(registry.stream_part("online"))
+@pytest.mark.parametrize(
+    ("package", "section", "base"),
+    [(tasks, definition.Tasks, TaskFamily), (schedules, definition.AnySchedule, Schedule)],
+)
+def test_every_family_of_the_folder_may_be_said_and_names_itself(package: Any, section: Any, base: type) -> None:
+    models = mistakes.member_models(section)
+    words = [word for model in models for word in mistakes.tags(model)]
+    assert len(set(words)) == len(words)
+    in_folder = set()
+    for file in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(file.name)
+        in_folder |= {c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__}
+    assert set(models) == {c for c in in_folder if issubclass(c, base)}
 
 
 def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:

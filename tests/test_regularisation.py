@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from clbench import resolve, runner
 from clbench.errors import UserError
 from clbench.strategy import evaluating
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies.ewc import fisher_diagonal, fold
 from strategies.importance import quadratic_penalty
@@ -23,6 +22,7 @@ from strategies.lwf import distillation
 from strategies.mas import output_sensitivity
 from strategies.si import SI as SynapticIntelligence
 from strategies.si import SiConfig, path_importance
+from streams.compile import compile_stream
 
 EWC, SI, MAS, LWF = "ewc", "si", "mas", "lwf"
 F = torch.nn.functional

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from clbench import resolve, runner
 from clbench.chance import Generator
-from clbench.stream import compile_stream
 from strategies.buffers import Buffer
+from streams.compile import compile_stream
 
 
 def filled(buffer: Buffer, samples: int, groups: int, batch: int = 7) -> Buffer:

@@ -19,10 +19,10 @@ from clbench import resolve, runner
 from clbench.chance import Generator
 from clbench.errors import UserError
 from clbench.strategy import Strategy
-from clbench.stream import compile_stream
 from clbench.testing import assert_same, check_resume
 from strategies import agem, er, gem, power_law_rehearsal
 from strategies.buffers import Buffer
+from streams.compile import compile_stream
 
 SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 
 from clbench import config, mistakes
 from clbench.errors import UserError
-from clbench.grammar import SyntheticData
-from clbench.stream import Stream, Visit, compile_stream, definition_hash
+from clbench.stream import Stream, Visit
 from clbench.testing import check_stream
 from streams import datasets
+from streams.compile import compile_stream, definition_hash
+from streams.synthetic import SyntheticData
 
 CLASSES = {"by": "classes", "count": 5}
 PERMUTED = {"by": "permutations", "count": 4}

@@ -11,9 +11,10 @@ import pytest
 from clbench.errors import UserError
 from clbench.resolve import make_run
 from clbench.runner import execute
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing import check_stream
 from streams import datasets
+from streams.compile import compile_stream
 
 SELECTED = "stream.selection={experiences: 2, held_out: 0.25}"
 EMBEDDED = (

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from clbench import config, mistakes
 from clbench.chance import Generator
 from clbench.store import InputTransform, TrainingSet, resampling
-from clbench.stream import Domain, compile_stream, definition_hash
+from clbench.stream import Domain
 from streams import datasets
+from streams.compile import compile_stream, definition_hash
 
 CPU = torch.device("cpu")
 

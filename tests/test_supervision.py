@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from clbench import config, mistakes
 from clbench.errors import UserError
-from clbench.grammar import LongTail, SyntheticData
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing import check_stream
 from streams import datasets
-from streams.supervision import shares
+from streams.compile import compile_stream
+from streams.supervision import LongTail, shares
+from streams.synthetic import SyntheticData
 
 EACH = 200
 

@@ -167,7 +167,7 @@ def is_stream(name: str) -> bool:
 def _show_benchmark(options: argparse.Namespace) -> int:
     """The resolved YAML and the card, or the card alone. Where there is no data, the card says why it is short."""
     from clbench import card
-    from clbench.stream import definition_hash
+    from streams.compile import definition_hash
 
     benchmark, strategy, seeds, *_ = resolve.resolve(options.name, need_strategy=False)
     if not options.markdown:
@@ -212,7 +212,7 @@ def _load(said: config.StreamConfig) -> Any:
 
 def compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed: int | None, data: Any) -> Any:
     """The stream that a run of this seed has, by an outline of its data set."""
-    from clbench.stream import compile_stream
+    from streams.compile import compile_stream
 
     try:
         return compile_stream(benchmark.stream, (seed or 0) if seeds.stream is None else seeds.stream, data)

@@ -23,9 +23,10 @@ from clbench.observation import Observation, Position
 from clbench.recorder import Recorder
 from clbench.resolve import RunConfig
 from clbench.strategy import SelfDriven, Strategy
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing.states import assert_same, require
 from clbench.workbench import Workbench, assemble, completed, imported
+from streams.compile import compile_stream
 
 
 def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: Collection[str] = ()) -> None:

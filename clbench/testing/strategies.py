@@ -23,10 +23,11 @@ from clbench.resolve import RunConfig
 from clbench.runner import execute
 from clbench.store import TrainingSet
 from clbench.strategy import Batch, Experience, SelfDriven, Strategy
-from clbench.stream import Stream, compile_stream
+from clbench.stream import Stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same, require
 from clbench.workbench import Workbench, assemble, completed, imported
+from streams.compile import compile_stream
 
 _SHORT = "training={iterations: 6, epochs: null}"
 

@@ -17,51 +17,80 @@ A piece is about the task whose place it has, and pieces in a row that are about
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from clbench.chance import Generator
 from clbench.errors import UserError
-from clbench.grammar import BlurrySchedule, StreamConfig
+from clbench.schema import Count, Mistake
 from clbench.stream import Plan, Rows, Timetable, Visit
+from streams.families import Combination, NonNegative, Schedule, TaskFamily
 
 
-def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable:
-    """`experiences` pieces whose sizes differ by one at most.
+class BlurrySchedule(Schedule):
+    """Every sample once; tasks follow each other, and mix around their boundaries."""
 
-    Raises:
-        UserError: more pieces than samples, or so few that a task has none.
-    """
-    schedule = config.schedule
-    assert isinstance(schedule, BlurrySchedule)
-    always = _always(schedule, plan, generator)
-    spread = [np.isin(plan.data.train_y[pool], always) for pool in plan.pools]
-    blocks = [pool[~s] for pool, s in zip(plan.pools, spread, strict=True)]
-    places = [(t, len(block)) for t, block in enumerate(blocks)]
-    rows = np.concatenate([block[generator.permutation(len(block))] for block in blocks])
-    task = np.repeat([t for t, _ in places], [n for _, n in places]).astype(np.int64)
-    total = sum(len(pool) for pool in plan.pools)
-    if schedule.experiences > total:
-        raise UserError(f"stream.schedule.experiences: got {schedule.experiences}, but there are {total} samples.")
-    width = schedule.width * len(rows) / len(places)
-    if schedule.boundary == "fuzzy":
-        order = _pieces_displaced(task, schedule.experiences, width, generator)
-    else:
-        order = np.argsort(
-            np.arange(len(rows)) + width * _noise(schedule.boundary, len(rows), generator), kind="stable"
-        )
-    nominal = task  # of each place, whatever comes to stand there
-    rows, task = rows[order], task[order]
-    if len(always):
-        extra = np.concatenate([pool[s] for pool, s in zip(plan.pools, spread, strict=True)])
-        of = np.repeat(np.arange(len(spread)), [int(s.sum()) for s in spread])
-        shuffled = generator.permutation(len(extra))
-        at = (np.arange(len(extra)) + 0.5) / len(extra)
-        there = (np.arange(len(rows)) + 0.5) / max(1, len(rows))
-        merged = np.argsort(np.concatenate([there, at]), kind="stable")
-        rows = np.concatenate([rows, extra[shuffled]])[merged]
-        task = np.concatenate([task, of[shuffled]])[merged]
-    return Timetable(_cut(rows, task, nominal, schedule.experiences, len(plan.tasks)))
+    by: Literal["blurry"]
+    experiences: Count
+    """Number of equal pieces that the stream is cut into."""
+    boundary: Literal["linear", "gaussian", "fuzzy"] = "linear"
+    """Samples are displaced by uniform or by normal noise, so that a task's share falls as a line or as the normal
+    distribution; or whole pieces, pure in themselves, change places around a boundary."""
+    width: NonNegative = 0.25
+    """Largest displacement (`gaussian`: its deviation), in mean lengths of a task."""
+    always: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of classes, drawn by the stream seed, whose samples come evenly over the whole stream."""
+
+    def combination_mistakes(self, tasks: TaskFamily) -> Iterator[Combination]:
+        """See `Schedule.combination_mistakes`."""
+        if self.always and tasks.by != "classes":
+            yield "schedule.always", f"classes that are always there need tasks by classes, not by {tasks.by}"
+
+    def data_mistakes(self, tasks: int) -> Iterator[Mistake]:
+        """See `Schedule.data_mistakes`."""
+        if tasks < 2:
+            yield ["by"], f"got '{self.by}', which needs two tasks or more."
+        if self.experiences < tasks:
+            yield ["experiences"], f"got {self.experiences}, fewer than the {tasks} tasks."
+
+    def arrange(self, family: TaskFamily, plan: Plan, generator: Generator) -> Timetable:
+        """`experiences` pieces whose sizes differ by one at most.
+
+        Raises:
+            UserError: more pieces than samples, or so few that a task has none.
+        """
+        always = _always(self, plan, generator)
+        spread = [np.isin(plan.data.train_y[pool], always) for pool in plan.pools]
+        blocks = [pool[~s] for pool, s in zip(plan.pools, spread, strict=True)]
+        places = [(t, len(block)) for t, block in enumerate(blocks)]
+        rows = np.concatenate([block[generator.permutation(len(block))] for block in blocks])
+        task = np.repeat([t for t, _ in places], [n for _, n in places]).astype(np.int64)
+        total = sum(len(pool) for pool in plan.pools)
+        if self.experiences > total:
+            raise UserError(f"stream.schedule.experiences: got {self.experiences}, but there are {total} samples.")
+        width = self.width * len(rows) / len(places)
+        if self.boundary == "fuzzy":
+            order = _pieces_displaced(task, self.experiences, width, generator)
+        else:
+            order = np.argsort(
+                np.arange(len(rows)) + width * _noise(self.boundary, len(rows), generator), kind="stable"
+            )
+        nominal = task  # of each place, whatever comes to stand there
+        rows, task = rows[order], task[order]
+        if len(always):
+            extra = np.concatenate([pool[s] for pool, s in zip(plan.pools, spread, strict=True)])
+            of = np.repeat(np.arange(len(spread)), [int(s.sum()) for s in spread])
+            shuffled = generator.permutation(len(extra))
+            at = (np.arange(len(extra)) + 0.5) / len(extra)
+            there = (np.arange(len(rows)) + 0.5) / max(1, len(rows))
+            merged = np.argsort(np.concatenate([there, at]), kind="stable")
+            rows = np.concatenate([rows, extra[shuffled]])[merged]
+            task = np.concatenate([task, of[shuffled]])[merged]
+        return Timetable(_cut(rows, task, nominal, self.experiences, len(plan.tasks)))
 
 
 def _always(schedule: BlurrySchedule, plan: Plan, generator: Generator) -> Rows:

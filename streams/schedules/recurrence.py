@@ -19,15 +19,95 @@ along with a phase and are no visit to their task; a task that returns is visite
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
+from pydantic import Field
 
 from clbench.apportion import apportion
 from clbench.chance import Generator
 from clbench.errors import UserError
-from clbench.grammar import RecurrenceSchedule, StreamConfig
+from clbench.schema import Count, Mistake, Share, mistake
 from clbench.stream import Plan, Rows, Timetable, Visit
-from streams.weights import draw, integers, pick, rounded
+from streams.families import NonNegative, Schedule, TaskFamily
+from streams.schedules.draws import draw, integers, pick, rounded
+
+
+class RecurrenceSchedule(Schedule):
+    """A new task in each phase, and earlier ones again by a law of the time since they were last met."""
+
+    by: Literal["power_law", "exponential", "uniform", "none"]
+    """Weight of a task last met D phases ago: D^-exponent, exp(-D / tau), 1, or 0."""
+    variant: Literal["matched", "amount", "recurrence"] = "matched"
+    """A fixed number of earlier samples in each phase; as many of a task as its weight says; or whole visits, which
+    set the task's clock back."""
+    exponent: NonNegative = 1.0
+    """Of the power law; 0 is uniform. The other laws take from it how many earlier samples (`amount`) or visits
+    (`recurrence`) each phase has, so that they differ in nothing but which tasks return."""
+    tau: Annotated[float, Field(gt=0)] | None = None
+    """Phases; of the exponential law. Default: its weights from 1 at D = 1 add up to the power law's."""
+    new: Count | None = None
+    """Samples of the new task in a phase, drawn by the stream seed; null: all."""
+    rehearsed: Count | None = None
+    """Variant `matched`: samples of earlier tasks in each phase after the first."""
+    share: Share | None = None
+    """Samples of a task met in the phase before (`amount`), or of one that returns (`recurrence`), as a share of a
+    new task's; default 1."""
+    probability: Share | None = None
+    """Variant `recurrence`: that of a task met in the phase before; min(1, probability D^-exponent); default 0.5."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> RecurrenceSchedule:
+        needed = {"rehearsed": ("matched",), "share": ("amount", "recurrence"), "probability": ("recurrence",)}
+        for key, variants in needed.items():
+            if getattr(self, key) is not None and self.variant not in variants:
+                those = f"variant{'s' * (len(variants) > 1)} {' and '.join(variants)}"
+                raise mistake(f"is for the {those}, not for '{self.variant}'", key)
+        if self.variant == "matched" and self.rehearsed is None and self.by != "none":
+            raise mistake("required for the variant 'matched', but not given", "rehearsed")
+        if self.tau is not None and self.by != "exponential":
+            raise mistake(f"is for the exponential law, not for '{self.by}'", "tau")
+        return self
+
+    def data_mistakes(self, tasks: int) -> Iterator[Mistake]:
+        """See `Schedule.data_mistakes`."""
+        if tasks < 2:
+            yield ["by"], f"got '{self.by}', which needs two tasks or more."
+
+    def arrange(self, family: TaskFamily, plan: Plan, generator: Generator) -> Timetable:
+        """A phase for each task, in their order.
+
+        Raises:
+            UserError: more samples are asked for than there are.
+        """
+        pools, fresh = plan.pools, []
+        for t, pool in enumerate(pools):
+            if self.new is not None and self.new > len(pool):
+                raise UserError(f"stream.schedule.new: got {self.new}, but task {t} has {len(pool)} training samples.")
+            fresh.append(pick(generator, pool, self.new))
+        if self.variant == "recurrence":
+            return Timetable(_returning(self, pools, fresh, generator))
+        weights = law(self, len(pools))
+        power_law = self.model_copy(update={"by": "power_law"})
+        reference = [power(lag, self.exponent) for lag in range(1, len(pools))]
+        visits = []
+        for t in range(len(pools)):
+            lagged = weights[:t][::-1]  # of the tasks 0..t-1
+            sizes = [len(pool) for pool in pools[:t]]
+            if self.by == "none" or not t:
+                amounts = [0] * t
+            elif self.variant == "matched":
+                amounts = _matched(self, lagged, sizes, t)
+            else:
+                n = len(fresh[t])
+                wanted = [rounded((power_law.share or 1.0) * n * reference[t - k - 1]) for k in range(t)]
+                wanted = [min(w, size) for w, size in zip(wanted, sizes, strict=True)]
+                amounts = wanted if self.by == "power_law" else apportion(sum(wanted), lagged, sizes)
+            parts = [(k, pick(generator, pools[k], n)) for k, n in enumerate(amounts) if n]
+            visits.append(Visit((*parts, (t, fresh[t])), (t,), t))
+        return Timetable(visits)
 
 
 def law(config: RecurrenceSchedule, phases: int) -> list[int]:
@@ -67,42 +147,6 @@ def matched_tau(exponent: float, phases: int) -> float:
         else:
             high = middle
     return high
-
-
-def arrange(config: StreamConfig, plan: Plan, generator: Generator) -> Timetable:
-    """A phase for each task, in their order.
-
-    Raises:
-        UserError: more samples are asked for than there are.
-    """
-    schedule = config.schedule
-    assert isinstance(schedule, RecurrenceSchedule)
-    pools, fresh = plan.pools, []
-    for t, pool in enumerate(pools):
-        if schedule.new is not None and schedule.new > len(pool):
-            raise UserError(f"stream.schedule.new: got {schedule.new}, but task {t} has {len(pool)} training samples.")
-        fresh.append(pick(generator, pool, schedule.new))
-    if schedule.variant == "recurrence":
-        return Timetable(_returning(schedule, pools, fresh, generator))
-    weights = law(schedule, len(pools))
-    power_law = schedule.model_copy(update={"by": "power_law"})
-    reference = [power(lag, schedule.exponent) for lag in range(1, len(pools))]
-    visits = []
-    for t in range(len(pools)):
-        lagged = weights[:t][::-1]  # of the tasks 0..t-1
-        sizes = [len(pool) for pool in pools[:t]]
-        if schedule.by == "none" or not t:
-            amounts = [0] * t
-        elif schedule.variant == "matched":
-            amounts = _matched(schedule, lagged, sizes, t)
-        else:
-            n = len(fresh[t])
-            wanted = [rounded((power_law.share or 1.0) * n * reference[t - k - 1]) for k in range(t)]
-            wanted = [min(w, size) for w, size in zip(wanted, sizes, strict=True)]
-            amounts = wanted if schedule.by == "power_law" else apportion(sum(wanted), lagged, sizes)
-        parts = [(k, pick(generator, pools[k], n)) for k, n in enumerate(amounts) if n]
-        visits.append(Visit((*parts, (t, fresh[t])), (t,), t))
-    return Timetable(visits)
 
 
 def _matched(schedule: RecurrenceSchedule, weights: list[int], sizes: list[int], phase: int) -> list[int]:

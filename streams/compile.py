@@ -1,0 +1,161 @@
+"""Compilation of a stream: a definition (configuration without a seed) and a seed to index lists.
+
+In five steps, each with its files: tasks, supervision, schedule, the cut into sub-experiences, and the selection of
+what hyper-parameters may be chosen on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from clbench import mistakes
+from clbench.chance import Generator
+from clbench.dataset import Outline
+from clbench.errors import UserError
+from clbench.schema import content_hash, definition, name_classes
+from clbench.stream import Layout, Plan, Rows, Stream, Task, Visit, joined
+from streams import datasets
+from streams.definition import StreamConfig
+from streams.online import cut
+from streams.schedules.recurrence import RecurrenceSchedule
+from streams.selection import select
+from streams.supervision import supervise
+
+
+def definition_hash(config: StreamConfig) -> str:
+    """SHA-256 of a stream's canonical form; independent of seeds and of the order of keys."""
+    return content_hash(definition(config))
+
+
+def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None) -> Stream:
+    """A definition and a seed to index lists.
+
+    Args:
+        config: the definition.
+        seed: seed of the axis "stream".
+        data: the data set, where it is loaded already; an outline of it gives a stream that cannot be trained on.
+
+    Raises:
+        UserError: the data set cannot be had or is damaged, or the definition asks for what it does not hold.
+    """
+    if data is None:
+        data = datasets.load(config.data, config.synthetic, config.size)
+    own = None if data.train_task is None else int(data.train_task.max()) + 1
+    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, own)
+    if problems:
+        raise UserError(*(f"stream.{mistakes.dotted(path)}: {sentence}" for path, sentence in problems))
+    layout = config.tasks.lay_out(data, Generator(seed, "stream", config.tasks.by))
+    lessons, labels = supervise(
+        config.supervision, data, layout.tasks, layout.lessons or _whole_tasks(layout, data), seed
+    )
+    plan = Plan(data, layout.tasks, layout.domains, lessons)
+    # The laws of recurrence share their chance: what the controls take from the power law is that of the same seed.
+    shared = "power_law" if isinstance(config.schedule, RecurrenceSchedule) else config.schedule.by
+    timetable = config.schedule.arrange(config.tasks, plan, Generator(seed, "stream", "schedule", shared))
+    visits = timetable.visits
+    if (labels < 0).any():
+        visits = [_by_label(v, labels) for v in visits]
+    if config.online is not None:
+        visits = cut(visits, config.online, Generator(seed, "stream", "online"))
+    outputs = max(max(t.targets) for t in layout.tasks) + 1
+    held_out = None
+    if config.selection is not None:
+        chosen = select(
+            config.selection, data, labels, layout, replace(timetable, visits=visits),
+            Generator(seed, "stream", "selection"),
+        )  # fmt: skip
+        data, layout, timetable = chosen.data, chosen.layout, chosen.timetable
+        visits, held_out = timetable.visits, chosen.held_out
+    _check_visits(visits, layout.tasks)
+    stream = Stream(
+        data=data,  # type: ignore[arg-type]  # an outline where nothing will be trained
+        labels=labels,
+        setting=config.setting,
+        domains=layout.domains + timetable.domains,
+        tasks=layout.tasks,
+        variants=timetable.variants,
+        visits=tuple(visits),
+        outputs=outputs,
+        definition_hash=definition_hash(config),
+        seed=seed,
+        normalise=config.normalise,
+        given=layout.given,
+        held_out=held_out,
+    )
+    return replace(stream, instance_hash=instance_hash(stream))
+
+
+def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
+    """One lesson a task, with all of its samples; tasks of the same classes share one list."""
+    if layout.given:
+        return tuple((t.id, np.flatnonzero(data.train_task == t.id)) for t in layout.tasks)
+    lists: dict[tuple[int, ...], Rows] = {}
+    for task in layout.tasks:
+        if task.classes not in lists:
+            wanted = np.zeros(data.classes, np.bool_)
+            wanted[list(task.classes)] = True
+            lists[task.classes] = np.flatnonzero(wanted[data.train_y]).astype(np.int64, copy=False)
+    return tuple((t.id, lists[t.classes]) for t in layout.tasks)
+
+
+def _by_label(visit: Visit, labels: Rows) -> Visit:
+    """The samples without a label apart."""
+    told = [(t, rows[labels[rows] >= 0]) for t, rows in visit.parts]
+    untold = [(t, rows[labels[rows] < 0]) for t, rows in visit.parts]
+    return Visit(
+        tuple((t, rows) for t, rows in told if len(rows)),
+        visit.tasks,
+        visit.origin,
+        tuple((t, rows) for t, rows in untold if len(rows)),
+    )
+
+
+def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
+    """Nothing is lost in silence: no experience is empty, and no task is left out by chance."""
+    for v, visit in enumerate(visits):
+        if not visit.samples:
+            raise UserError(f"stream: experience {v} of {len(visits)} has no labelled training sample.")
+    absent = sorted({t.id for t in tasks} - {t for visit in visits for t in visit.tasks})
+    if absent:
+        raise UserError(
+            f"stream.schedule: {name_classes(absent, 'task')} in none of {len(visits)} experiences with this seed; "
+            "give more experiences, or another seed."
+        )
+
+
+def instance_hash(stream: Stream) -> str:
+    """SHA-256 over a stream's data, domains, tasks, labels and index lists; its own field is left out."""
+    digest = hashlib.sha256(stream.data.sha256.encode())
+
+    def add(*values: Any) -> None:
+        digest.update(repr(values).encode())
+
+    for domain in stream.domains:
+        add(domain.kind, domain.degrees)
+        if (domain.invert, domain.brightness, domain.noise) != (False, 1.0, 0.0):
+            add(domain.invert, domain.brightness, domain.noise)
+        if domain.permutation is not None:
+            digest.update(domain.permutation.astype("<i8").tobytes())
+    for t in stream.all_tasks:
+        add(t.id, t.domain, t.classes, t.targets, *([] if t.stands_for is None else [t.stands_for]))
+    if any(d.noise for d in stream.domains):
+        add("noise", stream.seed)
+    if not np.array_equal(stream.labels, stream.data.train_y):
+        digest.update(stream.labels.astype("<i8").tobytes())
+    plain = all(v.tasks == tuple(t for t, _ in v.parts) for v in stream.visits)
+    for v, visit in enumerate(stream.visits):
+        index, task = joined(visit.parts)
+        add(len(index), *([visit.origin] if visit.origin != v else []), *([] if plain else [visit.tasks]))
+        digest.update(index.astype("<i8", copy=False).data)
+        digest.update(task.astype("<i8", copy=False).data)
+        if visit.unlabelled:
+            for array in joined(visit.unlabelled):
+                digest.update(array.astype("<i8", copy=False).data)
+    if stream.held_out is not None:
+        add("held out", len(stream.held_out))
+        digest.update(stream.held_out.astype("<i8", copy=False).data)
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""The `stream:` section of a benchmark: data set x tasks x schedule x supervision.
+
+Each family of tasks and each schedule is one file: its keys, what they ask of the data, and what they compile to. A new
+one joins the unions below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from clbench.errors import shown
+from clbench.schema import Count, Mistake, Model, mistake
+from streams.families import Combination
+from streams.schedules.blurry import BlurrySchedule
+from streams.schedules.drift import DriftSchedule
+from streams.schedules.explicit import ExplicitSchedule
+from streams.schedules.random_subsets import RandomSubsetsSchedule
+from streams.schedules.recurrence import RecurrenceSchedule
+from streams.schedules.repetition import RepetitionSchedule
+from streams.schedules.sequential import SequentialSchedule
+from streams.selection import Selection
+from streams.supervision import Supervision
+from streams.synthetic import SyntheticData
+from streams.tasks.class_blocks import ClassTasks, MixedTasks
+from streams.tasks.given import GivenTasks
+from streams.tasks.instances import InstanceTasks
+from streams.tasks.permutations import PermutationTasks
+from streams.tasks.transforms import RotationTasks, TransformTasks
+
+Tasks = Annotated[
+    ClassTasks | MixedTasks | InstanceTasks | PermutationTasks | RotationTasks | TransformTasks | GivenTasks,
+    Field(discriminator="by"),
+]
+AnySchedule = Annotated[
+    SequentialSchedule
+    | RecurrenceSchedule
+    | RandomSubsetsSchedule
+    | RepetitionSchedule
+    | BlurrySchedule
+    | DriftSchedule
+    | ExplicitSchedule,
+    Field(discriminator="by"),
+]
+
+
+class StreamConfig(Model):
+    """What is learnt, when, and from how much: data set x tasks x schedule x supervision."""
+
+    data: str | Annotated[list[str], Field(min_length=1)]
+    """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
+    stay on the disk, or a list of names, with tasks by given."""
+    size: Annotated[int, Field(ge=2, le=1024)] | None = None
+    """Height and width that images are brought to; of a list of data sets the first one's by default."""
+    tasks: Tasks
+    schedule: AnySchedule = SequentialSchedule()
+    supervision: Supervision = Supervision()
+    online: Count | None = None
+    """Samples of the sub-experiences that each experience is cut into: it comes once, piece by piece, in an order
+    drawn by the stream seed; the last piece may be smaller."""
+    setting: Literal["class", "task", "domain"]
+    """Class-incremental, task-incremental (the task is known at test time) or domain-incremental."""
+    normalise: Literal["unit", "standard"] = "unit"
+    """`unit`: pixels in [0, 1], float arrays as they are. `standard`: then minus mean, by deviation, per channel."""
+    synthetic: SyntheticData | None = None
+    """What the data set `synthetic` is made like; for that data set alone."""
+    selection: Selection | None = None
+    """Only what hyper-parameters may be chosen on; studies set it for their trials."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> StreamConfig:
+        for key, sentence in self._combination_mistakes():
+            raise mistake(sentence, key)
+        return self
+
+    def _combination_mistakes(self) -> Iterator[Combination]:
+        """Keys that do not go together; the first one is told."""
+        by, within = self.tasks.by, getattr(self.tasks, "labels", "class") == "within_task"
+        if within and by != "classes":
+            yield "tasks.labels", f"got 'within_task', which needs tasks by classes, not by {by}"
+        if self.setting not in self.tasks.settings:
+            yield "setting", f"got '{self.setting}'. Allowed with tasks by {by}: {', '.join(self.tasks.settings)}"
+        if by == "classes" and self.setting == "domain" and not within:
+            yield "setting", "got 'domain', which needs tasks.labels to be within_task"
+        if self.setting != "domain" and within:
+            yield "setting", f"got '{self.setting}'. Allowed with labels within the task: domain"
+        if self.data == "synthetic" and self.synthetic is None:
+            yield "synthetic", "required for the data set 'synthetic', but not given"
+        if self.data != "synthetic" and self.synthetic is not None:
+            yield "synthetic", f"is for the data set 'synthetic', not for {shown(self.data)}; null unsets it"
+        if isinstance(self.data, list) and by != "given":
+            yield "data", f"a list of data sets needs tasks by given, not by {by}"
+        if self.tasks.in_parts and self.schedule.by != "sequential":
+            sentence = f"got '{self.schedule.by}'. Allowed with tasks by {by}, which come in parts: sequential"
+            yield "schedule.by", sentence
+        yield from self.schedule.combination_mistakes(self.tasks)
+        yield from self.supervision.combination_mistakes(self.tasks, isinstance(self.schedule, DriftSchedule))
+
+    def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> list[Mistake]:
+        """What a definition asks of a data set that does not hold it.
+
+        Args:
+            name: of the data set, for sentences.
+            classes: their number.
+            image: whether samples are images.
+            tasks: number of tasks that the data set itself says; None where it says none.
+
+        Returns:
+            Key paths below `stream`, each with a sentence.
+        """
+        problems = [*_below("tasks", self.tasks.data_mistakes(name, classes, image, tasks))]
+        if self.size is not None and not image:
+            problems.append((["size"], f"is for images, and '{name}' holds vectors."))
+        number = self.tasks.number(tasks)
+        if number is not None and not problems:
+            problems += _below("schedule", self.schedule.data_mistakes(number))
+            if self.supervision.shots is not None and self.supervision.base >= number:
+                sentence = f"got {self.supervision.base}, which leaves none of {number} tasks for shots."
+                problems.append((["supervision", "base"], sentence))
+        if self.supervision.noise is not None:
+            noise = self.supervision.noise.data_mistakes(name, classes)
+            problems += ((["supervision", "noise", *path], sentence) for path, sentence in noise)
+        return problems
+
+
+def _below(section: str, problems: Iterable[Mistake]) -> Iterator[Mistake]:
+    yield from (([section, *path], sentence) for path, sentence in problems)

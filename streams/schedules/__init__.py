@@ -1,0 +1,1 @@
+"""Schedules: which experience comes when. One law, one file."""

@@ -1,0 +1,1 @@
+"""Families of tasks: what is learnt. One family, one file."""
