@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import random
 import struct
 import sys
@@ -84,7 +85,7 @@ def expected(trace: Trace) -> Series:
         for view in joined.correct:
             now = upto.task_accuracy(view)[-1]
             values = {f"task_{i}": a for i, a in enumerate(now)}
-            values["average_so_far"] = np.mean(now[upto.visits.any(0)])
+            values["average_so_far"] = math.fsum(now[upto.visits.any(0)]) / np.count_nonzero(upto.visits.any(0))
             values["min_acc_so_far"] = metrics.minimum_accuracy(upto, view).value
             for name, value in values.items():
                 if not np.isnan(value):

@@ -41,11 +41,19 @@ class Heard:
 
 @pytest.fixture(scope="module", autouse=True)
 def settings_of_ray() -> Iterator[None]:
-    """Ray reports nothing, and its workers do not stand behind whatever else is at work here, as they do by default."""
+    """Ray reports nothing, and its workers do not stand behind whatever else is at work here, as they do by default.
+
+    A cluster writes its address into Ray's usual folder, whichever it is given, and does not make that one: it is
+    absent where Ray never ran, and another user's where that one ran it.
+    """
+    usual = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # a socket's path has at most 107 characters
+    (usual / "ray").mkdir()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(usual))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
         yield
+    shutil.rmtree(usual, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def cluster() -> Iterator[Any]:
     """A head that does no runs; nodes are added by who needs them."""
     from ray.cluster_utils import Cluster
 
-    files = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has at most 107 characters
+    files = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     small = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False, "temp_dir": files}
     made = Cluster(initialize_head=True, head_node_args=small)
     yield made
