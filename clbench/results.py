@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import zipfile
 import zlib
@@ -57,7 +58,8 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     """
     if path.is_dir():
         raise UserError(f"{path}: cannot be written: it is a folder.")
-    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The token: containers that share a file system may both be process 1.
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:

@@ -101,6 +101,27 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "nothing temporary is left"
 
 
+def test_two_processes_of_one_number_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a container of its own, on a shared file system: both are process 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    replace, halves = os.replace, list[str]()
+
+    def overtaken(source: Path, target: Path) -> None:
+        halves.append(source.name)
+        if len(halves) == 1:
+            results.write_bytes(tmp_path / "a", b"second")
+            assert source.read_bytes() == b"first"
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    results.write_bytes(tmp_path / "a", b"first")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    for name in halves:  # as left by a process that was killed
+        (tmp_path / name).write_bytes(b"half")
+    results.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
 
