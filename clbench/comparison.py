@@ -16,6 +16,7 @@ from clbench.errors import UserError, shown, unknown
 from clbench.leaderboard import groups
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
+from clbench.summation import ROUNDING
 
 NOT_SHOWN = "no difference shown"
 
@@ -274,8 +275,8 @@ def _finding(pair: Pair, metric: str) -> Finding:
         b,
         difference,
         statistics.probability_of_improvement([sign * v for v in a], [sign * v for v in b]),
-        sum(gain >= statistics.ROUNDING for gain in gains),
-        sum(gain <= -statistics.ROUNDING for gain in gains),
+        sum(gain >= ROUNDING for gain in gains),
+        sum(gain <= -ROUNDING for gain in gains),
         2 if equal else statistics.seeds_needed(difference.effect),
         verdict,
     )

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from clbench import registry, results
+from clbench import records, registry, results
 from clbench.config import StreamConfig
 from clbench.engines import Done, Engine, Job, Listener
 from clbench.errors import UserError, shown
@@ -328,8 +328,6 @@ def state(run: RunConfig, out: Path) -> tuple[State, Path]:
     unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
     if not (place / "run.json").exists():
         return unfinished, place
-    from clbench import records  # imports scipy
-
     try:
         record = results.read_run(place)
         records.check(place / "run.json", record)
@@ -346,8 +344,6 @@ def state(run: RunConfig, out: Path) -> tuple[State, Path]:
 
 def _reason(place: Path) -> str:
     """Why a run counts as failed without having been tried."""
-    from clbench import records
-
     try:
         record = results.read_run(place)
         records.check(place / "run.json", record)

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 from clbench import results
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
-from clbench.statistics import ROUNDING
+from clbench.summation import ROUNDING
 
 _LARGEST = 2**53
 """Beyond it a float no longer holds every integer, and squares of floats may overflow."""

@@ -13,10 +13,7 @@ from typing import Any
 from clbench import finished, results
 from clbench.errors import UserError
 from clbench.metrics import compute
-
-ROUNDING = 1e-12
-"""Difference of two floating-point sums of the same numbers in another order; no sample can change a value by less:
-that takes 1e12 of (evaluated samples x averaged evaluations)."""
+from clbench.summation import ROUNDING
 
 Metrics = dict[str, dict[str, dict[str, Any]]]
 

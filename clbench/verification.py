@@ -1,7 +1,7 @@
 """Whether a row of a leaderboard comes out again: some of its runs are done anew, and compared.
 
 *Bit for bit* means equal weights and traces. Metrics are functions of the trace; those of equal traces have to agree
-to `rescore.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
+to `summation.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
 processor or another version of torch gives other last bits to the weights, and training carries them on; then a new run
 is one more draw, and it is asked whether the mean of the new runs lies in the 95 % prediction interval that the row's
 own seeds give for it.
