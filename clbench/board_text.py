@@ -13,16 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from clbench.leaderboard import LEAST_SEEDS, RANKED_BY
 from clbench.metrics import METRICS
 
-LEAST_SEEDS = 5
-"""Completed seeds that a row needs to be ranked."""
-
-RANKED_BY = "average_accuracy"
-"""The metric of the ranking, in the primary view; higher is better."""
-
-SHOWN = ("average_accuracy", "forgetting.after_learning", "min_acc", "wc_acc")
-"""Metrics of a table where none are asked for."""
+SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
+"""Metrics of a table where none are asked for; the one of the ranking first."""
 
 _UNITS: dict[str, str] = {
     "accuracy": "%",

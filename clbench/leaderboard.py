@@ -15,18 +15,18 @@ from typing import Any
 import pandas as pd
 
 from clbench import statistics
-from clbench.board_text import LEAST_SEEDS, RANKED_BY, to_csv, to_latex, to_markdown, to_text
 from clbench.chance import ROLES
 from clbench.metrics import METRICS
-from clbench.records import Record, collect
-
-__all__ = [
-    "LEAST_SEEDS", "RANKED_BY", "collect", "groups", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown",
-    "to_text",
-]  # fmt: skip
+from clbench.records import Record
 
 SCHEMA = 1
 """Version of the columns of both files."""
+
+LEAST_SEEDS = 5
+"""Completed seeds that a row needs to be ranked."""
+
+RANKED_BY = "average_accuracy"
+"""The metric of the ranking, in the primary view; higher is better."""
 
 
 def row_id(record: dict[str, Any]) -> str:

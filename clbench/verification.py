@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clbench import leaderboard, registry
+from clbench.board_text import SHOWN
 from clbench.errors import UserError
 from clbench.rescore import same
 from clbench.resolve import RunConfig, resolve
 from clbench.statistics import t_quantile
 from clbench.summation import mean, squared_deviations
-
-SHOWN = (leaderboard.RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
-"""The verdict is that of the first; the others are told."""
 
 Verdict = Literal["reproduced bit for bit", "within its interval", "not reproduced"]
 
@@ -119,8 +117,8 @@ class Verification:
     """What came out.
 
     Attributes:
-        verdict: by the metric that rows are ranked by.
-        metrics: those of `SHOWN` that are defined.
+        verdict: by the metric that rows are ranked by, the first of `board_text.SHOWN`.
+        metrics: those of `board_text.SHOWN` that are defined.
         different: for each seed that is not equal bit for bit, what differs, or why it failed; see `_differences`.
         surroundings: what is other here than where the row was made.
     """

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from clbench import leaderboard, registry, results, study, verification
+from clbench import board_text, leaderboard, registry, results, study, verification
 from clbench.cli import main
 from clbench.grid import Grid
+from clbench.records import collect
 from clbench.resolve import resolve
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
@@ -19,13 +20,13 @@ AGAIN = ("split_digits-v1", "er"), ("power_law_digits-v1", "classp")
 
 @pytest.fixture(scope="module")
 def records() -> list[dict[str, Any]]:
-    found, problems = leaderboard.collect(REFERENCE)
+    found, problems = collect(REFERENCE)
     assert not problems
     return found
 
 
 def test_the_leaderboard_is_that_of_the_run_files(records: list[dict[str, Any]]) -> None:
-    made = leaderboard.to_csv(leaderboard.table(reversed(records)))
+    made = board_text.to_csv(leaderboard.table(reversed(records)))
     assert made == (REFERENCE / "leaderboard.csv").read_bytes()
 
 
@@ -56,7 +57,7 @@ def test_the_study_is_done(records: list[dict[str, Any]]) -> None:
     asked = {planned.run.run_id for row in survey.rows for planned in row.runs}
     assert len(asked) == 3 * 12 * 5  # those among them that the trials choose
     assert asked <= there
-    trials, problems = leaderboard.collect(REFERENCE / results.TRIALS)
+    trials, problems = collect(REFERENCE / results.TRIALS)
     assert not problems
     tried = {planned.run.run_id for row in survey.trials for planned in row.runs}
     assert tried == {record["run_id"] for record in trials}

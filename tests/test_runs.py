@@ -12,6 +12,7 @@ import torch
 
 from clbench import leaderboard, resolve, results, runner
 from clbench.errors import UserError
+from clbench.records import collect
 from clbench.strategy import Strategy
 from clbench.testing import assert_same
 
@@ -145,7 +146,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 
     first = execute("naive", tmp_path / "out")
     shutil.copytree(tmp_path / "out" / "split_synthetic-v1", tmp_path / "out" / "copy")
-    records, problems = leaderboard.collect(tmp_path / "out")
+    records, problems = collect(tmp_path / "out")
     assert len(records) == 1
     assert len(problems) == 1
     assert "the same run as" in problems[0]

@@ -41,11 +41,11 @@ def _collected(directories: list[Path]) -> list[dict[str, Any]]:
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; runs are written there by `clbench run`.")
-    from clbench import leaderboard
+    from clbench import records
 
-    records, problems = leaderboard.collect(*directories)
+    collected, problems = records.collect(*directories)
     _say_left_out(problems)
-    return records
+    return collected
 
 
 def _say_left_out(problems: list[str]) -> None:
@@ -72,18 +72,18 @@ def _leaderboard(options: argparse.Namespace) -> int:
         if options.benchmark not in known:
             raise UserError(f"--benchmark: {unknown('benchmark', options.benchmark, known)}")
         records = [record for record in records if record["benchmark"] == options.benchmark]
-    from clbench import leaderboard, results
+    from clbench import board_text, leaderboard, results
 
     frame = leaderboard.table(records)
     if options.csv is not None:
-        results.write_bytes(options.csv, leaderboard.to_csv(frame))
+        results.write_bytes(options.csv, board_text.to_csv(frame))
     if options.runs is not None:
-        results.write_bytes(options.runs, leaderboard.to_csv(leaderboard.runs(records)))
-    form = leaderboard.to_text
+        results.write_bytes(options.runs, board_text.to_csv(leaderboard.runs(records)))
+    form = board_text.to_text
     if options.markdown:
-        form = leaderboard.to_markdown
+        form = board_text.to_markdown
     if options.latex:
-        form = leaderboard.to_latex
+        form = board_text.to_latex
     print(form(frame, metrics) if metrics else form(frame))
     return 0
 

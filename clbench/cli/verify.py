@@ -31,12 +31,12 @@ def add(verbs: Verbs) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise UserError(f"{options.directory}: no such folder.")
-    from clbench import leaderboard, verification
+    from clbench import leaderboard, records, verification
 
-    records, problems = leaderboard.collect(options.directory)
+    collected, problems = records.collect(options.directory)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    runs = verification.row(records, options.row, str(options.directory))
+    runs = verification.row(collected, options.row, str(options.directory))
     if options.seeds > len(runs):
         raise UserError(f"--seeds: got {options.seeds}. Allowed: 1 to {len(runs)}, the completed runs of the row.")
     if options.out is not None and _overlap(options.out.resolve(), options.directory.resolve()):
