@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from clbench.leaderboard import LEAST_SEEDS, RANKED_BY
+from clbench.leaderboard import EXCLUSIONS, RANKED_BY
 from clbench.metrics import METRICS
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
@@ -89,7 +89,7 @@ WORDS = 3
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
-    f"rank -: fewer than {LEAST_SEEDS} seeds, a failed one, or not a continual learner",
+    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -244,19 +245,42 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
     return out
 
 
+@dataclass(frozen=True)
+class Exclusion:
+    """A reason not to rank a row.
+
+    Attributes:
+        summary: for the note below a table.
+        applies: whether it holds for a row.
+        detail: of such a row, for its cell `unranked`; the keys of the row in braces.
+    """
+
+    summary: str
+    applies: Callable[[dict[str, Any]], bool]
+    detail: str
+
+
+EXCLUSIONS = (
+    Exclusion(
+        "not a continual learner",
+        lambda row: row["access"] in ("past", "stream"),
+        "not a continual learner (access {access})",
+    ),
+    Exclusion("a failed seed", lambda row: row["n_failed"] > 0, "{n_failed} failed"),
+    Exclusion(f"fewer than {LEAST_SEEDS} seeds", lambda row: row["n"] < LEAST_SEEDS, f"{{n}} of {LEAST_SEEDS} seeds"),
+    Exclusion(
+        "a seed with several instances of the stream",
+        lambda row: len(set(row["seeds"].split())) < row["n"],
+        "a seed occurs with several instances",
+    ),
+    Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
+)
+"""Why a row has no rank: the first that applies."""
+
+
 def _unranked(row: dict[str, Any]) -> str | None:
-    """Why a row has no rank."""
-    if row["access"] in ("past", "stream"):
-        return f"not a continual learner (access {row['access']})"
-    if row["n_failed"]:
-        return f"{row['n_failed']} failed"
-    if row["n"] < LEAST_SEEDS:
-        return f"{row['n']} of {LEAST_SEEDS} seeds"
-    if len(set(row["seeds"].split())) < row["n"]:
-        return "a seed occurs with several instances"
-    if row[f"{RANKED_BY}_mean"] is None:
-        return f"{RANKED_BY} is undefined"
-    return None
+    """The reason a row has no rank; None for a ranked one."""
+    return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
 
 
 # ------------------------------------------------------------------------------------------------ cells

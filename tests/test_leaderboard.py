@@ -283,6 +283,10 @@ def test_who_is_not_ranked(make: Make) -> None:
         "undefined": "average_accuracy is undefined",
     }
     text = board_text.to_text(leaderboard.table([*best, *more]))
+    assert (
+        "rank -: not a continual learner, a failed seed, fewer than 5 seeds, a seed with several instances of the "
+        "stream, or average_accuracy undefined\n"
+    ) in f"{text}\n"
     assert re.search(r"^- +joint \(not continual\) ", text, re.M)
     assert re.search(r"^- +breaks .* 5, 1 failed ", text, re.M)
     assert "failed: split_synthetic-v1* breaks: seed 5: no luck" in text
