@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from clbench.cli.arguments import BUSY, integer
+from clbench.cli import status
+from clbench.cli.arguments import integer
 from clbench.engines import ENGINES
 from clbench.errors import UserError
 
@@ -68,7 +69,7 @@ def _grid(options: argparse.Namespace) -> int:
     print("\n".join(summary.lines()))
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
-    return 1 if summary.failed else BUSY if summary.unfinished else 0
+    return status.worst([*[status.FAILED for _ in summary.failed], *[status.BUSY for _ in summary.unfinished]])
 
 
 def _is_benchmark(path: Path) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clbench import registry, resolve
-from clbench.cli.arguments import BUSY, integer, interval
+from clbench.cli import status
+from clbench.cli.arguments import integer, interval
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    status = 0
+    statuses = list[int]()
     for plan in planned:
         run = plan
         if "device" not in plan.numerics.model_fields_set:
@@ -107,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         record = outcome.record
         failed = record["status"] == "failed"
-        status = max(status, int(failed), BUSY if outcome.busy else 0)
+        statuses.append(status.BUSY if outcome.busy else status.FAILED if failed else status.DONE)
         if outcome.busy:
             print(f"{label}: {outcome.busy} is at it; left to that. ({outcome.directory})", file=sys.stderr)
         if options.json:
@@ -122,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
             print(_line(label, outcome))
         if profile is not None and not outcome.skipped and not outcome.busy:
             print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
-    return status
+    return status.worst(statuses)
 
 
 def writable(out: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
 
@@ -54,7 +55,7 @@ def _verify(options: argparse.Namespace) -> int:
         again = verification.run_again(runs, options.seeds, out, local, Silent() if options.quiet else Shown())
     found = verification.compare(runs, again)
     print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, found)))
-    return int(found.verdict == "not reproduced")
+    return status.FAILED if found.verdict == "not reproduced" else status.DONE
 
 
 def _overlap(one: Path, other: Path) -> bool:
