@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from clbench import statistics
-from clbench.board_text import csv_bytes, heading, marked, plain, points
+from clbench.board_text import heading, marked, plain, points
 from clbench.errors import UserError, shown, unknown
 from clbench.leaderboard import groups
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
 from clbench.summation import ROUNDING
+from clbench.tabular import aligned, csv_bytes
 
 NOT_SHOWN = "no difference shown"
 
@@ -311,8 +312,7 @@ def to_text(found: Sequence[Finding]) -> str:
         )
     if len({row[0] for row in rows[1:]}) == 1:
         rows = [row[1:] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += ["", *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
+    lines += ["", *aligned(rows), ""]
     lines += [
         "A and B: means over the paired seeds. A - B: paired by seed; Student t interval, of each metric by itself.",
         "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",

@@ -15,6 +15,7 @@ from clbench import registry, resolve
 from clbench.cli import status
 from clbench.cli.arguments import integer, interval
 from clbench.errors import UserError
+from clbench.formatting import quantity
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -188,8 +189,7 @@ def _line(label: str, outcome: Any) -> str:
     values = record["metrics"][record["primary_view"]]
 
     def percent(name: str) -> str:
-        value = values[name]["value"]
-        return "-" if value is None else f"{100 * value:.2f} %"
+        return quantity(values[name]["value"], "accuracy", undefined="-")
 
     costs = record["costs"]
     return (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
+from clbench.formatting import quantity, scaled
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -63,14 +64,18 @@ def _overlap(one: Path, other: Path) -> bool:
 
 
 def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found: Any) -> list[str]:
+    from clbench.metrics import METRICS
+
     first = old[0]
     again, seeds = (", ".join(str(n) for n in sorted(r["config"]["seed"] for r in some)) for some in (new, old))
     lines = [f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, seeds {again} of {seeds}"]
     for m in found.metrics:
+        unit = METRICS[m.name].unit
         interval = "" if m.interval is None else (
-            f", to lie from {100 * m.interval[0]:.2f} to {100 * m.interval[1]:.2f}: {'yes' if m.within else 'no'}"
+            f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
+            f"{'yes' if m.within else 'no'}"
         )  # fmt: skip
-        lines.append(f"  {m.name}: {100 * m.found:.2f} % (the row: {100 * m.claimed:.2f} %{interval})")
+        lines.append(f"  {m.name}: {quantity(m.found, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
     lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in found.different.items()]
     lines += [f"  {said}" for said in found.surroundings]
     return [*lines, found.verdict]
