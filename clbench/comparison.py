@@ -5,8 +5,9 @@ Only what had the same stream is paired: one benchmark definition, and for each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,28 +126,41 @@ class Finding:
 
 
 # ------------------------------------------------------------------------------------------------ which runs
-def chosen(text: str, within: Path) -> tuple[list[Row], list[str]]:
-    """The rows that a word means, and a sentence for each file that is left out.
+def chosen(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
+    """The rows that each of some words means, and a sentence for each file that is left out; a folder is read once.
 
     Args:
-        text: a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the id of
-            a row begins.
+        texts: each a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the
+            id of a row begins.
         within: where rows are looked for.
 
     Raises:
         UserError: no such folder or row, or several rows of one board.
     """
+    collected = cache(_rows)
+    sides = [_chosen(text, within, collected) for text in texts]
+    return [rows for rows, _ in sides], list(dict.fromkeys(problem for _, problems in sides for problem in problems))
+
+
+Collected = tuple[list[Row], list[str]]
+
+
+def _rows(folder: Path) -> Collected:
+    """The rows of the runs below a folder, and a sentence for each file that is left out."""
+    records, problems = collect(folder)
+    return [Row(id_, tuple(group)) for id_, group in groups(records)], problems
+
+
+def _chosen(text: str, within: Path, collected: Callable[[Path], Collected]) -> Collected:
     path = Path(text)
     if path.is_dir():
-        records, problems = collect(path)
-        rows = [Row(id_, tuple(group)) for id_, group in groups(records)]
+        rows, problems = collected(path)
         if not rows:
             raise UserError(*(problems or [f"{text}: no run.json there or below."]))
     elif not within.is_dir():
         raise UserError(f"{within}: no such folder; rows are looked for there (--in).")
     else:
-        records, problems = collect(within)
-        known = [Row(id_, tuple(group)) for id_, group in groups(records)]
+        known, problems = collected(within)
         rows = _named(text, known, within)
     boards: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

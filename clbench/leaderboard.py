@@ -30,16 +30,13 @@ RANKED_BY = "average_accuracy"
 """The metric of the ranking, in the primary view; higher is better."""
 
 
-def row_id(record: dict[str, Any]) -> str:
+def row_id(record: Record) -> str:
     """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
 
     A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
     configuration where there is just one.
-
-    Args:
-        record: a run.json.
     """
-    return _hash(_key(Record.model_validate(record)))
+    return _hash(_key(record))
 
 
 def _key(record: Record) -> tuple[str, str, str, str]:
@@ -51,10 +48,10 @@ def _hash(key: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
 
 
-def groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
+def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
     found: dict[tuple[str, ...], list[Record]] = {}
-    for record in map(Record.model_validate, records):
+    for record in records:
         found.setdefault(_key(record), []).append(record)
     for key in [key for key in found if not key[1]]:  # without data: is it clear where these belong?
         same = [other for other in found if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
@@ -68,7 +65,7 @@ def groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
 
 
 # ------------------------------------------------------------------------------------------------ one row a run
-def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def runs(records: Iterable[Record]) -> pd.DataFrame:
     """One row for each run, view and metric; of a run without a result one row that says why.
 
     Every metric of a run.json is there, also one that this program does not know. Numbers are unrounded, accuracies in
@@ -119,7 +116,7 @@ def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------ one row a strategy
-def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def table(records: Iterable[Record]) -> pd.DataFrame:
     """The leaderboard of some run records: board by board, ranked rows first, then by mean.
 
     The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board

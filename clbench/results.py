@@ -200,6 +200,8 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged or truncated ({error}).") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged; nested too deeply.") from None
     if not isinstance(record, dict) or "schema_version" not in record:
         raise UserError(f"{path}: not a run of clbench; 'schema_version' is missing.")
     if record["schema_version"] != SCHEMA:

@@ -236,9 +236,9 @@ def test_rows_by_hand(finished: Path) -> None:
     assert len(frame) == 3, "naive, er, and naive with the learning rate that fails"
     naive = frame[(frame.strategy == "naive") & (frame.status == "completed")].iloc[0]
     values = [
-        r["metrics"]["class"]["average_accuracy"]["value"]
+        r.scores["average_accuracy"].value
         for r in records
-        if r["config_hash"] == naive.config_hash
+        if r.config_hash == naive.config_hash
     ]  # fmt: skip
     assert (naive.n, naive.seeds, naive.n_failed) == (2, "0 1", 0)
     assert float(naive.average_accuracy_mean) == pytest.approx(np.mean(values))

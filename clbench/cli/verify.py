@@ -16,6 +16,7 @@ from clbench.formatting import quantity, scaled
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.records import Record
 
 
 def add(verbs: Verbs) -> None:
@@ -63,12 +64,12 @@ def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found: Any) -> list[str]:
+def _lines(row: str, old: list[Record], new: list[Record], found: Any) -> list[str]:
     from clbench.metrics import METRICS
 
     first = old[0]
-    again, seeds = (", ".join(str(n) for n in sorted(r["config"]["seed"] for r in some)) for some in (new, old))
-    lines = [f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, seeds {again} of {seeds}"]
+    again, seeds = (", ".join(str(n) for n in sorted(r.seed for r in some)) for some in (new, old))
+    lines = [f"{row}: {first.benchmark} {first.config.strategy.name}, seeds {again} of {seeds}"]
     for m in found.metrics:
         unit = METRICS[m.name].unit
         interval = "" if m.interval is None else (
