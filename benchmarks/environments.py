@@ -36,7 +36,7 @@ def table(root: Path, data: str) -> str:
     found: dict[str, dict[int, dict[str, float]]] = {}
     for environment in ENVIRONMENTS:
         for directory in finished.directories([root / f"{environment}_{data}-v1" / "naive"]):
-            record = finished.read(directory).record
+            record = finished.read(directory).record.raw
             metrics = record["metrics"][record["primary_view"]]
             values = {name: np.nan if metrics[name]["value"] is None else metrics[name]["value"] for name in COLUMNS}
             found.setdefault(environment, {})[record["config"]["seed"]] = values

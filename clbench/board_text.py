@@ -5,70 +5,26 @@ Every table shows the same columns board by board, and says below what its marks
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from clbench.formatting import UNITS, scaled
+from clbench.leaderboard import EXCLUSIONS, RANKED_BY
 from clbench.metrics import METRICS
+from clbench.tabular import aligned, column_widths, csv_bytes, is_missing
 
-LEAST_SEEDS = 5
-"""Completed seeds that a row needs to be ranked."""
-
-RANKED_BY = "average_accuracy"
-"""The metric of the ranking, in the primary view; higher is better."""
-
-SHOWN = ("average_accuracy", "forgetting.after_learning", "min_acc", "wc_acc")
-"""Metrics of a table where none are asked for."""
-
-_UNITS: dict[str, str] = {
-    "accuracy": "%",
-    "share": "%",
-    "iterations": "iterations",
-    "accuracy x iterations": "% x iterations",
-}
+SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
+"""Metrics of a table where none are asked for; the one of the ranking first."""
 
 
 # ------------------------------------------------------------------------------------------------ CSV
-def harmless(cell: Any) -> Any:
-    """A text that a spreadsheet would execute with an apostrophe before it; numbers are no text.
-
-    >>> harmless("=1+1"), harmless("-x"), harmless(-1.5), harmless("a=1")
-    ("'=1+1", "'-x", -1.5, 'a=1')
-    """
-    return "'" + cell if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
 def to_csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV: numbers unrounded, missing empty, headings and texts made `harmless`."""
+    """A table as CSV; see `csv_bytes`."""
     return csv_bytes(list(frame.columns), frame.to_numpy(dtype=object).tolist())
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """The same of any rows.
-
-    What is quoted is decided here: whether Python's own writer quotes a carriage return depends on its version.
-    """
-    return "".join(f"{','.join(map(_cell, row))}\n" for row in [columns, *rows]).encode()
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _cell(value: Any) -> str:
-    """A value between two commas.
-
-    >>> _cell(None), _cell(True), _cell(0.5), _cell("a, b"), _cell("=1")
-    ('', 'true', '0.5', '"a, b"', "'=1")
-    """
-    if _missing(value):
-        return ""
-    text = str(value).lower() if isinstance(value, bool) else str(harmless(value))
-    return '"' + text.replace('"', '""') + '"' if re.search('[",\\r\\n]', text) else text
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
@@ -94,7 +50,7 @@ WORDS = 3
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
-    f"rank -: fewer than {LEAST_SEEDS} seeds, a failed one, or not a continual learner",
+    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
@@ -109,7 +65,7 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in frame.to_numpy(dtype=object).tolist():
         cells: dict[str, Any] = {
-            name: None if _missing(value) else value for name, value in zip(frame.columns, row, strict=True)
+            name: None if is_missing(value) else value for name, value in zip(frame.columns, row, strict=True)
         }
         board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
         groups.setdefault(board, []).append(cells)
@@ -174,13 +130,12 @@ def _score(row: dict[str, Any], name: str) -> str:
 
 def heading(metric: str) -> str:
     """A metric's name with the unit of `points`."""
-    return f"{metric} {_UNITS[METRICS[metric].unit]}"
+    return f"{metric} {UNITS[METRICS[metric].unit]}"
 
 
 def points(metric: str, value: float) -> float:
     """A value as tables show it: accuracies and shares in percent; never -0.00."""
-    scaled = value if METRICS[metric].unit == "iterations" else 100 * value
-    return 0.0 if abs(scaled) < 0.005 else scaled
+    return scaled(value, METRICS[metric].unit)
 
 
 def _number(value: float | None, form: str) -> str:
@@ -204,15 +159,9 @@ def to_text(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
     parts = []
     for board in boards(frame, metrics):
         lines = [board.headings, *board.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(board.headings))]
-        lines.insert(1, tuple("-" * width for width in widths))
-        aligned = ["  ".join(map(_justified, range(len(line)), line, widths)).rstrip() for line in lines]
-        parts.append("\n".join([board.title, *aligned, *board.notes]))
+        lines.insert(1, tuple("-" * width for width in column_widths(lines)))
+        parts.append("\n".join([board.title, *aligned(lines, WORDS), *board.notes]))
     return "\n\n".join([*parts, "\n".join(_explanation(frame))])
-
-
-def _justified(i: int, cell: str, width: int) -> str:
-    return cell.ljust(width) if i < WORDS else cell.rjust(width)
 
 
 def to_markdown(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from clbench.budget import budgets
 from clbench.config import Benchmark
+from clbench.formatting import compact, ranges
 from clbench.stream import Stream, joined
+from clbench.tabular import aligned
 
 if TYPE_CHECKING:
     from streams.datasets import DataSet
@@ -26,6 +28,8 @@ LISTED = 20
 """Experiences up to which each has a line of its own."""
 
 _WIDTH = 100
+_MOST = 10
+"""Numbers and ranges in one list."""
 _SETTINGS = {
     "class": "class-incremental (all classes compete at test time)",
     "task": "task-incremental (the task is known at test time)",
@@ -293,7 +297,7 @@ def _of_classes_and_tasks(stream: Stream, found: Contents) -> list[tuple[str, st
     rows.append(("imbalance", text))
     absent = [c for c, n in zip(wanted, come.tolist(), strict=True) if not n]
     if absent:
-        rows.append(("never come", f"class {ranges(absent)}"))
+        rows.append(("never come", f"class {ranges(absent, _MOST)}"))
     return rows
 
 
@@ -304,7 +308,7 @@ def _returns(met: NDArray[np.bool_], between: str) -> str:
         return f"none; there are no two {between}"
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
     return (
-        f"{len(times):,}, min {times.min():,}, quartiles {_number(low)}, {_number(middle)}, {_number(high)}, "
+        f"{len(times):,}, min {times.min():,}, quartiles {compact(low)}, {compact(middle)}, {compact(high)}, "
         f"max {times.max():,}; distances between two {between}, 1 where they are successive"
     )
 
@@ -348,11 +352,11 @@ def _table(stream: Stream, found: Contents, updates: NDArray[np.int64]) -> tuple
         values = {
             "experience": str(v),
             "visit": str(numbers[v]),
-            "tasks": ranges(visit.tasks),
-            "also": ranges(along[v]) or "-",
+            "tasks": ranges(visit.tasks, _MOST),
+            "also": ranges(along[v], _MOST) or "-",
             "samples": f"{found.labelled[v]:,}",
             "unlabelled": f"{unlabelled[v]:,}",
-            "classes": ranges(np.flatnonzero(found.classes[v]).tolist()),
+            "classes": ranges(np.flatnonzero(found.classes[v]).tolist(), _MOST),
             "updates": f"{updates[v]:,}",
         }
         lines.append(tuple(values[name] for name in head))
@@ -360,32 +364,6 @@ def _table(stream: Stream, found: Contents, updates: NDArray[np.int64]) -> tuple
 
 
 # ------------------------------------------------------------------------------------------------ few words
-def ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers, three neighbours and more as a range; long lists are cut short.
-
-    >>> ranges([0, 1, 2, 5, 7, 8]), ranges([])
-    ('0-2, 5, 7, 8', '')
-    >>> ranges(range(0, 100, 2))
-    '0, 2, 4, 6, 8, 10, 12, 14, 16, ... (50 in all)'
-    """
-    runs: list[list[int]] = []
-    total = 0
-    for n in numbers:
-        total += 1
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    parts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}-{b}" for a, b in runs]
-    return ", ".join(parts if len(parts) <= 10 else [*parts[:9], f"... ({total} in all)"])
-
-
-def _number(value: float) -> str:
-    """At most two decimals, and no zeros at the end."""
-    text = f"{value:,.2f}"
-    return text.rstrip("0").rstrip(".")
-
-
 def _part(part: int, whole: int) -> str:
     """
     >>> _part(1, 3), _part(1442, 1442), _part(9999, 10000), _part(1, 10000), _part(0, 0)
@@ -417,8 +395,8 @@ def _each(values: NDArray[np.int64], total: bool = False) -> str:
     if (values == values[0]).all():
         text = f"{values[0]:,} each"
     else:
-        text = f"min {values.min():,}, median {_number(float(np.median(values)))}, "
-        text += f"mean {_number(float(values.mean()))}, max {values.max():,}"
+        text = f"min {values.min():,}, median {compact(float(np.median(values)))}, "
+        text += f"mean {compact(float(values.mean()))}, max {values.max():,}"
     return f"{text}, total {values.sum():,}" if total else text
 
 
@@ -431,10 +409,7 @@ def to_text(card: Card) -> str:
         first, *others = textwrap.wrap(text, _WIDTH - width - 2, break_long_words=False, break_on_hyphens=False) or [""]
         lines += [f"{label.ljust(width)}  {first}", *(" " * (width + 2) + line for line in others)]
     if card.table:
-        columns = [max(map(len, column)) for column in zip(*card.table, strict=True)]
-        lines.append("")
-        for cells in card.table:
-            lines.append("  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True)))
+        lines += ["", *aligned(card.table, words=0)]
     return "\n".join(f"# {line}".rstrip() for line in lines)
 
 

@@ -5,17 +5,20 @@ Only what had the same stream is paired: one benchmark definition, and for each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clbench import statistics
-from clbench.board_text import csv_bytes, heading, marked, plain, points
+from clbench.board_text import heading, marked, plain, points
 from clbench.errors import UserError, shown, unknown
 from clbench.leaderboard import groups
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
+from clbench.summation import ROUNDING
+from clbench.tabular import aligned, csv_bytes
 
 NOT_SHOWN = "no difference shown"
 
@@ -123,28 +126,41 @@ class Finding:
 
 
 # ------------------------------------------------------------------------------------------------ which runs
-def chosen(text: str, within: Path) -> tuple[list[Row], list[str]]:
-    """The rows that a word means, and a sentence for each file that is left out.
+def chosen(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
+    """The rows that each of some words means, and a sentence for each file that is left out; a folder is read once.
 
     Args:
-        text: a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the id of
-            a row begins.
+        texts: each a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the
+            id of a row begins.
         within: where rows are looked for.
 
     Raises:
         UserError: no such folder or row, or several rows of one board.
     """
+    collected = cache(_rows)
+    sides = [_chosen(text, within, collected) for text in texts]
+    return [rows for rows, _ in sides], list(dict.fromkeys(problem for _, problems in sides for problem in problems))
+
+
+Collected = tuple[list[Row], list[str]]
+
+
+def _rows(folder: Path) -> Collected:
+    """The rows of the runs below a folder, and a sentence for each file that is left out."""
+    records, problems = collect(folder)
+    return [Row(id_, tuple(group)) for id_, group in groups(records)], problems
+
+
+def _chosen(text: str, within: Path, collected: Callable[[Path], Collected]) -> Collected:
     path = Path(text)
     if path.is_dir():
-        records, problems = collect(path)
-        rows = [Row(id_, tuple(group)) for id_, group in groups(records)]
+        rows, problems = collected(path)
         if not rows:
             raise UserError(*(problems or [f"{text}: no run.json there or below."]))
     elif not within.is_dir():
         raise UserError(f"{within}: no such folder; rows are looked for there (--in).")
     else:
-        records, problems = collect(within)
-        known = [Row(id_, tuple(group)) for id_, group in groups(records)]
+        known, problems = collected(within)
         rows = _named(text, known, within)
     boards: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -274,8 +290,8 @@ def _finding(pair: Pair, metric: str) -> Finding:
         b,
         difference,
         statistics.probability_of_improvement([sign * v for v in a], [sign * v for v in b]),
-        sum(gain >= statistics.ROUNDING for gain in gains),
-        sum(gain <= -statistics.ROUNDING for gain in gains),
+        sum(gain >= ROUNDING for gain in gains),
+        sum(gain <= -ROUNDING for gain in gains),
         2 if equal else statistics.seeds_needed(difference.effect),
         verdict,
     )
@@ -310,8 +326,7 @@ def to_text(found: Sequence[Finding]) -> str:
         )
     if len({row[0] for row in rows[1:]}) == 1:
         rows = [row[1:] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += ["", *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
+    lines += ["", *aligned(rows), ""]
     lines += [
         "A and B: means over the paired seeds. A - B: paired by seed; Student t interval, of each metric by itself.",
         "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from clbench.budget import evaluations, updates_by_visit
+from clbench.formatting import duration
 from clbench.loop import train
 from clbench.observation import Observation
 from clbench.strategy import SelfDriven
@@ -51,8 +52,8 @@ def estimate(bench: Workbench) -> str:
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
     train_s, eval_s = updates * step_s, work * pass_s
     return (
-        f"about {_duration(train_s + eval_s)}: training {_duration(train_s)} ({updates:,} updates), "
-        f"evaluation {_duration(eval_s)} ({passes:,} evaluations of up to {bench.evaluator.samples:,} samples)"
+        f"about {duration(train_s + eval_s)}: training {duration(train_s)} ({updates:,} updates), "
+        f"evaluation {duration(eval_s)} ({passes:,} evaluations of up to {bench.evaluator.samples:,} samples)"
     )
 
 
@@ -89,15 +90,3 @@ def _timed(function: Callable[[], Any]) -> float:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(3.2), _duration(75), _duration(7300)
-    ('3.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

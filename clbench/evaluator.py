@@ -29,6 +29,7 @@ from clbench.chance import fenced
 from clbench.config import Evaluation as EvaluationConfig
 from clbench.config import Watch
 from clbench.errors import RunFailed
+from clbench.formatting import consecutive
 from clbench.fronts import Front
 from clbench.internals import Internals
 from clbench.reduced import Reduced, fast_here
@@ -282,7 +283,7 @@ class Evaluator:
             for v in self.views
         }
         right = {v: torch.zeros(self.samples, dtype=torch.bool, device=self._device) for v in self.views}
-        runs = list(_runs(sorted(scope)))
+        runs = list(consecutive(sorted(scope)))
         outputs = frozenset(o for t in seen for o in self._task_outputs[t])
         cuda = self._device.type == "cuda"
         shared = [*strategy.model.parameters(), *([self._inputs] if isinstance(self._inputs, Tensor) else [])]
@@ -524,18 +525,6 @@ def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
     if evaluation.views is None:
         return ("class", "task") if setting == "class" else (setting,)
     return (setting, *(v for v in evaluation.views if v != setting))
-
-
-def _runs(tasks: list[int]) -> Iterable[list[int]]:
-    """Consecutive numbers together: [0, 1, 2, 5] gives [0, 1, 2] and [5]."""
-    run: list[int] = []
-    for t in tasks:
-        if run and t != run[-1] + 1:
-            yield run
-            run = []
-        run.append(t)
-    if run:
-        yield run
 
 
 def _span(task_of_cell: NDArray[np.int64], tasks: list[int]) -> tuple[int, int]:

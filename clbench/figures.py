@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.finished import Run
+from clbench.formatting import ranges
 from clbench.metrics import METRICS, accuracy_matrix, first_visit
 from clbench.metrics.definition import boundaries
 from clbench.trace import NOT_EVALUATED, Trace
@@ -229,14 +230,7 @@ def named(tasks: Sequence[int]) -> str:
     """
     if not len(tasks):
         return "no task"
-    runs: list[list[int]] = []
-    for task in tasks:
-        if runs and task == runs[-1][1] + 1:
-            runs[-1][1] = task
-        else:
-            runs.append([task, task])
-    parts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}-{b}" for a, b in runs]
-    return f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(parts)}"
+    return f"{'task' if len(tasks) == 1 else 'tasks'} {ranges(tasks)}"
 
 
 # ------------------------------------------------------------------------------------------------ drawing

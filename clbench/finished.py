@@ -11,6 +11,7 @@ import numpy as np
 
 from clbench import results
 from clbench.errors import UserError, unknown
+from clbench.records import Header, check_header, scan
 from clbench.trace import NAN_SCORES, Phase, Trace
 
 
@@ -20,20 +21,18 @@ class Run:
 
     Attributes:
         directory: where its files are.
-        record: its run.json.
+        record: what its run.json says of it.
         trace: what the evaluator saw.
     """
 
     directory: Path
-    record: dict[str, Any]
+    record: Header
     trace: Trace
 
     @property
     def label(self) -> str:
-        """Benchmark (with `*` where it is not the shipped one), strategy, start of the configuration's hash, seed."""
-        config, star = self.record["config"], "*" if self.record["modified"] else ""
-        name, hash_ = config["strategy"]["name"], self.record["config_hash"][:6]
-        return f"{self.record['benchmark']}{star} {name} {hash_} seed {config['seed']}"
+        """The run in a few words; see `Header.label`."""
+        return self.record.label
 
     def view(self, name: str | None = None) -> str:
         """A view's name; the primary one where none is given.
@@ -41,7 +40,7 @@ class Run:
         Raises:
             UserError: the trace holds no such view.
         """
-        primary = str(self.record["primary_view"])
+        primary = self.record.primary_view
         if name is None and primary not in self.trace.correct:
             raise UserError(f"{self.directory / 'trace.npz'}: the run's primary view '{primary}' is missing.")
         found = name or primary
@@ -87,22 +86,22 @@ def unfinished(record: dict[str, Any]) -> str | None:
     return "unfinished"
 
 
-def read(directory: Path, record: dict[str, Any] | None = None) -> Run:
+def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
     """A finished run with its trace.
 
     Args:
         directory: the run's folder.
-        record: its run.json, where read already.
+        raw: what its run.json holds, where read already.
 
     Raises:
         UserError: run.json or trace.npz is missing, damaged or of another version, or the run is not finished; one
             sentence that names the file.
     """
-    record = results.read_run(directory) if record is None else record
-    reason = unfinished(record)
+    raw = results.read_run(directory) if raw is None else raw
+    reason = unfinished(raw)
     if reason is not None:
         raise UserError(f"{directory}: {reason}; only a finished run has a whole trace.")
-    _check_record(directory / "run.json", record)
+    record = check_header(directory / "run.json", raw)
     try:
         trace = results.read_trace(directory)
     except (RuntimeError, TypeError, IndexError) as error:  # zip features of random bytes, arrays of a strange kind
@@ -113,7 +112,7 @@ def read(directory: Path, record: dict[str, Any] | None = None) -> Run:
     return Run(directory, record, trace)
 
 
-def collect(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
+def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
     """The finished runs that some paths mean, and a sentence for each other one below a folder.
 
     Args:
@@ -125,50 +124,24 @@ def collect(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
             too many.
     """
     named = {path.resolve() for path in paths}
-    records: dict[Path, dict[str, Any]] = {}
     left_out: list[str] = []
     problems: list[str] = []
-    for directory in directories(paths):
-        try:
-            record = results.read_run(directory)
-        except UserError as error:
-            problems += error.problems
-            continue
-        reason = unfinished(record)
+    raws: dict[Path, dict[str, Any]] = {}
+    for directory, raw in scan(directories(paths), results.read_run, problems):
+        reason = unfinished(raw)
         if reason is None:
-            records[directory] = record
+            raws[directory] = raw
         else:
             (problems if directory.resolve() in named else left_out).append(f"{directory}: {reason}.")
-    if len(records) > most:
+    if len(raws) > most:
         where = ", ".join(map(str, paths))
-        problems.append(f"{where}: {len(records)} finished runs, allowed are up to {most}; name some of them.")
-    if problems or not records:
+        problems.append(f"{where}: {len(raws)} finished runs, allowed are up to {most}; name some of them.")
+    if problems or not raws:
         raise UserError(*(problems or left_out))
-    runs = []
-    for directory, record in records.items():
-        try:
-            runs.append(read(directory, record))
-        except UserError as error:
-            problems += error.problems
+    runs = [run for _, run in scan(raws, lambda directory: read(directory, raws[directory]), problems)]
     if problems:
         raise UserError(*problems)
     return runs, left_out
-
-
-def _check_record(path: Path, record: dict[str, Any]) -> None:
-    """Whether what is read of a run.json here is of the kind that it should be."""
-    config = record["config"] if isinstance(record["config"], dict) else {}
-    strategy = config.get("strategy")
-    for key, value, kind in (
-        ("benchmark", record["benchmark"], str),
-        ("config_hash", record["config_hash"], str),
-        ("primary_view", record["primary_view"], str),
-        ("metrics", record["metrics"], dict),
-        ("config.seed", config.get("seed"), int),
-        ("config.strategy.name", strategy.get("name") if isinstance(strategy, dict) else None, str),
-    ):
-        if not isinstance(value, kind):
-            raise UserError(f"{path}: damaged; '{key}' is missing or of the wrong kind.")
 
 
 def _implausible(trace: Trace) -> str | None:

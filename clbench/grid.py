@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from clbench import registry, results
+from clbench import records, registry, results
 from clbench.config import StreamConfig
 from clbench.engines import Done, Engine, Job, Listener
 from clbench.errors import UserError, shown
+from clbench.records import Record
 from clbench.resolve import RunConfig
 from clbench.schema import canonical, definition
 from clbench.search import Search, search
@@ -307,7 +308,7 @@ def _distinct(rows: Iterable[list[Planned]]) -> list[list[Planned]]:
     return list({_completed(row[0].run).run_id: row for row in reversed(list(rows))}.values())[::-1]
 
 
-def _record(planned: Planned, out: Path) -> dict[str, Any]:
+def _record(planned: Planned, out: Path) -> Record:
     """Of a trial.
 
     Raises:
@@ -315,7 +316,7 @@ def _record(planned: Planned, out: Path) -> dict[str, Any]:
     """
     found, place = state(planned.run, out)
     if found in ("completed", "failed"):
-        return results.read_run(place)
+        return records.read(place)
     said = _reason(place) if found == "damaged" else "is not finished; the same command goes on."
     raise UserError(f"the trial {planned.label} {said}")
 
@@ -328,32 +329,27 @@ def state(run: RunConfig, out: Path) -> tuple[State, Path]:
     unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
     if not (place / "run.json").exists():
         return unfinished, place
-    from clbench import records  # imports scipy
-
     try:
-        record = results.read_run(place)
-        records.check(place / "run.json", record)
+        record = records.read(place)
     except UserError:
         return ("damaged" if unfinished == "missing" else unfinished), place
-    if record["run_id"] != found.run_id:
+    if record.run_id != found.run_id:
         return "missing", place
-    if record["status"] == "completed":
+    if record.status == "completed" and record.stream is not None:
         stream = run.benchmark.stream
-        same = record["stream"]["data_sha256"] == _data_sha256(canonical(stream.model_dump(mode="json")))
+        same = record.stream.data_sha256 == _data_sha256(canonical(stream.model_dump(mode="json")))
         return ("completed" if same else "missing"), place
-    return ("failed" if record["status"] == "failed" else "unfinished"), place
+    return ("failed" if record.status == "failed" else "unfinished"), place
 
 
 def _reason(place: Path) -> str:
     """Why a run counts as failed without having been tried."""
-    from clbench import records
-
     try:
-        record = results.read_run(place)
-        records.check(place / "run.json", record)
+        record = records.read(place)
     except UserError as error:
         return f"{error} Remove the file, and the run is done again."
-    return str(record["failure"]["message"])
+    assert record.failure is not None  # of a failed run
+    return record.failure.message
 
 
 def _completed(run: RunConfig) -> RunConfig:

@@ -9,36 +9,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from clbench import statistics
-from clbench.board_text import LEAST_SEEDS, RANKED_BY, to_csv, to_latex, to_markdown, to_text
 from clbench.chance import ROLES
 from clbench.metrics import METRICS
-from clbench.records import Record, collect
-
-__all__ = [
-    "LEAST_SEEDS", "RANKED_BY", "collect", "groups", "row_id", "runs", "table", "to_csv", "to_latex", "to_markdown",
-    "to_text",
-]  # fmt: skip
+from clbench.records import Record
 
 SCHEMA = 1
 """Version of the columns of both files."""
 
+LEAST_SEEDS = 5
+"""Completed seeds that a row needs to be ranked."""
 
-def row_id(record: dict[str, Any]) -> str:
+RANKED_BY = "average_accuracy"
+"""The metric of the ranking, in the primary view; higher is better."""
+
+
+def row_id(record: Record) -> str:
     """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
 
     A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
     configuration where there is just one.
-
-    Args:
-        record: a run.json.
     """
-    return _hash(_key(Record.model_validate(record)))
+    return _hash(_key(record))
 
 
 def _key(record: Record) -> tuple[str, str, str, str]:
@@ -50,10 +48,10 @@ def _hash(key: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
 
 
-def groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
+def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
     found: dict[tuple[str, ...], list[Record]] = {}
-    for record in map(Record.model_validate, records):
+    for record in records:
         found.setdefault(_key(record), []).append(record)
     for key in [key for key in found if not key[1]]:  # without data: is it clear where these belong?
         same = [other for other in found if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
@@ -67,7 +65,7 @@ def groups(records: Iterable[dict[str, Any]]) -> list[tuple[str, list[Record]]]:
 
 
 # ------------------------------------------------------------------------------------------------ one row a run
-def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def runs(records: Iterable[Record]) -> pd.DataFrame:
     """One row for each run, view and metric; of a run without a result one row that says why.
 
     Every metric of a run.json is there, also one that this program does not know. Numbers are unrounded, accuracies in
@@ -118,7 +116,7 @@ def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------ one row a strategy
-def table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def table(records: Iterable[Record]) -> pd.DataFrame:
     """The leaderboard of some run records: board by board, ranked rows first, then by mean.
 
     The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board
@@ -244,19 +242,42 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
     return out
 
 
+@dataclass(frozen=True)
+class Exclusion:
+    """A reason not to rank a row.
+
+    Attributes:
+        summary: for the note below a table.
+        applies: whether it holds for a row.
+        detail: of such a row, for its cell `unranked`; the keys of the row in braces.
+    """
+
+    summary: str
+    applies: Callable[[dict[str, Any]], bool]
+    detail: str
+
+
+EXCLUSIONS = (
+    Exclusion(
+        "not a continual learner",
+        lambda row: row["access"] in ("past", "stream"),
+        "not a continual learner (access {access})",
+    ),
+    Exclusion("a failed seed", lambda row: row["n_failed"] > 0, "{n_failed} failed"),
+    Exclusion(f"fewer than {LEAST_SEEDS} seeds", lambda row: row["n"] < LEAST_SEEDS, f"{{n}} of {LEAST_SEEDS} seeds"),
+    Exclusion(
+        "a seed with several instances of the stream",
+        lambda row: len(set(row["seeds"].split())) < row["n"],
+        "a seed occurs with several instances",
+    ),
+    Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
+)
+"""Why a row has no rank: the first that applies."""
+
+
 def _unranked(row: dict[str, Any]) -> str | None:
-    """Why a row has no rank."""
-    if row["access"] in ("past", "stream"):
-        return f"not a continual learner (access {row['access']})"
-    if row["n_failed"]:
-        return f"{row['n_failed']} failed"
-    if row["n"] < LEAST_SEEDS:
-        return f"{row['n']} of {LEAST_SEEDS} seeds"
-    if len(set(row["seeds"].split())) < row["n"]:
-        return "a seed occurs with several instances"
-    if row[f"{RANKED_BY}_mean"] is None:
-        return f"{RANKED_BY} is undefined"
-    return None
+    """The reason a row has no rank; None for a ranked one."""
+    return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
 
 
 # ------------------------------------------------------------------------------------------------ cells

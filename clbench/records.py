@@ -1,14 +1,16 @@
-"""What tables read of a run.json: its kinds, checked once at the boundary, and the runs found below folders.
+"""The one reader of run.json: its kinds, checked once at the boundary, and the runs below folders.
 
-A file may be old, hand-edited or damaged; one that is not what it should be is left out with a sentence, and what is
-read here can be trusted afterwards. Keys that are not listed are not looked at.
+A file may be old, hand-edited or damaged; one that is not what it should be is left out with a sentence, and a `Record`
+can be trusted afterwards. Keys that are not listed are not looked at. Who reads traces needs less of a run.json, a
+`Header`, and gets it of files that no table takes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field, JsonValue
@@ -16,7 +18,7 @@ from pydantic import Field, JsonValue
 from clbench import results
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
-from clbench.statistics import ROUNDING
+from clbench.summation import ROUNDING
 
 _LARGEST = 2**53
 """Beyond it a float no longer holds every integer, and squares of floats may overflow."""
@@ -38,6 +40,28 @@ class _Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
 
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+
+class _File(_Part):
+    """A run.json."""
+
+    _raw: dict[str, Any] = pydantic.PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Self:
+        """The checked form of what a file holds.
+
+        Raises:
+            pydantic.ValidationError: it is not what it should be.
+        """
+        record = cls.model_validate(raw)
+        record._raw = raw
+        return record
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The whole file, unchecked."""
+        return self._raw
 
 
 class _Named(_Open):
@@ -170,7 +194,33 @@ class _Provenance(_Part):
     tuning: dict[str, JsonValue] | None = None
 
 
-class Record(_Part):
+class _Strategy(_Part):
+    name: str
+
+
+class _Identity(_Part):
+    seed: int
+    strategy: _Strategy
+
+
+class Header(_File):
+    """What a run with a trace needs of its run.json, whose metrics may be any: they can be computed again."""
+
+    benchmark: str
+    config_hash: str
+    primary_view: str
+    metrics: dict[str, Any]
+    config: _Identity
+    modified: Any
+
+    @property
+    def label(self) -> str:
+        """Benchmark (with `*` where it is not the shipped one), strategy, start of the configuration's hash, seed."""
+        star = "*" if self.modified else ""
+        return f"{self.benchmark}{star} {self.config.strategy.name} {self.config_hash[:6]} seed {self.config.seed}"
+
+
+class Record(_File):
     """A run.json, as far as tables read it. What is not here (`report`, a metric's parts) is for other readers."""
 
     run_id: str
@@ -239,21 +289,22 @@ class Record(_Part):
         return self.metrics[self.primary_view] if self.status == "completed" and self.metrics is not None else {}
 
 
-def check(path: Path, record: dict[str, Any]) -> Record:
+# ------------------------------------------------------------------------------------------------ one file
+def check(path: Path, raw: dict[str, Any]) -> Record:
     """A run.json whose kinds are right.
 
     Args:
         path: the file, for the message.
-        record: what it holds.
+        raw: what it holds.
 
     Raises:
         UserError: one sentence with the file, the first key that is not what it should be, and what stands there.
     """
     try:
-        return Record.model_validate(record)
+        return Record.of(raw)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = _path(first)
     said = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
         problem = f"'{where}' is missing"
@@ -264,43 +315,85 @@ def check(path: Path, record: dict[str, Any]) -> Record:
     raise UserError(f"{path}: damaged; {_printable(problem)}.")
 
 
+def check_header(path: Path, raw: dict[str, Any]) -> Header:
+    """A run.json of which the keys of `Header` are right.
+
+    Raises:
+        UserError: one sentence with the file and the first key that is not what it should be.
+    """
+    try:
+        return Header.of(raw)
+    except pydantic.ValidationError as error:
+        where = _path(error.errors(include_url=False)[0])
+    first_keys = {"config": "config.seed", "config.strategy": "config.strategy.name"}  # of a part that is no mapping
+    where = first_keys.get(where, where)
+    raise UserError(f"{path}: damaged; '{where}' is missing or of the wrong kind.")
+
+
+def _path(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
 def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def collect(*roots: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read(directory: Path) -> Record:
+    """The record of a run's folder.
+
+    Raises:
+        UserError: run.json is missing, damaged or of another version; see `results.read_run` and `check`.
+    """
+    return check(directory / "run.json", results.read_run(directory))
+
+
+# ------------------------------------------------------------------------------------------------ many files
+_T = TypeVar("_T")
+
+
+def scan(directories: Iterable[Path], reader: Callable[[Path], _T], problems: list[str]) -> Iterator[tuple[Path, _T]]:
+    """Run directories and what a reader makes of each; a sentence for each that it refuses is added to `problems`."""
+    for directory in directories:
+        try:
+            result = reader(directory)
+        except UserError as error:
+            problems += error.problems
+        else:
+            yield directory, result
+
+
+def collect(*roots: Path) -> tuple[list[Record], list[str]]:
     """All run records at or under some folders, each run once, and a sentence for each file that is left out.
 
     Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
     """
-    kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, dict[str, Any]]] = {}
+    kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, Record]] = {}
     problems: list[str] = []
     directories = {path.resolve(): path for root in roots for path in results.find_runs(root)}
-    for directory in directories.values():
-        path = directory / "run.json"
-        try:
-            record = results.read_run(directory)
-            run = check(path, record)
-            copy = (run.run_id, run.stream.instance_hash if run.stream else None)
-            text = json.dumps(record, sort_keys=True, ensure_ascii=False)
-            text.encode()
-        except UserError as error:
-            problems += error.problems
-            continue
-        except UnicodeEncodeError:
-            problems.append(f"{path}: damaged; it holds half a character.")
-            continue
-        except RecursionError:
-            problems.append(f"{path}: damaged; nested too deeply.")
-            continue
-        order = (run.status != "completed", run.provenance.started_utc or "", text)
-        new = (order, path, record)
+    for directory, (record, text) in scan(directories.values(), _with_text, problems):
+        copy = (record.run_id, record.stream.instance_hash if record.stream else None)
+        order = (record.status != "completed", record.provenance.started_utc or "", text)
+        new = (order, directory / "run.json", record)
         if copy in kept:
             old = kept[copy]
             new, other = (new, old) if order < old[0] else (old, new)
-            problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2], other[2])}.")
+            problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2].raw, other[2].raw)}.")
         kept[copy] = new
     return [record for _, _, record in kept.values()], problems
+
+
+def _with_text(directory: Path) -> tuple[Record, str]:
+    """The record of a run's folder, and the whole file as one text that can be written again."""
+    path = directory / "run.json"
+    try:
+        record = read(directory)
+        text = json.dumps(record.raw, sort_keys=True, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: damaged; it holds half a character.") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged; nested too deeply.") from None
+    return record, text
 
 
 def _disagreement(one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -13,10 +13,7 @@ from typing import Any
 from clbench import finished, results
 from clbench.errors import UserError
 from clbench.metrics import compute
-
-ROUNDING = 1e-12
-"""Difference of two floating-point sums of the same numbers in another order; no sample can change a value by less:
-that takes 1e12 of (evaluated samples x averaged evaluations)."""
+from clbench.summation import ROUNDING
 
 Metrics = dict[str, dict[str, dict[str, Any]]]
 
@@ -34,14 +31,14 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
     Raises:
         UserError: run.json or trace.npz is missing, damaged, of another version, or cannot be written.
     """
-    record = results.read_run(directory)
-    reason = finished.unfinished(record)
+    raw = results.read_run(directory)
+    reason = finished.unfinished(raw)
     if reason is not None:
         return [f"{directory}: {reason}, left alone"]
-    run = finished.read(directory, record)
+    run = finished.read(directory, raw)
     new: Metrics = json.loads(json.dumps(compute(run.trace)))
     path = directory / "run.json"
-    old = _checked(path, record["metrics"])
+    old = _checked(path, run.record.metrics)
     lines, rounded = differences(old, new), _rounded(old, new)
     if not lines and not rounded:
         return [f"{directory}: nothing changed"]
@@ -128,7 +125,7 @@ def _word(value: Any) -> str:
     return "undefined" if value is None else repr(value)
 
 
-def _checked(path: Path, metrics: Any) -> Metrics:
+def _checked(path: Path, metrics: dict[str, Any]) -> Metrics:
     """The metrics of a run.json, if they are of the kind that they should be."""
     for values in metrics.values():
         if not isinstance(values, dict) or not all(isinstance(found, dict) for found in values.values()):

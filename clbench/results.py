@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import zipfile
 import zlib
@@ -57,7 +58,8 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     """
     if path.is_dir():
         raise UserError(f"{path}: cannot be written: it is a folder.")
-    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The token: containers that share a file system may both be process 1.
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -198,6 +200,8 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged or truncated ({error}).") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged; nested too deeply.") from None
     if not isinstance(record, dict) or "schema_version" not in record:
         raise UserError(f"{path}: not a run of clbench; 'schema_version' is missing.")
     if record["schema_version"] != SCHEMA:

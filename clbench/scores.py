@@ -5,21 +5,17 @@ A table is built once and shown twice: rounded and aligned for the terminal, who
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clbench.finished import Run
+from clbench.formatting import quantity
 from clbench.metrics import METRICS, compute
+from clbench.tabular import aligned, csv_bytes
 
-UNDEFINED = "undefined"
 NOT_RECOVERED = "not within the experience"
-
-_UNITS = {"accuracy": "%", "share": "%", "iterations": "iterations", "accuracy x iterations": "% x iterations"}
-_PERCENT = ("accuracy", "share", "accuracy x iterations")
 
 
 @dataclass(frozen=True)
@@ -41,22 +37,6 @@ class Table:
     shown: Sequence[tuple[str, ...]]
 
 
-def number(value: float | None, unit: str, places: int = 2) -> str:
-    """A value with its unit; accuracies and shares in percent.
-
-    >>> number(0.8125, "accuracy"), number(12.0, "iterations"), number(None, "share")
-    ('81.25 %', '12.00 iterations', 'undefined')
-    """
-    if value is None or math.isnan(value):
-        return UNDEFINED
-    text = f"{_scaled(value, unit):.{places}f}"
-    return f"{text} {'iteration' if unit == 'iterations' and text == '1' else _UNITS[unit]}"
-
-
-def _scaled(value: float, unit: str) -> float:
-    return (100 * value if unit in _PERCENT else value) + 0.0  # never -0.00
-
-
 def metrics(run: Run, view: str) -> Table:
     """Every metric: value, sampling error, resolution, and which direction is better."""
     rows, shown = [], []
@@ -67,8 +47,8 @@ def metrics(run: Run, view: str) -> Table:
         shown.append(
             (
                 name,
-                number(value, metric.unit),
-                "" if se is None else f"± {number(se, metric.unit)}",
+                quantity(value, metric.unit),
+                "" if se is None else f"± {quantity(se, metric.unit)}",
                 f"{metric.better} is better",
                 "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_apart(resolution)}",
             )
@@ -95,18 +75,18 @@ def gaps(run: Run, view: str) -> Table:
                 *(math.inf if value is None else value for value in recovery), gap.area, gap.transient, gap.permanent,
             )
         )  # fmt: skip
-        back = [NOT_RECOVERED if value is None else number(value, "iterations", 1) for value in recovery]
+        back = [NOT_RECOVERED if value is None else quantity(value, "iterations", 1) for value in recovery]
         shown.append(
             (
                 str(gap.experience),
                 f"{gap.task}{' (trained again)' if gap.trained_again else ''}",
-                number(gap.before, "accuracy"),
-                number(gap.depth, "accuracy"),
-                number(gap.iterations_to_trough, "iterations", 0),
+                quantity(gap.before, "accuracy"),
+                quantity(gap.depth, "accuracy"),
+                quantity(gap.iterations_to_trough, "iterations", 0),
                 *back,
-                number(gap.area, "accuracy x iterations"),
-                number(gap.transient, "accuracy"),
-                number(gap.permanent, "accuracy"),
+                quantity(gap.area, "accuracy x iterations"),
+                quantity(gap.transient, "accuracy"),
+                quantity(gap.permanent, "accuracy"),
             )
         )
     columns = (
@@ -127,7 +107,7 @@ def dialects(run: Run, view: str) -> Table:
     rows, shown = [], []
     for d in computed(run.trace, view):
         rows.append((d.library, d.quantity, d.name, d.value, d.rule, d.ours))
-        shown.append((d.library, d.name, number(d.value, "accuracy"), d.ours or "none", d.rule))
+        shown.append((d.library, d.name, quantity(d.value, "accuracy"), d.ours or "none", d.rule))
     columns = ("library", "quantity", "name", "value", "rule", "ours")
     return Table("dialect", columns, ("library", "its name", "value", "our name", "rule"), rows, shown)
 
@@ -136,9 +116,7 @@ def to_text(table: Table) -> str:
     """A table for the terminal."""
     if not table.rows:
         return f"no {table.name}"
-    lines = [table.headings, *table.shown]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.headings))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(aligned([table.headings, *table.shown]))
 
 
 def to_csv(tables: Sequence[Table], view: str) -> bytes:
@@ -148,19 +126,9 @@ def to_csv(tables: Sequence[Table], view: str) -> bytes:
     within the experience. A cell that a spreadsheet would execute starts with an apostrophe.
     """
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["table", "view", *columns])
+    rows = []
     for table in tables:
         for row in table.rows:
             cells = dict(zip(table.columns, row, strict=True))
-            writer.writerow([table.name, view, *(_cell(cells.get(column)) for column in columns)])
-    return target.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+            rows.append([table.name, view, *(cells.get(column) for column in columns)])
+    return csv_bytes(["table", "view", *columns], rows)

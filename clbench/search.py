@@ -11,6 +11,7 @@ from typing import Any
 
 from clbench.errors import UserError
 from clbench.metrics import METRICS
+from clbench.records import Record
 from clbench.resolve import RunConfig
 from clbench.study import Range, Study, TuningSettings, dotted, spaces, with_values
 from clbench.summation import mean
@@ -76,22 +77,20 @@ class Search:
         """Trials that are asked for only when the present ones are told."""
         return 0
 
-    def tell(self, trial: Trial, records: list[dict[str, Any]], run: RunConfig) -> None:
+    def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
         """How one that was asked for ended: the records of its runs, seed by seed."""
         values = list[float | None]()
         for record in records:
-            failed = record["status"] == "failed"
-            if record["run_id"] not in self._counted:
-                self._counted[record["run_id"]] = record["config_hash"]
-                costs = record["costs"] or {"wall_s": 0.0}  # null where it could not even begin
-                self.updates += costs.get("iterations") or 0
-                self.wall_s += costs["wall_s"]
-                self.failed += failed
-            if failed:
-                self._reasons.append(record["failure"]["message"])
-                values.append(None)
-            else:
-                values.append(record["metrics"][record["primary_view"]].get(self._settings.metric, {}).get("value"))
+            if record.run_id not in self._counted:
+                self._counted[record.run_id] = record.config_hash
+                if record.costs is not None:  # null where it could not even begin
+                    self.updates += record.costs.iterations or 0
+                    self.wall_s += record.costs.wall_s
+                self.failed += record.status == "failed"
+            if record.status == "failed" and record.failure is not None:
+                self._reasons.append(record.failure.message)
+            score = record.scores.get(self._settings.metric)
+            values.append(None if score is None else score.value)
         known = [v for v in values if v is not None]
         self.told.append((trial, mean(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
@@ -171,7 +170,7 @@ class OptunaSearch(Search):
         assert self._settings.trials is not None
         return max(0, self._settings.trials - len(self.told) - 1)
 
-    def tell(self, trial: Trial, records: list[dict[str, Any]], run: RunConfig) -> None:
+    def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
         """See `Search`."""
         super().tell(trial, records, run)
         value = self.told[-1][1]

@@ -16,13 +16,10 @@ from scipy import stats
 
 from clbench import summation
 from clbench.chance import Generator
-from clbench.summation import squared_deviations
+from clbench.summation import ROUNDING, squared_deviations
 
 LEVEL = 0.95
 """Coverage of every interval."""
-
-ROUNDING = 1e-12
-"""Values closer than this are equal: sums of the same counts in another order differ by less."""
 
 RESAMPLES = 1999
 """Bootstrap resamples; with R + 1 a multiple of 40, the order statistics 0.025 (R + 1) and 0.975 (R + 1) exist

@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-12
+"""Two values closer than this are equal.
+
+Floating-point sums of the same numbers in another order differ by less. Accuracies, which are counts over a size,
+differ by more: so small a difference takes 1e12 of (evaluated samples x averaged evaluations)."""
+
 
 def total(values: Iterable[float] | Floats) -> float:
     """The sum, correctly rounded; 0 of nothing, NaN where something is missing.

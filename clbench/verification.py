@@ -1,7 +1,7 @@
 """Whether a row of a leaderboard comes out again: some of its runs are done anew, and compared.
 
 *Bit for bit* means equal weights and traces. Metrics are functions of the trace; those of equal traces have to agree
-to `rescore.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
+to `summation.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
 processor or another version of torch gives other last bits to the weights, and training carries them on; then a new run
 is one more draw, and it is asked whether the mean of the new runs lies in the 95 % prediction interval that the row's
 own seeds give for it.
@@ -16,32 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clbench import leaderboard, registry
+from clbench import leaderboard, records, registry
+from clbench.board_text import SHOWN
 from clbench.errors import UserError
+from clbench.records import Record
 from clbench.rescore import same
 from clbench.resolve import RunConfig, resolve
 from clbench.statistics import t_quantile
 from clbench.summation import mean, squared_deviations
 
-SHOWN = (leaderboard.RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
-"""The verdict is that of the first; the others are told."""
-
 Verdict = Literal["reproduced bit for bit", "within its interval", "not reproduced"]
 
 
-def row(records: Sequence[dict[str, Any]], wanted: str, where: str) -> list[dict[str, Any]]:
+def row(runs: Sequence[Record], wanted: str, where: str) -> list[Record]:
     """The completed runs of a row, seed by seed.
 
     Args:
-        records: where it is looked for.
+        runs: where it is looked for.
         wanted: the row's id or its first digits.
         where: for messages.
 
     Raises:
         UserError: there is no such row, there are several, or none of its runs is completed.
     """
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
+    rows: dict[str, list[Record]] = {}
+    for record in runs:
         rows.setdefault(leaderboard.row_id(record), []).append(record)
     found = [key for key in rows if key.startswith(wanted)]
     if not found:
@@ -50,24 +49,24 @@ def row(records: Sequence[dict[str, Any]], wanted: str, where: str) -> list[dict
         )
     if len(found) > 1:
         raise UserError(f"{where}: '{wanted}' is the start of {len(found)} rows: {', '.join(sorted(found)[:5])}.")
-    done = [record for record in rows[found[0]] if record["status"] == "completed"]
+    done = [record for record in rows[found[0]] if record.status == "completed"]
     if not done:
         raise UserError(f"{where}: row {found[0]} has no completed run.")
-    seeds = [int(record["config"]["seed"]) for record in done]
+    seeds = [record.seed for record in done]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{where}: row {found[0]} has several runs of one seed: {sorted(seeds)}.")
-    return sorted(done, key=lambda record: int(record["config"]["seed"]))
+    return sorted(done, key=lambda record: record.seed)
 
 
-def configuration(record: dict[str, Any]) -> RunConfig:
+def configuration(record: Record) -> RunConfig:
     """What a run was of.
 
     Raises:
         UserError: its configuration is not that of its id, hashes and names, or not one of this version.
     """
-    name = f"{record['benchmark']} seed {record['config']['seed']}"
+    name = f"{record.benchmark} seed {record.seed}"
     try:
-        run = RunConfig.model_validate(record["config"])
+        run = RunConfig.model_validate(record.raw["config"])
         run_id = run.run_id  # for which hyper-parameters are validated too
     except ValueError as error:
         first = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else str(error)
@@ -81,11 +80,11 @@ def configuration(record: dict[str, Any]) -> RunConfig:
         "primary_view": benchmark.stream.setting,
     }
     for key, value in said.items():
-        if record[key] != value:
+        if getattr(record, key) != value:
             raise UserError(f"{name}: its {key} is not that of its configuration: one of the two was changed.")
     if registry.benchmark_path(benchmark.id) is not None:
         shipped = run.model_copy(update={"benchmark": resolve(benchmark.id, need_strategy=False)[0]})
-        if run.definition_hash != shipped.definition_hash and not record["modified"]:
+        if run.definition_hash != shipped.definition_hash and not record.modified:
             raise UserError(f"{name}: says that its benchmark is the shipped one, which it is not.")
     return run
 
@@ -119,8 +118,8 @@ class Verification:
     """What came out.
 
     Attributes:
-        verdict: by the metric that rows are ranked by.
-        metrics: those of `SHOWN` that are defined.
+        verdict: by the metric that rows are ranked by, the first of `board_text.SHOWN`.
+        metrics: those of `board_text.SHOWN` that are defined.
         different: for each seed that is not equal bit for bit, what differs, or why it failed; see `_differences`.
         surroundings: what is other here than where the row was made.
     """
@@ -131,26 +130,26 @@ class Verification:
     surroundings: tuple[str, ...]
 
 
-def compare(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> Verification:
+def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
     """What new runs say of a row.
 
     Args:
         old: the completed runs of the row.
         new: runs of some of its seeds.
     """
-    claimed = {record["config"]["seed"]: record for record in old}
-    again = {record["config"]["seed"]: record for record in new}
+    claimed = {record.seed: record for record in old}
+    again = {record.seed: record for record in new}
     different = {
-        seed: names for seed, record in sorted(again.items()) if (names := _differences(claimed[seed], record))
+        seed: names for seed, record in sorted(again.items()) if (names := _differences(claimed[seed].raw, record.raw))
     }
-    done = all(record["status"] == "completed" for record in new)
+    done = all(record.status == "completed" for record in new)
     metrics = tuple(m for name in SHOWN if done and (m := _metric(name, claimed, again)) is not None)
     verdict: Verdict = "not reproduced"
     if not different:
         verdict = "reproduced bit for bit"
     elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == SHOWN[0]:
         verdict = "within its interval" if metrics[0].within else verdict
-    return Verification(verdict, metrics, different, _surroundings(old[0], new[0]) if different else ())
+    return Verification(verdict, metrics, different, _surroundings(old[0].raw, new[0].raw) if different else ())
 
 
 _EXACT = ("stream", "memory", "access", "parameters")
@@ -179,12 +178,11 @@ def _claimed(old: Any, new: Any) -> bool:
     return same(old, new)
 
 
-def _value(record: dict[str, Any], name: str) -> float | None:
-    value = record["metrics"][record["primary_view"]].get(name, {}).get("value")
-    return None if value is None else float(value)
+def _value(record: Record, name: str) -> float | None:
+    return record.scores[name].value if name in record.scores else None
 
 
-def _metric(name: str, old: dict[int, dict[str, Any]], new: dict[int, dict[str, Any]]) -> Metric | None:
+def _metric(name: str, old: dict[int, Record], new: dict[int, Record]) -> Metric | None:
     values, found = [_value(r, name) for r in old.values()], [_value(r, name) for r in new.values()]
     claimed = [_value(old[seed], name) for seed in new]
     known = [v for v in values if v is not None]
@@ -220,9 +218,7 @@ def _short(value: Any) -> str:
     return f"{text[:12]}..." if len(text) == 64 else text
 
 
-def run_again(
-    runs: Sequence[dict[str, Any]], seeds: int, out: Path, engine: Any, listener: Any
-) -> list[dict[str, Any]]:
+def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listener: Any) -> list[Record]:
     """Does the first seeds of a row anew.
 
     Args:
@@ -237,21 +233,25 @@ def run_again(
     Raises:
         UserError: a run could not begin, is at work elsewhere, or was stopped.
     """
-    from clbench import results
     from clbench.engines import Job
 
     jobs = [Job(configuration(record), out) for record in runs[:seeds]]
     listener.begin([f"{j.run.benchmark.id} {j.run.strategy.name} seed {j.run.seed}" for j in jobs], [None] * len(jobs))
-    records = []
+    again = []
     with contextlib.closing(engine.run(jobs, listener)) as running:
         try:
             for number, done in running:
                 listener.done(number, done)
-                record = results.read_run(done.directory) if (done.directory / "run.json").exists() else None
-                failed = done.status == "failed" and record is not None and record["failure"]["kind"] != "user_error"
+                record = records.read(done.directory) if (done.directory / "run.json").exists() else None
+                failed = done.status == "failed" and record is not None and _failed_in_training(record)
                 if record is None or not (done.status == "completed" or failed):
                     raise UserError(f"{jobs[number].run.benchmark.id} seed {jobs[number].run.seed}: {done.message}")
-                records.append(record)
+                again.append(record)
         finally:
             listener.end()
-    return records
+    return again
+
+
+def _failed_in_training(record: Record) -> bool:
+    """Whether a run began and failed; else it could not even begin."""
+    return bool(record.raw["failure"]["kind"] != "user_error")

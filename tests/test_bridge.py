@@ -20,6 +20,7 @@ from torch import nn
 from clbench import bridge, leaderboard, metrics, resolve, results, runner
 from clbench.chance import fenced
 from clbench.errors import UserError
+from clbench.records import collect
 from clbench.store import InputTransform, TrainingSet
 from clbench.testing import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
@@ -498,7 +499,7 @@ def test_a_factory_in_a_file_lands_on_the_leaderboard_and_nothing_is_said(tmp_pa
 def test_an_unknown_strategy_by_import_path_is_a_row_beside_ours(tmp_path: Path) -> None:
     for name in ("naive", SUPERVISED + "Naive"):
         runner.execute(make_run(name, {}, iterations=2), tmp_path)
-    table = leaderboard.table(leaderboard.collect(tmp_path)[0])
+    table = leaderboard.table(collect(tmp_path)[0])
     assert set(table["strategy"]) == {"naive", SUPERVISED + "Naive"}
     assert table["definition_hash"].nunique() == 1
 

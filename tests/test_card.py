@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from clbench import card, config, mistakes, registry, stream_figure
 from clbench.cli import main
+from clbench.formatting import ranges
 from clbench.stream import Stream
 from streams import datasets
 from streams.compile import compile_stream
@@ -154,7 +155,7 @@ def test_classes_that_never_come_are_named(capsys: pytest.CaptureFixture[str]) -
     path = write({"tasks": {"by": "classes", "count": 2}, "schedule": schedule})
     found, table = rows(capsys, path)
     there = [int(c) for c in table[1][3].split(", ")]
-    assert found["never come"] == f"class {card.ranges(c for c in range(10) if c not in there)}"
+    assert found["never come"] == f"class {ranges(c for c in range(10) if c not in there)}"
     assert found["imbalance"].endswith(" : 0")
     assert "overlap" not in found, "there is no pair of experiences"
 

@@ -12,6 +12,8 @@ import pytest
 
 from clbench import __version__, registry
 from clbench.cli import main
+from clbench.cli.status import BUSY, worst
+from clbench.lock import Lock
 
 MINE = """
 from clbench.config import Parameters
@@ -165,6 +167,26 @@ def test_one_failure_among_several_runs_is_the_status_of_all(capsys: pytest.Capt
     diverging = ["-o", "training.optimizer.lr=1e38"]
     assert main(["run", "split_synthetic-v1", "--strategy", "naive", *arguments, *diverging]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_failure_counts_more_than_a_run_left_to_another_process(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "split_synthetic-v1", "--quiet", "--threads", "1", *QUICK, "--strategy", "naive"]
+    command += ["-o", "training.optimizer.lr=1e38"]
+    assert main([*command, "--seed", "0"]) == 1
+    (first,) = Path("results").rglob("seed-0")
+    capsys.readouterr()
+    with Lock(first.with_name("seed-1")):
+        assert main([*command, "--seed", "0", "--seed", "1"]) == main([*command, "--seed", "1", "--seed", "0"]) == 1
+        assert "is at it" in capsys.readouterr().err
+        assert main([*command, "--seed", "1"]) == BUSY
+
+
+@pytest.mark.parametrize(
+    ("statuses", "whole"),
+    [([0, 75, 1, 2], 2), ([75, 1, 0], 1), ([1, 75], 1), ([0, 75], 75), ([0, 0], 0), ([], 0)],
+)
+def test_of_several_statuses_the_one_to_be_looked_at_first_counts(statuses: list[int], whole: int) -> None:
+    assert worst(statuses) == whole
 
 
 # ------------------------------------------------------------------------------------------------ the other verbs

@@ -17,7 +17,7 @@ import pytest
 from clbench import grid as grids
 from clbench import results, study
 from clbench.cli import main
-from clbench.cli.arguments import BUSY
+from clbench.cli.status import BUSY
 from clbench.engines import Done, Job, Listener, engine
 from clbench.engines.perform import perform
 from clbench.engines.settings import LocalSettings

@@ -9,19 +9,20 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clbench import comparison, leaderboard, resolve, results, runner
+from clbench import board_text, comparison, leaderboard, resolve, results, runner
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics import METRICS
-from clbench.records import Record
+from clbench.records import Record, collect
 
 Json = dict[str, Any]
 TINY = ["training.iterations=2"]
@@ -89,12 +90,29 @@ def write(root: Path, *records: Json) -> Path:
     return root
 
 
+def checked(records: Iterable[Json | Record]) -> list[Record]:
+    """Records of files and of one's own making."""
+    return [record if isinstance(record, Record) else Record.of(record) for record in records]
+
+
+def table(records: Iterable[Json | Record]) -> pd.DataFrame:
+    return leaderboard.table(checked(records))
+
+
+def runs(records: Iterable[Json | Record]) -> pd.DataFrame:
+    return leaderboard.runs(checked(records))
+
+
+def row_id(record: Json | Record) -> str:
+    return leaderboard.row_id(*checked([record]))
+
+
 def rows(payload: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(payload.decode(), newline="")))
 
 
-def board(*records: Json) -> list[dict[str, str]]:
-    return rows(leaderboard.to_csv(leaderboard.table(records)))
+def board(*records: Json | Record) -> list[dict[str, str]]:
+    return rows(board_text.to_csv(table(records)))
 
 
 def five(make: Make, strategy: str, middle: float, half: float, **changes: Any) -> list[Json]:
@@ -105,10 +123,10 @@ def five(make: Make, strategy: str, middle: float, half: float, **changes: Any) 
 
 # ------------------------------------------------------------------------------------------------ a pure function
 def test_same_bytes_in_any_order_and_from_run_json_alone(finished: Path, tmp_path: Path) -> None:
-    records, problems = leaderboard.collect(finished)
+    records, problems = collect(finished)
     assert (len(records), problems) == (5, [])
-    expected = [leaderboard.to_csv(made(records)) for made in (leaderboard.table, leaderboard.runs)]
-    texts = [to(leaderboard.table(records)) for to in (leaderboard.to_text, leaderboard.to_latex)]
+    expected = [board_text.to_csv(made(records)) for made in (table, runs)]
+    texts = [to(table(records)) for to in (board_text.to_text, board_text.to_latex)]
     directories = list(results.find_runs(finished))
     for shift in range(3):
         root = tmp_path / str(shift)
@@ -116,11 +134,11 @@ def test_same_bytes_in_any_order_and_from_run_json_alone(finished: Path, tmp_pat
             copied = root / f"{(i * 7 + shift) % len(directories)}" / "deep"
             copied.mkdir(parents=True)
             shutil.copy(directory / "run.json", copied)
-        found, problems = leaderboard.collect(root)
+        found, problems = collect(root)
         assert not problems
         random.Random(shift).shuffle(found)
-        assert [leaderboard.to_csv(made(found)) for made in (leaderboard.table, leaderboard.runs)] == expected
-        assert [to(leaderboard.table(found)) for to in (leaderboard.to_text, leaderboard.to_latex)] == texts
+        assert [board_text.to_csv(made(found)) for made in (table, runs)] == expected
+        assert [to(table(found)) for to in (board_text.to_text, board_text.to_latex)] == texts
 
 
 def test_costs_and_provenance_of_any_order(make: Make) -> None:
@@ -143,11 +161,11 @@ def test_costs_and_provenance_of_any_order(make: Make) -> None:
 
 
 def test_the_long_table_is_the_run_files(finished: Path) -> None:
-    records, _ = leaderboard.collect(finished)
-    long = rows(leaderboard.to_csv(leaderboard.runs(records)))
-    for record in records:
+    records, _ = collect(finished)
+    long = rows(board_text.to_csv(runs(records)))
+    for record in (each.raw for each in records):
         mine = [row for row in long if row["run_id"] == record["run_id"]]
-        assert {row["row_id"] for row in mine} == {leaderboard.row_id(record)}
+        assert {row["row_id"] for row in mine} == {row_id(record)}
         if record["status"] == "failed":
             (row,) = mine
             assert row["failure"] == record["failure"]["message"] != ""
@@ -168,7 +186,7 @@ def test_the_long_table_is_the_run_files(finished: Path) -> None:
 
 def test_a_metric_that_this_program_does_not_know_is_kept_in_the_long_table(make: Make) -> None:
     record = make(metrics__class={"average_accuracy": {"value": 0.5}, "of_tomorrow": {"value": -3.0}})
-    long = rows(leaderboard.to_csv(leaderboard.runs([record])))
+    long = rows(board_text.to_csv(runs([record])))
     assert [(row["metric"], row["value"], row["unit"]) for row in long if row["view"] == "class"] == [
         ("average_accuracy", "0.5", "accuracy"), ("of_tomorrow", "-3.0", ""),
     ]  # fmt: skip
@@ -201,7 +219,7 @@ def test_missing_is_empty_and_never_zero(make: Make) -> None:
     assert (
         row["rank"] == row["tuning_by"] == row["eval_subset"] == row["pretrained_sha256"] == row["seeds_stream"] == ""
     )
-    text = leaderboard.to_text(leaderboard.table(records))
+    text = board_text.to_text(table(records))
     assert "undefined in 1" in text
     assert "undefined in 3" in text
 
@@ -219,12 +237,12 @@ def test_a_run_that_failed_before_it_had_data_is_not_lost(make: Make) -> None:
 
 def test_row_id(make: Make) -> None:
     record = make()
-    found = leaderboard.row_id(record)
+    found = row_id(record)
     assert re.fullmatch("[0-9a-f]{16}", found)
     assert [row["row_id"] for row in board(record)] == [found]
-    assert leaderboard.row_id(make(seed=5, accuracy=0.9)) == found
+    assert row_id(make(seed=5, accuracy=0.9)) == found
     for key in ("definition_hash", "config_hash", "stream__data_sha256", "config__strategy__name"):
-        assert leaderboard.row_id(make(**{key: "another"})) != found, key
+        assert row_id(make(**{key: "another"})) != found, key
 
 
 def test_a_run_that_is_there_twice_counts_as_completed_wherever_it_lies(make: Make, tmp_path: Path) -> None:
@@ -232,12 +250,35 @@ def test_a_run_that_is_there_twice_counts_as_completed_wherever_it_lies(make: Ma
     early, late = make(provenance__started_utc="2026-01-01"), make(provenance__started_utc="2026-02-01", accuracy=0.25)
     for first, second, kept in ((whole, broken, whole), (broken, whole, whole), (late, early, early)):
         root = write(tmp_path / str(random.random()), first, second)
-        (record,), (problem,) = leaderboard.collect(root)
-        assert record == kept
+        (record,), (problem,) = collect(root)
+        assert record.raw == kept
         assert "run.json: the same run as " in problem
         assert problem.endswith(", with other metrics.") == (kept is early)
-    (record,), problems = leaderboard.collect(root / "0", root, root)
-    assert (record, len(problems)) == (early, 1), "one file is one file"
+    (record,), problems = collect(root / "0", root, root)
+    assert (record.raw, len(problems)) == (early, 1), "one file is one file"
+
+
+@pytest.mark.parametrize("command", ["leaderboard DIR --csv a.csv --runs b.csv", "compare :er :naive --in DIR"])
+def test_a_file_is_read_and_checked_once(
+    command: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    counts = {"read": 0, "checked": 0}
+    read_run, validate = results.read_run, Record.model_validate
+
+    def read(directory: Path) -> Json:
+        counts["read"] += 1
+        return read_run(directory)
+
+    def check(raw: Json) -> Record:
+        counts["checked"] += 1
+        return validate(raw)
+
+    monkeypatch.setattr(results, "read_run", read)
+    monkeypatch.setattr(Record, "model_validate", check)
+    main(command.replace("DIR", str(finished)).split())
+    files = len(list(results.find_runs(finished)))
+    assert counts == {"read": files, "checked": files}
 
 
 # ------------------------------------------------------------------------------------------------ ranks
@@ -282,7 +323,11 @@ def test_who_is_not_ranked(make: Make) -> None:
         "twice": "a seed occurs with several instances",
         "undefined": "average_accuracy is undefined",
     }
-    text = leaderboard.to_text(leaderboard.table([*best, *more]))
+    text = board_text.to_text(table([*best, *more]))
+    assert (
+        "rank -: not a continual learner, a failed seed, fewer than 5 seeds, a seed with several instances of the "
+        "stream, or average_accuracy undefined\n"
+    ) in f"{text}\n"
     assert re.search(r"^- +joint \(not continual\) ", text, re.M)
     assert re.search(r"^- +breaks .* 5, 1 failed ", text, re.M)
     assert "failed: split_synthetic-v1* breaks: seed 5: no luck" in text
@@ -295,7 +340,7 @@ def test_boards_are_of_one_definition_and_one_data_set(make: Make) -> None:
         *five(make, "other", 0.9, 0.01, stream__data_sha256="another"),
     ]
     assert ranks(*records) == {"low": "1", "high": "1", "other": "1"}
-    assert leaderboard.to_latex(leaderboard.table(records)).count(r"\begin{tabular}") == 3
+    assert board_text.to_latex(table(records)).count(r"\begin{tabular}") == 3
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
@@ -308,10 +353,10 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
         "test", "12", "[0]", "2400", "3.5",
     )  # fmt: skip
     assert {naive[key] for key in naive if key.startswith("tuning_")} == {""}
-    frame = leaderboard.table(records)
-    for to in (leaderboard.to_text, leaderboard.to_markdown, leaderboard.to_latex):
+    frame = table(records)
+    for to in (board_text.to_text, board_text.to_markdown, board_text.to_latex):
         assert to(frame).count("er (tuned on its own test stream)") == 1
-    assert {row["tuning_by"] for row in rows(leaderboard.to_csv(leaderboard.runs(tuned)))} == {"test"}
+    assert {row["tuning_by"] for row in rows(board_text.to_csv(runs(tuned)))} == {"test"}
     found = compared(write(tmp_path, *records), "split_synthetic-v1:er", ":naive")
     assert re.search(
         r"A is er, row \w{8} \(tuned on its own test stream\); B is naive, row \w{8}\n", comparison.to_text(found)
@@ -320,37 +365,37 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
 
 
 def test_rows_that_were_tuned_otherwise_bear_no_mark(make: Make) -> None:
-    frame = leaderboard.table([make(name, config__tuning={"by": name}) for name in ("first", "stream")])
+    frame = table([make(name, config__tuning={"by": name}) for name in ("first", "stream")])
     assert list(frame["tuning_by"]) == ["first", "stream"]
-    assert "tuned" not in leaderboard.to_text(frame)
+    assert "tuned" not in board_text.to_text(frame)
 
 
 def test_what_a_spreadsheet_would_execute_is_neutralised(make: Make) -> None:
     evil = make("=1+1", metrics__class={"average_accuracy": {"value": 0.5}, "@x": {"value": -0.25}})
     evil = failed(evil, "+boom") | {"status": "completed", "metrics": evil["metrics"]}
     evil["config"]["tuning"] = {"by": "-x", "\t": "\r"}
-    long = rows(leaderboard.to_csv(leaderboard.runs([evil])))
+    long = rows(board_text.to_csv(runs([evil])))
     assert {(row["strategy"], row["failure"], row["tuning_by"]) for row in long} == {("'=1+1", "'+boom", "'-x")}
     assert {row["metric"]: row["value"] for row in long if row["view"] == "class"}["'@x"] == "-0.25"
     (row,) = board(evil)
     assert (row["strategy"], row["tuning_\t"]) == ("'=1+1", "'\r")
-    header = leaderboard.to_csv(leaderboard.table([evil]).rename(columns={"rank": "=rank"})).decode().split(",")[2]
+    header = board_text.to_csv(table([evil]).rename(columns={"rank": "=rank"})).decode().split(",")[2]
     assert header == "'=rank"
 
 
 def test_markdown_and_latex_show_names_as_they_are(make: Make) -> None:
-    frame = leaderboard.table([make("a_b&c%d|e$#{}\\~^<", s, 0.5 + s / 8) for s in range(2)])
-    latex = leaderboard.to_latex(frame, ["average_accuracy"])
+    frame = table([make("a_b&c%d|e$#{}\\~^<", s, 0.5 + s / 8) for s in range(2)])
+    latex = board_text.to_latex(frame, ["average_accuracy"])
     assert r"a\_b\&c\%d|e\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{}\textless{} &" in latex
     assert r"average\_accuracy \%" in latex
     assert r"56.25 $\pm$ 79.41 &" in latex  # 12.7062 * 0.08839 / sqrt(2)
-    markdown = leaderboard.to_markdown(frame, ["average_accuracy"])
+    markdown = board_text.to_markdown(frame, ["average_accuracy"])
     assert r"| a\_b&c%d\|e$#{}\\\~^\< |" in markdown
     assert "| 56.25 ± 79.41 |" in markdown
 
 
 def test_a_name_moves_no_cursor(make: Make) -> None:
-    text = leaderboard.to_text(leaderboard.table([failed(make("er\x1b[2J"), "two\nlines")]))
+    text = board_text.to_text(table([failed(make("er\x1b[2J"), "two\nlines")]))
     assert r"er\x1b[2J" in text
     assert r"seed 0: two\nlines" in text
 
@@ -358,7 +403,7 @@ def test_a_name_moves_no_cursor(make: Make) -> None:
 def test_rows_of_one_strategy_are_told_apart(make: Make) -> None:
     settings = ({"name": "er", "memory": 10, "loss": "x"}, {"name": "er", "memory": 20, "loss": "x"})
     records = [make(config__strategy=s, config_hash=str(s), run_id=str(s)) for s in settings]
-    text = leaderboard.to_text(leaderboard.table(records))
+    text = board_text.to_text(table(records))
     assert "er memory=10 " in text
     assert "er memory=20 " in text
     assert "loss" not in text
@@ -433,18 +478,17 @@ def test_any_change_of_a_run_json_is_a_table_or_a_sentence(
     write(root, record)
     (root / "good").mkdir()
     (root / "good" / "run.json").write_text(json.dumps(real | {"run_id": "another"}))
-    records, problems = leaderboard.collect(root)
+    records, problems = collect(root)
     assert len(records) + len(problems) == 2
     assert all(problem.startswith(f"{root}/0/run.json: ") for problem in problems)
-    frame = leaderboard.table(records)
-    printed = [to(frame) for to in (leaderboard.to_text, leaderboard.to_markdown, leaderboard.to_latex)]
-    files = [leaderboard.to_csv(frame), leaderboard.to_csv(leaderboard.runs(records))]
-    assert leaderboard.to_csv(leaderboard.table(records[::-1])) == files[0]
+    frame = table(records)
+    printed = [to(frame) for to in (board_text.to_text, board_text.to_markdown, board_text.to_latex)]
+    files = [board_text.to_csv(frame), board_text.to_csv(runs(records))]
+    assert board_text.to_csv(table(records[::-1])) == files[0]
     assert all(text.encode() for text in printed)
     assert all(rows(payload) for payload in files)
     try:
-        left, _ = comparison.chosen(str(root / "good"), root)
-        right, _ = comparison.chosen(str(root / "0"), root)
+        (left, right), _ = comparison.chosen([str(root / "good"), str(root / "0")], root)
         found = [
             f for pair in comparison.pairs(left, right)[0] for f in comparison.findings(pair, ["average_accuracy"])
         ]
@@ -456,7 +500,7 @@ def test_any_change_of_a_run_json_is_a_table_or_a_sentence(
 
 def test_a_file_that_is_nested_without_end(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[" * 100_000)
-    records, (problem,) = leaderboard.collect(tmp_path)
+    records, (problem,) = collect(tmp_path)
     assert not records
     assert problem.startswith(f"{tmp_path}/run.json: damaged")
 
@@ -495,9 +539,9 @@ def test_the_verb_writes_both_files(
     assert err == ""
     assert r"| wf\_10 % |" in out
     assert r"average\_accuracy %" not in out
-    records, _ = leaderboard.collect(finished)
-    assert Path("a.csv").read_bytes() == leaderboard.to_csv(leaderboard.table(records))
-    assert Path("b.csv").read_bytes() == leaderboard.to_csv(leaderboard.runs(records))
+    records, _ = collect(finished)
+    assert Path("a.csv").read_bytes() == board_text.to_csv(table(records))
+    assert Path("b.csv").read_bytes() == board_text.to_csv(runs(records))
 
 
 @pytest.mark.parametrize(
@@ -519,7 +563,7 @@ def test_mistakes(finished: Path, capsys: pytest.CaptureFixture[str], arguments:
 
 # ------------------------------------------------------------------------------------------------ compare
 def compared(root: Path, a: str, b: str, *metrics: str) -> list[comparison.Finding]:
-    left, right = comparison.chosen(a, root)[0], comparison.chosen(b, root)[0]
+    (left, right), _ = comparison.chosen([a, b], root)
     pairs, _ = comparison.pairs(left, right)
     return [finding for pair in pairs for finding in comparison.findings(pair, metrics or ["average_accuracy"])]
 
@@ -543,7 +587,7 @@ def test_compare_by_hand(make: Make, tmp_path: Path, capsys: pytest.CaptureFixtu
     row = rows((tmp_path / "c.csv").read_bytes())[0]
     assert (row["metric"], row["seeds"], row["pairs"], row["effect_d_z"]) == ("average_accuracy", "0 1 2", "3", "2.0")
     assert (row["difference"], row["probability_of_improvement"], row["a_better"]) == ("0.5", "1.0", "3")
-    assert (row["a_row_id"], row["b_row_id"]) == tuple(leaderboard.row_id(make(name)) for name in ("er", "naive"))
+    assert (row["a_row_id"], row["b_row_id"]) == tuple(row_id(make(name)) for name in ("er", "naive"))
 
 
 def test_less_forgetting_is_better(make: Make, tmp_path: Path) -> None:
@@ -631,10 +675,10 @@ def test_other_seeds_by_axis_and_other_numerics_are_noted(make: Make, tmp_path: 
 
 def test_names_of_rows(make: Make, tmp_path: Path) -> None:
     root = write(tmp_path, *(make(name) for name in ("er", "naive")))
-    one = leaderboard.row_id(make("er"))
+    one = row_id(make("er"))
 
     def ids(text: str) -> list[str]:
-        return [row.id for row in comparison.chosen(text, root)[0]]
+        return [row.id for row in comparison.chosen([text], root)[0][0]]
 
     assert ids(one) == ids(one[:9]) == ids("split_synthetic-v1:er") == ids(":er") == ids(str(root / "0")) == [one]
     for text, sentence in (
@@ -646,4 +690,4 @@ def test_names_of_rows(make: Make, tmp_path: Path) -> None:
             ids(text)
         assert str(caught.value).startswith(sentence)
     with pytest.raises(UserError, match="no such folder; rows are looked for there"):
-        comparison.chosen("er", root / "nowhere")
+        comparison.chosen(["er"], root / "nowhere")

@@ -611,6 +611,12 @@ def test_light_verbs_and_messages_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_reading_a_run_imports_nothing_heavy() -> None:
+    code = "import json, sys; import clbench.records; print(*set(json.loads(sys.argv[1])) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(HEAVY)], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_a_key_within_one_of_several_kinds_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     flag = "strategy.optimizer={name: adam, lr: 0.1, momentum: 0.9}"
     assert told(capsys, "run", "split_digits-v1", "--strategy", "er", "-o", flag) == [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from clbench import leaderboard, registry, results, study, verification
+from clbench import board_text, leaderboard, registry, results, study, verification
 from clbench.cli import main
 from clbench.grid import Grid
+from clbench.records import Record, collect
 from clbench.resolve import resolve
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
@@ -18,67 +18,67 @@ AGAIN = ("split_digits-v1", "er"), ("power_law_digits-v1", "classp")
 
 
 @pytest.fixture(scope="module")
-def records() -> list[dict[str, Any]]:
-    found, problems = leaderboard.collect(REFERENCE)
+def records() -> list[Record]:
+    found, problems = collect(REFERENCE)
     assert not problems
     return found
 
 
-def test_the_leaderboard_is_that_of_the_run_files(records: list[dict[str, Any]]) -> None:
-    made = leaderboard.to_csv(leaderboard.table(reversed(records)))
+def test_the_leaderboard_is_that_of_the_run_files(records: list[Record]) -> None:
+    made = board_text.to_csv(leaderboard.table(reversed(records)))
     assert made == (REFERENCE / "leaderboard.csv").read_bytes()
 
 
-def test_every_run_is_what_it_says(records: list[dict[str, Any]]) -> None:
+def test_every_run_is_what_it_says(records: list[Record]) -> None:
     definitions: dict[str, str] = {}
     for record in records:
         run = verification.configuration(record)  # its run_id is that of its configuration
-        assert (run.definition_hash, run.config_hash) == (record["definition_hash"], record["config_hash"])
+        assert (run.definition_hash, run.config_hash) == (record.definition_hash, record.config_hash)
         name = run.benchmark.id
         if name not in definitions:
             assert registry.benchmark_path(name) is not None
             shipped = run.model_copy(update={"benchmark": resolve(name, need_strategy=False)[0]})
             definitions[name] = shipped.definition_hash
         assert run.definition_hash == definitions[name], f"{name} is not the shipped one"
-        assert not record["modified"]
+        assert not record.modified
 
 
-def test_no_seed_is_left_out(records: list[dict[str, Any]]) -> None:
+def test_no_seed_is_left_out(records: list[Record]) -> None:
     for row, runs in leaderboard.groups(records):
         assert sorted(r.seed for r in runs) == [0, 1, 2, 3, 4], row
         assert {r.status for r in runs} == {"completed"}, row
 
 
-def test_the_study_is_done(records: list[dict[str, Any]]) -> None:
+def test_the_study_is_done(records: list[Record]) -> None:
     """Every run of the study file, and the trials that its tuned rows speak of."""
     survey = Grid(study.read(REFERENCE / "study.yaml"), REFERENCE).survey()
-    there = {record["run_id"] for record in records}
+    there = {record.run_id for record in records}
     asked = {planned.run.run_id for row in survey.rows for planned in row.runs}
     assert len(asked) == 3 * 12 * 5  # those among them that the trials choose
     assert asked <= there
-    trials, problems = leaderboard.collect(REFERENCE / results.TRIALS)
+    trials, problems = collect(REFERENCE / results.TRIALS)
     assert not problems
     tried = {planned.run.run_id for row in survey.trials for planned in row.runs}
-    assert tried == {record["run_id"] for record in trials}
-    tuned = [record for record in records if record["config"]["tuning"] is not None]
+    assert tried == {record.run_id for record in trials}
+    tuned = [record for record in records if record.config.tuning is not None]
     assert len(tuned) == 3 * 4 * 5
     updates: dict[tuple[str, str], int] = {}
     for record in trials:
-        key = record["benchmark"], record["config"]["strategy"]["name"]
-        updates[key] = updates.get(key, 0) + record["costs"]["iterations"]
+        key = record.benchmark, record.config.strategy.name
+        updates[key] = updates.get(key, 0) + record.raw["costs"]["iterations"]
     for record in tuned:
-        key = record["benchmark"], record["config"]["strategy"]["name"]
-        assert record["config"]["tuning"]["updates"] == updates[key]
+        key = record.benchmark, record.config.strategy.name
+        assert record.tuning["updates"] == updates[key]
 
 
 @pytest.mark.parametrize(("benchmark", "strategy"), AGAIN)
 def test_a_row_comes_out_again(
-    benchmark: str, strategy: str, records: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    benchmark: str, strategy: str, records: list[Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (row,) = {
         leaderboard.row_id(record)
         for record in records
-        if (record["benchmark"], record["config"]["strategy"]["name"]) == (benchmark, strategy)
+        if (record.benchmark, record.config.strategy.name) == (benchmark, strategy)
     }
     assert main(["verify", row, "--in", str(REFERENCE), "--quiet"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]

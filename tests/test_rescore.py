@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import finished, results
+from clbench import finished, records, results
 from clbench import trace as trace_module
 from clbench.cli import main
 from clbench.errors import UserError
@@ -80,7 +80,7 @@ def test_an_old_run_is_read_and_its_metrics_come_out_the_same(directory: Path) -
     """Every value and every part that the program of its day wrote, up to the order of a sum."""
     run = finished.read(directory)
     new = compute(run.trace)
-    for view, values in run.record["metrics"].items():
+    for view, values in run.record.metrics.items():
         assert len(values) >= 7
         for name, old in values.items():
             assert same(new[view][name]["value"], old["value"]), (view, name)
@@ -330,6 +330,8 @@ def test_no_changed_byte_of_a_trace_is_a_traceback(runs: Path, at: int) -> None:
             lambda record: record["config"].pop("strategy"),
             "damaged; 'config.strategy.name' is missing or of the wrong kind.",
         ),
+        (lambda record: record.update(config=[]), "damaged; 'config.seed' is missing or of the wrong kind."),
+        (lambda record: record["config"].update(seed="0"), "damaged; 'config.seed' is missing or of the wrong kind."),
     ],
 )
 def test_a_damaged_record_is_one_sentence(
@@ -340,6 +342,26 @@ def test_a_damaged_record_is_one_sentence(
     assert out[0].startswith("runs/rotated_digits-v1-naive: ")
     (line,) = err
     assert line.startswith(f"runs/{SPLIT}/run.json: {message}")
+
+
+def test_a_record_that_no_table_takes_can_still_be_computed_again(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    """A reader of traces asks less of run.json: rescoring mends what keeps a run off the leaderboard."""
+    wrong = {"class": {"average_accuracy": {"value": 7.0}}}
+    changed(runs / SPLIT, lambda record: record.update(metrics=wrong, provenance=None, costs=[]))
+    with pytest.raises(UserError, match="damaged; "):
+        records.read(runs / SPLIT)
+    run = finished.read(runs / SPLIT)
+    assert (run.label, run.record.raw["costs"]) == ("split_synthetic-v1* er 1e3712 seed 0", [])
+    out, _ = told(capsys, f"runs/{SPLIT}")
+    assert any(line.startswith("  class average_accuracy: changed from 7.0 to ") for line in out)
+
+
+def test_a_record_nested_without_end_is_one_sentence(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
+    (runs / SPLIT / "run.json").write_text("[" * 100_000)
+    _, (line,) = told(capsys, f"runs/{SPLIT}", status=2)
+    assert line.startswith(f"runs/{SPLIT}/run.json: damaged")
 
 
 def test_folders_without_runs(capsys: pytest.CaptureFixture[str], runs: Path) -> None:

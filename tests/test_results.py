@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import config, leaderboard, resolve, results, runner
+from clbench import board_text, config, leaderboard, resolve, results, runner
 from clbench.errors import UserError
+from clbench.records import collect
 from clbench.trace import SCHEMA
 
 TINY = ["training.iterations=2"]
@@ -99,6 +100,27 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert str(caught.value) == f"{path}: cannot be written: No space left on device."
     assert json.loads(path.read_text()) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "nothing temporary is left"
+
+
+def test_two_processes_of_one_number_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a container of its own, on a shared file system: both are process 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    replace, halves = os.replace, list[str]()
+
+    def overtaken(source: Path, target: Path) -> None:
+        halves.append(source.name)
+        if len(halves) == 1:
+            results.write_bytes(tmp_path / "a", b"second")
+            assert source.read_bytes() == b"first"
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    results.write_bytes(tmp_path / "a", b"first")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    for name in halves:  # as left by a process that was killed
+        (tmp_path / name).write_bytes(b"half")
+    results.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
@@ -194,29 +216,29 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tm
     with pytest.raises(UserError, match=r"run.json: schema version 99, this program reads 1."):
         results.read_run(directory)
     runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
-    records, problems = leaderboard.collect(tmp_path)
+    records, problems = collect(tmp_path)
     assert (len(records), len(problems)) == (1, 1)
 
 
 # ------------------------------------------------------------------------------------------------ the leaderboard
 def test_the_leaderboard_is_a_pure_function_of_run_files(finished: Path) -> None:
-    records, problems = leaderboard.collect(finished)
+    records, problems = collect(finished)
     assert not problems
-    expected = leaderboard.to_csv(leaderboard.table(records))
+    expected = board_text.to_csv(leaderboard.table(records))
     for seed in range(5):
         random.Random(seed).shuffle(records)
-        assert leaderboard.to_csv(leaderboard.table(records)) == expected
+        assert board_text.to_csv(leaderboard.table(records)) == expected
 
 
 def test_rows_by_hand(finished: Path) -> None:
-    records, _ = leaderboard.collect(finished)
-    frame = pd.read_csv(io.BytesIO(leaderboard.to_csv(leaderboard.table(records))), keep_default_na=False)
+    records, _ = collect(finished)
+    frame = pd.read_csv(io.BytesIO(board_text.to_csv(leaderboard.table(records))), keep_default_na=False)
     assert len(frame) == 3, "naive, er, and naive with the learning rate that fails"
     naive = frame[(frame.strategy == "naive") & (frame.status == "completed")].iloc[0]
     values = [
-        r["metrics"]["class"]["average_accuracy"]["value"]
+        r.scores["average_accuracy"].value
         for r in records
-        if r["config_hash"] == naive.config_hash
+        if r.config_hash == naive.config_hash
     ]  # fmt: skip
     assert (naive.n, naive.seeds, naive.n_failed) == (2, "0 1", 0)
     assert float(naive.average_accuracy_mean) == pytest.approx(np.mean(values))
@@ -235,13 +257,13 @@ def test_rows_by_hand(finished: Path) -> None:
 
 
 def test_the_table_for_the_terminal_shows_failures(finished: Path) -> None:
-    text = leaderboard.to_text(leaderboard.table(leaderboard.collect(finished)[0]))
+    text = board_text.to_text(leaderboard.table(collect(finished)[0]))
     assert "failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration " in text
     assert "0, 1 failed" in text
-    assert leaderboard.to_text(leaderboard.table([])) == "no runs"
+    assert board_text.to_text(leaderboard.table([])) == "no runs"
 
 
 def test_what_a_spreadsheet_would_execute_is_neutralised() -> None:
     frame = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", ""], "b": [-1.5] * 6})
-    lines = leaderboard.to_csv(frame).decode().splitlines()
+    lines = board_text.to_csv(frame).decode().splitlines()
     assert lines[1:] == ["'=1+1,-1.5", "'+x,-1.5", "'-x,-1.5", "'@x,-1.5", "x=1,-1.5", ",-1.5"]

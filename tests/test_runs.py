@@ -12,6 +12,7 @@ import torch
 
 from clbench import leaderboard, resolve, results, runner
 from clbench.errors import UserError
+from clbench.records import Record, collect
 from clbench.strategy import Strategy
 from clbench.testing import assert_same
 
@@ -56,7 +57,7 @@ def test_changed_data_is_another_result(tmp_path: Path) -> None:
         assert runner.execute(run, tmp_path / "runs").skipped
     assert rows[0]["run_id"] == rows[1]["run_id"]
     assert rows[0]["stream"]["data_sha256"] != rows[1]["stream"]["data_sha256"]
-    assert len(leaderboard.table(rows)) == 2
+    assert len(leaderboard.table(map(Record.of, rows))) == 2
 
 
 def test_defaults_of_ones_own_strategy_are_written_out(lab: Any, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_a_strategy_that_breaks_ends_as_a_failed_run(lab: Any, tmp_path: Path, b
     assert outcome.record["status"] == "failed"
     assert outcome.record["failure"]["message"].startswith(message)
     assert results.read_run(outcome.directory) == outcome.record
-    frame = leaderboard.table([outcome.record])
+    frame = leaderboard.table([Record.of(outcome.record)])
     assert frame.loc[0, "failure"].startswith(f"seed 0: {message}")
 
 
@@ -145,11 +146,11 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 
     first = execute("naive", tmp_path / "out")
     shutil.copytree(tmp_path / "out" / "split_synthetic-v1", tmp_path / "out" / "copy")
-    records, problems = leaderboard.collect(tmp_path / "out")
+    records, problems = collect(tmp_path / "out")
     assert len(records) == 1
     assert len(problems) == 1
     assert "the same run as" in problems[0]
-    assert first.record["run_id"] == records[0]["run_id"]
+    assert first.record["run_id"] == records[0].run_id
 
 
 def test_a_settings_file_does_not_call_whatever_is_importable(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clbench import finished, results, scores
 from clbench.cli import main
+from clbench.formatting import quantity
 from clbench.metrics import METRICS, compute
 from clbench.testing import make_trace
 from clbench.trace import Trace
@@ -100,8 +101,10 @@ def test_a_minimum_between_evaluations_says_which_bound_it_is(capsys: pytest.Cap
 
 
 def test_minus_zero_is_zero() -> None:
-    assert scores.number(-0.0, "accuracy") == "0.00 %"
-    assert scores.number(float("nan"), "accuracy") == "undefined"
+    assert quantity(-0.0, "accuracy") == "0.00 %"
+    assert quantity(-1e-6, "accuracy") == "0.00 %"
+    assert quantity(-0.4, "iterations", 0) == "0 iterations"
+    assert quantity(float("nan"), "accuracy") == "undefined"
 
 
 # ------------------------------------------------------------------------------------------------ the gap

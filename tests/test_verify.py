@@ -17,35 +17,36 @@ from clbench.engines import Done, Job
 from clbench.engines.perform import perform
 from clbench.errors import UserError
 from clbench.leaderboard import row_id
+from clbench.records import Record
 from clbench.resolve import make_run
 from clbench.runner import execute, write_failure
 
-Change = Callable[[dict[str, Any]], None]
+Change = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def row(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """A row of four seeds, and one of another strategy beside it."""
     out = tmp_path_factory.mktemp("row")
     tiny = ["training.iterations=6", "evaluation.every=2", "model.hidden=[8]"]
     runs = [make_run("split_digits-v1", strategy="er", seed=n, overrides=tiny, threads=1) for n in range(4)]
     runs.append(make_run("split_digits-v1", strategy="naive", overrides=tiny, threads=1))
-    return [execute(run, out).record for run in runs]
+    return [Record.of(execute(run, out).record) for run in runs]
 
 
-def laid_down(folder: Path, records: list[dict[str, Any]]) -> Path:
+def laid_down(folder: Path, records: list[Record]) -> Path:
     """Run files alone, as they are sent."""
     for n, record in enumerate(records):
         (folder / str(n)).mkdir(parents=True)
-        (folder / str(n) / "run.json").write_text(json.dumps(record))
+        (folder / str(n) / "run.json").write_text(json.dumps(record.raw))
     return folder
 
 
-def changed(records: list[dict[str, Any]], change: Change) -> list[dict[str, Any]]:
-    copies: list[dict[str, Any]] = json.loads(json.dumps(records))
+def changed(records: list[Record], change: Change) -> list[Record]:
+    copies: list[dict[str, Any]] = json.loads(json.dumps([record.raw for record in records]))
     for copy in copies:
         change(copy)
-    return copies
+    return list(map(Record.of, copies))
 
 
 def accuracy(record: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def accuracy(record: dict[str, Any]) -> dict[str, Any]:
 
 # ------------------------------------------------------------------------------------------------ the command
 def test_a_row_comes_out_again(
-    row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    row: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = SimpleNamespace(run=lambda jobs, _: ((number, perform(job)) for number, job in enumerate(jobs)))
     monkeypatch.setattr("clbench.engines.engine", lambda *_: here)
@@ -86,7 +87,7 @@ def test_a_row_comes_out_again(
     ],
 )
 def test_mistakes(
-    flags: list[str], sentence: str, row: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], sentence: str, row: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = laid_down(tmp_path / "board", row)
     flags = [row_id(row[0]) if flag == "ROW" else flag.replace("HERE", str(board)) for flag in flags]
@@ -100,7 +101,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 # ------------------------------------------------------------------------------------------------ what is verified
-def test_a_row_whose_runs_failed_cannot_be(row: list[dict[str, Any]]) -> None:
+def test_a_row_whose_runs_failed_cannot_be(row: list[Record]) -> None:
     failed = changed(
         row[:2], lambda r: r.update(status="failed", failure={"kind": "nan", "message": "m", "iteration": 1})
     )
@@ -108,7 +109,7 @@ def test_a_row_whose_runs_failed_cannot_be(row: list[dict[str, Any]]) -> None:
         verification.row(failed, row_id(row[0]), "here")
 
 
-def test_a_configuration_that_was_changed_is_found(row: list[dict[str, Any]]) -> None:
+def test_a_configuration_that_was_changed_is_found(row: list[Record]) -> None:
     (one,) = changed(row[:1], lambda r: r["config"]["strategy"].update(memory=77))
     with pytest.raises(UserError, match=r"split_digits-v1 seed 0: its run_id is not that of its configuration"):
         verification.configuration(one)
@@ -116,30 +117,31 @@ def test_a_configuration_that_was_changed_is_found(row: list[dict[str, Any]]) ->
         (one,) = changed(row[:1], lambda r, s=section, c=change: r["config"][s].update(c))  # type: ignore[misc]
         with pytest.raises(UserError, match="its configuration is none of this version"):
             verification.configuration(one)
-    assert verification.configuration(row[0]).run_id == row[0]["run_id"]
+    assert verification.configuration(row[0]).run_id == row[0].run_id
 
 
 @pytest.mark.parametrize("key", ["definition_hash", "config_hash", "benchmark", "primary_view"])
-def test_a_row_on_a_board_that_is_not_its_own_is_found(key: str, row: list[dict[str, Any]]) -> None:
-    (one,) = changed(row[:1], lambda r: r.update({key: "permuted_digits-v1"}))
+def test_a_row_on_a_board_that_is_not_its_own_is_found(key: str, row: list[Record]) -> None:
+    other = "permuted_digits-v1"
+    (one,) = changed(row[:1], lambda r: (r.update({key: other}), r["metrics"].update({other: r["metrics"]["class"]})))
     with pytest.raises(UserError, match=f"its {key} is not that of its configuration"):
         verification.configuration(one)
 
 
-def test_a_changed_benchmark_cannot_pass_for_the_shipped_one(row: list[dict[str, Any]]) -> None:
+def test_a_changed_benchmark_cannot_pass_for_the_shipped_one(row: list[Record]) -> None:
     (one,) = changed(row[:1], lambda r: r.update(modified=False))
     with pytest.raises(UserError, match="says that its benchmark is the shipped one, which it is not"):
         verification.configuration(one)
 
 
-def test_a_seed_counts_once(row: list[dict[str, Any]]) -> None:
+def test_a_seed_counts_once(row: list[Record]) -> None:
     (double,) = changed(row[1:2], lambda r: r["stream"].update(instance_hash="0"))
     with pytest.raises(UserError, match=r"has several runs of one seed: \[0, 1, 1, 2, 3\]"):
         verification.row([*row, double], row_id(row[0]), "here")
 
 
 # ------------------------------------------------------------------------------------------------ the verdict
-def test_every_part_counts(row: list[dict[str, Any]]) -> None:
+def test_every_part_counts(row: list[Record]) -> None:
     er = row[:4]
     assert verification.compare(er, er[:2]).verdict == "reproduced bit for bit"
     for change, word, verdict in (
@@ -166,7 +168,7 @@ def test_every_part_counts(row: list[dict[str, Any]]) -> None:
     assert verification.compare(er, fewer[:1]).verdict == "not reproduced"
 
 
-def test_a_run_that_fails_here_is_not_reproduced(row: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_run_that_fails_here_is_not_reproduced(row: list[Record], tmp_path: Path) -> None:
     def fails(kind: str) -> Any:
         def run(jobs: list[Job], listener: Any) -> Iterator[tuple[int, Done]]:
             for number, job in enumerate(jobs):
@@ -183,17 +185,13 @@ def test_a_run_that_fails_here_is_not_reproduced(row: list[dict[str, Any]], tmp_
         verification.run_again(row[:4], 1, tmp_path, fails("user_error"), listener)
 
 
-def test_the_interval_by_hand(row: list[dict[str, Any]]) -> None:
+def test_the_interval_by_hand(row: list[Record]) -> None:
     """Four seeds 0.1, 0.2, 0.3, 0.4: mean 0.25, deviation 0.129099; t(0.975, 3) = 3.182446; for a mean of two new runs
     0.25 -+ 3.182446 * 0.129099 * sqrt(1/4 + 1/2) = 0.25 -+ 0.355808."""
-    er = changed(row[:4], lambda r: None)
-    for n, record in enumerate(er):
-        accuracy(record)["value"] = (n + 1) / 10
+    er = changed(row[:4], lambda r: accuracy(r).update(value=(r["config"]["seed"] + 1) / 10))
 
     def again(value: float) -> verification.Verification:
-        new = changed(er[:2], lambda r: r.update(weights_sha256="0"))
-        for record in new:
-            accuracy(record)["value"] = value
+        new = changed(er[:2], lambda r: (r.update(weights_sha256="0"), accuracy(r).update(value=value)))
         return verification.compare(er, new)
 
     metric = again(0.5).metrics[0]
@@ -203,13 +201,13 @@ def test_the_interval_by_hand(row: list[dict[str, Any]]) -> None:
     assert again(0.61).verdict == "not reproduced"
 
 
-def test_a_row_of_one_seed_has_no_interval(row: list[dict[str, Any]]) -> None:
+def test_a_row_of_one_seed_has_no_interval(row: list[Record]) -> None:
     one = [row[0]]
     assert verification.compare(one, one).verdict == "reproduced bit for bit"
     assert verification.compare(one, changed(one, lambda r: r.update(weights_sha256="0"))).verdict == "not reproduced"
 
 
-def test_what_is_other_here_is_told(row: list[dict[str, Any]]) -> None:
+def test_what_is_other_here_is_told(row: list[Record]) -> None:
     def elsewhere(record: dict[str, Any]) -> None:
         record["weights_sha256"] = "0"
         record["provenance"]["packages"]["torch"] = "1.0"

@@ -6,7 +6,7 @@ import os
 import sys
 
 from clbench import __version__
-from clbench.cli import boards, catalogue, grid, run, runs, verify
+from clbench.cli import boards, catalogue, grid, run, runs, status, verify
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
 
@@ -21,18 +21,17 @@ def _parser() -> Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake, 75 for a run that
-    another process is at, 130 when interrupted."""
+    """The command `clbench`. Returns the exit status; see `clbench.cli.status`."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.act(options))
     except UserError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        return 2
+        return status.MISTAKE
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted; the same command starts again.", file=sys.stderr)
-        return 130
+        return status.INTERRUPTED
     except BrokenPipeError:  # `clbench list ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return status.DONE

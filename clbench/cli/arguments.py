@@ -7,14 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from clbench.cli import status
 from clbench.errors import hint, unknown
-
-BUSY = 75
-"""Exit status where another process is at a run: the system's own for "try again later"."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one sentence, with the nearest match, and leaves with status 2."""
+    """Says a mistake in one sentence, with the nearest match, and leaves with `status.MISTAKE`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -35,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message.removeprefix('argument ')}. See '{self.prog} --help'.", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(status.MISTAKE)
 
 
 def integer(least: int, most: int | None = None) -> Callable[[str], int]:

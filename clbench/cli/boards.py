@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clbench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.records import Record
 
 
 def add(verbs: Verbs) -> None:
@@ -36,16 +37,16 @@ def add(verbs: Verbs) -> None:
     versus.set_defaults(act=_compare)
 
 
-def _collected(directories: list[Path]) -> list[dict[str, Any]]:
+def _collected(directories: list[Path]) -> list[Record]:
     """The records under some folders; what is left out is said."""
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; runs are written there by `clbench run`.")
-    from clbench import leaderboard
+    from clbench import records
 
-    records, problems = leaderboard.collect(*directories)
+    collected, problems = records.collect(*directories)
     _say_left_out(problems)
-    return records
+    return collected
 
 
 def _say_left_out(problems: list[str]) -> None:
@@ -68,22 +69,22 @@ def _leaderboard(options: argparse.Namespace) -> int:
     metrics = _metrics(options.metric)
     records = _collected(options.directories)
     if options.benchmark is not None:
-        known = {record["benchmark"] for record in records}
+        known = {record.benchmark for record in records}
         if options.benchmark not in known:
             raise UserError(f"--benchmark: {unknown('benchmark', options.benchmark, known)}")
-        records = [record for record in records if record["benchmark"] == options.benchmark]
-    from clbench import leaderboard, results
+        records = [record for record in records if record.benchmark == options.benchmark]
+    from clbench import board_text, leaderboard, results
 
     frame = leaderboard.table(records)
     if options.csv is not None:
-        results.write_bytes(options.csv, leaderboard.to_csv(frame))
+        results.write_bytes(options.csv, board_text.to_csv(frame))
     if options.runs is not None:
-        results.write_bytes(options.runs, leaderboard.to_csv(leaderboard.runs(records)))
-    form = leaderboard.to_text
+        results.write_bytes(options.runs, board_text.to_csv(leaderboard.runs(records)))
+    form = board_text.to_text
     if options.markdown:
-        form = leaderboard.to_markdown
+        form = board_text.to_markdown
     if options.latex:
-        form = leaderboard.to_latex
+        form = board_text.to_latex
     print(form(frame, metrics) if metrics else form(frame))
     return 0
 
@@ -93,13 +94,8 @@ def _compare(options: argparse.Namespace) -> int:
     from clbench import comparison, results
     from clbench.board_text import SHOWN
 
-    sides: list[list[comparison.Row]] = []
-    left_out: dict[str, None] = {}
-    for text in (options.a, options.b):
-        rows, problems = comparison.chosen(text, options.within)
-        sides.append(rows)
-        left_out |= dict.fromkeys(problems)
-    _say_left_out(list(left_out))
+    sides, problems = comparison.chosen([options.a, options.b], options.within)
+    _say_left_out(problems)
     pairs, alone = comparison.pairs(*sides)
     found = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
     if options.csv is not None:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from clbench.cli.arguments import BUSY, integer
+from clbench.cli import status
+from clbench.cli.arguments import integer
 from clbench.engines import ENGINES
 from clbench.errors import UserError
+from clbench.formatting import duration
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -68,7 +70,7 @@ def _grid(options: argparse.Namespace) -> int:
     print("\n".join(summary.lines()))
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
-    return 1 if summary.failed else BUSY if summary.unfinished else 0
+    return status.worst([*[status.FAILED for _ in summary.failed], *[status.BUSY for _ in summary.unfinished]])
 
 
 def _is_benchmark(path: Path) -> bool:
@@ -149,18 +151,6 @@ def _row(row: Row) -> str:
     words = [f"{row.states.count(s)} {s}" for s in get_args(State) if s in row.states]
     each = "" if row.seconds is None else f", about {duration(row.seconds)} each"
     return f"{row.runs[0].row}  seeds {seeds}: {', '.join(words)}{each}"
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(0.4), duration(200), duration(90_000)
-    ('0.4 s', '3.3 min', '25 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.2g} min" if seconds < 600 else (
-        f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.2g} h"
-    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ progress

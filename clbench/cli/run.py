@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clbench import registry, resolve
-from clbench.cli.arguments import BUSY, integer, interval
+from clbench.cli import status
+from clbench.cli.arguments import integer, interval
 from clbench.errors import UserError
+from clbench.formatting import quantity
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -85,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    status = 0
+    statuses = list[int]()
     for plan in planned:
         run = plan
         if "device" not in plan.numerics.model_fields_set:
@@ -107,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         record = outcome.record
         failed = record["status"] == "failed"
-        status = max(status, int(failed), BUSY if outcome.busy else 0)
+        statuses.append(status.BUSY if outcome.busy else status.FAILED if failed else status.DONE)
         if outcome.busy:
             print(f"{label}: {outcome.busy} is at it; left to that. ({outcome.directory})", file=sys.stderr)
         if options.json:
@@ -122,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
             print(_line(label, outcome))
         if profile is not None and not outcome.skipped and not outcome.busy:
             print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
-    return status
+    return status.worst(statuses)
 
 
 def writable(out: Path) -> None:
@@ -187,8 +189,7 @@ def _line(label: str, outcome: Any) -> str:
     values = record["metrics"][record["primary_view"]]
 
     def percent(name: str) -> str:
-        value = values[name]["value"]
-        return "-" if value is None else f"{100 * value:.2f} %"
+        return quantity(values[name]["value"], "accuracy", undefined="-")
 
     costs = record["costs"]
     return (

@@ -67,7 +67,7 @@ def _plot(options: argparse.Namespace) -> int:
         guess = hint(name, registry.benchmarks())
         if guess and not Path(name).exists():
             raise UserError(f"{name}: no such folder, and no benchmark.{guess}")
-    runs, left_out = finished.collect([Path(name) for name in options.runs], figures.MOST_RUNS)
+    runs, left_out = finished.read_all([Path(name) for name in options.runs], figures.MOST_RUNS)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     out = options.out or (runs[0].directory if len(runs) == 1 else Path()) / "accuracy.png"

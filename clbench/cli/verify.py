@@ -9,11 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
+from clbench.formatting import quantity, scaled
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.records import Record
 
 
 def add(verbs: Verbs) -> None:
@@ -31,12 +34,12 @@ def add(verbs: Verbs) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise UserError(f"{options.directory}: no such folder.")
-    from clbench import leaderboard, verification
+    from clbench import leaderboard, records, verification
 
-    records, problems = leaderboard.collect(options.directory)
+    collected, problems = records.collect(options.directory)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    runs = verification.row(records, options.row, str(options.directory))
+    runs = verification.row(collected, options.row, str(options.directory))
     if options.seeds > len(runs):
         raise UserError(f"--seeds: got {options.seeds}. Allowed: 1 to {len(runs)}, the completed runs of the row.")
     if options.out is not None and _overlap(options.out.resolve(), options.directory.resolve()):
@@ -54,22 +57,26 @@ def _verify(options: argparse.Namespace) -> int:
         again = verification.run_again(runs, options.seeds, out, local, Silent() if options.quiet else Shown())
     found = verification.compare(runs, again)
     print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, found)))
-    return int(found.verdict == "not reproduced")
+    return status.FAILED if found.verdict == "not reproduced" else status.DONE
 
 
 def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _lines(row: str, old: list[dict[str, Any]], new: list[dict[str, Any]], found: Any) -> list[str]:
+def _lines(row: str, old: list[Record], new: list[Record], found: Any) -> list[str]:
+    from clbench.metrics import METRICS
+
     first = old[0]
-    again, seeds = (", ".join(str(n) for n in sorted(r["config"]["seed"] for r in some)) for some in (new, old))
-    lines = [f"{row}: {first['benchmark']} {first['config']['strategy']['name']}, seeds {again} of {seeds}"]
+    again, seeds = (", ".join(str(n) for n in sorted(r.seed for r in some)) for some in (new, old))
+    lines = [f"{row}: {first.benchmark} {first.config.strategy.name}, seeds {again} of {seeds}"]
     for m in found.metrics:
+        unit = METRICS[m.name].unit
         interval = "" if m.interval is None else (
-            f", to lie from {100 * m.interval[0]:.2f} to {100 * m.interval[1]:.2f}: {'yes' if m.within else 'no'}"
+            f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
+            f"{'yes' if m.within else 'no'}"
         )  # fmt: skip
-        lines.append(f"  {m.name}: {100 * m.found:.2f} % (the row: {100 * m.claimed:.2f} %{interval})")
+        lines.append(f"  {m.name}: {quantity(m.found, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
     lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in found.different.items()]
     lines += [f"  {said}" for said in found.surroundings]
     return [*lines, found.verdict]

@@ -27,9 +27,6 @@ Indices = NDArray[np.int64]
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
-TIE = 1e-12
-"""Two accuracies closer than this are equal: counts over a size differ by more, and by rounding differ by less."""
-
 
 @dataclass(frozen=True)
 class Value:

@@ -16,7 +16,6 @@ from functools import partial
 import numpy as np
 
 from clbench.metrics.definition import (
-    TIE,
     Floats,
     Indices,
     Metric,
@@ -30,7 +29,7 @@ from clbench.metrics.definition import (
     remembered,
     spacing,
 )
-from clbench.summation import total
+from clbench.summation import ROUNDING, total
 from clbench.trace import NOT_EVALUATED, Trace
 
 LEVELS = (0.90, 0.95, 1.00)
@@ -117,7 +116,7 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
     permanent = max(0.0, float(a0 - curve[-1]))
     recovery: dict[float, float | None] = {}
     for q in LEVELS:
-        back = trough + np.flatnonzero(curve[trough:] >= q * a0 - TIE)
+        back = trough + np.flatnonzero(curve[trough:] >= q * a0 - ROUNDING)
         if not len(back):
             recovery[q] = None
         else:

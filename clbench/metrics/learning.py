@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from clbench.metrics.definition import (
-    TIE,
     Floats,
     Indices,
     Metric,
@@ -25,7 +24,7 @@ from clbench.metrics.definition import (
     undefined,
     visited_so_far,
 )
-from clbench.summation import column_totals, mean, total
+from clbench.summation import ROUNDING, column_totals, mean, total
 from clbench.trace import Trace
 
 SHOTS = 10
@@ -134,7 +133,7 @@ def _updates_until(trace: Trace, curve: Floats, experience: int, level: float) -
     n, start = trace.iteration[inside], boundaries(trace)[experience]
     if math.isnan(level) or not len(inside) or n[0] != start:
         return math.nan
-    reached = np.flatnonzero(np.isnan(curve[inside]) | (curve[inside] >= level - TIE))
+    reached = np.flatnonzero(np.isnan(curve[inside]) | (curve[inside] >= level - ROUNDING))
     if not len(reached):
         return math.inf
     if np.isnan(curve[inside][reached[0]]):

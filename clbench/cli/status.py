@@ -1,0 +1,34 @@
+"""Exit statuses, and which of several a command leaves with.
+
+    2    a user's mistake
+    1    a run failed, or a row was not reproduced
+    75   a run was left to another process or was stopped; the same command later goes on
+    0    everything is done
+
+The first that occurs, in this order, is the command's: a mistake has to be corrected, and a failure looked at, before
+it helps to try again. Beside these a command that is interrupted leaves with 130.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE = 0
+FAILED = 1
+MISTAKE = 2
+BUSY = 75
+"""The system's own for "try again later" (EX_TEMPFAIL)."""
+
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
+
+_ORDER = (MISTAKE, FAILED, BUSY, DONE)
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """The status of a command of several parts.
+
+    >>> worst([DONE, BUSY, FAILED]), worst([BUSY, DONE]), worst([])
+    (1, 75, 0)
+    """
+    return min(statuses, key=_ORDER.index, default=DONE)

@@ -1,0 +1,91 @@
+"""Numbers as text: units, durations and ranges, the same wherever they are printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+UNITS = {"accuracy": "%", "share": "%", "iterations": "iterations", "accuracy x iterations": "% x iterations"}
+"""Unit of a metric -> unit in which it is printed."""
+
+UNDEFINED = "undefined"
+
+
+def scaled(value: float, unit: str, places: int = 2) -> float:
+    """A value in the unit in which it is printed: accuracies and shares in percent. Never -0.00.
+
+    >>> scaled(0.8125, "accuracy"), scaled(12.0, "iterations"), scaled(-1e-5, "share")
+    (81.25, 12.0, 0.0)
+    """
+    printed = value if unit == "iterations" else 100 * value
+    return 0.0 if abs(printed) < 0.5 * 10**-places else printed
+
+
+def quantity(value: float | None, unit: str, places: int = 2, undefined: str = UNDEFINED) -> str:
+    """A value with its unit.
+
+    >>> quantity(0.8125, "accuracy"), quantity(1.0, "iterations", 0), quantity(None, "share")
+    ('81.25 %', '1 iteration', 'undefined')
+    """
+    if value is None or math.isnan(value):
+        return undefined
+    text = f"{scaled(value, unit, places):.{places}f}"
+    return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}"
+
+
+def compact(value: float) -> str:
+    """At most two decimals, and no zeros at the end.
+
+    >>> compact(1234.5), compact(3.0)
+    ('1,234.5', '3')
+    """
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units.
+
+    >>> duration(0), duration(3.2), duration(59.96), duration(75), duration(7300), duration(360_000)
+    ('0 s', '3.2 s', '1 min 0 s', '1 min 15 s', '2 h 1 min', '100 h 0 min')
+    """
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s" if seconds else "0 s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def consecutive(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """Ascending numbers in groups of neighbours.
+
+    >>> list(consecutive([0, 1, 2, 5]))
+    [[0, 1, 2], [5]]
+    """
+    group: list[int] = []
+    for n in numbers:
+        if group and n != group[-1] + 1:
+            yield group
+            group = []
+        group.append(n)
+    if group:
+        yield group
+
+
+def ranges(numbers: Iterable[int], most: int | None = None) -> str:
+    """Ascending numbers, three neighbours and more as a range.
+
+    Args:
+        numbers: ascending.
+        most: how many numbers and ranges there may be; of more the last ones are left out, and how many numbers there
+            are in all is added.
+
+    >>> ranges([0, 1, 2, 5, 7, 8]), ranges([])
+    ('0-2, 5, 7, 8', '')
+    >>> ranges(range(0, 100, 2), most=10)
+    '0, 2, 4, 6, 8, 10, 12, 14, 16, ... (50 in all)'
+    """
+    groups = list(consecutive(numbers))
+    parts = [f"{group[0]}-{group[-1]}" if len(group) > 2 else ", ".join(map(str, group)) for group in groups]
+    if most is not None and len(parts) > most:
+        parts = [*parts[: most - 1], f"... ({sum(map(len, groups))} in all)"]
+    return ", ".join(parts)

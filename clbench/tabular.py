@@ -1,0 +1,70 @@
+"""Rows of cells as text: CSV for programs, aligned columns for the terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+# ------------------------------------------------------------------------------------------------ CSV
+def harmless(cell: Any) -> Any:
+    """A text that a spreadsheet would execute with an apostrophe before it; numbers are no text.
+
+    >>> harmless("=1+1"), harmless("-x"), harmless(-1.5), harmless("a=1")
+    ("'=1+1", "'-x", -1.5, 'a=1')
+    """
+    return "'" + cell if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Rows as CSV: numbers unrounded, missing empty, headings and texts made `harmless`.
+
+    What is quoted is decided by this module: whether Python's own writer quotes a carriage return depends on its
+    version.
+    """
+    return "".join(f"{','.join(map(_cell, row))}\n" for row in [columns, *rows]).encode()
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell has no value: None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _cell(value: Any) -> str:
+    """A value between two commas.
+
+    >>> _cell(None), _cell(True), _cell(0.5), _cell("a, b"), _cell("=1")
+    ('', 'true', '0.5', '"a, b"', "'=1")
+    """
+    if is_missing(value):
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(harmless(value))
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\\r\\n]', text) else text
+
+
+# ------------------------------------------------------------------------------------------------ the terminal
+def column_widths(lines: Iterable[Sequence[str]]) -> list[int]:
+    """The longest cell of each column."""
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def aligned(lines: Sequence[Sequence[str]], words: int | None = None) -> list[str]:
+    """Lines whose columns stand below each other.
+
+    Args:
+        lines: cells, as many in each line.
+        words: how many columns hold words, which stand to the left; the others hold numbers, which stand to the right.
+            All of them where it is None.
+
+    >>> aligned([("a", "b"), ("long", "10")]), aligned([("a", "b"), ("long", "10")], words=1)
+    (['a     b', 'long  10'], ['a      b', 'long  10'])
+    """
+    widths = column_widths(lines)
+    left = len(widths) if words is None else words
+    return [
+        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        .rstrip()
+        for line in lines
+    ]  # fmt: skip
