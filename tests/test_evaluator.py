@@ -242,6 +242,29 @@ def test_samples_near_a_tie_are_decided_in_float32() -> None:
     assert (low != exact).sum() < way.repeated < 1000
 
 
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+@pytest.mark.parametrize(("evaluations", "suspect"), [(2, None), (3, None), (5, [4, 4]), (9, [6, 8])])
+def test_suspect_evaluations_lie_between_two_audits_of_several_runs_of_tasks(
+    evaluations: int, suspect: list[int] | None, wrong: int
+) -> None:
+    """Audits are evaluations 1, 2, 3, 5 and 9, each in three parts, of which one of the last is wrong."""
+    torch.manual_seed(0)
+    x, model, way = torch.rand(300, 4), nn.Sequential(nn.Linear(4, 3)), reduced.Reduced()
+    with torch.inference_mode():
+        for n in range(1, evaluations + 1):
+            way.begin(model, x)
+            for part in range(3):
+                spoilt = n == evaluations and part == wrong
+                answers = iter((model(x[:100]).argmax(1), model(x[:100]).argmax(1) + spoilt))
+                way.scores(
+                    model, x, 100 * part, 100 * part + 100, 1, lambda s: torch.full((len(s),), 1e9),
+                    lambda _, answers=answers: [next(answers)],
+                )  # fmt: skip
+    assert way.report()["audited_differing"] == 100
+    assert way.report()["suspect_evaluations"] == suspect
+
+
 def _margin(scores: torch.Tensor) -> torch.Tensor:
     top = scores.topk(2, 1).values
     return top[:, 0] - top[:, 1]
