@@ -451,6 +451,7 @@ class _Attempt:
             self._due.made(self._observation.iterations, 0.0)
             return
         begin, at = time.perf_counter(), self._observation.position
+        chunk = None
         try:
             state = self._bench.state_dict()
             chunk = self._append()
@@ -466,6 +467,8 @@ class _Attempt:
         except Unsaveable as error:
             self._unsaveable = str(error)
             self._warn(f"no checkpoints: {error}; stopped, the run begins anew")
+            if chunk is not None:  # the recorder no longer has it
+                self._log(chunk)
             return
         self._saved_at = self._observation.iterations
         took = time.perf_counter() - begin
