@@ -241,14 +241,24 @@ class Evaluator:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken."""
+        """Continues where `state_dict` was taken.
+
+        Raises:
+            RunFailed: the state is that of an evaluator with other averages.
+        """
         self._largest = state["largest"]
         self._internals.load_state_dict(state["internals"])
         for part, states in (("average", "averages"), ("front", "fronts"), ("reduced", "reduced")):
-            there = [found for look in self._looks if (found := getattr(look, part)) is not None]
-            if len(there) == len(state[states]):  # another processor may be faster or slower at reduced precision
-                for each, own in zip(there, state[states], strict=True):
-                    each.load_state_dict(own)
+            parts = [of for look in self._looks if (of := getattr(look, part)) is not None]
+            saved = state[states]
+            if len(parts) != len(saved):
+                # Another processor may be faster or slower at reduced precision, which changes no result.
+                if part == "reduced" and not (parts and saved):
+                    continue
+                differ = f"the checkpoint has the state of {len(saved)} {states}, the run's evaluator has {len(parts)}"
+                raise RunFailed("other_evaluator", f"{differ}; --force starts the run from the beginning")
+            for each, its_state in zip(parts, saved, strict=True):
+                each.load_state_dict(its_state)
 
     def held_bytes(self) -> dict[str, int]:
         """What it keeps, by kind: test inputs, the same in reduced precision, frozen features, averages of weights;

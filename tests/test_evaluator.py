@@ -18,6 +18,7 @@ from clbench import metrics, reduced, registry, resolve, results, runner, workbe
 from clbench.averages import Average
 from clbench.cells import Cells, lay_out_cells
 from clbench.config import Evaluation, Watch
+from clbench.errors import RunFailed
 from clbench.evaluator import Evaluator
 from clbench.fronts import Front
 from clbench.recorder import Recorder
@@ -417,6 +418,17 @@ def evaluator_of(x: torch.Tensor, outputs: int = 10, watch: Watch | None = None,
         target=numbers.astype(np.int64), outputs=outputs, rows=np.arange(len(x)),
     )  # fmt: skip
     return Evaluator(cells, x, views=views, device=CPU, batch_size=500, tell_task=False, watch=watch)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_state_of_an_evaluator_with_other_averages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(500, 12)
+    two = evaluator_of(x, watch=Watch(ema=[0.5], last=[3])).state_dict()
+    sentence = "the checkpoint has the state of 2 averages, the run's evaluator has 1; --force starts the run from the"
+    with pytest.raises(RunFailed, match=sentence):
+        evaluator_of(x, watch=Watch(ema=[0.5])).load_state_dict(two)
+    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: False)  # as on another machine
+    evaluator_of(x, watch=Watch(ema=[0.5], last=[3])).load_state_dict(two)
 
 
 def expected(scores: torch.Tensor) -> list[int]:
