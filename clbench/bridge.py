@@ -34,7 +34,7 @@ from clbench.errors import RunFailed, UserError, nearest
 from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, StoredInputs, TrainingSet
-from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
+from clbench.strategy import Experience, Memory, SelfDrivenLearner, Setup, Watcher
 from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
 
@@ -522,12 +522,11 @@ class _ActiveCrossEntropy:
         return self._mask[1]
 
 
-class Hosted(SelfDriven):
+class Hosted(SelfDrivenLearner):
     """An Avalanche strategy under our runner."""
 
     def __init__(self, hosted: Any, config: StrategyConfig, setup: Setup, stream: Stream, criterion: Any) -> None:
-        self.config = config
-        self.setup = setup
+        super().__init__(config, setup)
         self.hosted = hosted
         self.experiences = 0
         self._criterion = criterion

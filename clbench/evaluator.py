@@ -33,7 +33,7 @@ from clbench.fronts import Front
 from clbench.internals import Internals
 from clbench.reduced import Reduced, fast_here
 from clbench.store import InputTransform, StoredInputs
-from clbench.strategy import Strategy
+from clbench.strategy import Learner
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
 from clbench.twin import Twin, is_ordinary
@@ -365,9 +365,9 @@ class Evaluator:
         self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
         """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs so far)."""
-        if isinstance(strategy, Strategy) and not strategy.available():
+        if isinstance(strategy, Learner) and not strategy.available():
             return lambda tasks, a, b: None
-        by_model = getattr(strategy.predict, "__func__", None) is Strategy.predict
+        by_model = getattr(strategy.predict, "__func__", None) is Learner.predict
         if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)
         channels_last = self._lay_out(model)

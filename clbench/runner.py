@@ -31,7 +31,7 @@ from clbench.numerics import numerics
 from clbench.observation import Observation, Position
 from clbench.profile import Profile
 from clbench.recorder import Recorder
-from clbench.strategy import Memory, SelfDriven
+from clbench.strategy import Memory, SelfDrivenLearner
 from clbench.stream import Stream, compile_stream
 from clbench.trace import Trace
 from clbench.workbench import Workbench, assemble, completed, imported
@@ -325,7 +325,7 @@ class _Attempt:
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = Wish()
-        self._within = not isinstance(bench.strategy, SelfDriven)
+        self._within = not isinstance(bench.strategy, SelfDrivenLearner)
         """Whether a checkpoint can be made within an experience."""
         self._unsaveable = ""
         self._saved_at = 0
