@@ -34,7 +34,7 @@ from clbench.errors import RunFailed, UserError, nearest
 from clbench.evaluator import Evaluation, Evaluator
 from clbench.recorder import Recorder
 from clbench.store import InputTransform, StoredInputs, TrainingSet
-from clbench.strategy import Experience, Memory, SelfDriven, Setup, Watcher
+from clbench.strategy import Experience, Memory, SelfDrivenLearner, Setup, Watcher
 from clbench.stream import Stream, joined
 from clbench.trace import Phase, Trace
 
@@ -58,6 +58,7 @@ with warnings.catch_warnings():
 
     from clbench.bridge_batches import Inputs, Rows, gathered
     from clbench.bridge_state import Parts
+    from clbench.bridge_tasks import TargetTasks
 
 
 @contextlib.contextmanager
@@ -150,6 +151,7 @@ def to_avalanche(
     transform: InputTransform | None = None,
     access_task_boundaries: bool = True,
     augmented: bool = False,
+    target_tasks: TargetTasks | None = None,
 ) -> CLScenario[Any]:
     """What `benchmark` describes, over training samples that exist already and may have a fence.
 
@@ -160,12 +162,13 @@ def to_avalanche(
         transform: stored samples to inputs; gives the test stream, which there is none of without it.
         access_task_boundaries: see `benchmark`.
         augmented: whether samples come out differently each time they are fetched.
+        target_tasks: table in which the tasks of each training batch's targets are recorded; None for none.
     """
 
     def fetch(index: Tensor, task: Tensor | int, plain: bool) -> Tensor:
         return samples.fetch(index, task, plain=True)[0] if plain else samples.fetch(index, task)[0]
 
-    inputs = Inputs(fetch, len(stream.labels), device, augmented)
+    inputs = Inputs(fetch, len(stream.labels), device, augmented, target_tasks)
     data = _training_data(stream, inputs)
     numbers = stream.origins()
     starts = [v for v, _ in enumerate(numbers) if not v or numbers[v] != numbers[v - 1]]
@@ -456,36 +459,74 @@ class _Calls(SupervisedPlugin[Any]):  # type: ignore[misc]
 
 
 class _ActiveCrossEntropy:
-    """Cross-entropy over the outputs that take part; see `training.active_outputs`.
+    """Cross-entropy over the active outputs; see `training.active_outputs`.
 
-    Those of the sample's own task, of all that was seen, or of the batch as the strategy hands it over: with what it
-    replays.
+    These are the outputs of the sample's task, of all tasks seen so far and the sample's, or of the classes in the
+    batch that the strategy passes, replayed samples included. A sample whose task is unknown (a generated one) counts
+    to all tasks that have its target.
+
+    Attributes:
+        seen: outputs of the experiences so far.
+        target_tasks: tasks of the targets in the strategy's batches; None where the target alone determines them.
+        labelled: the hosted strategy, where its task labels are tasks.
     """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.seen: set[int] = set()
+        self.seen: frozenset[int] = frozenset()
+        by_target: dict[int, set[tuple[int, ...]]] = {}
+        for outputs in setup.task_outputs:
+            for target in outputs:
+                by_target.setdefault(target, set()).add(outputs)
+        # Tasks that share a target and have the same outputs have the same loss.
+        shared = setup.training.active_outputs != "batch" and any(len(of) > 1 for of in by_target.values())
+        self.target_tasks = TargetTasks() if shared else None
+        self.labelled: Any = None
+        self._by_target = {target: set().union(*of) for target, of in by_target.items()}
+        self._mask: tuple[frozenset[int], Tensor] | None = None
 
     def __call__(self, out: Tensor, y: Tensor) -> Tensor:
-        outputs = self._setup.outputs
         if self._setup.training.active_outputs == "batch":
-            present = torch.zeros(out.shape[1], dtype=torch.bool, device=out.device)
-            present[y] = True
-            return nn.functional.cross_entropy(out.masked_fill(~present, float("-inf")), y)
-        active = torch.zeros((outputs, outputs), dtype=torch.bool, device=out.device)
-        for own in self._setup.task_outputs:
-            also = self.seen if self._setup.training.active_outputs == "seen" else set()
-            for target in own:
-                active[target, sorted({*own, *also})] = True
-        return nn.functional.cross_entropy(out.masked_fill(~active[y][:, : out.shape[1]], float("-inf")), y)
+            active = torch.zeros(out.shape[1], dtype=torch.bool, device=out.device)
+            active[y] = True
+        else:
+            active = self._active(out.device)[self._rows(y)][:, : out.shape[1]]
+        return nn.functional.cross_entropy(out.masked_fill(~active, float("-inf")), y)
+
+    def _rows(self, y: Tensor) -> Tensor:
+        """Rows of `_active` for some targets: that of the sample's task, or of its target where it is unknown."""
+        tasks = None if self.target_tasks is None else self._tasks(y)
+        of_target = len(self._setup.task_outputs) + y
+        return of_target if tasks is None else torch.where(tasks < 0, of_target, tasks)
+
+    def _tasks(self, y: Tensor) -> Tensor | None:
+        assert self.target_tasks is not None
+        tasks = self.target_tasks.of(y)
+        batch = None if self.labelled is None else self.labelled.mbatch
+        if tasks is None and batch is not None and y is batch[1]:
+            labels: Tensor = batch[-1]
+            return labels
+        return tasks
+
+    def _active(self, device: torch.device) -> Tensor:
+        """Active outputs for each task and then for each target, bool (T + outputs, outputs)."""
+        if self._mask is None or self._mask[0] is not self.seen:
+            tasks, outputs = self._setup.task_outputs, self._setup.outputs
+            also = self.seen if self._setup.training.active_outputs == "seen" else frozenset()
+            active = torch.zeros((len(tasks) + outputs, outputs), dtype=torch.bool)
+            for row, of_task in enumerate(tasks):
+                active[row, sorted({*of_task, *also})] = True
+            for target, of_target in self._by_target.items():
+                active[len(tasks) + target, sorted(of_target | also)] = True
+            self._mask = self.seen, active.to(device)
+        return self._mask[1]
 
 
-class Hosted(SelfDriven):
+class Hosted(SelfDrivenLearner):
     """An Avalanche strategy under our runner."""
 
     def __init__(self, hosted: Any, config: StrategyConfig, setup: Setup, stream: Stream, criterion: Any) -> None:
-        self.config = config
-        self.setup = setup
+        super().__init__(config, setup)
         self.hosted = hosted
         self.experiences = 0
         self._criterion = criterion
@@ -494,8 +535,16 @@ class Hosted(SelfDriven):
         self._by_task = stream.setting == "task"
         if isinstance(hosted, Cumulative):
             self.access = "past"
-        augmented = bool(setup.training.augmentation)
-        self._experiences = to_avalanche(stream, setup.samples, setup.device, augmented=augmented).train_stream
+        target_tasks = None
+        if isinstance(criterion, _ActiveCrossEntropy):
+            target_tasks, criterion.labelled = criterion.target_tasks, hosted if self._by_task else None
+        self._experiences = to_avalanche(
+            stream,
+            setup.samples,
+            setup.device,
+            augmented=bool(setup.training.augmentation),
+            target_tasks=target_tasks,
+        ).train_stream
         self._data = [experience.dataset for experience in self._experiences]
         self._parts = Parts(hosted, [self._calls, criterion, *_given(self._experiences)], self._data[0])
 
@@ -507,8 +556,10 @@ class Hosted(SelfDriven):
 
     def fit(self, experience: Experience, iterations: int, watcher: Watcher) -> None:
         training, self.experiences = self.setup.training, self.experiences + 1
+        target_tasks: TargetTasks | None = None
         if isinstance(self._criterion, _ActiveCrossEntropy):
-            self._criterion.seen.update(experience.outputs)
+            self._criterion.seen |= set(experience.outputs)
+            target_tasks = self._criterion.target_tasks
         self._calls.enter(watcher, limited=training.iterations is not None)
         # An epoch has at least one update, so as many epochs as updates are enough; the plugin stops it in time.
         self.hosted.train_epochs = iterations if training.epochs is None else training.epochs
@@ -517,7 +568,7 @@ class Hosted(SelfDriven):
             options["reset_optimizer_state"] = True
         if training.drop_last and len(experience.index) >= training.batch_size:
             options["drop_last"] = True
-        with _hushed(), gathered():
+        with _hushed(), gathered(), target_tasks or contextlib.nullcontext():
             if training.optimizer_state == "reset" and experience.part and self.hosted.optimizer is not None:
                 self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
@@ -544,7 +595,7 @@ class Hosted(SelfDriven):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.experiences = state["experiences"]
         if isinstance(self._criterion, _ActiveCrossEntropy):
-            self._criterion.seen = set(state["seen"])
+            self._criterion.seen = frozenset(state["seen"])
         for n, data in self._parts.load_state_dict(state["hosted"]).items():
             self._experiences[n].dataset = data
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 
+from clbench.bridge_tasks import TargetTasks
 from clbench.errors import RunFailed
 
 Fetch = Callable[[Tensor, Tensor | int, bool], Tensor]
@@ -47,10 +48,18 @@ class Inputs:
         rows: number of rows.
         device: where they are made.
         augmented: whether they come out differently each time.
+        target_tasks: table in which the tasks of each batch's targets are recorded; None for none.
     """
 
-    def __init__(self, fetch: Fetch, rows: int, device: torch.device, augmented: bool = False) -> None:
-        self.fetch, self.device, self.augmented = fetch, device, augmented
+    def __init__(
+        self,
+        fetch: Fetch,
+        rows: int,
+        device: torch.device,
+        augmented: bool = False,
+        target_tasks: TargetTasks | None = None,
+    ) -> None:
+        self.fetch, self.device, self.augmented, self.target_tasks = fetch, device, augmented, target_tasks
         self._rows = rows
         self._made: dict[int, Tensor] = {}
 
@@ -170,7 +179,9 @@ class _Batches(Dataset[Any]):
     def __getitems__(self, index: list[int]) -> Any:
         batch = self._mixture(index) if self._mixed else self._ours(index)
         if self.on_host and isinstance(batch, list):
-            return [part.cpu() if isinstance(part, Tensor) else part for part in batch]
+            batch = [part.cpu() if isinstance(part, Tensor) else part for part in batch]
+        if self._inputs.target_tasks is not None and isinstance(batch[1], Tensor):
+            self._inputs.target_tasks.record(batch[1], torch.from_numpy(self._table[1].take(index)))
         return batch
 
     def _ours(self, index: list[int]) -> list[Any]:

@@ -17,7 +17,7 @@ import pydantic
 from clbench.config import Parameters
 from clbench.errors import UserError
 from clbench.schema import mistake
-from clbench.strategy import Batch, Experience, Knowledge, Memory, SelfDriven, Setup, Strategy
+from clbench.strategy import Batch, Experience, Knowledge, Learner, Memory, SelfDrivenLearner, Setup, Strategy
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class _Composition(pydantic.BaseModel):
         return self
 
 
-def compose(name: str, parts: list[type[Strategy]]) -> type[Strategy]:
+def compose(name: str, parts: list[type[Strategy]]) -> type[Learner]:
     """The strategy made of several.
 
     Args:
@@ -137,7 +137,7 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
     if twice is not None:
         raise UserError(f"strategy '{name}': '{twice}' is named twice.")
     for key, part in zip(keys, parts, strict=True):
-        if issubclass(part, SelfDriven) or _overrides(part, "step"):
+        if issubclass(part, SelfDrivenLearner) or _overrides(part, "step"):
             raise UserError(f"strategy '{name}': '{key}' has a training step of its own and composes with nothing.")
     both = [key for key, part in zip(keys, parts, strict=True) if _own(part)]
     if len(both) > 1:
@@ -155,7 +155,7 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
         raise UserError(f"strategy '{name}': two optimisers, '{makers[0]}' and '{makers[1]}'.")
 
 
-class Composed(Strategy):
+class Composed(Learner):
     """Several strategies with one model and one optimiser.
 
     Attributes:
@@ -183,8 +183,7 @@ class Composed(Strategy):
         return cls.parts[cls.maker_key].optimizer_maker(getattr(config, cls.maker_key), setup)
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        self.config = config
-        self.setup = setup
+        super().__init__(config, setup)
         maker = self.optimizer_maker(config, setup)
         self.main = self._member(self.main_key, maker, setup.model)
         others = [key for key in self.parts if key != self.main_key]

@@ -335,6 +335,16 @@ class Protocol(Model):
     """Whether it is told where experiences begin and end. If not, the stream is one long experience to it."""
 
 
+def knows_task_at_test(setting: str, task_at_test: bool | None) -> bool:
+    """Whether a strategy knows the task of a test sample; by default in the task setting alone.
+
+    Args:
+        setting: of the stream.
+        task_at_test: of the protocol.
+    """
+    return setting == "task" if task_at_test is None else task_at_test
+
+
 class Benchmark(Model):
     """One YAML file of `streams/`: stream, model, training budget and evaluation protocol under a versioned id."""
 
@@ -356,9 +366,8 @@ class Benchmark(Model):
 
     @property
     def task_at_test(self) -> bool:
-        """Whether predictions are told the task."""
-        told = self.protocol.task_at_test
-        return self.stream.setting == "task" if told is None else told
+        """Whether a strategy knows the task of a test sample."""
+        return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Benchmark:
@@ -373,9 +382,10 @@ def contradictions(stream: StreamConfig, training: Training, protocol: Protocol)
     if active is None and setting == "task":
         active = "task"
     denied, found = "which needs the boundaries that the protocol denies", []
-    if protocol.task_at_test is not None and setting != "domain" and protocol.task_at_test != (setting == "task"):
-        allowed, said = str(setting == "task").lower(), str(protocol.task_at_test).lower()
-        found.append(("protocol.task_at_test", f"got {said}. Allowed in the setting '{setting}': {allowed}"))
+    by_default, chosen = knows_task_at_test(setting, None), knows_task_at_test(setting, protocol.task_at_test)
+    if setting != "domain" and chosen != by_default:
+        sentence = f"got {str(chosen).lower()}. Allowed in the setting '{setting}': {str(by_default).lower()}"
+        found.append(("protocol.task_at_test", sentence))
     if not protocol.task_in_training and active == "task":
         found.append(("training.active_outputs", "got 'task', which needs the tasks that the protocol denies"))
     if not protocol.boundaries and active == "seen":

@@ -15,7 +15,7 @@ from clbench.budget import evaluations, updates_by_visit
 from clbench.formatting import duration
 from clbench.loop import train
 from clbench.observation import Observation
-from clbench.strategy import SelfDriven
+from clbench.strategy import SelfDrivenLearner
 from clbench.workbench import Workbench
 
 _PROBE_STEPS = 8
@@ -60,7 +60,7 @@ def estimate(bench: Workbench) -> str:
 def _step_s(bench: Workbench) -> float:
     """Seconds of an update. In the second experience, where replay has begun; a strategy with a loop of its own is
     timed in the first, because it could not be stopped between two."""
-    if isinstance(bench.strategy, SelfDriven):
+    if isinstance(bench.strategy, SelfDrivenLearner):
         times: list[float] = []
 
         def stop() -> None:

@@ -34,7 +34,7 @@ from clbench.fronts import Front
 from clbench.internals import Internals
 from clbench.reduced import Reduced, fast_here
 from clbench.store import InputTransform, StoredInputs
-from clbench.strategy import Strategy
+from clbench.strategy import Learner
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
 from clbench.twin import Twin, is_ordinary
@@ -242,14 +242,24 @@ class Evaluator:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken."""
+        """Continues where `state_dict` was taken.
+
+        Raises:
+            RunFailed: the state is that of an evaluator with other averages.
+        """
         self._largest = state["largest"]
         self._internals.load_state_dict(state["internals"])
         for part, states in (("average", "averages"), ("front", "fronts"), ("reduced", "reduced")):
-            there = [found for look in self._looks if (found := getattr(look, part)) is not None]
-            if len(there) == len(state[states]):  # another processor may be faster or slower at reduced precision
-                for each, own in zip(there, state[states], strict=True):
-                    each.load_state_dict(own)
+            parts = [of for look in self._looks if (of := getattr(look, part)) is not None]
+            saved = state[states]
+            if len(parts) != len(saved):
+                # Another processor may be faster or slower at reduced precision, which changes no result.
+                if part == "reduced" and not (parts and saved):
+                    continue
+                differ = f"the checkpoint has the state of {len(saved)} {states}, the run's evaluator has {len(parts)}"
+                raise RunFailed("other_evaluator", f"{differ}; --force starts the run from the beginning")
+            for each, its_state in zip(parts, saved, strict=True):
+                each.load_state_dict(its_state)
 
     def held_bytes(self) -> dict[str, int]:
         """What it keeps, by kind: test inputs, the same in reduced precision, frozen features, averages of weights;
@@ -356,9 +366,9 @@ class Evaluator:
         self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
         """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs so far)."""
-        if isinstance(strategy, Strategy) and not strategy.available():
+        if isinstance(strategy, Learner) and not strategy.available():
             return lambda tasks, a, b: None
-        by_model = getattr(strategy.predict, "__func__", None) is Strategy.predict
+        by_model = getattr(strategy.predict, "__func__", None) is Learner.predict
         if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)
         channels_last = self._lay_out(model)

@@ -153,7 +153,6 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
     streams = [r.stream for r in group if r.stream is not None]
     bench = config.benchmark
     training, evaluation, protocol = bench.training, bench.evaluation, bench.protocol
-    told = bench.stream.setting == "task" if protocol.task_at_test is None else protocol.task_at_test
     updates = _average([r.costs.iterations for r in done if r.costs])
     out: dict[str, Any] = {
         "schema_version": SCHEMA,
@@ -177,7 +176,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "classes": _agreed([s.classes for s in streams]),
         "stream_samples": _average([s.samples for s in streams]),
         "task_in_training": protocol.task_in_training,
-        "task_at_test": told,
+        "task_at_test": bench.task_at_test,
         "boundaries": protocol.boundaries,
         # Who ran.
         "strategy": config.strategy.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clbench.observation import Observation, Position
-from clbench.strategy import SelfDriven
+from clbench.strategy import SelfDrivenLearner
 from clbench.workbench import Workbench
 
 
@@ -31,7 +31,7 @@ def train(
         experience = bench.experience(number)
         told = experience if bounded else bench.experiences.unbounded()
         watcher.enter(number, done)
-        if isinstance(strategy, SelfDriven):
+        if isinstance(strategy, SelfDrivenLearner):
             strategy.fit(experience, budget, watcher)
         else:
             if not done:

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from clbench import results
 from clbench.observation import Observation
 from clbench.store import TrainingSet
-from clbench.strategy import SelfDriven
+from clbench.strategy import SelfDrivenLearner
 from clbench.workbench import Workbench
 
 PARTS = ("data", "forward", "backward", "step", "strategy", "evaluation", "files", "unaccounted")
@@ -74,7 +74,7 @@ class Profile:
                 return call(module, *args, **kwargs)
             return self._within("forward", call)(module, *args, **kwargs)
 
-        own = ("fit",) if isinstance(strategy, SelfDriven) else ("begin_experience", "step", "end_experience")
+        own = ("fit",) if isinstance(strategy, SelfDrivenLearner) else ("begin_experience", "step", "end_experience")
         patches: list[tuple[Any, str, Any]] = [
             (bench.batches, "of", lambda *args: self._batches(type(bench.batches).of(bench.batches, *args))),
             (TrainingSet, "fetch", self._within("data", TrainingSet.fetch)),

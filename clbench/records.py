@@ -16,6 +16,7 @@ import pydantic
 from pydantic import Field, JsonValue
 
 from clbench import results
+from clbench.config import knows_task_at_test
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
 from clbench.summation import ROUNDING
@@ -106,6 +107,11 @@ class _Benchmark(_Open):
     training: _Training
     evaluation: _Evaluation = _Evaluation()
     protocol: _Protocol = _Protocol()
+
+    @property
+    def task_at_test(self) -> bool:
+        """Whether the strategy knew the task of a test sample."""
+        return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
 
 
 class _Numerics(_Part):

@@ -105,7 +105,8 @@ class Reduced:
         samples, repeated: samples that took the reduced way, and those of them repeated in float32.
         compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
         off: why the plain way is taken for the rest of the run; empty where it is not.
-        suspect: the evaluations, counted from 1, since the last audit that confirmed all, where one did not.
+        suspect: first and last evaluation, counted from 1, between the last audit that confirmed all and the one that
+            did not; None where no evaluation lies between them.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class Reduced:
         self.off = ""
         self.suspect: tuple[int, int] | None = None
         self._ratios: deque[float] = deque(maxlen=8)
-        self._since = self._clean = 0
+        self._since = self._clean = self._clean_before = 0
         self._skip = self._skip_next = 0
         self._flags: Any = None
         self._mode = "plain"
@@ -157,6 +158,7 @@ class Reduced:
             model: an ordinary model in evaluation mode (`clbench.twin.is_ordinary`).
             inputs: all test inputs, float32 (N, ...); the same object as before unless they changed.
         """
+        self._clean_before = self._clean  # an evaluation audits once for each run of consecutive tasks
         if self.off or self._skip:
             self._skip = max(0, self._skip - 1)
             return self._chosen("plain")
@@ -237,11 +239,11 @@ class Reduced:
             for one, other in zip(decide(low), decide(exact), strict=True):
                 differ |= one != other
             self.differing += int((differ & safe).sum())
-            here = sum(self.passes.values())
             if self.differing:
                 self.off = "an audit found a prediction that float32 does not confirm"
-                self.suspect = (self._clean + 1, here - 1)
-            self._clean = here
+                first, last = self._clean_before + 1, sum(self.passes.values()) - 1
+                self.suspect = (first, last) if first <= last else None
+        self._clean = sum(self.passes.values())
         if scale > 0:
             self._ratios.append(spread / scale)
         return exact

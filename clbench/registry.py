@@ -82,11 +82,11 @@ def strategy(name: str) -> Any:
 
 def _composed(name: str) -> Any:
     from clbench import composition
-    from clbench.strategy import Strategy
+    from clbench.strategy import is_strategy
 
     parts = [strategy(part) for part in composition.parts_of(name)]
     for part, found in zip(composition.parts_of(name), parts, strict=True):
-        if not (isinstance(found, type) and issubclass(found, Strategy)):
+        if not is_strategy(found):
             raise UserError(f"strategy '{name}': '{part}' has a loop of its own and composes with nothing.")
     return composition.compose(name, parts)
 

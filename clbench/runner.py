@@ -31,7 +31,7 @@ from clbench.numerics import numerics
 from clbench.observation import Observation, Position
 from clbench.profile import Profile
 from clbench.recorder import Recorder
-from clbench.strategy import Memory, SelfDriven
+from clbench.strategy import Memory, SelfDrivenLearner
 from clbench.stream import Stream
 from clbench.trace import Trace
 from clbench.workbench import Workbench, assemble, completed, imported
@@ -326,7 +326,7 @@ class _Attempt:
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = Wish()
-        self._within = not isinstance(bench.strategy, SelfDriven)
+        self._within = not isinstance(bench.strategy, SelfDrivenLearner)
         """Whether a checkpoint can be made within an experience."""
         self._unsaveable = ""
         self._saved_at = 0
@@ -452,6 +452,7 @@ class _Attempt:
             self._due.made(self._observation.iterations, 0.0)
             return
         begin, at = time.perf_counter(), self._observation.position
+        chunk = None
         try:
             state = self._bench.state_dict()
             chunk = self._append()
@@ -467,6 +468,8 @@ class _Attempt:
         except Unsaveable as error:
             self._unsaveable = str(error)
             self._warn(f"no checkpoints: {error}; stopped, the run begins anew")
+            if chunk is not None:  # the recorder no longer has it
+                self._log(chunk)
             return
         self._saved_at = self._observation.iterations
         took = time.perf_counter() - begin

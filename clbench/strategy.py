@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import pydantic
@@ -125,13 +125,23 @@ class Memory:
     bytes: int | None = 0
 
 
-class Strategy:
-    """Fine-tuning on what comes: the base of all methods, and itself the strategy `naive`.
+class Learner:
+    """The contract of a strategy: all that a run asks of one.
+
+    It keeps no state of training, so that a composition of strategies and the host of another framework's derive from
+    it too. A method derives from `Strategy`.
 
     Args:
-        config: the strategy's hyper-parameters, an instance of its `Config`.
-        setup: what the runner gives.
+        config: hyper-parameters, an instance of its `Config`.
+        setup: model, data and sources of randomness from the runner.
+
+    Attributes:
+        model: the network to predict with.
+        optimizer: the optimiser that `step` uses; a strategy that drives itself may have none.
     """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
 
     Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
     learns_by_outputs: ClassVar[bool] = True
@@ -155,25 +165,9 @@ class Strategy:
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config
         self.setup = setup
-        self.model = setup.model
-        self.maker = self.optimizer_maker(config, setup)
-        self.optimizer = self.maker(self.model.parameters())
-        self.experiences = 0
-        """Experiences begun so far; the number of the current one, counted from 1."""
-        self.visits = 0
-        """The same, where one that is cut into pieces counts once."""
-        self._outputs_seen: set[int] = set()
-        self._active = self._active_outputs()
 
-    # -------------------------------------------------------------------------------- the protocol
     def begin_experience(self, experience: Experience) -> None:
         """Called before the first update of an experience."""
-        if self.experiences and self.setup.training.optimizer_state == "reset":
-            self.optimizer = self.maker(self.model.parameters())
-        self.experiences += 1
-        self.visits += experience.part == 0
-        self._outputs_seen.update(experience.outputs)
-        self._active = self._active_outputs()
 
     def step(self, batch: Batch) -> Tensor:
         """One iteration: forward, loss, backward, optimiser. Returns the loss, a scalar without a graph."""
@@ -191,7 +185,7 @@ class Strategy:
 
     def loss(self, batch: Batch) -> Tensor:
         """What is minimised on a batch, a scalar."""
-        return self.criterion(self.model(batch.x), batch.y, batch.task)
+        raise NotImplementedError
 
     def penalty(self) -> Tensor | None:
         """What is minimised beside it, a scalar function of the parameters alone; None where there is none."""
@@ -223,23 +217,11 @@ class Strategy:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "experiences": self.experiences,
-            "visits": self.visits,
-            "outputs_seen": sorted(self._outputs_seen),
-            "generator": self.setup.generator.state_dict(),
-        }
+        raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.experiences, self.visits = state["experiences"], state["visits"]
-        self._outputs_seen = set(state["outputs_seen"])
-        self._active = self._active_outputs()
-        self.setup.generator.load_state_dict(state["generator"])
+        raise NotImplementedError
 
     def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the past samples held now, and the task of each, (n,) and (n,)."""
@@ -253,6 +235,56 @@ class Strategy:
     def report(self) -> dict[str, float]:
         """Figures of the method's own at the end of a run, by name, for its record."""
         return {}
+
+
+class Strategy(Learner):
+    """Fine-tuning on what comes: the base of all methods, and itself the strategy `naive`.
+
+    Args:
+        config: the strategy's hyper-parameters, an instance of its `Config`.
+        setup: what the runner gives.
+    """
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.model = setup.model
+        self.maker = self.optimizer_maker(config, setup)
+        self.optimizer = self.maker(self.model.parameters())
+        self.experiences = 0
+        """Experiences begun so far; the number of the current one, counted from 1."""
+        self.visits = 0
+        """The same, where one that is cut into pieces counts once."""
+        self._outputs_seen: set[int] = set()
+        self._active = self._active_outputs()
+
+    def begin_experience(self, experience: Experience) -> None:
+        if self.experiences and self.setup.training.optimizer_state == "reset":
+            self.optimizer = self.maker(self.model.parameters())
+        self.experiences += 1
+        self.visits += experience.part == 0
+        self._outputs_seen.update(experience.outputs)
+        self._active = self._active_outputs()
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.criterion(self.model(batch.x), batch.y, batch.task)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "experiences": self.experiences,
+            "visits": self.visits,
+            "outputs_seen": sorted(self._outputs_seen),
+            "generator": self.setup.generator.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.experiences, self.visits = state["experiences"], state["visits"]
+        self._outputs_seen = set(state["outputs_seen"])
+        self._active = self._active_outputs()
+        self.setup.generator.load_state_dict(state["generator"])
 
     # -------------------------------------------------------------------------------- for methods
     def criterion(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
@@ -322,8 +354,8 @@ class Watcher:
         return True
 
 
-class SelfDriven(Strategy):
-    """A strategy that has its own training loop, such as one of another framework hosted by a bridge."""
+class SelfDrivenLearner(Learner):
+    """The contract of a strategy that has its own training loop, such as one of another framework."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
@@ -338,3 +370,12 @@ class SelfDriven(Strategy):
             watcher: to be called before the first update and after each.
         """
         raise NotImplementedError
+
+
+class SelfDriven(SelfDrivenLearner, Strategy):
+    """A strategy with its own training loop."""
+
+
+def is_strategy(candidate: Any) -> TypeGuard[type[Learner]]:
+    """Whether an object is the class of a strategy, and not of another framework or a function."""
+    return isinstance(candidate, type) and issubclass(candidate, Learner)

@@ -22,7 +22,7 @@ from clbench.evaluator import Evaluator, views_of
 from clbench.experiences import Experiences
 from clbench.memory import give_back
 from clbench.store import InputTransform, TrainingSet
-from clbench.strategy import Batch, Experience, Setup, Strategy
+from clbench.strategy import Batch, Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
 
 _BITS_BYTES = 128 << 20
@@ -85,7 +85,7 @@ class Workbench:
     device: torch.device
     samples: TrainingSet
     evaluator: Evaluator
-    strategy: Strategy
+    strategy: Learner
     batches: Batches
     budgets: tuple[int, ...]
     """Updates in each experience, (V,)."""
@@ -167,7 +167,7 @@ def assemble(run: resolve.RunConfig, stream: Stream) -> Workbench:
     """
     found = imported(run.strategy)
     models.import_parts(run.benchmark.model)
-    chosen = _configuration(found, run.strategy) if _is_ours(found) else None
+    chosen = _configuration(found, run.strategy) if is_strategy(found) else None
     settings = composition.optimizer_of(chosen) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
@@ -250,7 +250,7 @@ def _keeps_bits(run: resolve.RunConfig, stream: Stream) -> bool:
 def imported(chosen: cfg.StrategyConfig) -> Any:
     """The strategy's class or factory. Modules are imported before anything is seeded: some draw or seed themselves."""
     found = registry.strategy(chosen.name)
-    if not _is_ours(found):
+    if not is_strategy(found):
         from clbench import bridge  # the only way to Avalanche, which takes seconds to import
 
         bridge.import_parts(chosen.parameters)
@@ -260,14 +260,10 @@ def imported(chosen: cfg.StrategyConfig) -> Any:
 
 def completed(run: resolve.RunConfig, found: Any) -> resolve.RunConfig:
     """The run with the defaults of a strategy of the user's own written out."""
-    if not _is_ours(found):
+    if not is_strategy(found):
         return run
     values = _configuration(found, run.strategy).model_dump(mode="json")
     return run.model_copy(update={"strategy": cfg.StrategyConfig(name=run.strategy.name, **values)})
-
-
-def _is_ours(found: Any) -> bool:
-    return isinstance(found, type) and issubclass(found, Strategy)
 
 
 def _configuration(found: Any, chosen: cfg.StrategyConfig) -> Any:
@@ -278,13 +274,13 @@ def _configuration(found: Any, chosen: cfg.StrategyConfig) -> Any:
     return configuration
 
 
-def _strategy(found: Any, configuration: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) -> Strategy:
+def _strategy(found: Any, configuration: Any, run: resolve.RunConfig, setup: Setup, stream: Stream) -> Learner:
     chosen = run.strategy
-    if _is_ours(found):
+    if is_strategy(found):
         problems = resolve.denied(run.benchmark, chosen.name, found.needs(configuration))
         if problems:
             raise UserError(*problems)
-        strategy: Strategy = found(configuration, setup)
+        strategy: Learner = found(configuration, setup)
         return strategy
     from clbench import bridge
 

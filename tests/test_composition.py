@@ -13,7 +13,7 @@ from torch import Tensor
 from clbench import resolve, runner
 from clbench.config import Parameters
 from clbench.errors import UserError
-from clbench.strategy import Batch, Memory, Strategy
+from clbench.strategy import Batch, Learner, Memory, SelfDriven, SelfDrivenLearner, Strategy, is_strategy
 from clbench.testing import assert_same, check_resume
 from clbench.workbench import Workbench, assemble
 from streams.compile import compile_stream
@@ -243,3 +243,26 @@ def test_two_optimisers() -> None:
         bench("er+naive", *both)
     with pytest.raises(UserError, match=r"got two optimisers, of 'er' and 'Sgd'. Allowed: one"):
         bench("er+parts:Sgd", both[0])
+
+
+# ------------------------------------------------------------------------------------------------ the contract
+def test_all_that_a_composition_or_a_hosted_strategy_offers_is_there() -> None:
+    """Both keep the contract alone, and none of the state that a method of ours has."""
+    for name in ("er+ewc", "avalanche.training.supervised:Naive"):
+        run = resolve.make_run("split_digits-v1", strategy=name)
+        strategy = assemble(run, compile_stream(run.benchmark.stream, 0)).strategy
+        names = [n for n in dir(strategy) if not n.startswith("_")]
+        self_driven = isinstance(strategy, SelfDrivenLearner)
+        assert {n for n in names if not hasattr(strategy, n)} == set()
+        assert not {"criterion", "plain_batches", "experiences", "visits", "_active"} & (
+            set(dir(strategy)) - ({"experiences"} if self_driven else set())
+        )
+        assert is_strategy(type(strategy))
+        assert not isinstance(strategy, Strategy)
+
+
+def test_strategies_of_users_keep_their_bases() -> None:
+    assert issubclass(SelfDriven, Strategy)
+    assert issubclass(SelfDriven, SelfDrivenLearner)
+    assert all(is_strategy(kind) for kind in (Strategy, SelfDriven))
+    assert not any(is_strategy(other) for other in (Learner.step, Strategy.__new__(Strategy), "er", dict))

@@ -18,6 +18,7 @@ from clbench import metrics, reduced, registry, resolve, results, runner, workbe
 from clbench.averages import Average
 from clbench.cells import Cells, lay_out_cells
 from clbench.config import Evaluation, Watch
+from clbench.errors import RunFailed
 from clbench.evaluator import Evaluator
 from clbench.fronts import Front
 from clbench.recorder import Recorder
@@ -243,6 +244,29 @@ def test_samples_near_a_tie_are_decided_in_float32() -> None:
     assert (low != exact).sum() < way.repeated < 1000
 
 
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+@pytest.mark.parametrize(("evaluations", "suspect"), [(2, None), (3, None), (5, [4, 4]), (9, [6, 8])])
+def test_suspect_evaluations_lie_between_two_audits_of_several_runs_of_tasks(
+    evaluations: int, suspect: list[int] | None, wrong: int
+) -> None:
+    """Audits are evaluations 1, 2, 3, 5 and 9, each in three parts, of which one of the last is wrong."""
+    torch.manual_seed(0)
+    x, model, way = torch.rand(300, 4), nn.Sequential(nn.Linear(4, 3)), reduced.Reduced()
+    with torch.inference_mode():
+        for n in range(1, evaluations + 1):
+            way.begin(model, x)
+            for part in range(3):
+                spoilt = n == evaluations and part == wrong
+                answers = iter((model(x[:100]).argmax(1), model(x[:100]).argmax(1) + spoilt))
+                way.scores(
+                    model, x, 100 * part, 100 * part + 100, 1, lambda s: torch.full((len(s),), 1e9),
+                    lambda _, answers=answers: [next(answers)],
+                )  # fmt: skip
+    assert way.report()["audited_differing"] == 100
+    assert way.report()["suspect_evaluations"] == suspect
+
+
 def _margin(scores: torch.Tensor) -> torch.Tensor:
     top = scores.topk(2, 1).values
     return top[:, 0] - top[:, 1]
@@ -395,6 +419,17 @@ def evaluator_of(x: torch.Tensor, outputs: int = 10, watch: Watch | None = None,
         target=numbers.astype(np.int64), outputs=outputs, rows=np.arange(len(x)),
     )  # fmt: skip
     return Evaluator(cells, x, views=views, device=CPU, batch_size=500, tell_task=False, watch=watch)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_state_of_an_evaluator_with_other_averages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(500, 12)
+    two = evaluator_of(x, watch=Watch(ema=[0.5], last=[3])).state_dict()
+    sentence = "the checkpoint has the state of 2 averages, the run's evaluator has 1; --force starts the run from the"
+    with pytest.raises(RunFailed, match=sentence):
+        evaluator_of(x, watch=Watch(ema=[0.5])).load_state_dict(two)
+    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: False)  # as on another machine
+    evaluator_of(x, watch=Watch(ema=[0.5], last=[3])).load_state_dict(two)
 
 
 def expected(scores: torch.Tensor) -> list[int]:

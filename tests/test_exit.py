@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from clbench import bridge, config, mistakes, resolve, runner
 from clbench.chance import fenced
@@ -32,7 +33,7 @@ from avalanche.core import SupervisedPlugin  # isort: skip
 from avalanche.evaluation.metrics import accuracy_metrics  # isort: skip
 from avalanche.logging import BaseLogger  # isort: skip
 from avalanche.models import IncrementalClassifier, MTSimpleMLP, MultiHeadClassifier, MultiTaskModule  # isort: skip
-from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin  # isort: skip
+from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, ReplayPlugin  # isort: skip
 from avalanche.training.storage_policy import ReservoirSamplingBuffer  # isort: skip
 from avalanche.training.supervised import EWC, Cumulative, Naive  # isort: skip
 
@@ -587,3 +588,102 @@ def test_a_criterion_of_its_own_does_not_silently_ignore_active_outputs(active: 
     with pytest.raises(UserError, match=f"criterion of its own, so training.active_outputs '{active}' has no effect"):
         setup_of(run)
     setup_of(make_run(HERE + "criterion_of_its_own", {}, "training.active_outputs=all"))
+
+
+# ------------------------------------------------------------------------------------------------ outputs of the task
+def sharing_classes(setting: str) -> Stream:
+    """Three tasks of the data's making that share classes: 0 to 4, 3 to 7 and 6 to 9."""
+    data = datasets.load("digits")
+    tasks = []
+    for y in (data.train_y, data.test_y):
+        odd = np.arange(len(y)) % 2
+        tasks.append(np.select([y < 3, y < 5, y < 6, y < 8], [0, odd, 1, 1 + odd], 2))
+    data = dataclasses.replace(data, train_task=tasks[0], test_task=tasks[1])
+    return compile_stream(stream_config(tasks={"by": "given"}, setting=setting), 0, data)
+
+
+def replaying(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
+    return Naive(
+        model=model, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, evaluator=silent(),
+        plugins=[ReplayPlugin(60)],
+    )  # fmt: skip
+
+
+def averaging(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
+    """Looks at gradients of batches from memory, which its loader concatenates task by task."""
+    return Naive(
+        model=model, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, evaluator=silent(),
+        plugins=[AGEMPlugin(40, 30)],
+    )  # fmt: skip
+
+
+def one_by_one(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
+    """Collates its batches itself."""
+
+    class Collating(Naive):  # type: ignore[misc]
+        def make_train_dataloader(self, **options: Any) -> None:
+            self.dataloader = DataLoader(
+                self.adapted_dataset, batch_size=32, collate_fn=lambda rows: default_collate(rows)
+            )
+
+    return Collating(
+        model=model, optimizer=optimizer, criterion=criterion, train_mb_size=train_mb_size, evaluator=silent()
+    )
+
+
+@pytest.mark.parametrize("active", ["task", "seen"])
+@pytest.mark.parametrize(
+    ("setting", "factory"),
+    [
+        ("class", "replaying"),
+        ("task", "replaying"),
+        ("class", "averaging"),
+        ("task", "averaging"),
+        ("task", "one_by_one"),
+    ],
+)
+def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
+    setting: str, factory: str, active: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every sample by its own task, replayed ones too, whose task is looked up by their input."""
+    run = make_run(HERE + factory, {"setting": setting}, f"training.active_outputs={active}")
+    stream = sharing_classes(setting)
+    bench = runner.assemble(run, stream)
+    native = Strategy(None, bench.strategy.setup)
+    unfenced, task_of = TrainingSet(stream, InputTransform(stream, CPU), CPU), dict[bytes, int]()
+    for visit in stream.visits:
+        for task, index in visit.parts:
+            x, _ = unfenced.fetch(torch.from_numpy(index), task)
+            task_of.update((row.numpy().tobytes(), task) for row in x)
+    batches: list[torch.Tensor] = []
+    inputs, forward = [], nn.Sequential.forward
+    monkeypatch.setattr(nn.Sequential, "forward", lambda self, x: inputs.append(x) or forward(self, x))
+    loss = bridge._ActiveCrossEntropy.__call__
+
+    def compared(self: bridge._ActiveCrossEntropy, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x = next(x for x in reversed(inputs) if len(x) == len(y))
+        tasks = torch.tensor([task_of[row.numpy().tobytes()] for row in x])
+        batches.append(tasks)
+        native._outputs_seen = set(self.seen)
+        native._active = native._active_outputs()
+        assert torch.equal(loss(self, out, y), native.criterion(out, y, tasks))
+        return loss(self, out, y)
+
+    monkeypatch.setattr(bridge._ActiveCrossEntropy, "__call__", compared)
+    runner.train(bench, runner.Observation(bench, None, lambda: None))
+    assert len(batches) >= 9
+    several = any(len(tasks.unique()) > 1 for tasks in batches)
+    assert several is (factory != "one_by_one")
+
+
+def test_the_mask_of_a_hosted_loss_is_made_once_for_all_updates_with_the_same_outputs() -> None:
+    run = make_run(HERE + "replaying", {"setting": "task"}, "training.active_outputs=seen")
+    criterion = bridge._ActiveCrossEntropy(setup_of(run))
+    out, y = torch.zeros(4, 10), torch.tensor([0, 1, 2, 3])
+    criterion(out, y)
+    mask = criterion._mask
+    criterion(out, y)
+    assert criterion._mask is mask
+    criterion.seen |= {0, 1}
+    criterion(out, y)
+    assert criterion._mask is not mask

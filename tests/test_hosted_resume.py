@@ -26,6 +26,7 @@ from clbench.interrupt import Interrupted
 from clbench.testing import assert_same, check_resume
 from clbench.workbench import assemble
 from streams.compile import compile_stream
+from streams.datasets import load
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip
@@ -177,6 +178,21 @@ def test_on_other_streams_and_with_other_training_too(name: str, overrides: list
     run = make_run(path, parameters, *overrides)
     several = {4, 10} if "stream.online=50" in overrides else {4, 5}
     check_resume(run, several, remade=PARTS)
+
+
+def test_a_loss_by_task_goes_on_where_tasks_share_classes(tmp_path: Path) -> None:
+    data = load("digits")
+    task = [np.select([y < 4, y < 7], [0, np.arange(len(y)) % 2], 1) for y in (data.train_y, data.test_y)]
+    np.savez(
+        tmp_path / "data.npz", train_x=data.train_x, train_y=data.train_y, train_task=task[0], test_x=data.test_x,
+        test_y=data.test_y, test_task=task[1],
+    )  # fmt: skip
+    stream = f"stream={{data: npz:{tmp_path / 'data.npz'}, setting: task, tasks: {{by: given}}}}"
+    run = resolve.make_run(
+        "split_digits-v1", strategy=f"{SUPERVISED}Replay",
+        overrides=[stream, "training={iterations: 5, epochs: null, batch_size: 32}", "strategy.mem_size=40"],
+    )  # fmt: skip
+    check_resume(run, {5}, remade=PARTS)
 
 
 @pytest.fixture

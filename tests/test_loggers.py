@@ -435,6 +435,25 @@ def test_a_logger_that_breaks_does_not_break_the_run(
     assert series_of(server.rows[plan().run_id]) == expected(results.read_trace(whole)), "the other one goes on"
 
 
+class Odd(Strategy):
+    """Has a state that no checkpoint takes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "odd": {1.5}}
+
+
+def test_a_refused_checkpoint_hides_nothing_from_a_logger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
+    sys.modules["a_users_module"].Mine = Odd  # type: ignore[attr-defined]
+    warnings: list[str] = []
+    run = plan(strategy="a_users_module:Mine")
+    outcome = runner.execute(run, tmp_path, every=Every(0, 4), log=["tensorboard"], warn=warnings.append)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("no checkpoints: ")
+    shown = {name: of for name, of in tensorboard(outcome.directory)[0].items() if not name.startswith("metrics/")}
+    assert shown == as_float32(expected(results.read_trace(outcome.directory)))
+
+
 def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> None:
     directory = results.run_directory(tmp_path, plan())
     directory.mkdir(parents=True)

@@ -233,12 +233,12 @@ def _show_imported(path: str, key: str) -> None:
     """A strategy of the user's own; of a class or function that is none, what may be given to it."""
     with contextlib.redirect_stdout(sys.stderr):
         found = registry.strategy(path)
-    from clbench.strategy import Strategy
+    from clbench.strategy import is_strategy
 
     if not callable(found):
         raise UserError(f"{path}: expected a strategy's class or a function that makes one, found {shown(found)}.")
     text = f"{path}\n\n{inspect.cleandoc(found.__doc__ or '')}".strip()
-    if isinstance(found, type) and issubclass(found, Strategy):
+    if is_strategy(found):
         print(f"{text}\n\nhyper-parameters (strategy.{key}):\n{_fields(found.Config) or '  none'}")
         return
     from clbench import bridge

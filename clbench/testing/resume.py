@@ -22,7 +22,7 @@ from clbench.numerics import numerics
 from clbench.observation import Observation, Position
 from clbench.recorder import Recorder
 from clbench.resolve import RunConfig
-from clbench.strategy import SelfDriven, Strategy
+from clbench.strategy import Learner, SelfDrivenLearner
 from clbench.stream import Stream
 from clbench.testing.states import assert_same, require
 from clbench.workbench import Workbench, assemble, completed, imported
@@ -126,7 +126,7 @@ class _Resumable:
         self._recorder.chunk()
 
     def _on_iteration(self) -> None:
-        if not isinstance(self.bench.strategy, SelfDriven):
+        if not isinstance(self.bench.strategy, SelfDrivenLearner):
             self._stop()
 
     def _stop(self) -> None:
@@ -173,7 +173,7 @@ def _differ(a: dict[str, Any], b: dict[str, Any], name: str) -> bool:
 _ABSENT = "not there"
 
 
-def _attributes(strategy: Strategy) -> dict[str, Any]:
+def _attributes(strategy: Learner) -> dict[str, Any]:
     """What can be compared of a strategy's own attributes, and its generator."""
     given = vars(strategy.setup)
     known = {id(v) for n, v in given.items() if n not in ("model", "generator")} | {id(strategy), id(strategy.config)}

@@ -22,7 +22,7 @@ from clbench.recorder import Recorder
 from clbench.resolve import RunConfig
 from clbench.runner import execute
 from clbench.store import TrainingSet
-from clbench.strategy import Batch, Experience, SelfDriven, Strategy
+from clbench.strategy import Batch, Experience, Learner, SelfDrivenLearner
 from clbench.stream import Stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same, require
@@ -155,7 +155,7 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
 
     def prepare(bench: Workbench) -> Callable[[], None] | None:
         strategy, samples = bench.strategy, bench.samples
-        if isinstance(strategy, SelfDriven):
+        if isinstance(strategy, SelfDrivenLearner):
             return None
 
         def look() -> None:
@@ -178,7 +178,7 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
         require(not absent, f"at the end of {run.benchmark.id} it holds no sample of tasks {absent}")
 
 
-def _check_bounds(strategy: Strategy, samples: TrainingSet) -> None:
+def _check_bounds(strategy: Learner, samples: TrainingSet) -> None:
     total, each = (getattr(strategy.config, key, None) for key in ("memory", "memory_per_class"))
     index, task = strategy.held()
     if isinstance(total, int):
@@ -196,7 +196,7 @@ def _check_handles(run: RunConfig) -> None:
 
     def prepare(bench: Workbench) -> None:
         strategy, samples = bench.strategy, bench.samples
-        if isinstance(strategy, SelfDriven) or "task_in_training" in strategy.needs(strategy.config):
+        if isinstance(strategy, SelfDrivenLearner) or "task_in_training" in strategy.needs(strategy.config):
             return
         tasks = len(bench.stream.all_tasks)
         other = Generator(0, "handles").permutation(tasks)
