@@ -338,6 +338,8 @@ def read(path: Path) -> Study:
     for key in ("changes", "budget"):
         problems += _check_changes(f"{source}: {key}", parts.get(key) or {}, budget=key == "budget")
     tuning = parts.get("tuning")
+    # Of a section with a mistake the search is unknown, and no second mistake is derived from it.
+    needs_steps = raw.get("tuning") is None if tuning is None else tuning.search == "grid"
     if tuning is not None:
         problems += _check_changes(f"{source}: tuning.changes", tuning.changes)
         problems += _check_benchmark(f"{source}: tuning.stream", tuning.stream)
@@ -353,7 +355,7 @@ def read(path: Path) -> Study:
             problems.append(f"{where}: got {shown(given)}. Allowed: a list of names, or of mappings with a name.")
         elif isinstance(mapping, dict):
             named = _check_named(where, mapping)
-            problems += named or _check_space(source, f"strategies[{i}]", mapping, tuning)
+            problems += named or _check_space(source, f"strategies[{i}]", mapping, needs_steps)
     seeds = parts.get("seeds")
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
         problems.append(f"{source}: seeds: got {shown(seeds)}. Allowed: each seed once.")
@@ -388,7 +390,7 @@ def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = N
     ]
 
 
-def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningSettings | None) -> list[str]:
+def _check_space(source: str, place: str, given: dict[str, Any], needs_steps: bool) -> list[str]:
     problems, count = [], 1
     for path, choices in spaces(given).items():
         key = f"{source}: {place}.{dotted(path)}"
@@ -403,7 +405,7 @@ def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningS
             continue
         if checked.steps is not None:
             count *= checked.steps
-        elif tuning is None or tuning.search == "grid":
+        elif needs_steps:
             problems.append(f"{key}.steps: required where every value is tried, but not given.")
     if count > _MOST:
         problems.append(f"{source}: {place}: {count:,} combinations. Allowed: up to {_MOST:,}.")
