@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from clbench import __version__
+from clbench import __version__, import_paths
 from clbench.cli import boards, catalogue, grid, run, runs, verify
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake, 75 for a run that
     another process is at, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    import_paths.add_working_directory()
     try:
         return int(options.act(options))
     except UserError as error:
