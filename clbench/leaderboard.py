@@ -17,6 +17,7 @@ import pandas as pd
 from clbench import statistics
 from clbench.board_text import LEAST_SEEDS, RANKED_BY, to_csv, to_latex, to_markdown, to_text
 from clbench.chance import ROLES
+from clbench.grammar import data_name
 from clbench.metrics import METRICS
 from clbench.records import Record, collect
 
@@ -169,7 +170,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "definition_hash": first.definition_hash,
         "view": first.primary_view,
         "setting": bench.stream.setting,
-        "data": " + ".join([bench.stream.data] if isinstance(bench.stream.data, str) else bench.stream.data),
+        "data": data_name(bench.stream.data),
         "data_sha256": _agreed([s.data_sha256 for s in streams]),
         "data_origin": _agreed([r.provenance.data for r in group]),
         "stream_definition_hash": _agreed([s.definition_hash for s in streams]),

@@ -56,6 +56,11 @@ class RunConfig(pydantic.BaseModel):
     """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
 
     @property
+    def stream_seed(self) -> int:
+        """Seed that the stream is compiled with."""
+        return self.seeds.for_stream(self.seed)
+
+    @property
     def definition_hash(self) -> str:
         """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
         unnamed = {"id": True, "title": True, "source": True, "model": {"weights": True}}
@@ -308,8 +313,7 @@ def check_stream(stream: StreamConfig) -> list[fits.Mistake]:
         return [(["stream", "data"], problem) for problem in error.problems]
     if facts.classes is None or facts.image is None:
         return []
-    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = fits.mistakes(stream, name, facts.classes, facts.image, facts.tasks)
+    found = fits.mistakes(stream, stream.data_name, facts.classes, facts.image, facts.tasks)
     return [(["stream", *path], sentence) for path, sentence in found]
 
 
@@ -339,8 +343,7 @@ def check_augmentation(stream: StreamConfig, training: Training | None) -> list[
         return []  # `check_stream` tells
     if facts.image is None:
         return []
-    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = fits.augmentation_mistakes(training.augmentation, f"'{name}'", facts.image)
+    found = fits.augmentation_mistakes(training.augmentation, f"'{stream.data_name}'", facts.image)
     return [(["training", *path], sentence) for path, sentence in found]
 
 

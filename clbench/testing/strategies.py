@@ -114,7 +114,7 @@ def _bench(run: RunConfig) -> Workbench:
 
 
 def _compiled(run: RunConfig) -> Stream:
-    return compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+    return compile_stream(run.benchmark.stream, run.stream_seed)
 
 
 def _trained(
