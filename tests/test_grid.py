@@ -291,6 +291,11 @@ def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None
     local: Any = engine(LocalSettings(name="local", processes=3), 1, True)
     assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "10,2")
+    assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["10", "2", "10"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 12)
+    assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in (2, 10, 12)] == ["2", "10", "0"]
 
 
 def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:

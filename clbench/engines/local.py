@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from clbench.engines import Done, Job, Listener
@@ -85,9 +84,18 @@ class Local:
         """Workers are dealt out over the GPUs."""
         if not self._cuda:
             return {}
-        said = os.environ.get("CUDA_VISIBLE_DEVICES")
-        found = said.split(",") if said else [p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*")]
-        return {"CUDA_VISIBLE_DEVICES": sorted(found)[place % len(found)]} if found else {}
+        gpus = _gpus()
+        return {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
+
+
+def _gpus() -> list[str]:
+    """Ids of the GPUs that this process may use: numbers, or UUIDs where the environment names them so."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed:
+        return listed.split(",")
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def cores() -> int:
