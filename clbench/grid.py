@@ -19,6 +19,7 @@ from clbench import registry, results
 from clbench.config import StreamConfig
 from clbench.engines import Done, Engine, Job, Listener
 from clbench.errors import UserError, shown
+from clbench.interrupt import Interrupted
 from clbench.resolve import RunConfig
 from clbench.schema import canonical, definition
 from clbench.search import Search, search
@@ -231,7 +232,7 @@ class Grid:
         """Does what is missing.
 
         Raises:
-            KeyboardInterrupt: stopped; the message says how far it is.
+            Interrupted: stopped; the message says how far it is.
         """
         self._forget()
         summary = Summary()
@@ -273,7 +274,7 @@ class Grid:
                         summary.unfinished.append(f"{labels[number]}: {done.message}")
             except KeyboardInterrupt:
                 left = f"{summary.existed + summary.completed} of {len(planned)} runs are done"
-                raise KeyboardInterrupt(f"interrupted; {left}, and the same command goes on.") from None
+                raise Interrupted(f"interrupted; {left}, and the same command goes on.") from None
             finally:
                 display.end()
         assert ended == len(jobs), "an engine lost a job"

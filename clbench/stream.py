@@ -321,8 +321,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         given=layout.given,
         held_out=held_out,
     )
-    object.__setattr__(stream, "instance_hash", _instance_hash(stream))
-    return stream
+    return replace(stream, instance_hash=instance_hash(stream))
 
 
 def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
@@ -363,7 +362,8 @@ def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
         )
 
 
-def _instance_hash(stream: Stream) -> str:
+def instance_hash(stream: Stream) -> str:
+    """SHA-256 over a stream's data, domains, tasks, labels and index lists."""
     digest = hashlib.sha256(stream.data.sha256.encode())
 
     def add(*values: Any) -> None:

@@ -24,11 +24,11 @@ import pydantic
 from pydantic import Field
 
 from clbench import composition, registry, strict_yaml
-from clbench.config import Benchmark, Numerics, Seeds, Watch
+from clbench.config import Benchmark, Numerics, Seeds, Training, Watch
 from clbench.config import Tuning as Tuned
 from clbench.engines.settings import LocalSettings, Settings
 from clbench.errors import UserError, shown, unknown
-from clbench.mistakes import Layer, check_section, unknown_key
+from clbench.mistakes import Layer, annotation_of, check_section, unknown_key
 from clbench.resolve import RunConfig, make_run
 from clbench.schema import Count, Model, mistake
 
@@ -329,8 +329,6 @@ def read(path: Path) -> Study:
         for key, field in known.items()
         if field.is_required() and key not in raw
     ]
-    from clbench.mistakes import annotation_of
-
     parts = {}
     for key in raw.keys() & known.keys():
         parts[key], found = check_section(source, key, annotation_of(known[key]), raw[key], [])
@@ -379,8 +377,6 @@ def _check_benchmark(where: str, name: Any) -> list[str]:
 
 
 def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = None, budget: bool = False) -> list[str]:
-    from clbench.config import Training
-
     allowed = list(Training.model_fields) if budget else _SECTIONS
     problems = [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
     return problems + [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.stream import Rows, Stream, Visit, _instance_hash
+from clbench.stream import Rows, Stream, Visit, instance_hash
 from clbench.testing.states import require
 
 
@@ -43,7 +43,7 @@ def check_stream(stream: Stream) -> None:
         for c, rows in zip(task.classes, of_task, strict=True):
             require(bool(met[task.id, c]), f"class {c} of task {task.id} has no labelled sample in any experience")
             require(len(rows) > 0, f"class {c} of task {task.id} has no test sample")
-    hashed = _instance_hash(stream)
+    hashed = instance_hash(stream)
     require(
         stream.instance_hash == hashed,
         f"instance_hash is '{stream.instance_hash}', and the stream's content hashes to '{hashed}'",
