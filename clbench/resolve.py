@@ -123,7 +123,7 @@ def load_benchmark(reference: str) -> list[Layer]:
     path = registry.benchmark_path(reference)
     if path is None:
         path = Path(reference)
-        if not (path.suffix in (".yaml", ".yml") or "/" in reference or path.exists()):
+        if not (path.suffix in (".yaml", ".yml") or {"/", os.sep} & {*reference} or path.exists()):
             raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
     name = reference
     layers = [(name, _read(path, name))]

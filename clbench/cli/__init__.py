@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,9 +21,18 @@ def _parser() -> Parser:
     return parser
 
 
+def _write_utf8() -> None:
+    """Lets tables be piped: Windows encodes what is not for a terminal in a code page that lacks some of our signs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command `clbench`. Returns the exit status: 0, 1 for a failed run, 2 for a user's mistake, 75 for a run that
     another process is at, 130 when interrupted."""
+    if sys.platform == "win32":
+        _write_utf8()
     options = _parser().parse_args(arguments)
     import_paths.add_working_directory()
     try:
