@@ -167,6 +167,7 @@ lint: install ## ruff: rules and format
 
 typecheck: install ## mypy, strict
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 test: install ## the tests (under ten minutes on two cores)

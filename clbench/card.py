@@ -203,10 +203,9 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
 
 def without_data(benchmark: Benchmark, definition_hash: str, reason: str) -> Card:
     """What can be said where the data set cannot be had."""
-    name = benchmark.stream.data
     rows = (
         ("source", benchmark.source or "-"),
-        ("data set", name if isinstance(name, str) else " + ".join(name)),
+        ("data set", benchmark.stream.data_name),
         ("setting", _SETTINGS[benchmark.stream.setting]),
         ("protocol", _protocol(benchmark)),
         ("definition hash", definition_hash),

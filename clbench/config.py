@@ -404,6 +404,14 @@ class Seeds(Model):
     augmentation: Annotated[int, Field(ge=0)] | None = None
     strategy: Annotated[int, Field(ge=0)] | None = None
 
+    def for_stream(self, run_seed: int) -> int:
+        """Seed that the stream of a run is compiled with.
+
+        >>> Seeds().for_stream(3), Seeds(stream=0).for_stream(3)
+        (3, 0)
+        """
+        return run_seed if self.stream is None else self.stream
+
 
 class Tuning(Model):
     """How a strategy's hyper-parameters came to be what they are: part of what a row is."""

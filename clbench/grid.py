@@ -19,6 +19,7 @@ from clbench import records, registry, results
 from clbench.config import StreamConfig
 from clbench.engines import Done, Engine, Job, Listener
 from clbench.errors import UserError, shown
+from clbench.interrupt import Interrupted
 from clbench.records import Record
 from clbench.resolve import RunConfig
 from clbench.schema import canonical, definition
@@ -118,8 +119,12 @@ class Grid:
         """What is done, or done again."""
         self._notes = dict[str, dict[str, Any]]()
         """By configuration hash, what is noted in the provenance of its runs."""
-        past_times.cache_clear()  # of an earlier grid of this process
+        self._forget()
         self._finals, self._searched = self._plan()
+
+    def _forget(self) -> None:
+        """Forget what was read of the data and of earlier runs: both change while a grid is kept, in a notebook."""
+        self._data_sha256, self._past_times = cache(_data_sha256), cache(past_times)
 
     def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
         """Rows whose hyper-parameters are known, and the streams and strategies where they are to be chosen."""
@@ -174,6 +179,7 @@ class Grid:
     # ---------------------------------------------------------------------------------------- what there is
     def survey(self) -> Survey:
         """What there is, with the choices that can be told without a run."""
+        self._forget()
         found = Survey([], [])
         rows, listed = list(self._finals), set[str]()
         for s in self._searches():
@@ -183,7 +189,7 @@ class Grid:
                     row = self._row(self.study.trials(s.stream, s.strategy, *trial), self.out / TRIALS)
                     settled = settled and not set(row.states) & {*self.to_do, "damaged"}
                     if settled:
-                        s.tell(trial, [_record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
+                        s.tell(trial, [self._record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
                     if row.runs[0].run.run_id not in listed:
                         listed.add(row.runs[0].run.run_id)
                         found.trials.append(row)
@@ -196,12 +202,27 @@ class Grid:
         return found
 
     def _row(self, runs: list[Planned], out: Path) -> Row:
-        states = [state(p.run, out) for p in runs]
+        states = [self._state(p.run, out) for p in runs]
         return Row(runs, [s for s, _ in states], self._seconds(runs[0].run, out))
+
+    def _state(self, run: RunConfig, out: Path) -> tuple[State, Path]:
+        return state(run, out, self._data_sha256)
+
+    def _record(self, planned: Planned, out: Path) -> Record:
+        """The record of a trial.
+
+        Raises:
+            UserError: it is not finished: another process is at it, or it was stopped; or its file cannot be read.
+        """
+        status, place = self._state(planned.run, out)
+        if status in ("completed", "failed"):
+            return records.read(place)
+        reason = _reason(place) if status == "damaged" else "is not finished; the same command goes on."
+        raise UserError(f"the trial {planned.label} {reason}")
 
     def _seconds(self, run: RunConfig, out: Path) -> float | None:
         """Mean time of finished runs of the strategy on the benchmark; else of any strategy."""
-        times = past_times(out / run.benchmark.id)
+        times = self._past_times(out / run.benchmark.id)
         for key in ((run.definition_hash, run.strategy.name), (run.definition_hash,)):
             if times.get(key):
                 return mean(times[key])
@@ -212,8 +233,9 @@ class Grid:
         """Does what is missing.
 
         Raises:
-            KeyboardInterrupt: stopped; the message says how far it is.
+            Interrupted: stopped; the message says how far it is.
         """
+        self._forget()
         summary = Summary()
         chosen = self._choose(engine, display, summary)
         rows = [*self._finals, *chosen]
@@ -225,7 +247,7 @@ class Grid:
         """Runs that are not there yet."""
         todo = dict[Path, Planned]()  # two entries of a study may stand for one trial
         for each in planned:
-            found, place = state(each.run, out)
+            found, place = self._state(each.run, out)
             if found == "completed":
                 summary.existed += 1
             elif found in self.to_do:
@@ -253,7 +275,7 @@ class Grid:
                         summary.unfinished.append(f"{labels[number]}: {done.message}")
             except KeyboardInterrupt:
                 left = f"{summary.existed + summary.completed} of {len(planned)} runs are done"
-                raise KeyboardInterrupt(f"interrupted; {left}, and the same command goes on.") from None
+                raise Interrupted(f"interrupted; {left}, and the same command goes on.") from None
             finally:
                 display.end()
         assert ended == len(jobs), "an engine lost a job"
@@ -271,7 +293,7 @@ class Grid:
             for (s, trial), row in zip(asked, trials, strict=True):
                 if s in searches:
                     try:
-                        s.tell(trial, [_record(p, out) for p in row], row[0].run)
+                        s.tell(trial, [self._record(p, out) for p in row], row[0].run)
                     except UserError as error:
                         summary.unfinished.append(f"{s.label}: nothing is chosen: {error}")
                         searches.remove(s)
@@ -308,22 +330,15 @@ def _distinct(rows: Iterable[list[Planned]]) -> list[list[Planned]]:
     return list({_completed(row[0].run).run_id: row for row in reversed(list(rows))}.values())[::-1]
 
 
-def _record(planned: Planned, out: Path) -> Record:
-    """Of a trial.
-
-    Raises:
-        UserError: it is not finished: another process is at it, or it was stopped; or its file cannot be read.
-    """
-    found, place = state(planned.run, out)
-    if found in ("completed", "failed"):
-        return records.read(place)
-    said = _reason(place) if found == "damaged" else "is not finished; the same command goes on."
-    raise UserError(f"the trial {planned.label} {said}")
-
-
 # ------------------------------------------------------------------------------------------------ what exists
-def state(run: RunConfig, out: Path) -> tuple[State, Path]:
-    """What there is of a run, and where; a result that was made of other data counts as missing."""
+def state(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None]) -> tuple[State, Path]:
+    """State and folder of a run; a result that was made of other data counts as missing.
+
+    Args:
+        run: the run.
+        out: the results folder.
+        data_sha256: SHA-256 of the data of a stream's canonical JSON.
+    """
     found = _completed(run)
     place = results.run_directory(out, found)
     unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
@@ -337,7 +352,7 @@ def state(run: RunConfig, out: Path) -> tuple[State, Path]:
         return "missing", place
     if record.status == "completed" and record.stream is not None:
         stream = run.benchmark.stream
-        same = record.stream.data_sha256 == _data_sha256(canonical(stream.model_dump(mode="json")))
+        same = record.stream.data_sha256 == data_sha256(canonical(stream.model_dump(mode="json")))
         return ("completed" if same else "missing"), place
     return ("failed" if record.status == "failed" else "unfinished"), place
 
@@ -363,7 +378,6 @@ def _completed(run: RunConfig) -> RunConfig:
     return run
 
 
-@cache
 def _data_sha256(stream: str) -> str | None:
     config = StreamConfig.model_validate(json.loads(stream))
     try:
@@ -372,7 +386,6 @@ def _data_sha256(stream: str) -> str | None:
         return None
 
 
-@cache
 def past_times(folder: Path) -> dict[tuple[str, ...], list[float]]:
     """Seconds of the finished runs of a benchmark: by its definition, and by that and the strategy."""
     times = collections.defaultdict[tuple[str, ...], list[float]](list)

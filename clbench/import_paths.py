@@ -1,11 +1,12 @@
 """Import paths, `package.module:Name`, checked without importing: Avalanche takes ten seconds, a typing mistake none.
 
-A module of the user's own is looked for in the working directory too, after everything that is installed.
+A user's module may lie in the working directory; the command line makes that the last place of `sys.path`.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
@@ -28,19 +29,25 @@ def is_import_path(text: str) -> bool:
     return bool(_IMPORT_PATH.match(text))
 
 
+def add_working_directory() -> None:
+    """Let Python import from the working directory too, after everything that is installed.
+
+    The console script, unlike `python -m`, does not look there. Processes that are started by this one inherit it.
+    """
+    with contextlib.suppress(OSError):  # the working directory was removed
+        folder = os.getcwd()
+        if not {"", folder} & set(sys.path):
+            sys.path.append(folder)  # last: it cannot shadow anything
+
+
 def check(path: str) -> None:
     """Whether `package.module:Name` names something that exists, found by reading files, not by importing them.
-
-    Afterwards the working directory is the last place that Python imports from.
 
     Raises:
         UserError: not of that form, no such module, or no such name in it.
     """
     if not is_import_path(path):
         raise UserError(f"'{path}' is no import path; expected package.module:Name.")
-    # The console script, unlike `python -m`, does not look in the working directory. Last: it cannot shadow anything.
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
     module_name, _, attribute = path.partition(":")
     try:
         loaded = sys.modules.get(module_name)

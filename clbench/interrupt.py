@@ -12,6 +12,10 @@ class Interrupted(KeyboardInterrupt):
     """A run was left at the user's wish; the message says how to go on."""
 
 
+_SIGNALS = [signal.SIGINT, signal.SIGTERM] + [signal.Signals[name] for name in ("SIGBREAK",) if hasattr(signal, name)]
+"""Signals that stop a run; SIGBREAK is Ctrl-Break, on Windows alone."""
+
+
 class Wish:
     """While it is entered, the first Ctrl-C or SIGTERM is noted; a second Ctrl-C interrupts at once.
 
@@ -27,7 +31,7 @@ class Wish:
 
     def __enter__(self) -> Wish:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -19,6 +19,7 @@ from clbench import statistics
 from clbench.chance import ROLES
 from clbench.metrics import METRICS
 from clbench.records import Record
+from streams.definition import data_name
 
 SCHEMA = 1
 """Version of the columns of both files."""
@@ -166,7 +167,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "definition_hash": first.definition_hash,
         "view": first.primary_view,
         "setting": bench.stream.setting,
-        "data": " + ".join([bench.stream.data] if isinstance(bench.stream.data, str) else bench.stream.data),
+        "data": data_name(bench.stream.data),
         "data_sha256": _agreed([s.data_sha256 for s in streams]),
         "data_origin": _agreed([r.provenance.data for r in group]),
         "stream_definition_hash": _agreed([s.definition_hash for s in streams]),

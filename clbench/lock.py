@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 from pathlib import Path
 from types import TracebackType
 
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+from filelock import lock_descriptor
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What a file system says that has no locks."""
+_OPEN_FILES_CAN_BE_REMOVED = os.name != "nt"
+_NAME_AT = 1
+"""Offset of the holder's name in the file: Windows lets nobody read the byte that is locked, the first one."""
 
 
 class Busy(Exception):
@@ -34,40 +38,74 @@ class Lock:
 
     def __enter__(self) -> Lock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                _flock(held)
-                # The holder before may have removed the file between our opening and locking it.
-                if os.fstat(held).st_nlink and os.path.samestat(os.fstat(held), os.stat(self._path)):
-                    break
-            except BlockingIOError:
-                who = os.pread(held, 200, 0).decode(errors="replace").strip()
-                os.close(held)
-                raise Busy(who or "another process") from None
-            except FileNotFoundError:
-                pass
-            except BaseException:
-                os.close(held)
-                raise
-            os.close(held)
+        while (descriptor := self._locked()) is None:
+            pass
         with contextlib.suppress(OSError):  # on a full disk nobody learns who it is
-            os.truncate(held, 0)
-            os.pwrite(held, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        self._held = held
+            _write_name(descriptor, f"process {os.getpid()} on {socket.gethostname()}")
+        self._descriptor = descriptor
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if _OPEN_FILES_CAN_BE_REMOVED:
+            self._remove()
+            os.close(self._descriptor)
+        else:
+            os.close(self._descriptor)
+            self._remove()  # Windows refuses where the next holder has the file open already
+
+    def _remove(self) -> None:
         with contextlib.suppress(OSError):  # it need not go: what counts is that it is closed
             self._path.unlink(missing_ok=True)
-        os.close(self._held)
+
+    def _locked(self) -> int | None:
+        """The file, open and locked; None where the holder before removed it between our opening and locking it.
+
+        Raises:
+            Busy: see `Lock`.
+        """
+        # Python opens files so that programs which are started do not inherit them.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            if not _lock(descriptor):
+                raise Busy(_read_name(descriptor) or "another process")
+            if not _OPEN_FILES_CAN_BE_REMOVED or _is_at(descriptor, self._path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
 
 
-def _flock(held: int) -> None:
+def _lock(descriptor: int) -> bool:
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _write_name(descriptor: int, name: str) -> None:
+    content = b"\n" * _NAME_AT + name.encode()
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, content)
+    os.ftruncate(descriptor, len(content))
+
+
+def _read_name(descriptor: int) -> str:
+    """The holder's name; empty where none is written or it cannot be read."""
+    with contextlib.suppress(OSError):
+        os.lseek(descriptor, _NAME_AT, os.SEEK_SET)
+        return os.read(descriptor, 200).decode(errors="replace").strip()
+    return ""

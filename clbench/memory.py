@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
-from functools import cache
-from typing import Any
-
-
-@cache
-def _trim() -> Any:
-    """glibc's `malloc_trim`; None with another C library."""
-    try:
-        return ctypes.CDLL("libc.so.6").malloc_trim
-    except (OSError, AttributeError):
-        return None
-
+from collections.abc import Callable
 
 _EVERY_S = 1.0
 """Giving back takes some milliseconds, and taking again as many."""
 
-_last = 0.0
 
+class Allocator:
+    """The C library's allocator of this process.
 
-def give_back() -> None:
-    """Gives back what the allocator keeps of freed arrays, where it can, and not more often than once a second.
-
-    An evaluation's large arrays and the small ones of its record take turns, so that free pieces between them grow: on
-    500 experiences of SCoLe on MNIST by 360 MiB, 5 of which are the record.
+    Args:
+        trim: glibc's `malloc_trim`; None with another C library, where nothing is given back.
     """
-    global _last
-    trim, now = _trim(), time.monotonic()
-    if trim is not None and now >= _last + _EVERY_S:
-        trim(0)
-        _last = now
+
+    def __init__(self, trim: Callable[[int], int] | None) -> None:
+        self._trim, self._next = trim, 0.0
+
+    def give_back(self) -> None:
+        """Gives back what the allocator keeps of freed arrays, where it can, and not more often than once a second.
+
+        An evaluation's large arrays and the small ones of its record take turns, so that free pieces between them grow:
+        on 500 experiences of SCoLe on MNIST by 360 MiB, 5 of which are the record.
+        """
+        now = time.monotonic()
+        if self._trim is not None and now >= self._next:
+            self._trim(0)
+            self._next = now + _EVERY_S
+
+
+def malloc_trim() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`; None with another C library, and on systems other than Linux."""
+    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):  # Python was not compiled with glibc
+        return None
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return None
+    return trim
+
+
+give_back = Allocator(malloc_trim()).give_back

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -182,7 +183,7 @@ class Map:
         except (ValueError, EOFError, OSError) as error:
             raise UserError(f"{self._path}: damaged or truncated, not readable as npy ({error}).") from None
         base: Any = array.base
-        if random and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        if sys.platform != "win32" and random and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
             base.madvise(mmap.MADV_RANDOM)  # no reading ahead: of scattered images it reads fifty times as much
         return np.asarray(array)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -52,7 +52,7 @@ def code_sha256(*objects: Any) -> str:
             files.add(Path(file).resolve())
     digest = hashlib.sha256()
     for path in sorted(files):
-        label = path.relative_to(home) if path.is_relative_to(home) else path.name
+        label = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
         with contextlib.suppress(OSError):
             content = path.read_bytes()
             digest.update(f"{label}|{len(content)}|".encode() + content)
@@ -93,7 +93,7 @@ def _git() -> dict[str, Any] | None:
 
 def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
@@ -101,10 +101,15 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def peak_rss_bytes() -> int:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def peak_rss_bytes() -> int | None:
+    """Largest resident size of this process so far; None where the system does not say it."""
+    with contextlib.suppress(ImportError):
+        resource = importlib.import_module("resource")  # not on Windows
+        peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return peak if sys.platform == "darwin" else peak * 1024
+    with contextlib.suppress(ImportError, AttributeError):
+        return int(importlib.import_module("psutil").Process().memory_info().peak_wset)  # on Windows alone
+    return None
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

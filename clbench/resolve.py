@@ -57,6 +57,11 @@ class RunConfig(pydantic.BaseModel):
     """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
 
     @property
+    def stream_seed(self) -> int:
+        """Seed that the stream is compiled with."""
+        return self.seeds.for_stream(self.seed)
+
+    @property
     def definition_hash(self) -> str:
         """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
         unnamed = {"id": True, "title": True, "source": True, "model": {"weights": True}}
@@ -119,7 +124,7 @@ def load_benchmark(reference: str) -> list[Layer]:
     path = registry.benchmark_path(reference)
     if path is None:
         path = Path(reference)
-        if not (path.suffix in (".yaml", ".yml") or "/" in reference or path.exists()):
+        if not (path.suffix in (".yaml", ".yml") or {"/", os.sep} & {*reference} or path.exists()):
             raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
     name = reference
     layers = [(name, _read(path, name))]
@@ -309,8 +314,7 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
         return [(["stream", "data"], problem) for problem in error.problems]
     if facts.classes is None or facts.image is None:
         return []
-    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = stream.data_mistakes(name, facts.classes, facts.image, facts.tasks)
+    found = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks)
     return [(["stream", *path], sentence) for path, sentence in found]
 
 
@@ -340,8 +344,7 @@ def check_augmentation(stream: StreamConfig, training: Training | None) -> list[
         return []  # `check_stream` tells
     if facts.image is None:
         return []
-    name = stream.data if isinstance(stream.data, str) else " + ".join(stream.data)
-    found = augmentation_mistakes(training.augmentation, f"'{name}'", facts.image)
+    found = augmentation_mistakes(training.augmentation, f"'{stream.data_name}'", facts.image)
     return [(["training", *path], sentence) for path, sentence in found]
 
 

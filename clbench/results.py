@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -44,10 +45,20 @@ _KEYS = {
 }  # fmt: skip
 
 
+_RESERVED = re.compile(r"^(con|prn|aux|nul|(com|lpt)[0-9])(?=\.|$)", re.IGNORECASE)
+"""Names of devices on Windows, where no file may have them, whatever follows a point."""
+
+
 def run_directory(out: Path, run: RunConfig) -> Path:
     """Where a run's files are; always inside `out`."""
-    strategy = re.sub(r"[^A-Za-z0-9_+-]+", ".", run.strategy.name).strip(".") or "_"
+    strategy = _RESERVED.sub(r"_\g<0>", re.sub(r"[^A-Za-z0-9_+-]+", ".", run.strategy.name).strip(".") or "_")
     return out / run.benchmark.id / strategy / run.config_hash[:16] / f"seed-{run.seed}"
+
+
+_BUSY_FILES = os.name == "nt"
+"""Whether a file cannot be replaced while another process has it open."""
+_WAITS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Between attempts to replace a file that another process has open."""
 
 
 def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
@@ -67,11 +78,23 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
                 stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Puts a file in the place of another, where need be once nobody reads the older one any more."""
+    for wait_s in _WAITS_S if _BUSY_FILES else ():
+        try:
+            os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(wait_s)
+        else:
+            return
+    os.replace(temporary, path)
 
 
 def sweep(folder: Path) -> None:

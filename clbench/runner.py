@@ -130,7 +130,7 @@ def execute(
         except OSError as error:  # a finished run can be read all the same
             read_only = UserError(f"{directory}: cannot be written to: {error.strerror}.")
         try:
-            stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+            stream = compile_stream(run.benchmark.stream, run.stream_seed)
             checkpoints = Checkpoints(directory)
             if not force and (known := _finished(directory, run, stream, checkpoints, warn)) is not None:
                 if read_only is None:  # what is left where it was killed just after its end

@@ -24,11 +24,11 @@ import pydantic
 from pydantic import Field
 
 from clbench import composition, registry, strict_yaml
-from clbench.config import Benchmark, Numerics, Seeds, Watch
+from clbench.config import Benchmark, Numerics, Seeds, Training, Watch
 from clbench.config import Tuning as Tuned
 from clbench.engines.settings import LocalSettings, Settings
 from clbench.errors import UserError, shown, unknown
-from clbench.mistakes import Layer, check_section, unknown_key
+from clbench.mistakes import Layer, annotation_of, check_section, unknown_key
 from clbench.resolve import RunConfig, make_run
 from clbench.schema import Count, Model, mistake
 
@@ -329,8 +329,6 @@ def read(path: Path) -> Study:
         for key, field in known.items()
         if field.is_required() and key not in raw
     ]
-    from clbench.mistakes import annotation_of
-
     parts = {}
     for key in raw.keys() & known.keys():
         parts[key], found = check_section(source, key, annotation_of(known[key]), raw[key], [])
@@ -338,6 +336,8 @@ def read(path: Path) -> Study:
     for key in ("changes", "budget"):
         problems += _check_changes(f"{source}: {key}", parts.get(key) or {}, budget=key == "budget")
     tuning = parts.get("tuning")
+    # Of a section with a mistake the search is unknown, and no second mistake is derived from it.
+    needs_steps = raw.get("tuning") is None if tuning is None else tuning.search == "grid"
     if tuning is not None:
         problems += _check_changes(f"{source}: tuning.changes", tuning.changes)
         problems += _check_benchmark(f"{source}: tuning.stream", tuning.stream)
@@ -353,7 +353,7 @@ def read(path: Path) -> Study:
             problems.append(f"{where}: got {shown(given)}. Allowed: a list of names, or of mappings with a name.")
         elif isinstance(mapping, dict):
             named = _check_named(where, mapping)
-            problems += named or _check_space(source, f"strategies[{i}]", mapping, tuning)
+            problems += named or _check_space(source, f"strategies[{i}]", mapping, needs_steps)
     seeds = parts.get("seeds")
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
         problems.append(f"{source}: seeds: got {shown(seeds)}. Allowed: each seed once.")
@@ -377,8 +377,6 @@ def _check_benchmark(where: str, name: Any) -> list[str]:
 
 
 def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = None, budget: bool = False) -> list[str]:
-    from clbench.config import Training
-
     allowed = list(Training.model_fields) if budget else _SECTIONS
     problems = [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
     return problems + [
@@ -388,7 +386,7 @@ def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = N
     ]
 
 
-def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningSettings | None) -> list[str]:
+def _check_space(source: str, place: str, given: dict[str, Any], needs_steps: bool) -> list[str]:
     problems, count = [], 1
     for path, choices in spaces(given).items():
         key = f"{source}: {place}.{dotted(path)}"
@@ -403,7 +401,7 @@ def _check_space(source: str, place: str, given: dict[str, Any], tuning: TuningS
             continue
         if checked.steps is not None:
             count *= checked.steps
-        elif tuning is None or tuning.search == "grid":
+        elif needs_steps:
             problems.append(f"{key}.steps: required where every value is tried, but not given.")
     if count > _MOST:
         problems.append(f"{source}: {place}: {count:,} combinations. Allowed: up to {_MOST:,}.")

@@ -47,6 +47,15 @@ AnySchedule = Annotated[
 ]
 
 
+def data_name(data: str | list[str]) -> str:
+    """See `StreamConfig.data_name`.
+
+    >>> data_name("mnist"), data_name(["mnist", "usps"])
+    ('mnist', 'mnist + usps')
+    """
+    return data if isinstance(data, str) else " + ".join(data)
+
+
 class StreamConfig(Model):
     """What is learnt, when, and from how much: data set x tasks x schedule x supervision."""
 
@@ -69,6 +78,11 @@ class StreamConfig(Model):
     """What the data set `synthetic` is made like; for that data set alone."""
     selection: Selection | None = None
     """Only what hyper-parameters may be chosen on; studies set it for their trials."""
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set in tables and messages; of several, their names joined."""
+        return data_name(self.data)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> StreamConfig:

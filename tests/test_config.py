@@ -294,3 +294,19 @@ def test_a_huge_value_is_told_in_one_short_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         resolve.resolve(str(path), need_strategy=False)
     assert max(map(len, caught.value.problems)) < 300
+
+
+def test_a_stream_follows_the_runs_seed_unless_it_has_one_of_its_own() -> None:
+    run = make_run("split_digits-v1", strategy="naive", seed=7)
+    assert run.stream_seed == 7
+    assert make_run("split_digits-v1", strategy="naive", seed=7, overrides=["seeds.stream=0"]).stream_seed == 0
+    assert run.model_copy(update={"seed": 8}).stream_seed == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("digits", "digits"), (["mnist", "fashion_mnist"], "mnist + fashion_mnist")]
+)
+def test_a_stream_names_its_data(data: str | list[str], name: str) -> None:
+    stream = config.StreamConfig.model_validate({"data": data, "tasks": {"by": "given"}, "setting": "domain"})
+    assert stream.data_name == name
+    assert "data_name" not in stream.model_dump()

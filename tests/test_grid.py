@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clbench import grid as grids
@@ -171,6 +172,34 @@ def test_other_data_is_another_result(tmp_path: Path) -> None:
     assert (summary.completed, summary.existed) == (1, 5)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["new grid", "same grid"])
+def test_data_that_grew_in_between_is_other_data(kept: bool, tmp_path: Path) -> None:
+    def write_data(samples: int) -> None:
+        generator = np.random.default_rng(0)
+        for part in ("train", "test"):
+            np.save(folder / f"{part}_x.npy", generator.integers(0, 256, (samples, 4, 4), np.uint8))
+            np.save(folder / f"{part}_y.npy", np.arange(samples) % 4)
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_data(40)
+    text = f"""
+id: s
+streams: [{{name: split_digits-v1, stream: {{data: 'npy:{folder}', tasks: {{count: 2}}}}}}]
+strategies: [naive]
+seeds: 1
+budget: {{iterations: 2}}
+changes: {{evaluation: {{every: 2}}, model: {{hidden: [8]}}}}
+"""
+    grid = made(tmp_path, text)
+    assert grid.run(Here(), Quiet()).completed == 1
+    assert grid.survey().rows[0].states == ["completed"]
+    write_data(80)
+    again = grid if kept else made(tmp_path, text)
+    assert again.survey().rows[0].states == ["missing"]
+    assert again.run(Here(), Quiet()).completed == 1
+
+
 def test_a_file_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path).run(Here(), Quiet())
     first, second, third, *_ = sorted(tmp_path.rglob("run.json"))
@@ -262,6 +291,11 @@ def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None
     local: Any = engine(LocalSettings(name="local", processes=3), 1, True)
     assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "10,2")
+    assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["10", "2", "10"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 12)
+    assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in (2, 10, 12)] == ["2", "10", "0"]
 
 
 def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:

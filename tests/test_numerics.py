@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from clbench import config, resolve, runner, workbench
 from clbench.errors import UserError
 from clbench.loop import train
+from clbench.numerics import numerics
 from clbench.observation import Observation
 from clbench.recorder import Recorder
 from streams.compile import compile_stream
@@ -106,3 +109,67 @@ def test_a_hosted_strategy_refuses_amp(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         runner.execute(run, tmp_path)
     assert str(caught.value) == f"numerics.amp: '{name}' has a training step of its own, in float32. Allowed: null."
+
+
+def float32_settings() -> list[Any]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer = [matmul.fp32_precision, cudnn.conv.fp32_precision] if hasattr(matmul, "fp32_precision") else []
+    return [matmul.allow_tf32, cudnn.allow_tf32, torch.get_float32_matmul_precision(), *newer]
+
+
+@pytest.fixture
+def torch_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with a GPU, as far as settings are concerned, whose settings are put back after the test."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = cudnn
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("torch_settings")
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_a_run_on_a_gpu_puts_back_the_precision_of_float32(precision: str) -> None:
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = True
+    before = float32_settings()
+    with numerics(config.Numerics(device="cuda")):
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
+    assert float32_settings() == before
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_a_run_on_a_gpu_puts_back_settings_that_only_torchs_newer_flags_express() -> None:
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("torch before 2.9 has no such flags")
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    with numerics(config.Numerics(device="cuda")):
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
+    assert torch.backends.cudnn.rnn.fp32_precision == "tf32"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("torch_settings")
+@pytest.mark.parametrize("before", [None, ":16:8"])
+def test_a_run_on_a_gpu_puts_back_the_environment(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before)
+    with numerics(config.Numerics(device="cuda")):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (before or ":4096:8")
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == before
+
+
+@pytest.mark.usefixtures("torch_settings")
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_a_run_puts_back_whether_an_algorithm_that_is_not_deterministic_is_refused(warn_only: bool) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    with numerics(config.Numerics(deterministic=False)):
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled() is warn_only

@@ -22,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory that Python imports from as it would from the console script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    import_paths.add_working_directory()
     return tmp_path
 
 
@@ -224,7 +225,51 @@ def test_the_working_directory_shadows_nothing(folder: Path) -> None:
     (folder / "streams" / "__init__.py").write_text("BENCHMARKS = {}\n")
     assert refused("json:Fake") == "'json:Fake' does not import: module 'json' has no 'Fake'."
     assert sys.path[-1] == str(folder)
-    assert sys.path.count(str(folder)) == 1
-    refused("json:Fake")
+    import_paths.add_working_directory()
     assert sys.path.count(str(folder)) == 1
     assert registry.benchmarks()
+
+
+def test_checking_an_import_path_leaves_the_places_of_modules_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    before = list(sys.path)
+    import_paths.check("json:JSONDecoder")
+    refused("lab_elsewhere:Mine")
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "show", "grid"])
+def test_every_verb_imports_from_the_working_directory(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "my_lab.py").write_text(
+        "from clbench.strategy import Strategy\nclass MyStrategy(Strategy):\n    '''Mine.'''\n"
+    )
+    short = "training: {iterations: 1}\nevaluation: {every: 0}\n"
+    (tmp_path / "mine.yaml").write_text(f"base: split_synthetic-v1\n{short}strategy: {{name: 'my_lab:MyStrategy'}}\n")
+    (tmp_path / "study.yaml").write_text(
+        "id: s\nstreams: [split_synthetic-v1]\nseeds: 1\nstrategies: ['my_lab:MyStrategy']\n"
+        "changes: {training: {iterations: 1}, evaluation: {every: 0}}\n"
+    )
+    arguments = {"run": "mine.yaml", "validate": "mine.yaml", "show": "my_lab:MyStrategy", "grid": "study.yaml"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("clbench"), verb, arguments[verb]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_removed_working_directory_is_no_place_to_import_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def getcwd() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("os.getcwd", getcwd)
+    before = list(sys.path)
+    import_paths.add_working_directory()
+    assert sys.path == before

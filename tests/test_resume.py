@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -540,7 +541,7 @@ def test_of_two_processes_one_runs(processes: Processes, tmp_path: Path, capsys:
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before, "nothing was touched"
     os.kill(holder, signal.SIGKILL)
     assert processes.end() == -signal.SIGKILL
-    assert (folder(run, out) / ".lock").read_text() == who, "stale, and no obstacle"
+    assert (folder(run, out) / ".lock").read_text().strip() == who, "stale, and no obstacle"
     capsys.readouterr()
     assert main(command) == 0
     assert outcome(folder(run, out)) == whole
@@ -559,17 +560,60 @@ def test_a_lock_holds_within_a_process_and_leaves_nothing(tmp_path: Path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr("clbench.lock._write_name", full)
         with Lock(tmp_path / "a"), pytest.raises(Busy, match="another process"), Lock(tmp_path / "a"):
             pass
     with Lock(tmp_path / "a"):
         pass
 
-    def none(*arguments: Any) -> None:
+    def none(*arguments: Any, **options: Any) -> bool:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("fcntl.flock", none)
+    monkeypatch.setattr("clbench.lock.lock_descriptor", none)
     with Lock(tmp_path / "a"):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists the open files of a process there")
+def test_a_lock_where_open_files_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which refuses to remove a file that anybody has open."""
+
+    def refuses(path: Path, missing_ok: bool = False) -> None:
+        if str(path) in {os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()}:
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        os.unlink(path)
+
+    monkeypatch.setattr("clbench.lock._OPEN_FILES_CAN_BE_REMOVED", False)
+    monkeypatch.setattr(Path, "unlink", refuses)
+    with Lock(tmp_path), pytest.raises(Busy, match=f"^process {os.getpid()} on"), Lock(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+    first = Lock(tmp_path)
+    first.__enter__()
+    late = os.open(tmp_path / ".lock", os.O_RDWR)  # of a process that is about to ask for the lock
+    first.__exit__(None, None, None)
+    assert (tmp_path / ".lock").exists()
+    with Lock(tmp_path):
+        pass
+    os.close(late)
+
+
+def test_a_lock_is_one_of_threads_too(tmp_path: Path) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Lock(tmp_path):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    with pytest.raises(Busy), Lock(tmp_path):
+        pass
+    done.set()
+    thread.join()
+    with Lock(tmp_path):
         pass
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
-from clbench import __version__
+from clbench import __version__, import_paths
 from clbench.cli import boards, catalogue, grid, run, runs, status, verify
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
@@ -20,9 +21,19 @@ def _parser() -> Parser:
     return parser
 
 
+def _write_utf8() -> None:
+    """Lets tables be piped: Windows encodes what is not for a terminal in a code page that lacks some of our signs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command `clbench`. Returns the exit status; see `clbench.cli.status`."""
+    if sys.platform == "win32":
+        _write_utf8()
     options = _parser().parse_args(arguments)
+    import_paths.add_working_directory()
     try:
         return int(options.act(options))
     except UserError as error:

@@ -215,7 +215,7 @@ def compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed: 
     from streams.compile import compile_stream
 
     try:
-        return compile_stream(benchmark.stream, (seed or 0) if seeds.stream is None else seeds.stream, data)
+        return compile_stream(benchmark.stream, seeds.for_stream(seed or 0), data)
     except UserError as error:
         raise UserError(*(f"{name}: {problem}" for problem in error.problems)) from None
 

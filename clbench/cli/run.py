@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clbench import registry, resolve
 from clbench.cli import status
 from clbench.cli.arguments import integer, interval
+from clbench.engines.local import cores
 from clbench.errors import UserError
 from clbench.formatting import quantity
 
@@ -60,14 +60,13 @@ def _run(options: argparse.Namespace) -> int:
     several = len(strategies) * len(seeds) > 1
     if options.json and several:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     overrides = list(options.overrides)
     if options.threads is not None:
         overrides.append(f"numerics.threads={options.threads}")
     if options.device != "auto":
         overrides.append(f"numerics.device={options.device}")
     planned = [  # everything is checked before torch is imported
-        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides, threads=cores)
+        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides, threads=cores())
         for s in strategies
         for n in seeds
     ]

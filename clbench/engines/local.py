@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from clbench.engines import Done, Job, Listener
@@ -21,6 +20,10 @@ from clbench.errors import UserError
 
 _TOLD_EVERY_S = 1.0
 """Between two words of a worker on how far it is."""
+_STOP = "stop"
+"""Word to a worker whose run is to be saved and left, where the system has no signals for other processes."""
+_HAS_SIGNALS = os.name == "posix"
+"""Whether a process can be asked to end. Windows can only end it at once."""
 _ATTEMPTS = 2
 """How often a run is begun whose process dies; the second goes on from the first one's checkpoint."""
 
@@ -85,9 +88,18 @@ class Local:
         """Workers are dealt out over the GPUs."""
         if not self._cuda:
             return {}
-        said = os.environ.get("CUDA_VISIBLE_DEVICES")
-        found = said.split(",") if said else [p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*")]
-        return {"CUDA_VISIBLE_DEVICES": sorted(found)[place % len(found)]} if found else {}
+        gpus = _gpus()
+        return {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
+
+
+def _gpus() -> list[str]:
+    """Ids of the GPUs that this process may use: numbers, or UUIDs where the environment names them so."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed:
+        return listed.split(",")
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def cores() -> int:
@@ -114,7 +126,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 class _Worker:
     place: int
     process: Any
-    pipe: Connection
+    pipe: Any  # a Connection, and on Windows a PipeConnection
     job: tuple[int, int] | None = None
     """Number of the job that it is at, and the attempt."""
 
@@ -122,6 +134,14 @@ class _Worker:
         self.job = job
         with contextlib.suppress(OSError):  # it died idle: its pipe says so when it is read
             self.pipe.send(jobs[job[0]])
+
+    def stop(self) -> None:
+        """Asks for the run to be saved and left."""
+        if _HAS_SIGNALS:
+            self.process.terminate()
+            return
+        with contextlib.suppress(OSError):  # it died
+            self.pipe.send(_STOP)
 
     def epitaph(self) -> str:
         self.process.join()
@@ -149,7 +169,7 @@ def _stop(workers: list[_Worker]) -> None:
                 with contextlib.suppress(OSError):
                     worker.pipe.send(None)
             else:
-                worker.process.terminate()
+                worker.stop()
         for worker in workers:
             with contextlib.suppress(EOFError, OSError):
                 while worker.job is not None:
@@ -168,19 +188,30 @@ def _serve(pipe: Connection) -> None:
     """Does jobs until it is told None, or nobody listens any more."""
     from clbench.engines.perform import perform
 
-    os.setpgrp()  # a Ctrl-C at the terminal is for the parent alone, which passes it on
+    ignore_terminal()
     with contextlib.suppress(EOFError, OSError):
         while (job := pipe.recv()) is not None:
+            if job == _STOP:  # its run ended by itself in between
+                continue
             teller = _Teller(pipe)
             done = perform(job, teller, teller.warn)
             pipe.send(("done", done))
 
 
+def ignore_terminal() -> None:
+    """Leaves a Ctrl-C at the terminal to the process that started this one, which passes it on."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    else:  # Windows has no groups of a terminal; a run notes it all the same, and is saved and left
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class _Teller:
-    """Tells the parent how far a run is; where that is gone, the run is saved and left."""
+    """Tells the parent how far a run is; where that is gone or asks for it, the run is saved and left."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._total, self._told = pipe, 1, 0.0
+        self._leaves = False
 
     def start(self, total: int, done: int) -> None:
         self._total = max(1, total)
@@ -190,6 +221,8 @@ class _Teller:
         if now - self._told >= _TOLD_EVERY_S:
             self._told = now
             self._send("at", done / self._total)
+            if self._is_asked_to_stop():
+                self._leave()
 
     def close(self) -> None: ...
 
@@ -200,4 +233,15 @@ class _Teller:
         try:
             self._pipe.send(message)
         except OSError:
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._leave()
+
+    def _is_asked_to_stop(self) -> bool:
+        try:
+            return self._pipe.poll()  # nothing but `_STOP` is sent during a run
+        except OSError:
+            return True
+
+    def _leave(self) -> None:
+        if not self._leaves:
+            self._leaves = True
+            signal.raise_signal(signal.SIGTERM)  # a wish the first time, see `clbench.interrupt`

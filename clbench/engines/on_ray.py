@@ -132,7 +132,8 @@ class OnRay:
 
     def _own(self, held: contextlib.ExitStack) -> dict[str, Any]:
         """How a cluster of our own is started; its files go with it."""
-        folder = tempfile.mkdtemp(prefix="clbench-ray-", dir="/tmp")  # a socket's path has at most 107 characters
+        # A socket's path has at most 107 characters, and the user's own folder for temporary files may be a long one.
+        folder = tempfile.mkdtemp(prefix="clbench-ray-", dir="/tmp" if os.name == "posix" else None)
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         return {
             "num_cpus": max(cores(), self._threads),

@@ -32,7 +32,7 @@ from types import FrameType
 from typing import Any
 
 from clbench.engines import Done, Job, Listener, need
-from clbench.engines.local import cores
+from clbench.engines.local import cores, ignore_terminal
 from clbench.engines.settings import SlurmSettings
 from clbench.engines.surroundings import Surroundings, thread_variables
 from clbench.errors import UserError
@@ -52,6 +52,8 @@ class OnSlurm:
     """See `Engine`. Closed, it cancels its jobs; those on SLURM save their runs and end after it has gone."""
 
     def __init__(self, settings: SlurmSettings, threads: int, cuda: bool) -> None:
+        if not hasattr(signal, "SIGUSR2"):
+            raise UserError("engine 'slurm': SLURM is not available on this system. Allowed here: local, ray.")
         self._submitit = need("submitit", "slurm")
         logging.getLogger("submitit").setLevel(logging.CRITICAL)  # the terminal is the grid's
         self._settings, self._threads = settings, threads
@@ -244,7 +246,7 @@ class _Stop:
         self._on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
         self._preempts = signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")]
         if not self._on_slurm:
-            os.setpgrp()  # a Ctrl-C at the terminal is for the engine, which passes it on
+            ignore_terminal()
         signal.signal(signal.SIGTERM, self._note)
         self._queue: Any = signal.signal(self._preempts, self._note)
 

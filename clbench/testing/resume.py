@@ -51,7 +51,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
     """
     with numerics(run.numerics), fenced(run.numerics.device == "cuda"), tempfile.TemporaryDirectory() as folder:
         run = completed(run, imported(run.strategy))
-        stream = compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+        stream = compile_stream(run.benchmark.stream, run.stream_seed)
         undisturbed = _Resumable(run, stream)
         undisturbed.train()
         whole = _Resumable(run, stream)

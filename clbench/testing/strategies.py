@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench import registry, resolve
+from clbench import import_paths, registry, resolve
 from clbench.chance import Generator, fenced, global_state
 from clbench.composition import Composed
 from clbench.loop import train
@@ -54,7 +54,7 @@ def check_strategy(
     7. Its mean accuracy over seeds is above that of other strategies; by default, of guessing.
 
     Args:
-        strategy: a name, or an import path.
+        strategy: a name, or an import path, also of a module in the working directory.
         overrides: `key.path=value` texts, such as its hyper-parameters.
         split: a benchmark that is cheap, for all but 4 and 5.
         domains: one with several tasks of the same outputs, for 5; None where the strategy is not for such.
@@ -66,6 +66,7 @@ def check_strategy(
         AssertionError: the first law that is broken, in one sentence.
         UserError: the strategy cannot be run on these benchmarks at all.
     """
+    import_paths.add_working_directory()
     short = resolve.make_run(split, strategy=strategy, overrides=[_SHORT, *overrides])
     whole = _trained(short)
     _equal(whole, _trained(short), "two runs of one seed do not end the same: another")
@@ -114,7 +115,7 @@ def _bench(run: RunConfig) -> Workbench:
 
 
 def _compiled(run: RunConfig) -> Stream:
-    return compile_stream(run.benchmark.stream, run.seed if run.seeds.stream is None else run.seeds.stream)
+    return compile_stream(run.benchmark.stream, run.stream_seed)
 
 
 def _trained(
