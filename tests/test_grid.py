@@ -127,7 +127,7 @@ class Tells(Strategy):
 """
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     return tmp_path
 
