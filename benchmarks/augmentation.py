@@ -18,19 +18,22 @@ from torch import Tensor
 from torchvision import transforms as v1
 from torchvision.transforms import functional, v2
 
-from clbench import config as cfg
-from clbench.augmentation import Augmenter
-from clbench.chance import Generator
+from clbench.config import augmentation
+from clbench.rng import Generator
+from clbench.training.augmentation import Augmenter
 
 BATCH, SHAPE = 128, (3, 32, 32)
-_FIRST: list[cfg.Augmentation] = [cfg.RandomCrop(name="random_crop"), cfg.HorizontalFlip(name="horizontal_flip")]
+_FIRST: list[augmentation.Augmentation] = [
+    augmentation.RandomCrop(name="random_crop"),
+    augmentation.HorizontalFlip(name="horizontal_flip"),
+]
 _JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
-PARTS: dict[str, list[cfg.Augmentation]] = {
+PARTS: dict[str, list[augmentation.Augmentation]] = {
     "crop, flip": _FIRST,
     "crop, flip, rotation, jitter": [
         *_FIRST,
-        cfg.Rotation(name="rotation", degrees=15),
-        cfg.ColorJitter(name="color_jitter", **_JITTER),
+        augmentation.Rotation(name="rotation", degrees=15),
+        augmentation.ColorJitter(name="color_jitter", **_JITTER),
     ],
 }
 BATCHED, ON_PIL, ON_TENSORS = "batched", "torchvision v1, PIL", "torchvision v2, tensors"
@@ -46,7 +49,7 @@ def _one_by_one(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack([transform(image) for image in x])
 
 
-def rows(parts: list[cfg.Augmentation], x: Tensor) -> dict[str, Segment]:
+def rows(parts: list[augmentation.Augmentation], x: Tensor) -> dict[str, Segment]:
     """A segment for each way; a unit is a batch."""
     of = {
         "random_crop": ("RandomCrop", (SHAPE[1:], 4), {}),

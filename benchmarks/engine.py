@@ -138,8 +138,8 @@ def starting(rounds: int) -> Iterator[Row]:
 
 
 def buffer(rounds: int) -> Iterator[Row]:
-    from clbench.chance import Generator
-    from strategies.buffers import Buffer
+    from clbench.rng import Generator
+    from clbench.strategies.shared.buffers import Buffer
 
     def filled(capacity: int) -> Buffer:
         held = Buffer(Generator(0, "buffer"), capacity=capacity)
@@ -211,8 +211,8 @@ def augmentation(rounds: int) -> Iterator[Row]:
 def checkpoints(rounds: int) -> Iterator[Row]:
     import training as t
 
-    from clbench import runner
-    from clbench.checkpoint import Every
+    from clbench.runner import run as runner
+    from clbench.runner.checkpoint import Every
 
     for network, optimizer in (("mlp", "sgd"), ("mlp", "adam"), ("cnn", "adam")):
         run = t.configured("er", network, optimizer)
@@ -252,8 +252,9 @@ def memory_of(strategy: str) -> None:
     """Prints, in bytes: resident after the imports, the peak of a run, and what the run says that it keeps."""
     from evaluation import _resident
 
-    from clbench import registry, resolve, runner
-    from clbench.workbench import assemble
+    from clbench import registry, resolve
+    from clbench.runner import run as runner
+    from clbench.runner.components import assemble
 
     registry.datasets()
     torch.nn.Linear(1, 1)(torch.ones(1, 1)).sum().backward()
@@ -339,7 +340,7 @@ def main() -> int:
     unknown = sorted(set(chosen) - PARTS.keys())
     if unknown or given.pairs < 1:
         parser.error(f"--only: unknown {', '.join(unknown)}. Allowed: {', '.join(PARTS)}; --pairs: at least 1.")
-    from clbench import provenance
+    from clbench.runner import provenance
 
     rows: list[Row] = []
     took = {}

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from pages import interval, percent
 
-from clbench import finished
 from clbench.errors import UserError
+from clbench.results import load
 
 ENVIRONMENTS = ("power_law", "exponential", "uniform", "no_rehearsal")
 COLUMNS = {
@@ -35,8 +35,8 @@ def table(root: Path, data: str) -> str:
     """
     found: dict[str, dict[int, dict[str, float]]] = {}
     for environment in ENVIRONMENTS:
-        for directory in finished.directories([root / f"{environment}_{data}-v1" / "naive"]):
-            record = finished.read(directory).record.raw
+        for directory in load.directories([root / f"{environment}_{data}-v1" / "naive"]):
+            record = load.read(directory).record.raw
             metrics = record["metrics"][record["primary_view"]]
             values = {name: np.nan if metrics[name]["value"] is None else metrics[name]["value"] for name in COLUMNS}
             found.setdefault(environment, {})[record["config"]["seed"]] = values

@@ -50,16 +50,18 @@ from numpy.typing import NDArray
 from pairs import Host, Ratio, Segment, Timings, measure, table, write_json
 from torch import Tensor, nn
 
-from clbench import provenance, registry, resolve, results
+from clbench import registry, resolve
 from clbench.errors import UserError
-from clbench.evaluator import Evaluation
-from clbench.numerics import numerics
-from clbench.observation import Observation
-from clbench.recorder import Recorder
-from clbench.reduced import fast_here
+from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.recorder import Recorder
+from clbench.evaluation.reduced_precision import fast_here
+from clbench.results import trace_files
+from clbench.runner import provenance
+from clbench.runner.components import assemble
+from clbench.runner.numerics import numerics
+from clbench.runner.observer import Observation
+from clbench.streams.compile import compile_stream
 from clbench.trace import Phase
-from clbench.workbench import assemble
-from streams.compile import compile_stream
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
 UPDATES = {"mlp": 3, "cnn": 1}
@@ -232,7 +234,7 @@ class _Recorder(Recorder):
 
 
 class Watched:
-    """A run of clbench, a few updates at a time: what `clbench.runner.train` does with the runner's own parts."""
+    """A run of clbench, a few updates at a time: what `clbench.runner.run.train` does with the runner's own parts."""
 
     def __init__(self, network: str, precision: str, data: Data) -> None:
         self._data = data
@@ -284,7 +286,7 @@ class Watched:
         """Seconds an evaluation for handing over what was recorded and writing it, which a run does once in a while."""
         evaluations = len(self.recorder.iteration)
         with tempfile.TemporaryDirectory() as folder:
-            writer = results.TraceWriter(Path(folder))
+            writer = trace_files.TraceWriter(Path(folder))
             writer.start()
             start = time.perf_counter()
             writer.append(self.recorder.chunk())
@@ -521,7 +523,7 @@ def memory_of(row: str, network: str, chunk: int) -> None:
 
 
 def _network(name: str) -> nn.Module:
-    from clbench import models
+    from clbench.training import models
 
     return models.build(
         resolve.resolve("split_mnist-v1", [f"model={NETWORKS[name]}"], "naive")[0].model, (1, 28, 28), 10

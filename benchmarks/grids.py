@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from pairs import Ratio, Timings, write_json
 
-from clbench.engines.local import cores
+from clbench.studies.engines.local import cores
 
 RESULTS = Path(__file__).resolve().parent / "results" / "grids.json"
 CLBENCH = [sys.executable, "-m", "clbench"]

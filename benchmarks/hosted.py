@@ -31,11 +31,11 @@ from evaluation import Data, _tensors, _torchvision, load_data
 from pairs import Segment, measure, table
 from torch import nn
 
-from clbench import resolve
-from clbench.chance import fenced
+from clbench import resolve, run_config
+from clbench.rng import fenced
+from clbench.runner.components import assemble
 from clbench.strategy import Watcher
-from clbench.workbench import assemble
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
 
 BATCH = 128
 EXPERIENCES = 5
@@ -86,7 +86,7 @@ class Bench:
         ]
 
     @cached_property
-    def run(self) -> resolve.RunConfig:
+    def run(self) -> run_config.RunConfig:
         name, parameters = STRATEGIES[self.strategy]
         overrides = [*self.setting, *(f"strategy.{k}={v}" for k, v in parameters.items())]
         return resolve.make_run(

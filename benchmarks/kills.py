@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clbench import registry, results
+from clbench import registry
+from clbench.results import files as results
 
 _TRIES = 1000
 """Most kills of one run: more would mean that it does not get on."""

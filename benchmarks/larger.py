@@ -31,8 +31,9 @@ from evaluation import load_data
 from pairs import Host, Segment, measure, table
 from torch.utils.data import Dataset
 
-from clbench import resolve, workbench
-from streams.compile import compile_stream
+from clbench import resolve
+from clbench.runner import components
+from clbench.streams.compile import compile_stream
 
 UPDATES = 100
 """Of a turn."""
@@ -71,7 +72,7 @@ def updates(data: str, workers: int = 0) -> Segment:
         threads=torch.get_num_threads(),
         device="cpu",
     )
-    bench = workbench.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     experience = bench.experience(0)
     bench.strategy.begin_experience(experience)
     batches = bench.batches.of(experience, bench.budgets[0])
@@ -110,7 +111,8 @@ def compare(folder: Path, rounds: int) -> list[list[str]]:
 LARGE = """
     import resource, sys, time
     from pathlib import Path
-    from clbench import resolve, runner
+    from clbench import resolve
+    from clbench.runner import run as runner
 
     def peak(out, *data):
         start = time.perf_counter()

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from clbench import resolve
-from clbench.loop import train
-from clbench.observation import Observation, Position
-from clbench.recorder import Recorder
+from clbench import resolve, run_config
+from clbench.evaluation.recorder import Recorder
+from clbench.runner.components import assemble
+from clbench.runner.observer import Observation, Position
+from clbench.runner.training_loop import train
 from clbench.stream import Stream
-from clbench.workbench import assemble
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
 
 FIXED = ["evaluation.scope=all", "evaluation.views=[class]", "training.epochs=null", "training.iterations=6"]
 STREAMS: dict[str, tuple[str, list[str]]] = {
@@ -53,7 +53,7 @@ class _Pause(Exception):
 class Run:
     """A run that goes on experience by experience."""
 
-    def __init__(self, run: resolve.RunConfig, stream: Stream) -> None:
+    def __init__(self, run: run_config.RunConfig, stream: Stream) -> None:
         self._bench = assemble(run, stream)
         self._watcher = Observation(self._bench, Recorder(self._bench.device, keep=False), lambda: None)
         self._next = 0

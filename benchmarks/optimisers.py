@@ -30,9 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pages import Line, Place, interval, percent, read, write
 
-from clbench.chance import Generator
 from clbench.errors import UserError
-from clbench.resolve import RunConfig, make_run
+from clbench.resolve import make_run
+from clbench.rng import Generator
+from clbench.run_config import RunConfig
 from clbench.schema import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,11 +261,11 @@ def prepare(root: Path, path: Path | None) -> None:
         root: the folder.
         path: of the reviews; None for streams without them.
     """
-    from streams import datasets
+    from clbench.streams.datasets import load
 
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "mnist_selection.npz").exists():
-        d = datasets.load("mnist")
+        d = load.load("mnist")
         x, test_x = (np.asarray(part)[:, 0] for part in (d.train_x, d.test_x))  # files have no axis of one channel
         few = d.train_y < 4
         _write(root / "mnist.npz", {"train_x": x, "train_y": d.train_y, "test_x": test_x, "test_y": d.test_y})
@@ -321,7 +322,7 @@ class Job:
 
 def once(job: Job, root: Path, out: Path, quick: bool = False) -> Line:
     """Runs it, unless it has been; its line."""
-    from clbench.runner import execute
+    from clbench.runner.run import execute
 
     outcome = execute(job.configuration(root, quick), out)
     if outcome.busy is not None:

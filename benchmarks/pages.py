@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench import statistics
+from clbench.reports import statistics
 
 Line = dict[str, str]
 

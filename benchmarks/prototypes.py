@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from pages import Line, Place, interval, percent, read, write
 
 from clbench.errors import UserError
-from clbench.resolve import RunConfig, make_run
+from clbench.resolve import make_run
+from clbench.run_config import RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +180,7 @@ def prepare(path: Path | None) -> None:
     """
     import torch
 
-    from streams import datasets, sources
+    from clbench.streams.datasets import load, sources
 
     target = sources.data_root() / f"{FEATURES}.npz"
     if target.exists():
@@ -190,7 +191,7 @@ def prepare(path: Path | None) -> None:
         raise UserError(f"{path}: not the file of the study, whose SHA-256 is {WEIGHTS_SHA256}.")
     with np.load(path, allow_pickle=False) as held:
         front = mobilenet({name: torch.from_numpy(held[name].astype(np.float32)) for name in held}, SIZE)
-    d, arrays = datasets.load("cifar10"), dict[str, NDArray[Any]]()
+    d, arrays = load.load("cifar10"), dict[str, NDArray[Any]]()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bit may depend on it
     try:
@@ -236,7 +237,7 @@ def jobs(streams: Iterable[Stream], seeds: Iterable[int]) -> list[Job]:
 
 def once(job: Job, out: Path) -> Line:
     """Runs it, unless it has been; its line."""
-    from clbench.runner import execute
+    from clbench.runner.run import execute
 
     outcome = execute(job.configuration(), out)
     if outcome.busy is not None:

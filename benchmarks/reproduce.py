@@ -27,9 +27,11 @@ from typing import Any
 
 from pages import Line, Place, interval, read, write
 
-from clbench import statistics, strict_yaml
+from clbench.config import strict_yaml
 from clbench.metrics import METRICS
-from clbench.resolve import RunConfig, make_run
+from clbench.reports import statistics
+from clbench.resolve import make_run
+from clbench.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "strategies" / "published.yaml"

@@ -41,8 +41,10 @@ from evaluation import load_data
 from pairs import Segment, Timings, measure, table
 from torch import Tensor, nn
 
-from clbench import models, provenance, registry
-from clbench.config import Cnn, Mlp
+from clbench import registry
+from clbench.config.networks import Cnn, Mlp
+from clbench.runner import provenance
+from clbench.training import models
 
 NETWORKS: dict[str, tuple[str, Mlp | Cnn]] = {
     "mlp400": ("mnist", Mlp(name="mlp", hidden=[400, 400])),

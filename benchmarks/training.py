@@ -2,17 +2,17 @@
 
     .venv/bin/python benchmarks/training.py [--pairs 30] [--threads 1] [--only naive,er,derpp,ewc,classp] [--quick]
 
-A row is a real run (`clbench.runner.execute`, its files and checkpoints in a temporary folder), a few updates a turn;
-its counterpart a loop by hand with everything in memory: a shuffle a pass, each batch gathered from uint8 and
+A row is a real run (`clbench.runner.run.execute`, its files and checkpoints in a temporary folder), a few updates a
+turn; its counterpart a loop by hand with everything in memory: a shuffle a pass, each batch gathered from uint8 and
 normalised, and for replay a reservoir of images. MNIST, batches of 128.
 
 naive   one batch an update
-er      new and replayed samples in one pass (`strategies.er`, 1,000 samples, as many replayed as new)
-derpp   DER++ (`strategies.der`): three passes, over the batch, over replayed samples whose stored outputs are matched,
-        and over replayed samples and their labels
-ewc     a quadratic penalty on all weights (`strategies.ewc`), which is there from the first update
-classp  one pass, and the steps of CLASSP (`strategies.classp`) by its equations, a tensor at a time; the rule that is
-        tested against Adagrad is `threshold` 0, this one has 1e-8
+er      new and replayed samples in one pass (`clbench.strategies.er`, 1,000 samples, as many replayed as new)
+derpp   DER++ (`strategies/der.py`): three passes, over the batch, over replayed samples whose stored outputs are
+        matched, and over replayed samples and their labels
+ewc     a quadratic penalty on all weights (`clbench.strategies.ewc`), which is there from the first update
+classp  one pass, and the steps of CLASSP (`strategies/classp.py`) by its equations, a tensor at a time; the rule
+        that is tested against Adagrad is `threshold` 0, this one has 1e-8
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from evaluation import Data, load_data
 from pairs import Host, Ratio, Segment, measure, table
 from torch import Tensor, nn
 
-from clbench import config, models, resolve, runner
+from clbench import resolve, run_config
+from clbench.config import optimizers
+from clbench.runner import run as runner
+from clbench.strategies.ewc import EWC
 from clbench.strategy import Experience
-from strategies.ewc import EWC
+from clbench.training import models
 
 NETWORKS = {"mlp": "{name: mlp, hidden: [400, 400]}", "cnn": "{name: cnn, channels: [16, 32], hidden: 128}"}
 UPDATES = {"mlp": 40, "cnn": 4}
@@ -191,7 +194,7 @@ class Turns:
     def close(self) -> None: ...
 
 
-def configured(method: str, network: str, optimizer: str) -> resolve.RunConfig:
+def configured(method: str, network: str, optimizer: str) -> run_config.RunConfig:
     """A run over all of MNIST, longer than anybody waits."""
     return resolve.make_run(
         "split_mnist-v1",
@@ -209,7 +212,7 @@ def configured(method: str, network: str, optimizer: str) -> resolve.RunConfig:
     )
 
 
-def ours(run: resolve.RunConfig, updates: int) -> Host:
+def ours(run: run_config.RunConfig, updates: int) -> Host:
     """A run, so many updates a turn."""
 
     def host(advance: Callable[[], bool]) -> None:
@@ -223,7 +226,7 @@ def ours(run: resolve.RunConfig, updates: int) -> Host:
     return host
 
 
-def plain(settings: config.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+def plain(settings: optimizers.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """torch's own, as one writes it."""
     if settings.name == "adam":
         return torch.optim.Adam(model.parameters(), lr=settings.lr)

@@ -1,3 +1,3 @@
-"""clbench: continual-learning benchmarks with an exact evaluation between task boundaries."""
+"""clbench: continual-learning benchmarks, evaluated at every iteration."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

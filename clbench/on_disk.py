@@ -18,8 +18,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.chance import Chance, fenced
 from clbench.errors import UserError
+from clbench.rng import Chance, fenced
 
 Rows = NDArray[np.int64]
 

@@ -1,8 +1,4 @@
-"""Names to objects, through explicit tables and import paths.
-
-The three packages `clbench`, `strategies` and `streams` are siblings of one installation. A folder of the user's own
-named `strategies/` would be imported instead when Python is started there with `python -m`; `_sibling` tells.
-"""
+"""Names to objects, through explicit tables and import paths."""
 
 from __future__ import annotations
 
@@ -14,46 +10,47 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clbench import import_paths
+from clbench import import_paths, source
 from clbench.errors import UserError, unknown
 
 
 @cache
-def _sibling(name: str) -> ModuleType:
-    """A package that is installed beside this one; an unrelated package of the same name is an error."""
-    module = importlib.import_module(name)
-    home = Path(__file__).resolve().parent.parent
-    found = Path(module.__file__ or "").resolve().parent.parent
-    if found != home:
+def _part(name: str) -> ModuleType:
+    """`clbench.strategies` or `clbench.streams`; that of another checkout than this one is an error.
+
+    An editable installation maps both to the folders of its checkout, whichever `clbench` comes first on the path.
+    """
+    module = importlib.import_module(f"clbench.{name}")
+    origin, expected = Path(module.__file__ or "").resolve().parent, source.folder(name)
+    if origin != expected:
         raise UserError(
-            f"the package '{name}' was taken from {found}, not from clbench's own {home}. "
-            f"Use the command `clbench` instead of `python -m`, or leave the folder that holds another '{name}'."
+            f"clbench was imported from {source.PACKAGE} and clbench.{name} from {origin}, not from {expected}. "
+            "Install the checkout that is meant: pip install --editable ."
         )
     return module
 
 
 # ------------------------------------------------------------------------------------------------ benchmarks and data
 def benchmarks() -> dict[str, str]:
-    """Shipped benchmarks: id -> file name in `streams/`."""
-    return dict(_sibling("streams").BENCHMARKS)
+    """Shipped benchmarks: id -> file name in `streams/benchmarks/`."""
+    return {name: f"{name}.yaml" for name in _part("streams").BENCHMARKS}
 
 
 def benchmark_path(name: str) -> Path | None:
     """The file of a shipped benchmark, or None where the id is not shipped."""
-    streams = _sibling("streams")
-    return Path(streams.__file__ or "").parent / streams.BENCHMARKS[name] if name in streams.BENCHMARKS else None
+    return source.folder("streams") / "benchmarks" / f"{name}.yaml" if name in _part("streams").BENCHMARKS else None
 
 
 def datasets() -> ModuleType:
     """The module of data sets."""
-    _sibling("streams")
-    return importlib.import_module("streams.datasets")
+    _part("streams")
+    return importlib.import_module("clbench.streams.datasets.load")
 
 
 # ------------------------------------------------------------------------------------------------ strategies
 def strategies() -> dict[str, str]:
     """Strategies of the table: name -> "module:Class"."""
-    return dict(_sibling("strategies").STRATEGIES)
+    return dict(_part("strategies").STRATEGIES)
 
 
 def strategy(name: str) -> Any:
@@ -82,10 +79,11 @@ def strategy(name: str) -> Any:
 
 def _composed(name: str) -> Any:
     from clbench import composition
+    from clbench.config import strategy_names
     from clbench.strategy import is_strategy
 
-    parts = [strategy(part) for part in composition.parts_of(name)]
-    for part, found in zip(composition.parts_of(name), parts, strict=True):
+    parts = [strategy(part) for part in strategy_names.parts_of(name)]
+    for part, found in zip(strategy_names.parts_of(name), parts, strict=True):
         if not is_strategy(found):
             raise UserError(f"strategy '{name}': '{part}' has a loop of its own and composes with nothing.")
     return composition.compose(name, parts)

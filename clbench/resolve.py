@@ -1,7 +1,8 @@
 """From a reference and flags to checked configuration.
 
 A file is read in four steps: strict YAML, `base:` (another benchmark that it changes), overrides from the command
-line, and the models of `clbench.config`. Every mistake that can be told without loading data or torch is told at once.
+line, and the models of `clbench.config.benchmark`. Every mistake that can be told without loading data or torch is told
+at once.
 """
 
 from __future__ import annotations
@@ -11,92 +12,30 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import pydantic
-from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from clbench import composition, registry, strict_yaml
-from clbench.config import (
-    Benchmark,
-    Network,
-    Numerics,
-    Protocol,
-    Seeds,
-    StrategyConfig,
-    StreamConfig,
-    Training,
-    Tuning,
-    Watch,
-    augmentation_mistakes,
-    contradictions,
-)
+from clbench import registry
+from clbench.config import strategy_names, strict_yaml
+from clbench.config.augmentation import augmentation_mistakes
+from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, contradictions
+from clbench.config.evaluation import Watch
+from clbench.config.networks import Network
+from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
-from clbench.mistakes import Layer, annotation_of, check_section, dotted, key_paths, unknown_key, where
-from clbench.schema import Mistake, Model, content_hash, definition
+from clbench.messages import Layer, annotation_of, check_section, dotted, key_paths, unknown_key, where
+from clbench.run_config import RunConfig
+from clbench.schema import Mistake, Model
+from clbench.streams.definition import StreamConfig
 
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
+
 _SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
+
 _REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
 
 
-class RunConfig(pydantic.BaseModel):
-    """Everything that a run is a function of, resolved."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    benchmark: Benchmark
-    strategy: StrategyConfig
-    seed: Annotated[int, Field(ge=0)]
-    seeds: Seeds
-    numerics: Numerics
-    watch: Watch = Watch()
-    tuning: Tuning | None = None
-    modified: bool
-    """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
-
-    @property
-    def stream_seed(self) -> int:
-        """Seed that the stream is compiled with."""
-        return self.seeds.for_stream(self.seed)
-
-    @property
-    def definition_hash(self) -> str:
-        """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
-        unnamed = {"id": True, "title": True, "source": True, "model": {"weights": True}}
-        return content_hash(definition(self.benchmark, exclude=unnamed))
-
-    @property
-    def config_hash(self) -> str:
-        """Of everything except the run's seed: runs that differ only in the seed share it."""
-        return content_hash(self._identity())
-
-    @property
-    def run_id(self) -> str:
-        """Of everything: two runs with one id end in the same bytes on the same machine and software."""
-        return content_hash({**self._identity(), "seed": self.seed})
-
-    def _identity(self) -> dict[str, Any]:
-        model = registry.strategy_config(self.strategy.name)
-        parameters = self.strategy.parameters
-        identity = {
-            "benchmark_id": self.benchmark.id,
-            "definition": self.definition_hash,
-            "strategy": self.strategy.name,
-            "parameters": definition(model.model_validate(parameters)) if model else parameters,
-            "seeds": self.seeds.model_dump(mode="json", exclude_none=True),
-            # Options that came later are left out where they are off, so that older ids stay what they are.
-            "numerics": self.numerics.model_dump(mode="json", exclude=self.numerics.off),
-        }
-        if self.watch != Watch():
-            identity["watch"] = definition(self.watch)
-        if self.tuning is not None:
-            identity["tuning"] = definition(self.tuning)
-        return identity
-
-
-# ------------------------------------------------------------------------------------------------ reading
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """`above` over `below`: mappings merge key by key, everything else is replaced.
 
@@ -150,7 +89,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     content = strict_yaml.parse_file(path, name)
     if {"streams", "strategies"} <= content.keys():
         raise UserError(f"{name}: a study, not a benchmark; `clbench grid {path}` runs it.")
-    return {key: composition.as_mapping(value) if key == "strategy" else value for key, value in content.items()}
+    return {key: strategy_names.as_mapping(value) if key == "strategy" else value for key, value in content.items()}
 
 
 def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
@@ -178,7 +117,7 @@ def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
                 problems += error.problems
                 continue
             if path == ["strategy"]:
-                value = composition.as_mapping(value)
+                value = strategy_names.as_mapping(value)
             for key in reversed(path):
                 value = {key: value}
             layers.insert(0, (flag, value))
@@ -296,7 +235,7 @@ def _down(key: str, value: Any) -> str:
 
 def _not_a_name(given: str) -> str:
     """What to write instead of a list or a mapping for `--strategy`."""
-    value = composition.as_mapping(strict_yaml.parse(given, "--strategy"))
+    value = strategy_names.as_mapping(strict_yaml.parse(given, "--strategy"))
     name = value.get("name") if isinstance(value, dict) else None
     named = name if isinstance(name, str) else "er+ewc"
     text = f"--strategy: got {shown(given)}. Allowed: names with '+' between them, like {named}"
@@ -401,7 +340,6 @@ def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
     return StrategyConfig(name=strategy.name, **model.model_validate(strategy.parameters).model_dump(mode="json"))
 
 
-# ------------------------------------------------------------------------------------------------ a run
 def make_run(
     reference: str,
     *,

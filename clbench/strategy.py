@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeGuard
 
 import numpy as np
 import pydantic
 
-from clbench.chance import Generator
-from clbench.config import Parameters, Training
+from clbench.config.training import Parameters, Training
 from clbench.lazy import F, torch
+from clbench.rng import Generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from clbench.store import TrainingSet
-
-
 Knowledge = Literal["task_in_training", "task_at_test", "boundaries"]
-"""What a protocol may deny; see `clbench.config.Protocol`."""
+"""What a protocol may deny; see `clbench.config.benchmark.Protocol`."""
 
 
 class NoParameters(Parameters):
@@ -42,7 +39,7 @@ class Batch:
         y: targets, int64 (N,).
         index: rows of the training set, int64 (N,); what a replay buffer stores.
         task: the task (or variant) of every sample: one number, or int64 (N,) where tasks are mixed. It is the handle
-            by which `TrainingSet.fetch` finds the sample's input; as knowledge it needs `needs`.
+            by which `Samples.fetch` finds the sample's input; as knowledge it needs `needs`.
     """
 
     x: Tensor
@@ -60,7 +57,7 @@ class Experience:
         tasks: ids of the tasks in it, ascending; empty where the protocol denies them in training.
         outputs: output units of these tasks, ascending.
         index: rows of the training set, int64 (N,), on the host.
-        task: the task (or variant) of each row, int64 (N,), on the host: what `TrainingSet.fetch` needs.
+        task: the task (or variant) of each row, int64 (N,), on the host: what `Samples.fetch` needs.
         part, parts: which sub-experience of its origin it is, from 0, and of how many; 0 of 1 where it is whole.
         unlabelled: rows that come without a label, int64 (M,).
         unlabelled_task: the task of each, int64 (M,).
@@ -77,6 +74,39 @@ class Experience:
     unlabelled_task: NDArray[np.int64]
 
 
+class Samples(Protocol):
+    """The training samples, by row and task; those of experiences to come are out of reach.
+
+    Attributes:
+        classes: different classes of the stream's tasks.
+        sample_bytes: bytes of one stored sample and its label, as a buffer of copies would hold them.
+    """
+
+    classes: int
+    sample_bytes: int
+
+    def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of rows of the training set.
+
+        Args:
+            index: rows, int64 (N,), on the device.
+            task: the task (or variant) of all, or of each.
+            plain: whether samples come as they are stored, where others are augmented: for class means, herding.
+
+        Returns:
+            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
+
+        Raises:
+            RunFailed: samples of experiences to come. On a GPU, where looking would mean waiting, the process ends with
+                a device-side assertion.
+        """
+        ...
+
+    def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Setup:
     """What the runner hands to a strategy.
@@ -84,7 +114,7 @@ class Setup:
     Attributes:
         model: the freshly initialised network, on the device.
         make_optimizer: parameters -> the benchmark's optimiser.
-        samples: the training samples, by row and task; those of experiences to come are out of reach.
+        samples: see `Samples`.
         training: the budget.
         generator: the strategy's own source of chance.
         another: makes a further source, independent of it, for a name; its state is the strategy's to save.
@@ -100,7 +130,7 @@ class Setup:
 
     model: nn.Module
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-    samples: TrainingSet
+    samples: Samples
     training: Training
     generator: Generator
     another: Callable[[str], Generator]

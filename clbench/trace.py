@@ -68,7 +68,7 @@ class Trace:
         bits: per view, uint8 (E, ceil(N / 8)): whether each sample was predicted correctly, eight to a byte, the first
             in the highest bit; 0 outside the scope. Empty where not recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
-            `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.Watch`.
+            `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.benchmark.evaluation.Watch`.
     """
 
     correct: dict[str, NDArray[np.int32]]

@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.lazy import torch
+from clbench.strategies.shared.replay import FillConfig, Replaying
 from clbench.strategy import Batch, Setup, Strategy
-from strategies.replay import FillConfig, Replaying
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

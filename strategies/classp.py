@@ -1,7 +1,8 @@
 """CLASSP: the training of `naive` with an optimiser that suppresses small updates and those of weights that have
-changed much. The optimiser, its equations and the paper are in `strategies.classp_optimizer`; it can be used alone:
+changed much. The optimiser, its equations and the paper are in `clbench.strategies.classp_optimizer`; it can be used
+alone:
 
-    from strategies.classp import CLASSP
+    from clbench.strategies.classp import CLASSP
 
 Being an optimiser it composes with every method that has none of its own: `strategy: [er, classp]`.
 
@@ -21,19 +22,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from clbench.config import LearningRate, Model, NonNegative
+from clbench.config.optimizers import LearningRate, NonNegative
+from clbench.schema import Model
 from clbench.strategy import Experience, Knowledge, Memory, Setup, Strategy
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from strategies.classp_optimizer import CLASSP as CLASSP
+    from clbench.strategies.classp_optimizer import CLASSP as CLASSP
 
 
 def __getattr__(name: str) -> Any:
     if name == "CLASSP":  # a subclass of torch's Optimizer; what lists strategies does not import torch
-        from strategies.classp_optimizer import CLASSP
+        from clbench.strategies.classp_optimizer import CLASSP
 
         return CLASSP
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -74,7 +76,7 @@ class Classp(Strategy):
     def optimizer_maker(
         cls, config: ClasspConfig, setup: Setup
     ) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-        from strategies.classp_optimizer import CLASSP
+        from clbench.strategies.classp_optimizer import CLASSP
 
         given = config.model_dump(exclude={"apply_decay"})
         return partial(CLASSP, **given, apply_decay=config.apply_decay == "always")

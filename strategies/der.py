@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clbench.config import NonNegative
+from clbench.config.optimizers import NonNegative
 from clbench.lazy import F, torch
+from clbench.strategies.shared.buffers import Integers
+from clbench.strategies.shared.replay import MemoryConfig, Replaying
 from clbench.strategy import Batch, Memory, Setup
-from strategies.buffers import Integers
-from strategies.replay import MemoryConfig, Replaying
 
 if TYPE_CHECKING:
     from torch import Tensor

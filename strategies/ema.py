@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clbench.config import BelowOne, Parameters
+from clbench.config.optimizers import BelowOne
+from clbench.config.training import Parameters
 from clbench.lazy import torch
 from clbench.strategy import Batch, Memory, Setup, Strategy
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clbench.lazy import torch
+from clbench.strategies.shared.replay import FillConfig, Replaying
 from clbench.strategy import Batch, Knowledge, Setup
-from strategies.replay import FillConfig, Replaying
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from clbench.errors import UserError
 from clbench.lazy import torch
+from clbench.strategies.shared.replay import FillConfig, Replaying
 from clbench.strategy import Batch, Setup
-from strategies.replay import FillConfig, Replaying
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clbench.strategies.agem import Projections, loss_gradient, projected
+from clbench.strategies.er import ExperienceReplay, ReplayConfig
 from clbench.strategy import Batch, Setup
-from strategies.agem import Projections, loss_gradient, projected
-from strategies.er import ExperienceReplay, ReplayConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

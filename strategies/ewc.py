@@ -44,11 +44,11 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
 from clbench.lazy import F, torch
 from clbench.schema import mistake
+from clbench.strategies.shared.importance import Anchored, sum_over_samples
 from clbench.strategy import Experience, Memory, Setup, evaluating
-from strategies.importance import Anchored, sum_over_samples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -36,11 +36,11 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
 from clbench.lazy import F, torch
 from clbench.schema import mistake
+from clbench.strategies.shared.prototypes import Extractor, Moments
 from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup
-from strategies.prototypes import Extractor, Moments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,7 +173,7 @@ class Fetril(Extractor):
 
     def __init__(self, config: FetrilConfig, setup: Setup) -> None:
         def head(linear: nn.Linear) -> Any:
-            from strategies.prototype_heads import UnitLinear
+            from clbench.strategies.shared.prototype_heads import UnitLinear
 
             return UnitLinear(linear)
 

@@ -26,13 +26,14 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from clbench.config import NonNegative, Parameters
+from clbench.config.optimizers import NonNegative
+from clbench.config.training import Parameters
 from clbench.lazy import torch
 from clbench.schema import mistake
+from clbench.strategies.agem import Projections, loss_gradient
+from clbench.strategies.shared.buffers import Buffer, Integers
+from clbench.strategies.shared.replay import Replaying, refuse_less_than_one_each
 from clbench.strategy import Batch, Experience, Knowledge, Setup
-from strategies.agem import Projections, loss_gradient
-from strategies.buffers import Buffer, Integers
-from strategies.replay import Replaying, refuse_less_than_one_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ class LinearProbe(Strategy):
     """
 
     def __init__(self, config: Any, setup: Setup) -> None:
-        from clbench.models import split
+        from clbench.training.models import split
 
         front, _ = split(setup.model)
         front.requires_grad_(False).eval()

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
 from clbench.errors import UserError
 from clbench.lazy import torch
 from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy

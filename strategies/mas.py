@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
 from clbench.lazy import torch
+from clbench.strategies.shared.importance import Anchored, sum_over_samples
 from clbench.strategy import Experience, Setup, evaluating
-from strategies.importance import Anchored, sum_over_samples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

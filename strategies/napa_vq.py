@@ -24,11 +24,12 @@ Differs from the authors' code, which the above follows where it says more than 
 fall within an experience (they: x 0.1 every 45 epochs, of vectors every 20); (2) weights w_j are a softmax, which does
 not underflow where all distances are large (theirs become 0 there), and a link that faded exactly 10 times is there
 (with them rounding decides); (3) what is past, recurs or comes in pieces: see
-`strategies.prototypes.PrototypeReplay`; (4) prototypes are of samples as they are stored (they: augmented ones, without
-a last smaller batch); (5) vectors and images that are not square are not turned, R = 1; where fewer than k units have
-been met, k is their number; (6) the rate of the vectors is at most half the number of units in an experience: NA is
-quadratic in a vector, with a curvature of 2 over that number, and a longer step overshoots and grows without end. In
-the authors' settings 5 is below it; (7) links do not depend on the order of samples in a batch (see `relinked`).
+`clbench.strategies.shared.prototypes.PrototypeReplay`; (4) prototypes are of samples as they are stored (they:
+augmented ones, without a last smaller batch); (5) vectors and images that are not square are not turned, R = 1; where
+fewer than k units have been met, k is their number; (6) the rate of the vectors is at most half the number of units in
+an experience: NA is quadratic in a vector, with a curvature of 2 over that number, and a longer step overshoots and
+grows without end. In the authors' settings 5 is below it; (7) links do not depend on the order of samples in a batch
+(see `relinked`).
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from clbench.lazy import F, torch
+from clbench.strategies.shared.prototypes import PrototypeConfig, PrototypeReplay, rotated
 from clbench.strategy import Batch, Experience, Memory, Setup
-from strategies.prototypes import PrototypeConfig, PrototypeReplay, rotated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,7 +128,7 @@ class NapaVq(PrototypeReplay):
 
     def __init__(self, config: NapaVqConfig, setup: Setup) -> None:
         def head(linear: nn.Linear) -> Any:
-            from strategies.prototype_heads import CodingVectors
+            from clbench.strategies.shared.prototype_heads import CodingVectors
 
             return CodingVectors(linear, self.rotations, setup.generator)
 

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
+from clbench.strategies.shared.prototypes import Extractor
 from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup
-from strategies.prototypes import Extractor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class NearestClassMean(Extractor):
 
     def __init__(self, config: NcmConfig, setup: Setup) -> None:
         def head(linear: nn.Linear) -> Any:
-            from strategies.prototype_heads import NearestMean
+            from clbench.strategies.shared.prototype_heads import NearestMean
 
             return NearestMean(linear, config.metric == "cosine")
 

@@ -15,8 +15,8 @@ Reference: Zhu, Zhang, Wang, Yin and Liu 2021 (CVPR).
 Differs from the authors' code: (1) learning rates do not fall (they: x 0.1 every 45 epochs); (2) all outputs exist from
 the start, and `training.active_outputs: seen` lets those of seen classes take part, as a head that grows does;
 (3) means and r are of samples as they are stored (they: augmented ones, without a last smaller batch); (4) what is
-past, recurs or comes in pieces: see `strategies.prototypes.PrototypeReplay`; classes with one sample have no part in r;
-(5) vectors and images that are not square are not turned, R = 1.
+past, recurs or comes in pieces: see `clbench.strategies.shared.prototypes.PrototypeReplay`; classes with one sample
+have no part in r; (5) vectors and images that are not square are not turned, R = 1.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from clbench.lazy import torch
+from clbench.strategies.shared.prototypes import Moments, PrototypeConfig, PrototypeReplay, rotated
 from clbench.strategy import Batch, Setup
-from strategies.prototypes import Moments, PrototypeConfig, PrototypeReplay, rotated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Pass(PrototypeReplay):
 
     def __init__(self, config: PassConfig, setup: Setup) -> None:
         def head(linear: nn.Linear) -> Any:
-            from strategies.prototype_heads import Rotated
+            from clbench.strategies.shared.prototype_heads import Rotated
 
             return Rotated(linear, self.rotations, setup.generator)
 

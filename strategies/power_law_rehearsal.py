@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from clbench.strategies.er import ExperienceReplay, ReplayConfig
 from clbench.strategy import Experience, Knowledge, Setup
-from strategies.er import ExperienceReplay, ReplayConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from strategies.buffers import Integers
+    from clbench.strategies.shared.buffers import Integers
 
 
 class PowerLawConfig(ReplayConfig):

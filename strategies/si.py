@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from clbench.config import Parameters
+from clbench.config.training import Parameters
 from clbench.lazy import torch
+from clbench.strategies.shared.importance import Anchored
 from clbench.strategy import Batch, Experience, Memory, Setup
-from strategies.importance import Anchored
 
 if TYPE_CHECKING:
     from torch import Tensor

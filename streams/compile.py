@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from clbench import mistakes
-from clbench.chance import Generator
+from clbench import messages
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import content_hash, definition, name_classes
 from clbench.stream import Layout, Plan, Rows, Stream, Task, Visit, joined
-from streams import datasets
-from streams.definition import StreamConfig
-from streams.online import cut
-from streams.schedules.recurrence import RecurrenceSchedule
-from streams.selection import select
-from streams.supervision import supervise
+from clbench.streams.datasets import load
+from clbench.streams.definition import StreamConfig
+from clbench.streams.online import cut
+from clbench.streams.schedules.recurrence import RecurrenceSchedule
+from clbench.streams.selection import select
+from clbench.streams.supervision import supervise
 
 
 def definition_hash(config: StreamConfig) -> str:
@@ -43,11 +43,11 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         UserError: the data set cannot be had or is damaged, or the definition asks for what it does not hold.
     """
     if data is None:
-        data = datasets.load(config.data, config.synthetic, config.size)
+        data = load.load(config.data, config.synthetic, config.size)
     own = None if data.train_task is None else int(data.train_task.max()) + 1
     problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, own)
     if problems:
-        raise UserError(*(f"stream.{mistakes.dotted(path)}: {sentence}" for path, sentence in problems))
+        raise UserError(*(f"stream.{messages.dotted(path)}: {sentence}" for path, sentence in problems))
     layout = config.tasks.lay_out(data, Generator(seed, "stream", config.tasks.by))
     lessons, labels = supervise(
         config.supervision, data, layout.tasks, layout.lessons or _whole_tasks(layout, data), seed

@@ -14,22 +14,22 @@ from pydantic import Field
 
 from clbench.errors import shown
 from clbench.schema import Count, Mistake, Model, mistake
-from streams.families import Combination
-from streams.schedules.blurry import BlurrySchedule
-from streams.schedules.drift import DriftSchedule
-from streams.schedules.explicit import ExplicitSchedule
-from streams.schedules.random_subsets import RandomSubsetsSchedule
-from streams.schedules.recurrence import RecurrenceSchedule
-from streams.schedules.repetition import RepetitionSchedule
-from streams.schedules.sequential import SequentialSchedule
-from streams.selection import Selection
-from streams.supervision import Supervision
-from streams.synthetic import SyntheticData
-from streams.tasks.class_blocks import ClassTasks, MixedTasks
-from streams.tasks.given import GivenTasks
-from streams.tasks.instances import InstanceTasks
-from streams.tasks.permutations import PermutationTasks
-from streams.tasks.transforms import RotationTasks, TransformTasks
+from clbench.streams.datasets.synthetic import SyntheticData
+from clbench.streams.families import Combination
+from clbench.streams.schedules.blurry import BlurrySchedule
+from clbench.streams.schedules.drift import DriftSchedule
+from clbench.streams.schedules.explicit import ExplicitSchedule
+from clbench.streams.schedules.random_subsets import RandomSubsetsSchedule
+from clbench.streams.schedules.recurrence import RecurrenceSchedule
+from clbench.streams.schedules.repetition import RepetitionSchedule
+from clbench.streams.schedules.sequential import SequentialSchedule
+from clbench.streams.selection import Selection
+from clbench.streams.supervision import Supervision
+from clbench.streams.tasks.class_blocks import ClassTasks, MixedTasks
+from clbench.streams.tasks.given import GivenTasks
+from clbench.streams.tasks.instances import InstanceTasks
+from clbench.streams.tasks.permutations import PermutationTasks
+from clbench.streams.tasks.transforms import RotationTasks, TransformTasks
 
 Tasks = Annotated[
     ClassTasks | MixedTasks | InstanceTasks | PermutationTasks | RotationTasks | TransformTasks | GivenTasks,

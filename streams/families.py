@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
+from clbench.rng import Generator
 from clbench.schema import Mistake, Model
 from clbench.stream import Layout, Plan, Timetable
 

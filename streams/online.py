@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clbench.chance import Generator
+from clbench.rng import Generator
 from clbench.stream import Rows, Visit, joined
 
 

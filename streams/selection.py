@@ -14,9 +14,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Model
 from clbench.stream import Layout, Rows, Task, Timetable, Visit
 

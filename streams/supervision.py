@@ -16,13 +16,13 @@ import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import ClassNumber, Count, Mistake, Model, Share, mistake, name_classes, unique_classes
 from clbench.stream import Rows, Task
-from streams.families import Combination, TaskFamily
-from streams.schedules.draws import pick, rounded
+from clbench.streams.families import Combination, TaskFamily
+from clbench.streams.schedules.draws import pick, rounded
 
 
 class LongTail(Model):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clbench.config import Model
+from clbench.schema import Model
 from clbench.strategy import Batch, Strategy
 
 

@@ -18,13 +18,19 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional as theirs
 
-from clbench import augmentation, config, mistakes
-from clbench.augmentation import Augmenter
-from clbench.chance import ROLES, Chance, Generator
+from clbench import messages
+from clbench.config import augmentation as augmentation_
+from clbench.config import benchmark
+from clbench.config import training as training_
 from clbench.errors import RunFailed, UserError
-from clbench.resolve import RunConfig, make_run
-from clbench.store import InputTransform, TrainingSet
-from streams.compile import compile_stream
+from clbench.resolve import make_run
+from clbench.rng import ROLES, Chance, Generator
+from clbench.run_config import RunConfig
+from clbench.streams.compile import compile_stream
+from clbench.training import augmentation
+from clbench.training.augmentation import Augmenter
+from clbench.training.inputs import InputTransform
+from clbench.training.training_set import TrainingSet
 
 CPU = torch.device("cpu")
 COLORS = ("brightness", "contrast", "saturation", "hue")
@@ -46,12 +52,12 @@ def images(n: int, channels: int = 3, height: int = 12, width: int = 12, seed: i
     return torch.from_numpy(x)
 
 
-def parts_of(said: Any) -> list[config.Augmentation]:
+def parts_of(said: Any) -> list[augmentation_.Augmentation]:
     training = {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 1}, "augmentation": said}
-    found, problems = mistakes.check_section("here", "training", config.Training, training, [])
+    found, problems = messages.check_section("here", "training", training_.Training, training, [])
     if problems:
         raise UserError(*problems)
-    parts: list[config.Augmentation] = found.augmentation
+    parts: list[augmentation_.Augmentation] = found.augmentation
     return parts
 
 
@@ -59,8 +65,8 @@ def augmenter(said: Any, seed: int = 0, shape: tuple[int, ...] = (3, 12, 12), to
     return Augmenter(parts_of(said), Generator(seed, "augmentation"), shape, top, CPU)
 
 
-def jitter(**spread: float) -> config.ColorJitter:
-    return config.ColorJitter(name="color_jitter", **spread)
+def jitter(**spread: float) -> augmentation_.ColorJitter:
+    return augmentation_.ColorJitter(name="color_jitter", **spread)
 
 
 # ------------------------------------------------------------------------------------------------ given parameters
@@ -166,14 +172,14 @@ def test_parts_apply_in_their_order_with_draws_in_that_order(said: list[dict[str
     x, generator = images(70) / 255, Generator(4, "augmentation")
     wanted = list(x)
     for part in parts_of(said):
-        if isinstance(part, config.RandomCrop):
+        if isinstance(part, augmentation_.RandomCrop):
             top, left = augmentation.draw_crop(generator, 70, 3)
             padded = [theirs.pad(i, [3] * 4) for i in wanted]
             wanted = [theirs.crop(i, int(t), int(s), 12, 12) for i, t, s in zip(padded, top, left, strict=True)]
-        elif isinstance(part, config.HorizontalFlip):
+        elif isinstance(part, augmentation_.HorizontalFlip):
             flips = augmentation.draw_flip(generator, 70, 0.3)
             wanted = [i.flip(-1) if f else i for i, f in zip(wanted, flips, strict=True)]
-        elif isinstance(part, config.Rotation):
+        elif isinstance(part, augmentation_.Rotation):
             degrees = augmentation.draw_degrees(generator, 70, 40)
             wanted = [theirs.rotate(i, float(d), fill=0) for i, d in zip(wanted, degrees, strict=True)]
         else:
@@ -320,7 +326,7 @@ def test_data_that_cannot_be_augmented_is_refused(shape: tuple[int, ...], proble
     else:
         augmenter(EVERYTHING, shape=shape)
     augmenter([], shape=shape)
-    assert len(config.augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
+    assert len(augmentation_.augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
 
 
 # ------------------------------------------------------------------------------------------------ identity
@@ -370,7 +376,7 @@ def test_records_from_before_have_no_seed_of_this_axis() -> None:
 
 
 def test_the_axis_has_a_seed_of_its_own() -> None:
-    assert set(config.Seeds.model_fields) == set(ROLES)
+    assert set(benchmark.Seeds.model_fields) == set(ROLES)
     plain, moved = Chance(3), Chance(3, {"augmentation": 7})
     for role in ROLES:
         keys = [c.generator(role).state_dict()["key"] for c in (plain, moved)]

@@ -17,14 +17,22 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import bridge, leaderboard, metrics, resolve, results, runner
-from clbench.chance import fenced
+from clbench import metrics, resolve, run_config
+from clbench.avalanche import hosting, plugin, quiet
 from clbench.errors import UserError
-from clbench.records import collect
-from clbench.store import InputTransform, TrainingSet
-from clbench.testing import assert_same
+from clbench.evaluation import recorder as recorder_
+from clbench.metrics import definition
+from clbench.reports import leaderboard
+from clbench.results import trace_files
+from clbench.results.record import collect
+from clbench.rng import fenced
+from clbench.runner import components, observer, training_loop
+from clbench.runner import run as runner
+from clbench.streams.compile import compile_stream
+from clbench.testing.states import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
-from streams.compile import compile_stream
+from clbench.training.inputs import InputTransform
+from clbench.training.training_set import TrainingSet
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark  # isort: skip
@@ -153,13 +161,13 @@ def make_run(name: str, parameters: dict[str, Any] | None = None, *overrides: st
     return resolve.make_run("split_digits-v1", strategy=name, overrides=[*base, *given, *overrides])
 
 
-def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any], Any]:
+def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Workbench, dict[str, Any], Any]:
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-        recorder = runner.Recorder(bench.device) if watch else None
-        runner.train(bench, runner.Observation(bench, recorder, lambda: None))
-        assert isinstance(bench.strategy, bridge.Hosted)
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        recorder = recorder_.Recorder(bench.device) if watch else None
+        training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
+        assert isinstance(bench.strategy, hosting.Hosted)
         model, optimizer = bench.strategy.model, bench.strategy.hosted.optimizer
         state = {
             "model": model.state_dict(),
@@ -173,7 +181,7 @@ def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbenc
     return bench, state, recorder
 
 
-def trace_of(bench: runner.Workbench, recorder: Any) -> Trace:
+def trace_of(bench: components.Workbench, recorder: Any) -> Trace:
     recorder.chunk()
     trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.stream.origins(), 1, 0)
     return trace
@@ -216,11 +224,11 @@ def test_watching_changes_nothing_with_batch_norm_and_momentum(name: str) -> Non
 
 
 # ------------------------------------------------------------------------------------------------ as in stock Avalanche
-def without_a_fence(bench: runner.Workbench) -> TrainingSet:
+def without_a_fence(bench: components.Workbench) -> TrainingSet:
     return TrainingSet(bench.stream, InputTransform(bench.stream, bench.device), bench.device)
 
 
-def stock_benchmark(bench: runner.Workbench) -> CLScenario[Any]:
+def stock_benchmark(bench: components.Workbench) -> CLScenario[Any]:
     """The training data of a bench as Avalanche's own helpers lay it out."""
     parts, samples = [], without_a_fence(bench)
     for visit in bench.stream.visits:
@@ -236,7 +244,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
     run = make_run(SUPERVISED + name, HOSTED[name], *epochs)
     _, hosted, recorder = trained(run)
     with fenced():
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
         chance = random.getstate(), np.random.get_state(), torch.get_rng_state()
         model = copy.deepcopy(bench.strategy.model)
         stock = {"Naive": Naive, "Replay": Replay}[name](
@@ -247,7 +255,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
         random.setstate(chance[0])
         np.random.set_state(chance[1])
         torch.set_rng_state(chance[2])
-        with bridge._hushed():
+        with quiet.hushed():
             for experience in benchmark.train_stream:
                 stock.train(experience, eval_streams=[])
         assert_same(hosted["model"], stock.model.state_dict())
@@ -275,10 +283,10 @@ def test_drop_last_and_the_reset_of_the_optimiser_reach_the_strategy() -> None:
 
     options = ["training={iterations: null, epochs: 1, drop_last: true, optimizer_state: reset}"]
     run = make_run(SUPERVISED + "Naive", {}, *options, "training.optimizer.momentum=0.9")
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
-    assert isinstance(bench.strategy, bridge.Hosted)
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
-    runner.train(bench, runner.Observation(bench, None, lambda: None))
+    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
     updates = [len(v.index) // 32 for v in bench.stream.visits]
     assert {n for n, _ in seen} == {32}
     assert len(seen) == sum(updates)
@@ -302,7 +310,7 @@ def test_class_means_that_do_not_exist_yet_are_unavailable_and_not_wrong(path: s
         later = trace.experience == v
         assert (counts[later][:, task < v] != UNAVAILABLE).all()
         assert (counts[later & (trace.phase == Phase.END)] != UNAVAILABLE).all()
-    accuracy = metrics.accuracy_matrix(trace, "class")
+    accuracy = definition.accuracy_matrix(trace, "class")
     assert accuracy[0, 0] > 0.5
 
 
@@ -310,7 +318,7 @@ def test_a_strategy_predicts_through_its_own_evaluation_loop() -> None:
     """What it does to the network's output there (StreamingLDA, CoPE) counts."""
     for name, least in (("StreamingLDA", 0.9), ("CoPE", 0.1)):
         bench, _, recorder = trained(make_run(SUPERVISED + name, HOSTED[name], iterations=20))
-        matrix = metrics.accuracy_matrix(trace_of(bench, recorder), "class")
+        matrix = definition.accuracy_matrix(trace_of(bench, recorder), "class")
         assert matrix[0, 0] > least, name
 
 
@@ -323,7 +331,7 @@ def test_a_head_that_does_not_exist_yet_is_unavailable() -> None:
         before = trace.correct["task"][(trace.experience == v) & (trace.phase == Phase.BEFORE)][0]
         assert (before[task <= v] >= 0).all()
         assert (before[task > v] == UNAVAILABLE).all()
-    assert np.diag(metrics.accuracy_matrix(trace, "task")).min() > 0.6
+    assert np.diag(definition.accuracy_matrix(trace, "task")).min() > 0.6
     _, never, _ = trained(make_run(HERE + "heads", {}, *setting), watch=False)
     _, watched, _ = trained(make_run(HERE + "heads", {}, *setting))
     assert_same(watched, never)
@@ -335,7 +343,7 @@ def test_a_network_that_takes_one_task_at_a_time() -> None:
     bench, watched, recorder = trained(make_run(HERE + "packnet", {}, *epochs))
     _, never, _ = trained(make_run(HERE + "packnet", {}, *epochs), watch=False)
     assert_same(watched, never)
-    assert np.diag(metrics.accuracy_matrix(trace_of(bench, recorder), "task")).min() > 0.6
+    assert np.diag(definition.accuracy_matrix(trace_of(bench, recorder), "task")).min() > 0.6
 
 
 def test_a_strategy_without_scores_fails(tmp_path: Path) -> None:
@@ -353,7 +361,7 @@ def test_outputs_may_grow_with_the_classes() -> None:
     assert (trace.correct["class"][~before] != UNAVAILABLE).all()
     assert (trace.correct["class"][before][0] == UNAVAILABLE).any(), "classes to come have no output yet"
     assert (trace.correct["class"][before][-1] != UNAVAILABLE).all(), "at last all have"
-    assert metrics.accuracy_matrix(trace, "class")[0, 0] > 0.3
+    assert definition.accuracy_matrix(trace, "class")[0, 0] > 0.3
     _, never, _ = trained(make_run(HERE + "Growing", {}), watch=False)
     assert_same(state, never)
 
@@ -367,7 +375,7 @@ def test_a_network_that_was_replaced_is_the_one_that_is_looked_at() -> None:
 
 def test_a_strategy_that_trains_nothing_has_ends_and_no_loss(tmp_path: Path) -> None:
     outcome = runner.execute(make_run(HERE + "Idle", {}), tmp_path)
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     assert outcome.record["status"] == "completed"
     assert trace.phase.tolist() == [Phase.END] * 3
     assert len(trace.loss) == 0
@@ -432,7 +440,7 @@ def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
 def test_a_users_mistake_is_told_in_one_sentence(path: str, parameters: dict[str, Any], message: str) -> None:
     run = make_run(path, parameters)
     with pytest.raises(UserError) as caught:
-        runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+        components.assemble(run, compile_stream(run.benchmark.stream, 0))
     assert caught.value.problems == (f"strategy '{path}': {message}",)
 
 
@@ -444,7 +452,7 @@ def test_a_network_that_cannot_be_cut_is_told() -> None:
     own = f"model={{name: imported, factory: '{__name__}:whole'}}"
     run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], own)
     with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use one of the suite's"):
-        runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+        components.assemble(run, compile_stream(run.benchmark.stream, 0))
     trained(make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}"))
 
 
@@ -505,9 +513,9 @@ def test_an_unknown_strategy_by_import_path_is_a_row_beside_ours(tmp_path: Path)
 
 
 def test_our_own_warnings_are_not_swallowed() -> None:
-    with pytest.warns(UserWarning, match="ours"), bridge._hushed():
+    with pytest.warns(UserWarning, match="ours"), quiet.hushed():
         warnings.warn("ours", UserWarning, stacklevel=1)
-    with pytest.warns(DeprecationWarning, match="Call to a function of ours"), bridge._hushed():
+    with pytest.warns(DeprecationWarning, match="Call to a function of ours"), quiet.hushed():
         warnings.warn("Call to a function of ours", DeprecationWarning, stacklevel=1)
 
 
@@ -601,7 +609,7 @@ def script(kind: str, benchmark: CLScenario[Any], plugins: list[Any], evaluate: 
     else:
         strategy = Replay(model=model, criterion=nn.CrossEntropyLoss(), mem_size=30, **options)
     torch.manual_seed(4)
-    with bridge._hushed():
+    with quiet.hushed():
         for experience in benchmark.train_stream:
             strategy.train(experience, eval_streams=[])
             if evaluate:
@@ -614,10 +622,10 @@ def script(kind: str, benchmark: CLScenario[Any], plugins: list[Any], evaluate: 
 def test_the_plugin_agrees_with_avalanches_evaluation_and_changes_nothing(kind: str) -> None:
     benchmark = classes_benchmark(task_labels=kind == "heads")
     # Avalanche lets all outputs compete; with heads that are a task's own outputs.
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", outputs=6)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, setting="domain", outputs=6)
     watched, theirs = script(kind, benchmark, [ours])
     trace = ours.trace()
-    matrix = metrics.accuracy_matrix(trace, "domain")
+    matrix = definition.accuracy_matrix(trace, "domain")
     so_far = np.tril(np.ones((3, 3), bool))
     np.testing.assert_array_equal(matrix[so_far].astype(np.float32), theirs[so_far].astype(np.float32))
     assert matrix[so_far].max() > (0 if kind == "cope" else 0.5)
@@ -634,7 +642,7 @@ def test_training_without_evaluation_ends_in_the_same_random_state() -> None:
     states = []
     for every in (1, 7, 0, None):
         benchmark = classes_benchmark()
-        plugins = [] if every is None else [bridge.ContinualEvaluation(benchmark.test_stream, every=every)]
+        plugins = [] if every is None else [plugin.ContinualEvaluation(benchmark.test_stream, every=every)]
         strategy, _ = script("plain", benchmark, plugins, evaluate=False)
         states.append([strategy.model.state_dict(), torch.get_rng_state(), random.getstate()])
     for state in states[1:]:
@@ -652,40 +660,40 @@ def test_reading_the_test_stream_moves_no_chance() -> None:
     data = Drawing(*samples(0)[1].tensors)
     test = _make_taskaware_classification_dataset(data, targets=data.tensors[1].tolist(), task_labels=0)
     before = torch.get_rng_state(), random.getstate()
-    bridge.ContinualEvaluation(benchmark_from_datasets(test=[test]).test_stream)
+    plugin.ContinualEvaluation(benchmark_from_datasets(test=[test]).test_stream)
     assert_same((torch.get_rng_state(), random.getstate()), before)
 
 
 def test_each_head_competes_within_its_task() -> None:
     benchmark = classes_benchmark(task_labels=True)
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="task")
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, setting="task")
     _, theirs = script("heads", benchmark, [ours])
     trace = ours.trace()
     assert trace.correct["task"].shape[1] == 6  # three tasks of two outputs each
     before = trace.correct["task"][(trace.phase == Phase.BEFORE) & (trace.experience == 1)][0]
     assert before[:4].min() >= 0
     assert (before[4:] == UNAVAILABLE).all()
-    assert metrics.accuracy_matrix(trace, "task")[2] == pytest.approx(theirs[2])
+    assert definition.accuracy_matrix(trace, "task")[2] == pytest.approx(theirs[2])
 
 
 def test_task_labels_are_avalanches_and_not_the_number_of_the_experience() -> None:
     """Tasks come in another order than their labels."""
     benchmark = domains_benchmark([1, 0])
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain")
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, setting="domain")
     _, theirs = script("heads", benchmark, [ours])
-    matrix = metrics.accuracy_matrix(ours.trace(), "domain")
+    matrix = definition.accuracy_matrix(ours.trace(), "domain")
     assert matrix[1] == pytest.approx(theirs[1])
 
 
 def test_domains_trained_twice_and_in_one_call() -> None:
     benchmark = domains_benchmark([0, 0])
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
     model = network("plain")
     strategy = Naive(
         model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
         train_mb_size=10, plugins=[ours], evaluator=silent(),
     )  # fmt: skip
-    with bridge._hushed():
+    with quiet.hushed():
         strategy.train(list(benchmark.train_stream), eval_streams=[])
         strategy.train(benchmark.train_stream[0].train(), eval_streams=[])
     trace = ours.trace()
@@ -698,15 +706,15 @@ def test_domains_trained_twice_and_in_one_call() -> None:
 def test_one_test_experience_serves_all() -> None:
     train, test = samples(2)
     benchmark = ni_benchmark(train, test, n_experiences=3, seed=1)
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, setting="domain", every=5)
     _, theirs = script("plain", benchmark, [ours])
     assert len(benchmark.test_stream) == 1
-    assert metrics.accuracy_matrix(ours.trace(), "domain") == pytest.approx(theirs)
+    assert definition.accuracy_matrix(ours.trace(), "domain") == pytest.approx(theirs)
 
 
 def test_sub_experiences_of_an_online_stream_are_one_visit() -> None:
     benchmark = classes_benchmark()
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=0)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, every=0)
     model = network("plain")
     strategy = Naive(
         model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
@@ -718,12 +726,12 @@ def test_sub_experiences_of_an_online_stream_are_one_visit() -> None:
     assert trace.visits.tolist() == np.eye(3, dtype=bool).tolist()
     assert (trace.phase == Phase.BEFORE).sum() == 3
     assert trace.iteration[trace.phase == Phase.END].tolist() == [2 * n for n in range(1, 13)]
-    assert np.isfinite(metrics.accuracy_matrix(trace, "class")[np.tril_indices(3)]).all()
+    assert np.isfinite(definition.accuracy_matrix(trace, "class")[np.tril_indices(3)]).all()
 
 
 def test_a_loss_that_is_not_finite_does_not_stop_the_script() -> None:
     benchmark = classes_benchmark()
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=0)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, every=0)
     model = network("plain")
     strategy = Naive(
         model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
@@ -736,7 +744,7 @@ def test_a_loss_that_is_not_finite_does_not_stop_the_script() -> None:
 
 def test_joint_training_takes_the_plugin_too() -> None:
     benchmark = classes_benchmark()
-    ours = bridge.ContinualEvaluation(benchmark.test_stream, every=4)
+    ours = plugin.ContinualEvaluation(benchmark.test_stream, every=4)
     model = network("plain")
     strategy = JointTraining(
         model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
@@ -756,13 +764,13 @@ def test_joint_training_takes_the_plugin_too() -> None:
 def test_a_mistake_in_the_plugins_arguments_is_told(make: Callable[[Any], dict[str, Any]], message: str) -> None:
     benchmark = classes_benchmark()
     with pytest.raises(UserError) as caught:
-        bridge.ContinualEvaluation(benchmark.test_stream, **make(benchmark))
+        plugin.ContinualEvaluation(benchmark.test_stream, **make(benchmark))
     assert str(caught.value) == f"ContinualEvaluation: {message}"
 
 
 def test_experiences_without_a_test_and_traces_without_training_are_told() -> None:
     benchmark = classes_benchmark()
-    ours = bridge.ContinualEvaluation(benchmark.test_stream[:2])
+    ours = plugin.ContinualEvaluation(benchmark.test_stream[:2])
     with pytest.raises(UserError, match="no experience was trained"):
         ours.trace()
     with pytest.raises(UserError, match="training experience 2, but test_stream ends at 1"):

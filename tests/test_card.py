@@ -21,12 +21,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench import card, config, mistakes, registry, stream_figure
+from clbench import messages, registry
 from clbench.cli import main
 from clbench.formatting import ranges
+from clbench.reports import stream_card, stream_figure
 from clbench.stream import Stream
-from streams import datasets
-from streams.compile import compile_stream
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets import load
 
 TRAIN = (143, 146, 142, 147, 145, 146, 145, 144, 140, 144)
 """Of classes 0 to 9; 1,442 in all."""
@@ -78,7 +80,7 @@ def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str,
 # ------------------------------------------------------------------------------------------------ exact numbers
 def test_split_digits_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     found, table = rows(capsys, write({}, title="a|b\nc", source="somebody"))
-    data, stream = datasets.load("digits"), compile_stream(stream_config({}), 0)
+    data, stream = load.load("digits"), compile_stream(stream_config({}), 0)
     assert found == {
         "source": "somebody",
         "data set": f"digits, from scikit-learn, sha256 {data.sha256[:16]}",
@@ -112,9 +114,9 @@ def test_split_digits_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def stream_config(changes: dict[str, Any]) -> config.StreamConfig:
+def stream_config(changes: dict[str, Any]) -> definition.StreamConfig:
     whole = {"data": "digits", "tasks": SPLIT, "setting": "class", **changes}
-    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, whole, {})
+    found, problems = messages.check_section("test", "stream", definition.StreamConfig, whole, {})
     assert not problems
     return found
 
@@ -218,13 +220,13 @@ def test_a_budget_of_the_stream_is_shared_out(capsys: pytest.CaptureFixture[str]
 def test_gini_is_the_mean_difference(counts: list[int]) -> None:
     x = np.array(counts)
     other = np.abs(x[:, None] - x).sum() / (2 * len(x) ** 2 * x.mean())
-    assert card.gini(x) == pytest.approx(other, abs=1e-12)
+    assert stream_card.gini(x) == pytest.approx(other, abs=1e-12)
 
 
 def test_counting_agrees_with_a_plain_loop() -> None:
     changes = {"schedule": {"by": "random_subsets", "experiences": 40, "size": 2, "samples": 20}}
     stream = compile_stream(stream_config({**changes, "supervision": {"labelled": 0.5}}), 1)
-    found = card.count(stream)
+    found = stream_card.count(stream)
     classes, tasks = np.zeros((40, 10), int), np.zeros((40, 5), int)
     times = dict.fromkeys(range(1442), 0)
     for v, visit in enumerate(stream.visits):
@@ -276,7 +278,7 @@ def test_leakage_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cifar100_has_ten_known_duplicates(real_data: Path) -> None:
     """Barz and Denzler 2020 (ciFAIR), who count exact duplicates among others."""
     with np.load(real_data / "cifar100.npz") as arrays:
-        found = card.leakage(_Arrays(**{n: arrays[n] for n in ("train_x", "train_y", "test_x", "test_y")}))  # type: ignore[arg-type]
+        found = stream_card.leakage(_Arrays(**{n: arrays[n] for n in ("train_x", "train_y", "test_x", "test_y")}))  # type: ignore[arg-type]
     assert found.leaked == 10
 
 
@@ -386,7 +388,7 @@ def test_a_folder_of_a_benchmarks_name_is_a_folder(capsys: pytest.CaptureFixture
 
 def test_nothing_heavy_is_imported() -> None:
     """Once the outline is kept."""
-    datasets.load("digits")
+    load.load("digits")
     code = (
         "import json, sys; from clbench.cli import main; status = main(json.loads(sys.argv[1])); "
         "heavy = {'torch', 'torchvision', 'pandas', 'sklearn', 'scipy', 'avalanche', 'matplotlib.pyplot'}; "

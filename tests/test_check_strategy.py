@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from clbench import registry
+from clbench.strategies.er import ExperienceReplay
 from clbench.strategy import Batch, Memory, Strategy
-from clbench.testing import check_strategy
-from strategies.er import ExperienceReplay
+from clbench.testing.strategies import check_strategy
 
 QUICK: dict[str, Any] = {"better_than": (), "online": None, "domains": None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import resolve, runner
+from clbench import resolve
 from clbench.errors import UserError
-from clbench.testing import assert_same, check_resume
-from strategies.classp import CLASSP
-from streams.compile import compile_stream
+from clbench.runner import components, observer, training_loop
+from clbench.strategies.classp_optimizer import CLASSP
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 GRADIENTS = [[3.0, -0.5, 0.0, 1.0], [-4.0, 2.0, 0.0, 0.5], [0.5, 1.0, 0.25, -2.0]]
 """Three steps of four coordinates."""
@@ -293,27 +296,26 @@ def test_an_unknown_variant_and_sparse_gradients_are_refused() -> None:
 
 
 def test_the_strategys_module_does_not_import_torch() -> None:
-    code = "import sys, strategies.classp; assert 'torch' not in sys.modules"
+    code = "import sys, clbench.strategies.classp; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    import strategies.classp
 
     with pytest.raises(AttributeError, match="no attribute 'CLASP'"):
-        strategies.classp.CLASP  # noqa: B018
+        importlib.import_module("clbench.strategies.classp").CLASP  # noqa: B018
 
 
 # ------------------------------------------------------------------------------------------------ the strategy
-NAME = "strategies.classp:Classp"
+NAME = "clbench.strategies.classp:Classp"
 SPLIT = "split_synthetic-v1"
 
 
-def bench(*overrides: str, strategy: str | None = NAME, iterations: int = 6) -> runner.Workbench:
+def bench(*overrides: str, strategy: str | None = NAME, iterations: int = 6) -> components.Workbench:
     overrides = (f"training.iterations={iterations}", *overrides)
     run = resolve.make_run(SPLIT, strategy=strategy, overrides=list(overrides))
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
-def trained(b: runner.Workbench) -> torch.Tensor:
-    runner.train(b, runner.Observation(b, None, lambda: None))
+def trained(b: components.Workbench) -> torch.Tensor:
+    training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 
@@ -366,10 +368,10 @@ def test_the_state_lives_for_the_whole_stream_and_is_reported() -> None:
 
 
 def test_it_is_the_optimiser_of_a_composition() -> None:
-    both: Any = bench("strategy=[er, {name: 'strategies.classp:Classp', lr: 0.05}]", strategy=None).strategy
+    both: Any = bench("strategy=[er, {name: 'clbench.strategies.classp:Classp', lr: 0.05}]", strategy=None).strategy
     assert isinstance(both.optimizer, CLASSP)
     assert all(member.optimizer is both.optimizer for member in both.members.values())
-    b = bench("strategy=[er, {name: 'strategies.classp:Classp', lr: 0.05, threshold: 1e-4}]", strategy=None)
+    b = bench("strategy=[er, {name: 'clbench.strategies.classp:Classp', lr: 0.05, threshold: 1e-4}]", strategy=None)
     together: Any = b.strategy
     trained(b)
     assert together.optimizer.param_groups[0]["apply_decay"] is True
@@ -388,7 +390,7 @@ def test_no_optimiser_beside_it() -> None:
     [
         ["strategy={lr: 0.05, threshold: 1e-4, power: 2}"],
         ["strategy={variant: official, threshold: 0.5}", "training.optimizer_state=reset"],
-        ["strategy=[er, {name: 'strategies.classp:Classp', lr: 0.05}]"],
+        ["strategy=[er, {name: 'clbench.strategies.classp:Classp', lr: 0.05}]"],
     ],
 )
 def test_resume(overrides: list[str]) -> None:

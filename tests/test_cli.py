@@ -13,7 +13,7 @@ import pytest
 from clbench import __version__, registry
 from clbench.cli import main
 from clbench.cli.status import BUSY, worst
-from clbench.lock import Lock
+from clbench.runner.lock import Lock
 
 MINE = """
 from clbench.config import Parameters

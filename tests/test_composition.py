@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench import resolve, runner
-from clbench.config import Parameters
+from clbench import resolve
+from clbench.config.training import Parameters
 from clbench.errors import UserError
+from clbench.runner import observer, training_loop
+from clbench.runner.components import Workbench, assemble
 from clbench.strategy import Batch, Learner, Memory, SelfDriven, SelfDrivenLearner, Strategy, is_strategy
-from clbench.testing import assert_same, check_resume
-from clbench.workbench import Workbench, assemble
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 SHORT = ["training.iterations=6"]
 
@@ -98,7 +100,7 @@ def bench(strategy: str, *overrides: str, benchmark: str = "split_digits-v1") ->
 
 
 def trained(made: Workbench) -> Workbench:
-    runner.train(made, runner.Observation(made, None, lambda: None))
+    training_loop.train(made, observer.Observation(made, None, lambda: None))
     return made
 
 

@@ -11,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from clbench import config, mistakes, registry, resolve, schema
+from clbench import messages, registry, resolve, schema
+from clbench import schema as schema_
+from clbench.config import benchmark as config
+from clbench.config import evaluation, networks
 from clbench.errors import UserError
-from clbench.mistakes import describe
+from clbench.messages import describe
 from clbench.resolve import make_run, merge
-from streams.tasks.class_blocks import ClassTasks
+from clbench.streams import definition
+from clbench.streams.tasks.class_blocks import ClassTasks
 
 # .venv/bin/python -c "from clbench.resolve import make_run; print(make_run('ID', strategy='naive').definition_hash)"
 # Exact: a hash that changes makes every earlier result another benchmark's. A benchmark that is meant to change is -v2.
@@ -59,10 +63,10 @@ def test_defaults_written_out_or_left_out_are_one_definition() -> None:
 
 
 def test_a_grammar_that_grows_leaves_old_hashes_as_they_are() -> None:
-    class Grown(config.Evaluation):
+    class Grown(evaluation.Evaluation):
         new_key: int = 0
 
-    assert schema.definition(Grown(every=3)) == schema.definition(config.Evaluation(every=3))
+    assert schema.definition(Grown(every=3)) == schema.definition(evaluation.Evaluation(every=3))
     assert schema.definition(Grown(every=3, new_key=1)) != schema.definition(Grown(every=3))
 
 
@@ -186,7 +190,7 @@ def test_flags_reach_every_part() -> None:
         ],
     )  # fmt: skip
     assert run.benchmark.training.optimizer.lr == 0.001
-    assert isinstance(run.benchmark.model, config.Mlp)
+    assert isinstance(run.benchmark.model, networks.Mlp)
     assert run.benchmark.model.hidden == [5, 6]
     assert run.strategy.parameters["memory"] == 7
     assert run.seeds.order == 8
@@ -254,9 +258,9 @@ def test_a_run_cannot_be_made_from_a_negative_seed() -> None:
         (Annotated[list[str], Field(min_length=2)], "a list of at least 2 texts"),
         (Annotated[list[float], Field(max_length=3)], "a list of 0 to 3 numbers"),
         (list[Annotated[list[int], Field(min_length=1)]], "a list of lists of one or more integers"),
-        (config.Mlp, "keys and values"),
-        (config.Network, "keys and values"),
-        (list[config.Mlp], "a list of mappings"),
+        (networks.Mlp, "keys and values"),
+        (networks.Network, "keys and values"),
+        (list[networks.Mlp], "a list of mappings"),
         (dict[str, int], "keys and values"),
     ],
 )
@@ -267,23 +271,23 @@ def test_types_in_words(annotation: Any, words: str) -> None:
 def test_check_section_of_another_program() -> None:
     """A strategy's model may hold what our own do not."""
 
-    class Part(config.Model):
+    class Part(schema_.Model):
         size: Annotated[int, Field(ge=1)] = 1
 
-    class Whole(config.Model):
+    class Whole(schema_.Model):
         parts: Annotated[list[Part], Field(min_length=1)]
         part: Part | Literal["none"] = "none"
 
-    good, none = mistakes.check_section("here", "strategy", Whole, {"parts": [{"size": 2}]}, [])
+    good, none = messages.check_section("here", "strategy", Whole, {"parts": [{"size": 2}]}, [])
     assert (good, none) == (Whole(parts=[Part(size=2)]), [])
-    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}, {"size": 0}, {"siz": 1}]}, [])
+    _, problems = messages.check_section("here", "strategy", Whole, {"parts": [{}, {"size": 0}, {"siz": 1}]}, [])
     assert problems == [
         "here: strategy.parts[1].size: got 0. Allowed: an integer >= 1.",
         "here: strategy.parts[2].siz: unknown key. Did you mean 'size'? Allowed: size.",
     ]
-    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}], "part": 3}, [])
+    _, problems = messages.check_section("here", "strategy", Whole, {"parts": [{}], "part": 3}, [])
     assert problems == ["here: strategy.part: got 3. Allowed: keys and values, or none."]
-    _, problems = mistakes.check_section("here", "strategy", Whole, {"parts": [{}], "part": {"size": 0}}, [])
+    _, problems = messages.check_section("here", "strategy", Whole, {"parts": [{}], "part": {"size": 0}}, [])
     assert problems == ["here: strategy.part.size: got 0. Allowed: an integer >= 1."]
 
 
@@ -307,6 +311,6 @@ def test_a_stream_follows_the_runs_seed_unless_it_has_one_of_its_own() -> None:
     ("data", "name"), [("digits", "digits"), (["mnist", "fashion_mnist"], "mnist + fashion_mnist")]
 )
 def test_a_stream_names_its_data(data: str | list[str], name: str) -> None:
-    stream = config.StreamConfig.model_validate({"data": data, "tasks": {"by": "given"}, "setting": "domain"})
+    stream = definition.StreamConfig.model_validate({"data": data, "tasks": {"by": "given"}, "setting": "domain"})
     assert stream.data_name == name
     assert "data_name" not in stream.model_dump()

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import on_disk, resolve, runner
-from clbench.chance import fenced
+from clbench import dataset, on_disk, resolve
 from clbench.errors import UserError
-from streams import datasets, outlines, resize, sources
-from streams.synthetic import SyntheticData
+from clbench.rng import fenced
+from clbench.runner import run as runner
+from clbench.streams.datasets import load, outline_cache, resize
+from clbench.streams.datasets.synthetic import SyntheticData
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 # ------------------------------------------------------------------------------------------------ what is read
 def test_digits() -> None:
-    data = datasets.load("digits")
+    data = load.load("digits")
     assert (data.train_x.shape, data.test_x.shape) == ((1442, 1, 8, 8), (355, 1, 8, 8))
     assert (data.classes, data.top, int(data.train_x.max())) == (10, 16.0, 16)
     from sklearn.datasets import load_digits
@@ -69,12 +70,12 @@ def test_arrays_of_ones_own(root: Path, name: str) -> None:
     """By NAME where the data root holds NAME.npz, and by npz:PATH from anywhere."""
     np.savez(root / "mine.npz", **arrays())
     reference = "mine" if name == "mine" else f"npz:{root / 'mine.npz'}"
-    data = datasets.load(reference)
+    data = load.load(reference)
     assert data.train_x.shape == (20, 1, 4, 5)
     assert data.train_x.dtype == np.uint8
     assert (data.classes, data.top) == (4, 255.0)
-    assert datasets.facts(reference) == datasets.Facts(4, True)
-    assert "mine" in datasets.available()
+    assert load.facts(reference) == dataset.Facts(4, True)
+    assert "mine" in load.available()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_arrays_of_ones_own(root: Path, name: str) -> None:
 def test_layouts(root: Path, shape: tuple[int, ...], stored: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=shape)
     np.savez(root / "mine.npz", **arrays(train_x=x, test_x=x[:8]))
-    data = datasets.load("mine")
+    data = load.load("mine")
     assert (data.train_x.shape, data.train_x.dtype, data.top) == (stored, np.float32, 1.0)
     if len(shape) == 4:
         assert np.array_equal(data.train_x[0, 2], x[0, :, :, 2].astype(np.float32))
@@ -95,20 +96,20 @@ def test_digest_is_of_the_content(root: Path) -> None:
     changed = arrays()
     changed["train_x"][3, 1, 1] ^= 1
     np.savez(root / "c.npz", **changed)
-    digest = {n: datasets.load(n).sha256 for n in "abc"}
+    digest = {n: load.load(n).sha256 for n in "abc"}
     assert digest["a"] == digest["b"] != digest["c"]
 
 
 def test_the_shape_of_a_data_set_is_that_of_its_inputs() -> None:
-    data = datasets.load("digits")
+    data = load.load("digits")
     given = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    assert datasets.DataSet(**{k: v for k, v in given.items() if k != "shape"}).shape == (1, 8, 8)
+    assert dataset.DataSet(**{k: v for k, v in given.items() if k != "shape"}).shape == (1, 8, 8)
     with pytest.raises(ValueError, match=r"shape is \(1, 8, 9\), but train_x has samples of \(1, 8, 8\)"):
-        datasets.DataSet(**{**given, "shape": (1, 8, 9)})
+        dataset.DataSet(**{**given, "shape": (1, 8, 9)})
 
 
 def test_moments_are_exact() -> None:
-    data = datasets.load("digits")
+    data = load.load("digits")
     x = data.train_x.astype(np.float64) / 16
     assert data.mean[0] == pytest.approx(x.mean(), rel=1e-12)
     assert data.std[0] == pytest.approx(x.std(), rel=1e-12)
@@ -118,7 +119,7 @@ def test_moments_are_exact() -> None:
 def test_moments_do_not_depend_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_disk, "_VALUES", chunk)
     x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 5), np.uint8)
-    mean, std = datasets._moments(x, 255.0)
+    mean, std = load._moments(x, 255.0)
     for c in range(2):
         values = [int(v) for v in x[:, c].ravel()]
         first, second = sum(values) / len(values), sum(v * v for v in values) / len(values)
@@ -129,7 +130,7 @@ def test_moments_take_little_memory() -> None:
     """47 MB of images; an int64 of each value would be 376 MB."""
     x = np.zeros((60000, 1, 28, 28), np.uint8)
     tracemalloc.start()
-    datasets._moments(x, 255.0)
+    load._moments(x, 255.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6
@@ -137,9 +138,9 @@ def test_moments_take_little_memory() -> None:
 
 def test_synthetic_is_a_function_of_its_parameters() -> None:
     spec = SyntheticData(classes=3, features=5, train_per_class=400, test_per_class=2, separation=4.0, seed=1)
-    one, other = datasets.load("synthetic", spec), datasets.load("synthetic", spec)
+    one, other = load.load("synthetic", spec), load.load("synthetic", spec)
     assert one.sha256 == other.sha256
-    assert one.sha256 != datasets.load("synthetic", spec.model_copy(update={"seed": 2})).sha256
+    assert one.sha256 != load.load("synthetic", spec.model_copy(update={"seed": 2})).sha256
     assert one.train_x.shape == (1200, 5)
     spread = np.concatenate([one.train_x[one.train_y == c] - one.train_x[one.train_y == c].mean(0) for c in range(3)])
     assert spread.std() == pytest.approx(1, abs=0.03)
@@ -147,7 +148,7 @@ def test_synthetic_is_a_function_of_its_parameters() -> None:
 
 def test_synthetic_means_lie_as_far_apart_as_said() -> None:
     spec = SyntheticData(classes=60, features=40, train_per_class=50, test_per_class=1, separation=6.0)
-    data = datasets.load("synthetic", spec)
+    data = load.load("synthetic", spec)
     means = np.stack([data.train_x[data.train_y == c].mean(0) for c in range(60)])
     squared = ((means[:, None] - means[None]) ** 2).sum(-1)[np.triu_indices(60, 1)]
     assert np.sqrt(squared.mean()) == pytest.approx(6.0, rel=0.05)
@@ -169,29 +170,29 @@ def test_torchvisions_own_layout(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_idx(raw / f"{prefix}-images-idx3-ubyte", source[f"{part}_x"])
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", source[f"{part}_y"])
     with pytest.raises(UserError) as caught:
-        datasets.load("mnist")
+        load.load("mnist")
     assert re.fullmatch(
         rf"torchvision, {re.escape(str(root))}: not the published 'mnist' \(SHA-256 [0-9a-f]{{16}}..., expected "
         r"[0-9a-f]{16}...\); it is damaged, or data of your own, which needs another name.",
         str(caught.value),
     )
-    unchecked = dataclasses.replace(datasets.DATASETS["mnist"], sha256=None)
-    monkeypatch.setitem(datasets.DATASETS, "mnist", unchecked)
-    data = datasets.load("mnist")
+    unchecked = dataclasses.replace(load.DATASETS["mnist"], sha256=None)
+    monkeypatch.setitem(load.DATASETS, "mnist", unchecked)
+    data = load.load("mnist")
     assert np.array_equal(data.train_x[:, 0], source["train_x"])
     assert np.array_equal(data.test_y, source["test_y"])
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"half")
     with pytest.raises(UserError, match=r"MNIST/raw: incomplete or damaged, torchvision cannot read it"):
-        datasets.load("mnist")
+        load.load("mnist")
 
 
 @pytest.mark.needs("mnist", "usps")
 def test_real_data(real_data: Path) -> None:
-    mnist = datasets.load("mnist")
+    mnist = load.load("mnist")
     assert (mnist.train_x.shape, mnist.test_x.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
     assert mnist.mean[0] == pytest.approx(0.1307, abs=5e-5)
     assert mnist.std[0] == pytest.approx(0.3081, abs=5e-5)
-    assert datasets.load("usps").classes == 10
+    assert load.load("usps").classes == 10
 
 
 def write_usps(path: Path, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
@@ -208,26 +209,26 @@ def test_usps_lies_in_the_root_itself(root: Path, monkeypatch: pytest.MonkeyPatc
     y = np.arange(30) % 10
     write_usps(root / "usps.bz2", x[:20], y[:20])
     with pytest.raises(UserError) as caught:
-        datasets.load("usps")
+        load.load("usps")
     assert str(caught.value) == (
         f"data set 'usps' is not in {root} and cannot be downloaded from here. Put usps.npz (train_x, train_y, test_x, "
         "test_y) or torchvision's files usps.bz2 and usps.t.bz2 into a folder and set CLBENCH_DATA to it."
     )
     write_usps(root / "usps.t.bz2", x[20:], y[20:])
     with pytest.raises(UserError) as caught:
-        datasets.load("usps")
+        load.load("usps")
     assert str(caught.value) == (
         f"torchvision, {root}: not the published 'usps' (10 classes, 20 training and 10 test samples; published: 10 "
         "classes, 7,291 training and 2,007 test samples); it is damaged, or data of your own, which needs another name."
     )
-    small = dataclasses.replace(datasets.DATASETS["usps"], samples=(20, 10))
-    monkeypatch.setitem(datasets.DATASETS, "usps", small)
-    data = datasets.load("usps")
+    small = dataclasses.replace(load.DATASETS["usps"], samples=(20, 10))
+    monkeypatch.setitem(load.DATASETS, "usps", small)
+    data = load.load("usps")
     assert np.array_equal(data.train_x[:, 0], x[:20])
     assert np.array_equal(data.test_y, y[20:])
     (root / "usps.t.bz2").write_bytes(b"half")
     with pytest.raises(UserError) as caught:
-        datasets.load("usps")
+        load.load("usps")
     assert str(caught.value).startswith(f"{root}: incomplete or damaged, torchvision cannot read it (")
 
 
@@ -254,14 +255,14 @@ def test_omniglots_drawings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     drawn = write_omniglot(root, 4)
     folder = root / "omniglot-py" / "images_evaluation"
     with pytest.raises(UserError) as caught:
-        datasets.load("omniglot")
+        load.load("omniglot")
     assert str(caught.value) == (
         f"{folder}: incomplete or not Omniglot's, 4 characters (folders ALPHABET/characterNN) where 659 were published."
     )
-    monkeypatch.setattr(sources, "OMNIGLOT_CHARACTERS", 4)
-    known = dataclasses.replace(datasets.DATASETS["omniglot"], facts=datasets.Facts(4, True), samples=(4 * 15, 4 * 5))
-    monkeypatch.setitem(datasets.DATASETS, "omniglot", known)
-    data = datasets.load("omniglot")
+    monkeypatch.setattr(published, "OMNIGLOT_CHARACTERS", 4)
+    known = dataclasses.replace(load.DATASETS["omniglot"], facts=dataset.Facts(4, True), samples=(4 * 15, 4 * 5))
+    monkeypatch.setitem(load.DATASETS, "omniglot", known)
+    data = load.load("omniglot")
     assert (data.train_x.shape, data.test_x.shape) == ((60, 1, 28, 28), (20, 1, 28, 28))
     assert data.train_y.tolist() == [c for c in range(4) for _ in range(15)]
     for c, written in enumerate((1, 3, 0, 2)):  # Alpha holds 1 and 3, Beta 0 and 2
@@ -274,14 +275,14 @@ def test_omniglots_drawings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     whole = gone.read_bytes()
     gone.write_bytes(whole[:40])
     with pytest.raises(UserError, match=rf"{gone}: damaged, not readable as an image \("):
-        datasets.load("omniglot")
+        load.load("omniglot")
     drawn[1, 7].resize((50, 60)).save(gone)
     with pytest.raises(UserError) as caught:
-        datasets.load("omniglot")
+        load.load("omniglot")
     assert str(caught.value) == f"{gone}: 50x60 pixels where 105x105 were published."
     gone.unlink()
     with pytest.raises(UserError) as caught:
-        datasets.load("omniglot")
+        load.load("omniglot")
     said = ", ".join(f"{d:02d}" for d in range(1, 21) if d != 7)
     assert str(caught.value) == (
         f"{gone.parent}: incomplete or not Omniglot's, drawings by {said} (files XXXX_DD.png) where drawers 01 to 20 "
@@ -291,7 +292,7 @@ def test_omniglots_drawings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.needs("omniglot")
 def test_omniglot_in_the_plain_layout(real_data: Path) -> None:
-    data = datasets.load("omniglot")
+    data = load.load("omniglot")
     assert (data.classes, data.train_x.shape, data.test_x.shape) == (659, (9885, 1, 28, 28), (3295, 1, 28, 28))
     assert data.mean[0] < 0.2, "ink is bright"
 
@@ -308,17 +309,17 @@ def tasked(**changes: Any) -> dict[str, Any]:
 
 def test_tasks_of_the_data(root: Path) -> None:
     np.savez(root / "mine.npz", **tasked())
-    data = datasets.load("mine")
+    data = load.load("mine")
     assert data.train_task is not None
     assert data.test_task is not None
     assert (data.train_task.dtype, data.test_task.dtype) == (np.int64, np.int64)
     assert data.train_task.tolist() == [0, 0, 1, 1, 1] * 4
     assert data.test_task.tolist() == [0, 0, 1, 1, 1, 0, 1, 0]
-    assert datasets.facts("mine") == datasets.Facts(4, True, tasks=2)
+    assert load.facts("mine") == dataset.Facts(4, True, tasks=2)
     without = {k: v for k, v in tasked().items() if "task" not in k}
     np.savez(root / "less.npz", **without)
-    assert datasets.load("less").sha256 != data.sha256
-    assert datasets.load("less").train_task is None
+    assert load.load("less").sha256 != data.sha256
+    assert load.load("less").train_task is None
 
 
 def test_facts_read_no_images(root: Path) -> None:
@@ -334,9 +335,9 @@ def test_facts_read_no_images(root: Path) -> None:
             content = content.replace(pixels, bytes(len(pixels)))
         assert content != path.read_bytes()
         path.write_bytes(content)
-        assert datasets.facts(name) == datasets.Facts(4 if name == "parts" else 2, True, tasks=2)
+        assert load.facts(name) == dataset.Facts(4 if name == "parts" else 2, True, tasks=2)
         with pytest.raises(UserError, match="is damaged"):
-            datasets.load(name)
+            load.load(name)
 
 
 def whole(**changes: Any) -> dict[str, Any]:
@@ -350,18 +351,18 @@ def whole(**changes: Any) -> dict[str, Any]:
 
 def test_every_fifth_of_a_class_in_a_task_is_for_testing(root: Path) -> None:
     np.savez(root / "mine.npz", **whole())
-    data = datasets.load("mine")
+    data = load.load("mine")
     assert data.test_x[:, 0, 0, 0].tolist() == [6, 13, 14, 19], "the fifth and tenth 0 and fifth 1 of task 0; of task 1"
     assert data.train_x[:, 0, 0, 0].tolist() == [i for i in range(24) if i not in (6, 13, 14, 19)]
     assert data.test_y.tolist() == [0, 0, 1, 0]
     assert data.test_task is not None
     assert data.test_task.tolist() == [0, 0, 0, 1]
-    assert datasets.facts("mine") == datasets.Facts(2, True, tasks=2)
+    assert load.facts("mine") == dataset.Facts(2, True, tasks=2)
     np.savez(root / "untold.npz", **{k: v for k, v in whole().items() if k != "task"})
-    data = datasets.load("untold")
+    data = load.load("untold")
     assert data.train_task is None
     assert data.test_x[:, 0, 0, 0].tolist() == [6, 13, 14, 19]
-    assert datasets.facts("untold") == datasets.Facts(2, True)
+    assert load.facts("untold") == dataset.Facts(2, True)
 
 
 # ------------------------------------------------------------------------------------------------ sizes
@@ -403,32 +404,32 @@ def test_resizing_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_size_of_ones_own(root: Path) -> None:
     np.savez(root / "mine.npz", **arrays())
-    plain, large = datasets.load("mine"), datasets.load("mine", size=6)
+    plain, large = load.load("mine"), load.load("mine", size=6)
     assert (large.train_x.shape, large.test_x.shape, large.shape) == ((20, 1, 6, 6), (8, 1, 6, 6), (1, 6, 6))
     assert np.array_equal(large.train_x, resize.resize(plain.train_x, 6, 6))
     assert large.mean[0] == pytest.approx(large.train_x.mean() / 255, rel=1e-12)
     assert large.mean != plain.mean
-    assert plain.sha256 != large.sha256 != datasets.load("mine", size=7).sha256
+    assert plain.sha256 != large.sha256 != load.load("mine", size=7).sha256
     assert np.array_equal(large.train_y, plain.train_y)
 
 
 def test_digits_of_another_size_have_all_levels() -> None:
-    data = datasets.load("digits", size=16)
+    data = load.load("digits", size=16)
     assert (data.top, int(data.train_x.max()), data.shape) == (255.0, 255, (1, 16, 16))
-    plain = datasets.load("digits")
+    plain = load.load("digits")
     levels = np.rint(plain.train_x * (255 / 16)).astype(np.uint8)
     assert np.array_equal(data.train_x, resize.resize(levels, 16, 16))
-    assert datasets.load("digits", size=8).sha256 == plain.sha256, "that is their size"
+    assert load.load("digits", size=8).sha256 == plain.sha256, "that is their size"
 
 
 def test_only_images_have_a_size(root: Path) -> None:
-    for early in (datasets.load, datasets.require, datasets.facts, datasets.outline):
+    for early in (load.load, load.require, load.facts, load.outline):
         with pytest.raises(UserError) as caught:
             early("synthetic", SyntheticData(), size=8)
         assert str(caught.value) == "data set 'synthetic' holds vectors; only images have a size."
     np.savez(root / "mine.npz", **arrays(train_x=np.zeros((20, 4, 5)), test_x=np.zeros((8, 4, 5))))
     with pytest.raises(UserError) as caught:
-        datasets.load("mine", size=8)
+        load.load("mine", size=8)
     assert str(caught.value) == "data set 'mine' holds images of floats; a size, and a list, need uint8."
 
 
@@ -444,8 +445,8 @@ def colour(n: int = 10, **changes: Any) -> dict[str, Any]:
 def test_data_sets_as_domains(root: Path) -> None:
     """Grey digits of 17 levels and colour images of 256: one size, three channels, one scale."""
     np.savez(root / "photos.npz", **colour())
-    digits, photos = datasets.load("digits"), datasets.load("photos")
-    data = datasets.load(["digits", "photos"])
+    digits, photos = load.load("digits"), load.load("photos")
+    data = load.load(["digits", "photos"])
     assert (data.name, data.classes, data.top, data.shape) == ("digits+photos", 10, 255.0, (3, 8, 8))
     assert data.train_x.dtype == np.uint8
     levels = np.rint(digits.train_x * (255 / 16)).astype(np.uint8)
@@ -458,25 +459,25 @@ def test_data_sets_as_domains(root: Path) -> None:
     assert data.train_task.tolist() == [0] * 1442 + [1] * 30
     assert data.test_task.tolist() == [0] * 355 + [1] * 10
     assert data.mean == pytest.approx(data.train_x.mean((0, 2, 3)) / 255, rel=1e-12)
-    assert datasets.facts(["digits", "photos"]) == datasets.Facts(10, True, tasks=2)
+    assert load.facts(["digits", "photos"]) == dataset.Facts(10, True, tasks=2)
     assert data.origin == f"scikit-learn, {root / 'photos.npz'}"
-    other = datasets.load(("photos", "digits"))
+    other = load.load(("photos", "digits"))
     assert (other.shape, other.name) == ((3, 6, 6), "photos+digits")
-    digests = [data.sha256, other.sha256, datasets.load(["digits", "photos"], size=9).sha256]
-    digests.append(datasets.load(["photos", "digits"], size=8).sha256)
+    digests = [data.sha256, other.sha256, load.load(["digits", "photos"], size=9).sha256]
+    digests.append(load.load(["photos", "digits"], size=8).sha256)
     assert len(set(digests)) == 4
-    assert datasets.load(["digits", "photos"], size=8).sha256 == data.sha256, "that is the first one's size"
-    assert datasets.load(["photos", "photos"]).shape == (3, 6, 6)
-    assert datasets.load(["digits", "digits"]).shape == (1, 8, 8)
+    assert load.load(["digits", "photos"], size=8).sha256 == data.sha256, "that is the first one's size"
+    assert load.load(["photos", "photos"]).shape == (3, 6, 6)
+    assert load.load(["digits", "digits"]).shape == (1, 8, 8)
 
 
 def refused_list(root: Path, *names: str, **files: dict[str, Any]) -> str:
     for name, held in files.items():
         np.savez(root / f"{name}.npz", **held)
     with pytest.raises(UserError) as caught:
-        datasets.load(names)
+        load.load(names)
     with pytest.raises(UserError) as early:
-        datasets.require(names)
+        load.require(names)
     assert str(caught.value) == str(early.value)
     return str(caught.value)
 
@@ -497,7 +498,7 @@ def test_lists_that_do_not_go_together(root: Path) -> None:
     np.savez(root / "two.npz", **{k: v[..., :2] if "x" in k else v for k, v in colour().items()})
     np.savez(root / "three.npz", **colour())
     with pytest.raises(UserError) as caught:
-        datasets.load(["digits", "two", "three"])
+        load.load(["digits", "two", "three"])
     assert str(caught.value) == (
         "the data sets of a list need one channel, or as many as the others: 'digits' has 1, 'two' has 2, "
         "'three' has 3."
@@ -506,17 +507,17 @@ def test_lists_that_do_not_go_together(root: Path) -> None:
 
 @pytest.mark.needs("mnist", "usps")
 def test_real_domains(real_data: Path) -> None:
-    data = datasets.load(["mnist", "usps", "digits"])
+    data = load.load(["mnist", "usps", "digits"])
     assert data.name == "mnist+usps+digits"
     assert (data.train_x.shape, data.test_x.shape) == ((68733, 1, 28, 28), (12362, 1, 28, 28))
     assert data.train_task is not None
     assert np.bincount(data.train_task).tolist() == [60000, 7291, 1442]
-    assert np.array_equal(data.train_x[:60000], datasets.load("mnist").train_x)
+    assert np.array_equal(data.train_x[:60000], load.load("mnist").train_x)
 
 
 # ------------------------------------------------------------------------------------------------ outlines
-def same(one: datasets.Outline, other: datasets.Outline) -> None:
-    for field in dataclasses.fields(datasets.Outline):
+def same(one: dataset.Outline, other: dataset.Outline) -> None:
+    for field in dataclasses.fields(dataset.Outline):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if isinstance(a, np.ndarray):
             assert a.dtype == b.dtype
@@ -529,7 +530,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def loading(*_: Any) -> Any:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(datasets, "_one", loading)
+    monkeypatch.setattr(load, "_one", loading)
 
 
 SPEC = SyntheticData(classes=3, features=5, train_per_class=6, test_per_class=2)
@@ -547,51 +548,51 @@ def test_outlines_are_kept(
     monkeypatch.chdir(root)
     np.savez(root / "mine.npz", **arrays())
     np.savez(root / "own.npz", **tasked())
-    full = datasets.load(name, spec, size)
+    full = load.load(name, spec, size)
     for file in cache.iterdir():
         file.unlink()
-    first = getattr(datasets, writer)(name, spec, size)
+    first = getattr(load, writer)(name, spec, size)
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
     forbid(monkeypatch)
-    kept = datasets.outline(name, spec, size)
-    assert type(kept) is datasets.Outline
+    kept = load.outline(name, spec, size)
+    assert type(kept) is dataset.Outline
     same(kept, full)
     same(first, full)
 
 
 def test_outlines_follow_what_they_depend_on(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(root / "mine.npz", **arrays())
-    reference = datasets.outline("mine")
-    assert datasets.outline("mine", size=3).shape == (1, 3, 3)
+    reference = load.outline("mine")
+    assert load.outline("mine", size=3).shape == (1, 3, 3)
     held = arrays()
     held["train_x"][0, 0, 0] ^= 1
     np.savez(root / "mine.npz", **held)
-    assert datasets.outline("mine").sha256 != reference.sha256
+    assert load.outline("mine").sha256 != reference.sha256
     stamp = (root / "mine.npz").stat().st_mtime_ns
     held["train_x"][0, 0, 0] ^= 2
     np.savez(root / "mine.npz", **held)  # as many bytes
     os.utime(root / "mine.npz", ns=(stamp, stamp + 1))
-    changed = datasets.outline("mine")
-    assert changed.sha256 == datasets.load("mine").sha256 != reference.sha256
-    assert datasets.outline("synthetic", SPEC).classes == 3
-    assert datasets.outline("synthetic", SPEC.model_copy(update={"classes": 4})).classes == 4
+    changed = load.outline("mine")
+    assert changed.sha256 == load.load("mine").sha256 != reference.sha256
+    assert load.outline("synthetic", SPEC).classes == 3
+    assert load.outline("synthetic", SPEC.model_copy(update={"classes": 4})).classes == 4
     np.savez(root / "other.npz", **arrays(train_x=np.zeros((20, 4, 5), np.uint8)))
-    assert datasets.outline(["mine", "other"]).sha256 != datasets.outline(["other", "mine"]).sha256
-    assert datasets.outline(["other"]).train_task is not None
-    assert datasets.outline("other").train_task is None
-    datasets.outline("digits")
-    monkeypatch.setattr(datasets, "version", lambda package: "0.0.0")
+    assert load.outline(["mine", "other"]).sha256 != load.outline(["other", "mine"]).sha256
+    assert load.outline(["other"]).train_task is not None
+    assert load.outline("other").train_task is None
+    load.outline("digits")
+    monkeypatch.setattr(load, "version", lambda package: "0.0.0")
     forbid(monkeypatch)
     with pytest.raises(AssertionError, match="loaded"):
-        datasets.outline("digits")
+        load.outline("digits")
 
 
 def test_by_another_name_a_file_is_checked_again(root: Path) -> None:
     """Arrays of one's own may have any name but that of a published data set."""
     np.savez(root / "kmnist.npz", **arrays())
-    assert datasets.outline(f"npz:{root / 'kmnist.npz'}").classes == 4
+    assert load.outline(f"npz:{root / 'kmnist.npz'}").classes == 4
     with pytest.raises(UserError, match="not the published 'kmnist'"):
-        datasets.outline("kmnist")
+        load.outline("kmnist")
 
 
 def test_an_outline_of_a_folder_follows_each_of_its_files(tmp_path: Path) -> None:
@@ -599,63 +600,63 @@ def test_an_outline_of_a_folder_follows_each_of_its_files(tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1234")
     (tmp_path / "a" / "lost").symlink_to(tmp_path / "nowhere")
-    before = outlines.stamps(tmp_path)
+    before = outline_cache.stamps(tmp_path)
     assert [file for file, *_ in before] == [str(tmp_path.resolve() / name) for name in ("a/one", "b/three", "b/two")]
-    assert outlines.stamps(tmp_path) == before
+    assert outline_cache.stamps(tmp_path) == before
     stamp = (tmp_path / "b" / "two").stat().st_mtime_ns
     os.utime(tmp_path / "b" / "two", ns=(stamp, stamp + 1))
-    assert outlines.stamps(tmp_path) != before
+    assert outline_cache.stamps(tmp_path) != before
     (tmp_path / "link").symlink_to(tmp_path / "b" / "two")
-    assert outlines.stamps(tmp_path / "link") == outlines.stamps(tmp_path / "b" / "two")
+    assert outline_cache.stamps(tmp_path / "link") == outline_cache.stamps(tmp_path / "b" / "two")
 
 
 def test_another_published_digest_is_another_outline(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What passed for MNIST without a check does not pass for it with one."""
     np.savez(root / "mnist.npz", **arrays())
     with monkeypatch.context() as unchecked:
-        known = dataclasses.replace(datasets.DATASETS["mnist"], sha256=None)
-        unchecked.setitem(datasets.DATASETS, "mnist", known)
-        datasets.outline("mnist")
+        known = dataclasses.replace(load.DATASETS["mnist"], sha256=None)
+        unchecked.setitem(load.DATASETS, "mnist", known)
+        load.outline("mnist")
     with pytest.raises(UserError, match="not the published 'mnist'"):
-        datasets.outline("mnist")
+        load.outline("mnist")
 
 
 def test_files_that_change_while_they_are_read_leave_no_outline(
     root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez(root / "mine.npz", **arrays())
-    real = datasets._one
+    real = load._one
 
     def slow(*args: Any) -> Any:
         data = real(*args)
         np.savez(root / "mine.npz", **tasked())
         return data
 
-    monkeypatch.setattr(datasets, "_one", slow)
-    datasets.load("mine")
+    monkeypatch.setattr(load, "_one", slow)
+    load.load("mine")
     assert not cache.exists()
 
 
 def test_damaged_outlines_count_as_absent(root: Path, cache: Path) -> None:
     np.savez(root / "mine.npz", **arrays(train_y=np.arange(20) % 2, test_y=np.arange(8) % 2))
-    full = datasets.outline("mine")
+    full = load.outline("mine")
     (file,) = cache.iterdir()
     content = file.read_bytes()
     for cut in (0, 1, 30, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:cut])
-        same(datasets.outline("mine"), full)
+        same(load.outline("mine"), full)
         assert len(file.read_bytes()) == len(content), "written again"
     for place in range(0, len(content), 3):
         flipped = bytearray(content)
         flipped[place] ^= 0x5A
         file.write_bytes(flipped)
-        same(datasets.outline("mine"), full)
+        same(load.outline("mine"), full)
     file.unlink()
     np.savez(root / "own.npz", **tasked())
-    datasets.outline("own")
+    load.outline("own")
     (other,) = cache.iterdir()
     other.rename(file)
-    same(datasets.outline("mine"), full)
+    same(load.outline("mine"), full)
 
 
 def test_a_cache_that_cannot_be_written_is_no_mistake(
@@ -664,15 +665,15 @@ def test_a_cache_that_cannot_be_written_is_no_mistake(
     np.savez(root / "mine.npz", **arrays())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    same(datasets.outline("mine"), datasets.load("mine"))
+    same(load.outline("mine"), load.load("mine"))
 
 
 def test_the_oldest_outlines_are_removed(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlines, "_KEPT", 2)
+    monkeypatch.setattr(outline_cache, "_KEPT", 2)
     for n in range(1, 5):
         spec = SPEC.model_copy(update={"features": n})
-        datasets.outline("synthetic", spec)
-        newest = outlines._path(str(datasets._key("synthetic", spec, None)))
+        load.outline("synthetic", spec)
+        newest = outline_cache._path(str(load._key("synthetic", spec, None)))
         os.utime(newest, ns=(n, n))
     assert {file.stat().st_mtime_ns for file in cache.iterdir()} == {3, 4}
 
@@ -681,10 +682,10 @@ def test_a_kept_outline_imports_neither_torch_nor_scikit_learn(root: Path) -> No
     np.savez(root / "mine.npz", **arrays())
     names = ["digits", "mine", ["digits", "digits"]]
     for name in names:
-        datasets.load(name)
+        load.load(name)
     code = f"""
         import sys
-        from streams import datasets
+        from clbench.streams.datasets import load as datasets
         for name in {names!r}:
             datasets.outline(name)
         print(sorted({{"torch", "sklearn", "PIL", "torchvision"}} & set(sys.modules)))
@@ -697,9 +698,9 @@ def test_a_kept_outline_imports_neither_torch_nor_scikit_learn(root: Path) -> No
 
 @pytest.mark.needs("mnist")
 def test_an_outline_of_mnist_is_quick(real_data: Path) -> None:
-    same(datasets.outline("mnist"), datasets.load("mnist"))
+    same(load.outline("mnist"), load.load("mnist"))
     begin = time.perf_counter()
-    datasets.outline("mnist")
+    load.outline("mnist")
     assert time.perf_counter() - begin < 0.2
 
 
@@ -832,38 +833,38 @@ def images(own: str) -> tuple[Any, Any]:
 
 def test_functions_of_ones_own(own: str, root: Path, cache: Path) -> None:
     np.savez(root / f"{own}:four.npz", **arrays())  # a file of that name is not looked at
-    data = datasets.load(f"{own}:parts")
+    data = load.load(f"{own}:parts")
     x, y = images(own)
     assert np.array_equal(data.train_x, x[:21])
     assert np.array_equal(data.test_y, y[21:])
     assert data.train_task is not None
     assert np.array_equal(data.train_task, y[:21] // 2)
     assert (data.name, data.origin) == (f"{own}:parts", f"{own}:parts")
-    four = datasets.load(f"{own}:four")
+    four = load.load(f"{own}:four")
     assert np.array_equal(four.test_x, x[21:])
     assert four.train_task is None
-    undivided = datasets.load(f"{own}:whole")
+    undivided = load.load(f"{own}:whole")
     assert np.array_equal(undivided.test_x, x[[12, 13, 14, 27, 28, 29]])
-    assert datasets.load(f"{own}:whole", size=3).shape == (3, 3, 3)
-    joined = datasets.load([f"{own}:whole", f"{own}:four"])
+    assert load.load(f"{own}:whole", size=3).shape == (3, 3, 3)
+    joined = load.load([f"{own}:whole", f"{own}:four"])
     assert joined.train_x.shape == (24 + 21, 3, 4, 5)
     with pytest.raises(UserError) as caught:
-        datasets.load([f"{own}:whole", f"{own}:parts"])
+        load.load([f"{own}:whole", f"{own}:parts"])
     assert str(caught.value) == (f"data set '{own}:parts' says tasks of its own; in a list each data set is one task.")
     with pytest.raises(UserError) as caught:
-        datasets.load([f"{own}:four", "digits"])
+        load.load([f"{own}:four", "digits"])
     assert str(caught.value) == (
         f"the data sets of a list need the same number of classes: '{own}:four' has 3, 'digits' has 10."
     )
-    same(datasets.outline(f"{own}:four"), four)
-    assert type(datasets.outline(f"{own}:four")) is datasets.Outline
+    same(load.outline(f"{own}:four"), four)
+    assert type(load.outline(f"{own}:four")) is dataset.Outline
     assert not cache.exists(), "nothing tells whether code of one's own changed"
 
 
 def test_ones_own_code_draws_the_same_and_leaves_no_trace(own: str, capsys: pytest.CaptureFixture[str]) -> None:
-    first = datasets.load(f"{own}:by_chance")
+    first = load.load(f"{own}:by_chance")
     np.random.random(5)
-    assert datasets.load(f"{own}:by_chance").sha256 == first.sha256
+    assert load.load(f"{own}:by_chance").sha256 == first.sha256
     import random
 
     import torch
@@ -880,21 +881,21 @@ def test_ones_own_code_draws_the_same_and_leaves_no_trace(own: str, capsys: pyte
         seed()
         expected = draws()
         seed()
-        datasets.load(f"{own}:by_chance")
+        load.load(f"{own}:by_chance")
         assert draws() == expected
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "said\n" * 3), "standard output may be the JSON of a run"
 
 
 def test_nothing_of_ones_own_runs_before_loading(own: str, root: Path) -> None:
-    assert datasets.facts(f"{own}:parts") == datasets.Facts(None, None, "data of your own code")
-    assert datasets.facts([f"{own}:parts", "digits"]) == datasets.Facts(10, True, tasks=2), "else it is refused"
-    assert datasets.facts([f"{own}:parts"]) == datasets.Facts(None, True, tasks=1)
-    datasets.require(f"{own}:raises")
+    assert load.facts(f"{own}:parts") == dataset.Facts(None, None, "data of your own code")
+    assert load.facts([f"{own}:parts", "digits"]) == dataset.Facts(10, True, tasks=2), "else it is refused"
+    assert load.facts([f"{own}:parts"]) == dataset.Facts(None, True, tasks=1)
+    load.require(f"{own}:raises")
     assert own not in sys.modules
     for name in (own, f"npz:{root / own}.py", f"{root / own}.py"):
         with pytest.raises(UserError):
-            datasets.load(name)
+            load.load(name)
     assert own not in sys.modules
 
 
@@ -903,7 +904,7 @@ def test_classes_of_torchs_data_sets(
     own: str, root: Path, monkeypatch: pytest.MonkeyPatch, offline: str, download: bool
 ) -> None:
     monkeypatch.setenv("CLBENCH_OFFLINE", offline)
-    data = datasets.load(f"{own}:Plain")
+    data = load.load(f"{own}:Plain")
     x, y = images(own)
     seen = sys.modules[own].seen
     assert seen == [(str(root), True, download), (str(root), False, download)]
@@ -912,29 +913,29 @@ def test_classes_of_torchs_data_sets(
     assert np.array_equal(data.test_y, y[21:])
     seen.clear()
     for name in ("Base", "Hands"):
-        data = datasets.load(f"{own}:{name}")
+        data = load.load(f"{own}:{name}")
         assert np.array_equal(data.train_x, x[:21]), name
         assert np.array_equal(data.test_x, x[21:]), name
         assert np.array_equal(data.test_y, y[21:]), name
     assert seen == [(str(root), "train", download), (str(root), "test", download)] * 2
-    floats = datasets.load(f"{own}:Floats")
+    floats = load.load(f"{own}:Floats")
     assert np.array_equal(floats.train_x, (x[:21] / 255.0).astype(np.float32))
-    bits = datasets.load(f"{own}:Whole")
+    bits = load.load(f"{own}:Whole")
     assert np.array_equal(bits.test_x[:, 0], (x[[12, 13, 14, 27, 28, 29], 0] > 127) * 255)
     assert bits.train_x.dtype == np.uint8
-    palette = datasets.load(f"{own}:Palette")
+    palette = load.load(f"{own}:Palette")
     assert palette.shape == (3, 4, 5)
     assert palette.test_x[0, :, 0].tolist() == [[0, 200, 0, 200, 0], [0, 12, 0, 12, 0], [0, 7, 0, 7, 0]]
 
 
 def test_arrays_are_taken_whole_only_where_items_are_nothing_else(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two items of each part are looked at, not all."""
-    datasets.load(f"{own}:four")  # imports the module
+    load.load(f"{own}:four")  # imports the module
     calls: list[int] = []
     plain = sys.modules[own].Plain
     real = plain.__getitem__
     monkeypatch.setattr(plain, "__getitem__", lambda self, i: (calls.append(i), real(self, i))[1])
-    datasets.load(f"{own}:Plain")
+    load.load(f"{own}:Plain")
     assert calls == [0, 20, 0, 8]
 
 
@@ -946,17 +947,17 @@ def test_a_published_class(root: Path, module: str) -> None:
     for part, prefix in (("train", "train"), ("test", "t10k")):
         write_idx(raw / f"{prefix}-images-idx3-ubyte", source[f"{part}_x"])
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", source[f"{part}_y"])
-    data = datasets.load(f"{module}:MNIST")
+    data = load.load(f"{module}:MNIST")
     assert np.array_equal(data.train_x[:, 0], source["train_x"])
     assert np.array_equal(data.test_y, source["test_y"])
     with pytest.raises(UserError) as caught:
-        datasets.load(f"{module}:EMNIST")
+        load.load(f"{module}:EMNIST")
     assert str(caught.value) == (
         f"data set '{module}:EMNIST': needs the argument 'split'; name a function of your own that gives it and "
         "returns the arrays train_x, train_y, test_x, test_y."
     )
     with pytest.raises(UserError) as caught:
-        datasets.load(f"{module}:QMNIST")
+        load.load(f"{module}:QMNIST")
     assert re.fullmatch(
         rf"data set '{module}:QMNIST' fails with train=True \(CLBENCH_OFFLINE forbids downloads\): \S+, line \d+: "
         r"RuntimeError: Dataset not found. You can use download=True to download it.",
@@ -993,7 +994,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_wrong_with_an_import_path(own: str, root: Path, name: str) -> None:
     with pytest.raises(UserError) as caught:
-        datasets.load(f"{own}:{name}")
+        load.load(f"{own}:{name}")
     code = (root / f"{own}.py").read_text().splitlines()
     line = code.index(f"def {name}():") + 2 if f"def {name}():" in code else 0
     expected = REFUSED[name].replace("OWN", own).replace("ROOT", str(root)).replace("LINE", str(line))
@@ -1005,15 +1006,15 @@ def test_a_module_that_does_not_import(root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(str(root))
     (root / "broken_data.py").write_text("def f(): pass\n1 / 0\n")
     with pytest.raises(UserError) as caught:
-        datasets.load("broken_data:f")
+        load.load("broken_data:f")
     assert str(caught.value) == (
         f"data set 'broken_data:f' does not import: {root}/broken_data.py, line 2: ZeroDivisionError: division by zero."
     )
     with pytest.raises(UserError) as caught:
-        datasets.facts("mnist:")
+        load.facts("mnist:")
     assert str(caught.value) == "data set 'mnist:' is no import path; expected package.module:Name."
     with pytest.raises(UserError) as caught:
-        datasets.facts("no_such_module_at_all:f")
+        load.facts("no_such_module_at_all:f")
     assert str(caught.value).startswith(
         "data set 'no_such_module_at_all:f' does not import: no module named 'no_such_module_at_all'."
     )
@@ -1024,7 +1025,7 @@ def refused(root: Path, base: Any = arrays, **changes: Any) -> str:
     held = {k: v for k, v in base(**changes).items() if v is not None}
     np.savez(root / "bad.npz", **held)
     with pytest.raises(UserError) as caught:
-        datasets.load("bad")
+        load.load("bad")
     return str(caught.value).replace(str(root), "ROOT")
 
 
@@ -1132,17 +1133,17 @@ def test_truncated_and_flipped_files_are_named(root: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"bad.npz: damaged or truncated, not readable as npz"):
-        datasets.load("bad")
+        load.load("bad")
     flipped = bytearray(whole)
     flipped[len(whole) // 4] ^= 0xFF
     path.write_bytes(flipped)
     with pytest.raises(UserError, match=r"bad.npz: array '\w+' is damaged"):
-        datasets.load("bad")
+        load.load("bad")
 
 
 def test_a_missing_set_names_the_variable(root: Path) -> None:
     with pytest.raises(UserError) as caught:
-        datasets.load("kmnist")
+        load.load("kmnist")
     assert str(caught.value) == (
         f"data set 'kmnist' is not in {root} and cannot be downloaded from here. Put kmnist.npz (train_x, train_y, "
         "test_x, test_y) or torchvision's folder KMNIST/raw into a folder and set CLBENCH_DATA to it."
@@ -1165,7 +1166,7 @@ def test_mismatched_torchvision_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(
         UserError, match=r"do not match \(operator torchvision::nms does not exist\). Install both from"
     ):
-        sources.check_torchvision()
+        published.check_torchvision()
 
 
 def test_a_users_arrays_run_end_to_end(root: Path) -> None:

@@ -14,36 +14,41 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import metrics, reduced, registry, resolve, results, runner, workbench
-from clbench.averages import Average
-from clbench.cells import Cells, lay_out_cells
-from clbench.config import Evaluation, Watch
+from clbench import metrics, registry, resolve, run_config
+from clbench.config.evaluation import Evaluation, Watch
 from clbench.errors import RunFailed
-from clbench.evaluator import Evaluator
-from clbench.fronts import Front
-from clbench.recorder import Recorder
-from clbench.store import InputTransform
+from clbench.evaluation import reduced_precision
+from clbench.evaluation.cells import Cells, lay_out_cells
+from clbench.evaluation.evaluator import Evaluator
+from clbench.evaluation.frozen_features import Front
+from clbench.evaluation.recorder import Recorder
+from clbench.evaluation.weight_averages import Average
+from clbench.results import trace_files
+from clbench.runner import components, observer, training_loop
+from clbench.runner import run as runner
 from clbench.strategy import Strategy
 from clbench.stream import Stream
-from clbench.testing import assert_same, told_what_it_needs
+from clbench.streams.compile import compile_stream
+from clbench.testing.states import assert_same
+from clbench.testing.strategies import told_what_it_needs
 from clbench.trace import UNAVAILABLE, Phase, Trace
-from streams.compile import compile_stream
+from clbench.training.inputs import InputTransform
 
 STRATEGIES = sorted(registry.strategies())
 CPU = torch.device("cpu")
 
 
-def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digits-v1") -> resolve.RunConfig:
+def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digits-v1") -> run_config.RunConfig:
     budget = "training.iterations=6" if "synthetic" in benchmark else "training={iterations: 6, epochs: null}"
     overrides = (budget, *told_what_it_needs(strategy, benchmark), *overrides)
     return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
 
 
-def observed(run: resolve.RunConfig) -> tuple[runner.Workbench, Trace]:
+def observed(run: run_config.RunConfig) -> tuple[components.Workbench, Trace]:
     """Trains and watches without files."""
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     recorder, evaluation = Recorder(bench.device), run.benchmark.evaluation
-    runner.train(bench, runner.Observation(bench, recorder, lambda: None), lambda: recorder.chunk() and None)
+    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None), lambda: recorder.chunk() and None)
     stream = bench.stream
     return bench, recorder.trace(
         bench.evaluator.cells, stream.visit_matrix(), stream.origins(), evaluation.every, evaluation.dense
@@ -69,7 +74,7 @@ def test_bits_are_the_predictions_of_every_sample() -> None:
 
 def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert observed(make_run("watch.bits=false"))[1].bits == {}
-    monkeypatch.setattr(workbench, "_BITS_BYTES", 1000)
+    monkeypatch.setattr(components, "_BITS_BYTES", 1000)
     assert observed(make_run())[1].bits == {}
     assert set(observed(make_run("watch.bits=true"))[1].bits) == {"class", "task"}
 
@@ -77,18 +82,18 @@ def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pyt
 def test_the_file_of_a_trace_holds_the_bits_as_they_were(tmp_path: Path) -> None:
     outcome = runner.execute(make_run(), tmp_path)
     _, trace = observed(make_run())
-    assert_same(vars(results.read_trace(outcome.directory)), vars(trace))
+    assert_same(vars(trace_files.read_trace(outcome.directory)), vars(trace))
 
 
 def test_a_long_experience_is_written_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clbench import recorder
+    from clbench.evaluation import recorder
 
     whole = runner.execute(make_run(), tmp_path / "a")
     monkeypatch.setattr(recorder, "_CHUNK_BYTES", 500)
     written: list[int] = []
-    append = results.TraceWriter.append
+    append = trace_files.TraceWriter.append
     monkeypatch.setattr(
-        results.TraceWriter, "append", lambda self, a: (written.append(len(a["iteration"])), append(self, a))[1]
+        trace_files.TraceWriter, "append", lambda self, a: (written.append(len(a["iteration"])), append(self, a))[1]
     )
     parts = runner.execute(make_run(), tmp_path / "b")
     assert len(written) > 5
@@ -175,8 +180,8 @@ def test_whatever_is_watched_changes_nothing(strategy: str, watch: str) -> None:
                        "model={name: slim_resnet18, filters: 2}", *told_what_it_needs(strategy, "split_digits-v1"),
                        *overrides],
         )  # fmt: skip
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
-        runner.train(bench, runner.Observation(bench, Recorder(bench.device) if see else None, lambda: None))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        training_loop.train(bench, observer.Observation(bench, Recorder(bench.device) if see else None, lambda: None))
         model = bench.strategy.model
         return {
             "strategy": bench.strategy.state_dict(),
@@ -192,7 +197,7 @@ def test_whatever_is_watched_changes_nothing(strategy: str, watch: str) -> None:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduced precision also where it does not pay."""
-    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: True)
+    monkeypatch.setattr("clbench.evaluation.evaluator.fast_here", lambda: True)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -213,8 +218,8 @@ def test_reduced_precision_ends_in_the_trace_of_full_precision(model: str) -> No
 @pytest.mark.usefixtures("everywhere")
 def test_an_audit_finds_a_limit_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no safety at all, predictions differ from float32's; the audit says so and the way is left."""
-    monkeypatch.setattr(reduced, "_SAFETY", 0.0)
-    monkeypatch.setattr(reduced, "_EVERY", 1)
+    monkeypatch.setattr(reduced_precision, "_SAFETY", 0.0)
+    monkeypatch.setattr(reduced_precision, "_EVERY", 1)
     overrides = ["training.optimizer.lr=1e-4", "training.iterations=60", "model={name: mlp, hidden: [400, 400]}"]
     bench, cheap = observed(make_run(*overrides))
     report = bench.evaluator.report()["model"]
@@ -230,7 +235,7 @@ def test_samples_near_a_tie_are_decided_in_float32() -> None:
     torch.manual_seed(0)
     x, model = torch.rand(2000, 50), nn.Sequential(nn.Linear(50, 10, bias=False))
     model[0].weight.data.add_(0.05)
-    way = reduced.Reduced()
+    way = reduced_precision.Reduced()
     with torch.inference_mode():
         exact = model(x).argmax(1)
         low = copy.deepcopy(model).to(torch.bfloat16)(x.to(torch.bfloat16)).argmax(1)
@@ -252,7 +257,7 @@ def test_suspect_evaluations_lie_between_two_audits_of_several_runs_of_tasks(
 ) -> None:
     """Audits are evaluations 1, 2, 3, 5 and 9, each in three parts, of which one of the last is wrong."""
     torch.manual_seed(0)
-    x, model, way = torch.rand(300, 4), nn.Sequential(nn.Linear(4, 3)), reduced.Reduced()
+    x, model, way = torch.rand(300, 4), nn.Sequential(nn.Linear(4, 3)), reduced_precision.Reduced()
     with torch.inference_mode():
         for n in range(1, evaluations + 1):
             way.begin(model, x)
@@ -275,7 +280,7 @@ def _margin(scores: torch.Tensor) -> torch.Tensor:
 @pytest.mark.usefixtures("everywhere")
 def test_models_that_cannot_be_reduced_take_the_plain_way() -> None:
     x = torch.rand(8, 4)
-    assert reduced.Reduced().begin(nn.Linear(4, 3).double(), x.double()) == "plain"
+    assert reduced_precision.Reduced().begin(nn.Linear(4, 3).double(), x.double()) == "plain"
 
 
 # ------------------------------------------------------------------------------------------------ averages
@@ -297,7 +302,7 @@ def test_averages_by_hand() -> None:
 def test_averages_are_views_beside_the_weights_and_metrics_are_computed_of_them(tmp_path: Path) -> None:
     run = make_run("watch={ema: [0.0, 0.9], last: [2]}", "training.iterations=10")
     outcome = runner.execute(run, tmp_path)
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     names = {"class", "task"}
     assert set(trace.correct) == {f"{n}{s}" for n in names for s in ("", ".ema_0.0", ".ema_0.9", ".last_2")}
     assert_same(trace.correct["class.ema_0.0"], trace.correct["class"], "an average that forgets at once")
@@ -305,7 +310,7 @@ def test_averages_are_views_beside_the_weights_and_metrics_are_computed_of_them(
     assert set(outcome.record["metrics"]) == set(trace.correct)
     plain = runner.execute(make_run("training.iterations=10"), tmp_path)
     assert plain.record["weights_sha256"] == outcome.record["weights_sha256"]
-    assert_same(results.read_trace(plain.directory).correct["class"], trace.correct["class"])
+    assert_same(trace_files.read_trace(plain.directory).correct["class"], trace.correct["class"])
 
 
 # ------------------------------------------------------------------------------------------------ gradients, features
@@ -388,7 +393,7 @@ def test_large_activations_make_smaller_passes() -> None:
     """A convolutional network on many images goes through in passes that its activations fit in."""
     run = make_run("model={name: cnn, channels: [64, 64]}", "watch.precision=float32")
     stream: Stream = compile_stream(run.benchmark.stream, 0)
-    bench = runner.assemble(run, stream)
+    bench = components.assemble(run, stream)
     bench.evaluator.evaluate(bench.strategy, range(5), range(5))
     assert bench.evaluator._largest == 64 * 8 * 8 * 4
     assert bench.evaluator._parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
@@ -428,7 +433,7 @@ def test_the_state_of_an_evaluator_with_other_averages_is_refused(monkeypatch: p
     sentence = "the checkpoint has the state of 2 averages, the run's evaluator has 1; --force starts the run from the"
     with pytest.raises(RunFailed, match=sentence):
         evaluator_of(x, watch=Watch(ema=[0.5])).load_state_dict(two)
-    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: False)  # as on another machine
+    monkeypatch.setattr("clbench.evaluation.evaluator.fast_here", lambda: False)  # as on another machine
     evaluator_of(x, watch=Watch(ema=[0.5], last=[3])).load_state_dict(two)
 
 
@@ -570,7 +575,7 @@ def test_outputs_that_do_not_exist_yet_are_unavailable_in_every_view() -> None:
 
 
 def test_masked_outputs_do_not_keep_audits_going() -> None:
-    way, x, model = reduced.Reduced(), torch.rand(500, 12), small()
+    way, x, model = reduced_precision.Reduced(), torch.rand(500, 12), small()
     mask = torch.zeros(10).masked_fill_(torch.arange(10) > 6, float("-inf"))
     modes = []
     with torch.inference_mode():
@@ -631,16 +636,16 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     """The same batches, once in five experiences and once in fifteen that keep their origin; each is watched."""
     run = make_run(strategy="naive")
     stream = compile_stream(run.benchmark.stream, 0)
-    source = runner.assemble(run, stream)
+    source = components.assemble(run, stream)
     batches = [list(source.batches.of(source.experience(v), 6)) for v in range(5)]
 
     def watched(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
         """Each experience in parts that end after so many of its updates."""
         parts = [(v, a, b) for v in range(5) for a, b in itertools.pairwise((0, *cuts))]
         visits = tuple(stream.visits[v] for v, _, _ in parts)
-        bench = runner.assemble(run, dataclasses.replace(stream, visits=visits))
+        bench = components.assemble(run, dataclasses.replace(stream, visits=visits))
         recorder = Recorder(bench.device)
-        watcher = runner.Observation(bench, recorder, lambda: None)
+        watcher = observer.Observation(bench, recorder, lambda: None)
         for number, (v, a, b) in enumerate(parts):
             experience = bench.experience(number)
             watcher.enter(number)

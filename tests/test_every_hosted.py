@@ -18,8 +18,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from clbench import bridge, provenance, resolve, runner
+from clbench import resolve, run_config
+from clbench.avalanche import hosting, quiet
 from clbench.errors import UserError
+from clbench.runner import provenance
+from clbench.runner import run as runner
 
 # After the bridge, which knows what its dependencies say when they are imported.
 import avalanche.training  # isort: skip
@@ -129,7 +132,7 @@ def generative_replay(model: nn.Module, optimizer: Any, criterion: Any, train_mb
     """Its own generator is one of images of 28 x 28 pixels."""
     return supervised.GenerativeReplay(
         model=model, optimizer=optimizer, criterion=criterion, replay_size=10, train_mb_size=train_mb_size,
-        generator_strategy=vae(train_mb_size, bridge._Evaluator()), evaluator=evaluator,
+        generator_strategy=vae(train_mb_size, quiet.SilentEvaluator()), evaluator=evaluator,
     )  # fmt: skip
 
 
@@ -238,7 +241,7 @@ def strategies() -> set[str]:
     return found
 
 
-def make_run(name: str, factory: str | None, parameters: dict[str, Any], *overrides: str) -> resolve.RunConfig:
+def make_run(name: str, factory: str | None, parameters: dict[str, Any], *overrides: str) -> run_config.RunConfig:
     path = HERE + factory if factory else f"avalanche.training.supervised.{name}"
     small = ["stream.tasks.count=3", "training={iterations: 4, epochs: null, batch_size: 32}", "evaluation.every=0"]
     given = [f"strategy.{k}={json.dumps(v)}" for k, v in parameters.items()]
@@ -250,7 +253,7 @@ def test_each_strategy_of_avalanche_is_in_one_of_the_two_tables() -> None:
     assert RUNS.keys() | CANNOT.keys() == strategies()
 
 
-def accuracy(run: resolve.RunConfig, directory: Path, view: str = "class") -> float:
+def accuracy(run: run_config.RunConfig, directory: Path, view: str = "class") -> float:
     record = runner.execute(run, directory).record
     assert record["status"] == "completed", record["failure"]
     value = record["metrics"][view]["average_accuracy"]["value"]
@@ -297,7 +300,7 @@ def test_what_a_plugin_needs_is_told_before_the_training(
 ) -> None:
     found = {**plugin, "name": f"avalanche.training.plugins:{plugin['name']}"}
     run = make_run("strategy_wrappers:Naive", None, {"plugins": [found]})
-    monkeypatch.setattr(bridge.Hosted, "fit", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(hosting.Hosted, "fit", lambda *_: pytest.fail("it was trained"))
     if plugin["name"] == "BiCPlugin" and "verbose" in inspect.signature(MultiStepLR).parameters:
         pytest.skip("with this torch it runs")
     with pytest.raises(UserError, match=f"{plugin['name']} needs {what}"):

@@ -15,16 +15,23 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
-from clbench import bridge, config, mistakes, resolve, runner
-from clbench.chance import fenced
+from clbench import dataset, messages, resolve, run_config
+from clbench.avalanche import benchmark as benchmark_
+from clbench.avalanche import hosting, plugin, quiet
+from clbench.config import evaluation
 from clbench.errors import RunFailed, UserError
-from clbench.evaluator import Evaluator
-from clbench.recorder import Recorder
-from clbench.store import InputTransform, TrainingSet
+from clbench.evaluation.evaluator import Evaluator
+from clbench.evaluation.recorder import Recorder
+from clbench.rng import fenced
+from clbench.runner import components, observer, training_loop
+from clbench.runner import run as runner
 from clbench.strategy import Setup, Strategy, Watcher
 from clbench.stream import Stream
-from streams import datasets
-from streams.compile import compile_stream
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets import load
+from clbench.training.inputs import InputTransform
+from clbench.training.training_set import TrainingSet
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import CLScenario, OnlineCLExperience  # isort: skip
@@ -81,17 +88,17 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def stream_config(**changes: Any) -> config.StreamConfig:
+def stream_config(**changes: Any) -> definition.StreamConfig:
     base = {"data": "digits", "tasks": CLASSES, "setting": "class"}
-    found: config.StreamConfig
-    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, {**base, **changes}, {})
+    found: definition.StreamConfig
+    found, problems = messages.check_section("test", "stream", definition.StreamConfig, {**base, **changes}, {})
     assert not problems
     return found
 
 
 def make(kind: str | None = None, seed: int = 0, **changes: Any) -> Stream:
     changes = {**KINDS[kind or "class"], **changes}
-    data = datasets.load("digits")
+    data = load.load("digits")
     if changes.get("tasks") == {"by": "given"}:
         data = dataclasses.replace(data, train_task=data.train_y // 4, test_task=data.test_y // 4)
     return compile_stream(stream_config(**changes), seed, data)
@@ -118,7 +125,7 @@ def test_training_experiences_are_ours_sample_by_sample(kind: str) -> None:
     stream = make(kind)
     samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
     before = chance()
-    benchmark = bridge.benchmark(stream)
+    benchmark = benchmark_.benchmark(stream)
     assert isinstance(benchmark, CLScenario)
     assert len(benchmark.train_stream) == len(stream.visits)
     for v, (visit, experience) in enumerate(zip(stream.visits, benchmark.train_stream, strict=True)):
@@ -147,11 +154,11 @@ def test_test_experiences_are_what_our_evaluator_sees(kind: str) -> None:
     """One for each task, and none for the steps of a drift."""
     stream = make(kind)
     ours = Evaluator.of_stream(
-        stream, InputTransform(stream, CPU), CPU, config.Evaluation(), config.Watch(), 0, False, False
+        stream, InputTransform(stream, CPU), CPU, evaluation.Evaluation(), evaluation.Watch(), 0, False, False
     )
     assert isinstance(ours._inputs, torch.Tensor)
     before = chance()
-    test = bridge.benchmark(stream).test_stream
+    test = benchmark_.benchmark(stream).test_stream
     assert len(test) == len(stream.tasks)
     for t, experience in enumerate(test):
         x, y, labels = items(experience)
@@ -167,7 +174,7 @@ def test_test_experiences_are_what_our_evaluator_sees(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_of_the_past_and_those_to_come(kind: str) -> None:
     """Against sets of the targets; `with_classes_timeline` takes a class that returns for none to come."""
-    benchmark = bridge.benchmark(make(kind))
+    benchmark = benchmark_.benchmark(make(kind))
     for stream in (benchmark.train_stream, benchmark.test_stream):
         here = [set(e.dataset.targets) for e in stream]
         for v, experience in enumerate(stream):
@@ -194,7 +201,7 @@ def test_the_kinds_show_what_they_are_for() -> None:
     assert drift.variants
     assert any(t >= len(drift.tasks) for v in drift.visits for t, _ in v.parts)
     for kind in ("power law, task", "blurry, task", "online, recurring"):
-        assert any(len(e.task_labels) > 1 for e in bridge.benchmark(made[kind]).train_stream)
+        assert any(len(e.task_labels) > 1 for e in benchmark_.benchmark(made[kind]).train_stream)
     assert made["given"].given
     assert [len(t.classes) for t in made["ten classes in three tasks"].tasks] == [4, 3, 3]
     moved = [d for d in made["transforms"].domains if d.noise]
@@ -204,17 +211,17 @@ def test_the_kinds_show_what_they_are_for() -> None:
 def test_a_variant_has_the_label_of_its_task() -> None:
     """No family of tasks gives a drift in the task setting so far; a stream may be put together by hand."""
     stream = dataclasses.replace(make("drift"), setting="task")
-    for visit, experience in zip(stream.visits, bridge.benchmark(stream).train_stream, strict=True):
+    for visit, experience in zip(stream.visits, benchmark_.benchmark(stream).train_stream, strict=True):
         assert items(experience)[2] == [visit.tasks[0]] * visit.samples
         assert visit.tasks[0] < len(stream.tasks)
 
 
 # ------------------------------------------------------------------------------------------------ known faults
 def test_no_class_is_dropped() -> None:
-    train = bridge.benchmark(make("ten classes in three tasks")).train_stream
+    train = benchmark_.benchmark(make("ten classes in three tasks")).train_stream
     assert [len(e.classes_in_this_experience) for e in train] == [4, 3, 3]
     assert sorted(c for e in train for c in e.classes_in_this_experience) == list(range(10))
-    assert sum(len(e.dataset) for e in train) == len(datasets.load("digits").train_y)
+    assert sum(len(e.dataset) for e in train) == len(load.load("digits").train_y)
 
 
 @pytest.mark.parametrize("access", [False, True])
@@ -223,7 +230,7 @@ def test_sub_experiences(samples: int, access: bool) -> None:
     """100 samples a task: in one part, in five equal ones, in three and a smaller one."""
     schedule = {"by": "explicit", "experiences": [{"tasks": [t, t + 1], "samples": 50} for t in (0, 2, 1)]}
     stream = make(tasks={"by": "classes", "count": 4}, schedule=schedule, online=samples)
-    train = bridge.benchmark(stream, access_task_boundaries=access).train_stream
+    train = benchmark_.benchmark(stream, access_task_boundaries=access).train_stream
     sizes = {100: [100], 20: [20] * 5, 30: [30, 30, 30, 10]}[samples]
     per = len(sizes)
     assert len(train) == 3 * per
@@ -260,12 +267,12 @@ def test_sub_experiences(samples: int, access: bool) -> None:
     with pytest.raises(MaskedAttributeError):
         assert trained.test_experiences
     assert train[1].test_experiences == stream.visits[1].tasks
-    assert not bridge.benchmark(stream).train_stream[0].access_task_boundaries, "as Avalanche has it"
+    assert not benchmark_.benchmark(stream).train_stream[0].access_task_boundaries, "as Avalanche has it"
 
 
 def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
     schedule = {"by": "explicit", "experiences": [{"tasks": [0, 1], "samples": 3}]}
-    train = bridge.benchmark(make(tasks={"by": "classes", "count": 2}, setting="task", schedule=schedule, online=1))
+    train = benchmark_.benchmark(make(tasks={"by": "classes", "count": 2}, setting="task", schedule=schedule, online=1))
     assert sorted(e.task_label for e in train.train_stream) == [0, 0, 0, 1, 1, 1]
     whole = train.train_stream[0].origin_experience
     assert whole.task_labels == [0, 1]
@@ -273,7 +280,7 @@ def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
 
 
 def test_streams_are_lists() -> None:
-    train = bridge.benchmark(make("online")).train_stream
+    train = benchmark_.benchmark(make("online")).train_stream
     assert len(train) == sum(-(-v.samples // 30) for v in make().visits)
     assert len(list(train)) == len(list(train)) == len(train), "more than once"
     tail = train[5:]
@@ -284,7 +291,7 @@ def test_streams_are_lists() -> None:
 
 def test_seeds_differ_and_one_seed_does_not() -> None:
     """Avalanche's `new_instances_benchmark` gives all seeds the same experiences."""
-    a, b, c = (bridge.benchmark(make("instances", seed)).train_stream for seed in (0, 0, 1))
+    a, b, c = (benchmark_.benchmark(make("instances", seed)).train_stream for seed in (0, 0, 1))
     assert torch.equal(items(a[0])[0], items(b[0])[0])
     assert not torch.equal(items(a[0])[0], items(c[0])[0])
     assert len(a[0].classes_in_this_experience) == 10, "no contiguous blocks of classes"
@@ -301,7 +308,7 @@ def test_inputs_are_made_at_first_use_and_once() -> None:
         return fetch(index, task)
 
     samples.fetch = counting  # type: ignore[method-assign]
-    train = bridge.to_avalanche(stream, samples, CPU).train_stream
+    train = benchmark_.to_avalanche(stream, samples, CPU).train_stream
     assert not asked
     for experience in (train[3], train[3], *train):
         items(experience)
@@ -311,11 +318,11 @@ def test_inputs_are_made_at_first_use_and_once() -> None:
 
 
 def test_an_outline_cannot_be_trained_on() -> None:
-    data = datasets.load("digits")
-    fields = {f.name: getattr(data, f.name) for f in dataclasses.fields(datasets.Outline)}
-    stream = compile_stream(stream_config(), 0, datasets.Outline(**fields))
+    data = load.load("digits")
+    fields = {f.name: getattr(data, f.name) for f in dataclasses.fields(dataset.Outline)}
+    stream = compile_stream(stream_config(), 0, dataset.Outline(**fields))
     with pytest.raises(UserError, match="'digits' is an outline without inputs"):
-        bridge.benchmark(stream)
+        benchmark_.benchmark(stream)
 
 
 # ------------------------------------------------------------------------------------------------ in a stock script
@@ -355,7 +362,7 @@ def stock(model: nn.Module, benchmark: Any, plugins: list[Any] | None = None, ep
         model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), train_mb_size=16, train_epochs=epochs,
         eval_mb_size=200, evaluator=silent(accuracy_metrics(experience=True)), plugins=plugins or [],
     )  # fmt: skip
-    with bridge._hushed():
+    with quiet.hushed():
         for experience in benchmark.train_stream:
             strategy.train(experience, eval_streams=[])
         found: dict[str, Any] = strategy.eval(benchmark.test_stream)
@@ -371,7 +378,7 @@ def test_stock_naive_with_a_growing_head() -> None:
     with fenced():
         torch.manual_seed(0)
         model = Growing()
-        found = stock(model, bridge.benchmark(make("ten classes in three tasks")))
+        found = stock(model, benchmark_.benchmark(make("ten classes in three tasks")))
     assert model.head.classifier.out_features == 10
     assert last(found, 2) > 0.5, "among its own three classes a third is right by chance"
 
@@ -380,7 +387,7 @@ def test_stock_naive_with_a_head_for_each_task() -> None:
     with fenced():
         torch.manual_seed(0)
         model = MTSimpleMLP(input_size=64, hidden_size=64)
-        found = stock(model, bridge.benchmark(make("task")), epochs=2)
+        found = stock(model, benchmark_.benchmark(make("task")), epochs=2)
     assert set(model.classifier.classifiers) == {"0", "1", "2", "3", "4"}
     assert last(found, 4) > 0.8, "one in two is right by chance"
     assert np.mean([last(found, t) for t in range(5)]) > 0.7
@@ -390,11 +397,11 @@ def test_stock_naive_with_a_head_for_each_task() -> None:
 def test_stock_naive_trains_on_every_kind(kind: str) -> None:
     """Growing heads; in the task setting a head for each task, experiences with several among them."""
     stream = make(kind)
-    ours = bridge.benchmark(stream)
+    ours = benchmark_.benchmark(stream)
     with fenced():
         torch.manual_seed(0)
         model: nn.Module = Heads() if stream.setting == "task" else Growing()
-        watch = bridge.ContinualEvaluation(ours.test_stream, setting=stream.setting, outputs=stream.outputs, every=0)
+        watch = plugin.ContinualEvaluation(ours.test_stream, setting=stream.setting, outputs=stream.outputs, every=0)
         found = stock(model, ours, [watch])
     assert len([k for k in found if k.startswith("Top1_Acc_Exp")]) == len(stream.tasks)
     trace = watch.trace()
@@ -455,17 +462,17 @@ def peeking_at_the_whole(model: nn.Module, optimizer: Any, criterion: Any, train
     return Naive(model=model, plugins=[Peek()], evaluator=silent(), **options)
 
 
-def make_run(name: str, stream: dict[str, Any], *overrides: str, **parameters: Any) -> resolve.RunConfig:
+def make_run(name: str, stream: dict[str, Any], *overrides: str, **parameters: Any) -> run_config.RunConfig:
     given = [f"stream.{k}={json.dumps(v)}" for k, v in stream.items()]
     given += [f"strategy.{k}={json.dumps(v)}" for k, v in parameters.items()]
     budget = "training={iterations: 3, epochs: null}"
     return resolve.make_run("split_digits-v1", strategy=name, overrides=[budget, *given, *overrides])
 
 
-def run_through(run: resolve.RunConfig) -> runner.Workbench:
+def run_through(run: run_config.RunConfig) -> components.Workbench:
     with fenced():
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-        runner.train(bench, runner.Observation(bench, Recorder(bench.device), lambda: None))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     return bench
 
 
@@ -476,7 +483,7 @@ HOSTED_ON = [k for k in KINDS if k != "given"]  # digits says no tasks of its ow
 def test_a_hosted_replay_with_a_growing_head_runs_on_every_kind(kind: str) -> None:
     bench = run_through(make_run(HERE + "growing_replay", KINDS[kind]))
     strategy = bench.strategy
-    assert isinstance(strategy, bridge.Hosted)
+    assert isinstance(strategy, hosting.Hosted)
     assert strategy.memory().samples == 30
     assert strategy.model.head.classifier.out_features == bench.stream.outputs  # type: ignore[union-attr]
 
@@ -490,8 +497,8 @@ def test_hosted_strategies_run_where_classes_return_and_visits_come_in_parts(nam
 
 def test_a_hosted_strategy_has_the_training_stream_alone() -> None:
     run = make_run(HERE + "growing_naive", {"online": 100})
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
-    assert isinstance(bench.strategy, bridge.Hosted)
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    assert isinstance(bench.strategy, hosting.Hosted)
     assert list(bench.strategy._experiences.benchmark.streams) == ["train"]
     assert bench.strategy._experiences[0].train().is_first_subexp, "it is told boundaries, as `needs` says"
     assert Watcher().after_iteration(torch.zeros(())) is True
@@ -531,10 +538,10 @@ def test_the_optimisers_state_is_reset_at_every_sub_experience() -> None:
 
     extra = ["training.optimizer.momentum=0.9", "training.optimizer_state=reset"]
     run = make_run("avalanche.training.supervised:Naive", {"online": 100}, *extra)
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
-    assert isinstance(bench.strategy, bridge.Hosted)
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
-    runner.train(bench, runner.Observation(bench, None, lambda: None))
+    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
     assert len(bench.stream.visits) > len(bench.stream.tasks)
     assert seen == [(v, n) for v in range(len(bench.stream.visits)) for n in (0, 4, 4)]
 
@@ -543,7 +550,7 @@ def test_the_optimisers_state_is_reset_at_every_sub_experience() -> None:
 def test_group_masking_is_that_of_our_own_strategies() -> None:
     """Loss and gradient, on a batch without some classes, and with a head that has not grown to all outputs yet."""
     setup = setup_of(make_run("naive", {}, "training.active_outputs=batch"))
-    ours, theirs = Strategy(None, setup), bridge._ActiveCrossEntropy(setup)
+    ours, theirs = Strategy(None, setup), hosting._ActiveCrossEntropy(setup)
     generator = torch.Generator().manual_seed(0)
     for width in (10, 6):
         out = torch.randn(12, width, generator=generator)
@@ -559,8 +566,8 @@ def test_group_masking_is_that_of_our_own_strategies() -> None:
         assert (b.grad[:, [0, 2, 3]] == 0).all()  # type: ignore[index]
 
 
-def setup_of(run: resolve.RunConfig) -> Setup:
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0)).strategy.setup
+def setup_of(run: run_config.RunConfig) -> Setup:
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0)).strategy.setup
 
 
 def test_group_masking_reaches_a_hosted_strategy() -> None:
@@ -568,9 +575,9 @@ def test_group_masking_reaches_a_hosted_strategy() -> None:
     for active, still in (("batch", True), ("all", False)):
         chosen = f"training.active_outputs={active}"
         run = make_run("avalanche.training.supervised:Naive", {"tasks": {**NATURAL, "count": 2}}, chosen)
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
         before = list(bench.strategy.model.parameters())[-1].detach().clone()
-        watcher = runner.Observation(bench, None, lambda: None)
+        watcher = observer.Observation(bench, None, lambda: None)
         watcher.enter(0)
         bench.strategy.fit(bench.experience(0), 3, watcher)  # type: ignore[attr-defined]
         after = list(bench.strategy.model.parameters())[-1].detach()
@@ -593,7 +600,7 @@ def test_a_criterion_of_its_own_does_not_silently_ignore_active_outputs(active: 
 # ------------------------------------------------------------------------------------------------ outputs of the task
 def sharing_classes(setting: str) -> Stream:
     """Three tasks of the data's making that share classes: 0 to 4, 3 to 7 and 6 to 9."""
-    data = datasets.load("digits")
+    data = load.load("digits")
     tasks = []
     for y in (data.train_y, data.test_y):
         odd = np.arange(len(y)) % 2
@@ -648,7 +655,7 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
     """Of every sample by its own task, replayed ones too, whose task is looked up by their input."""
     run = make_run(HERE + factory, {"setting": setting}, f"training.active_outputs={active}")
     stream = sharing_classes(setting)
-    bench = runner.assemble(run, stream)
+    bench = components.assemble(run, stream)
     native = Strategy(None, bench.strategy.setup)
     unfenced, task_of = TrainingSet(stream, InputTransform(stream, CPU), CPU), dict[bytes, int]()
     for visit in stream.visits:
@@ -658,9 +665,9 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
     batches: list[torch.Tensor] = []
     inputs, forward = [], nn.Sequential.forward
     monkeypatch.setattr(nn.Sequential, "forward", lambda self, x: inputs.append(x) or forward(self, x))
-    loss = bridge._ActiveCrossEntropy.__call__
+    loss = hosting._ActiveCrossEntropy.__call__
 
-    def compared(self: bridge._ActiveCrossEntropy, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def compared(self: hosting._ActiveCrossEntropy, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x = next(x for x in reversed(inputs) if len(x) == len(y))
         tasks = torch.tensor([task_of[row.numpy().tobytes()] for row in x])
         batches.append(tasks)
@@ -669,8 +676,8 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
         assert torch.equal(loss(self, out, y), native.criterion(out, y, tasks))
         return loss(self, out, y)
 
-    monkeypatch.setattr(bridge._ActiveCrossEntropy, "__call__", compared)
-    runner.train(bench, runner.Observation(bench, None, lambda: None))
+    monkeypatch.setattr(hosting._ActiveCrossEntropy, "__call__", compared)
+    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
     assert len(batches) >= 9
     several = any(len(tasks.unique()) > 1 for tasks in batches)
     assert several is (factory != "one_by_one")
@@ -678,7 +685,7 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
 
 def test_the_mask_of_a_hosted_loss_is_made_once_for_all_updates_with_the_same_outputs() -> None:
     run = make_run(HERE + "replaying", {"setting": "task"}, "training.active_outputs=seen")
-    criterion = bridge._ActiveCrossEntropy(setup_of(run))
+    criterion = hosting._ActiveCrossEntropy(setup_of(run))
     out, y = torch.zeros(4, 10), torch.tensor([0, 1, 2, 3])
     criterion(out, y)
     mask = criterion._mask

@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clbench import figures, finished, results
 from clbench.cli import main
-from clbench.testing import make_trace
+from clbench.reports import run_figure
+from clbench.results import files, load, trace_files
+from clbench.testing.traces import make_trace
 from clbench.trace import Trace
 
 HISTORY = Path(__file__).parent / "traces" / "schema-1"
@@ -32,14 +33,14 @@ SPLIT, ROTATED = HISTORY / "split_synthetic-v1-er", HISTORY / "rotated_digits-v1
 def saved(directory: Path, trace: Trace, **changes: Any) -> Path:
     """A run's folder around a trace."""
     record = json.loads((SPLIT / "run.json").read_text()) | changes
-    results.write_json(directory / "run.json", record)
-    results.TraceWriter(directory).finish(trace)
+    files.write_json(directory / "run.json", record)
+    trace_files.TraceWriter(directory).finish(trace)
     return directory
 
 
 def drawn(trace: Trace, tmp_path: Path, **options: Any) -> Any:
     """The axes of one run."""
-    return figures.figure([finished.read(saved(tmp_path / "drawn", trace))], **options).axes[0]
+    return run_figure.figure([load.read(saved(tmp_path / "drawn", trace))], **options).axes[0]
 
 
 def two_tasks() -> NDArray[np.float64]:
@@ -125,8 +126,8 @@ def test_an_axis_that_starts_at_the_tenth_below_what_is_drawn(tmp_path: Path) ->
 def test_the_loss_is_drawn_below_and_what_is_not_finite_is_a_gap(tmp_path: Path) -> None:
     trace = make_trace(two_tasks())
     trace.loss[:] = [3, np.inf, 2, 1]
-    run = finished.read(saved(tmp_path / "run", trace))
-    accuracy, loss = figures.figure([run], loss=True).axes
+    run = load.read(saved(tmp_path / "run", trace))
+    accuracy, loss = run_figure.figure([run], loss=True).axes
     x, y = loss.lines[0].get_data()
     assert list(x) == [1, 2, 3, 4]
     np.testing.assert_array_equal(y, [3, np.nan, 2, 1])
@@ -149,7 +150,7 @@ def test_only_the_first_updates_of_each_experience(tmp_path: Path) -> None:
 
 
 def test_runs_share_the_axis_of_updates() -> None:
-    axes = figures.figure([finished.read(ROTATED), finished.read(SPLIT)]).axes
+    axes = run_figure.figure([load.read(ROTATED), load.read(SPLIT)]).axes
     assert [a.get_xlim() for a in axes] == [(0, 60)] * 2
     assert [a.get_title(loc="left").split()[0] for a in axes] == ["rotated_digits-v1*", "split_synthetic-v1*"]
     assert [a.get_xlabel() for a in axes] == ["", "updates"]
@@ -167,9 +168,9 @@ def test_a_dip_of_one_update_stays_in_a_long_line_and_the_file_is_small(tmp_path
     chance = np.random.default_rng(0)
     accuracy = 0.9 + chance.normal(0, 0.005, (5, 2002, 5))
     accuracy[2, 777, 1] = 0.25
-    run = finished.read(saved(tmp_path / "run", make_trace(accuracy)))
+    run = load.read(saved(tmp_path / "run", make_trace(accuracy)))
     assert len(run.trace.iteration) == 10_010
-    (axes,) = figures.figure([run]).axes
+    (axes,) = run_figure.figure([run]).axes
     for task in range(5):
         x, y = axes.lines[2 * task].get_data()
         whole = 100 * run.trace.task_accuracy("class")[:, task]
@@ -178,7 +179,7 @@ def test_a_dip_of_one_update_stays_in_a_long_line_and_the_file_is_small(tmp_path
     x, y = axes.lines[2].get_data()
     assert (x[y.argmin()], y.min()) == (2 * 2000 + 777, 25)
     before = time.process_time()
-    sizes = {suffix: len(figures.draw([run], suffix)) for suffix in (".png", ".svg", ".pdf")}
+    sizes = {suffix: len(run_figure.draw([run], suffix)) for suffix in (".png", ".svg", ".pdf")}
     assert time.process_time() - before < 3 * 5
     assert max(sizes.values()) < 1_000_000, sizes
 
@@ -192,7 +193,7 @@ def test_thinning_keeps_every_extreme_and_every_gap(y: list[float], columns: int
     values = np.array(y)
     x = np.arange(len(y)) // twice * 1.0
     limits = (0.0, float(x[-1]) or 1.0)
-    kept = figures.thinned(x, values, columns, limits)
+    kept = run_figure.thinned(x, values, columns, limits)
     assert (np.diff(kept) > 0).all()
     column = np.clip((x * columns / limits[1]).astype(int), 0, columns - 1)
     for c in set(column.tolist()):
@@ -211,7 +212,7 @@ def test_thinning_keeps_every_extreme_and_every_gap(y: list[float], columns: int
 
 @given(st.lists(st.floats(0, 100), max_size=16), st.floats(0.1, 6))
 def test_labels_do_not_overlap(heights: list[float], least: float) -> None:
-    spots = figures.apart(sorted(heights), least, 0, 100)
+    spots = run_figure.apart(sorted(heights), least, 0, 100)
     assert len(spots) == len(heights)
     assert (np.diff(spots) >= least - 1e-9).all()
     assert all(-1e-9 <= s <= 100 + 1e-9 for s in spots)
@@ -222,17 +223,17 @@ def test_labels_do_not_overlap(heights: list[float], least: float) -> None:
 # ------------------------------------------------------------------------------------------------ bytes
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_same_files_same_bytes_whatever_the_users_settings(suffix: str) -> None:
-    runs = [finished.read(SPLIT)]
-    first = figures.draw(runs, suffix)
+    runs = [load.read(SPLIT)]
+    first = run_figure.draw(runs, suffix)
     with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 20, "savefig.dpi": 30, "savefig.bbox": "tight"}):
         before = dict(matplotlib.rcParams)
-        assert figures.draw(runs, suffix) == first
+        assert run_figure.draw(runs, suffix) == first
         assert dict(matplotlib.rcParams) == before
     assert not re.search(rb"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}|CreationDate|dc:date|tIME", first)
 
 
 def test_a_png_holds_pixels_and_no_text() -> None:
-    payload, chunks, at = figures.draw([finished.read(SPLIT)], ".PNG"), [], 8
+    payload, chunks, at = run_figure.draw([load.read(SPLIT)], ".PNG"), [], 8
     while at < len(payload):
         (length,) = struct.unpack(">I", payload[at : at + 4])
         chunks.append(payload[at + 4 : at + 8])
@@ -244,8 +245,8 @@ def test_letters_that_the_font_lacks_are_no_error(tmp_path: Path) -> None:
     record = json.loads((SPLIT / "run.json").read_text())
     record["config"]["strategy"]["name"] = "実験:$x_"
     shutil.copytree(SPLIT, tmp_path / "run")
-    results.write_json(tmp_path / "run" / "run.json", record)
-    assert figures.draw([finished.read(tmp_path / "run")], ".png").startswith(b"\x89PNG")
+    files.write_json(tmp_path / "run" / "run.json", record)
+    assert run_figure.draw([load.read(tmp_path / "run")], ".png").startswith(b"\x89PNG")
 
 
 # ------------------------------------------------------------------------------------------------ the verb
@@ -276,7 +277,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 def test_one_run_is_drawn_into_its_folder(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
     directory = runs / SPLIT.name
     assert plotted(capsys, str(directory)) == (f"{directory}/accuracy.png\n", "")
-    assert (directory / "accuracy.png").read_bytes() == figures.draw([finished.read(directory)], ".png")
+    assert (directory / "accuracy.png").read_bytes() == run_figure.draw([load.read(directory)], ".png")
     assert plotted(capsys, str(directory), "--out", "new/a.SVG", "--tasks", "0,1", "--loss") == ("new/a.SVG\n", "")
     assert b"<svg" in Path("new/a.SVG").read_bytes()
 
@@ -284,7 +285,7 @@ def test_one_run_is_drawn_into_its_folder(capsys: pytest.CaptureFixture[str], ru
 def test_several_runs_are_drawn_into_this_folder(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
     assert plotted(capsys, "runs") == ("accuracy.png\n", "")
     both = Path("accuracy.png").read_bytes()
-    assert both == figures.draw([finished.read(runs / d.name) for d in (ROTATED, SPLIT)], ".png")
+    assert both == run_figure.draw([load.read(runs / d.name) for d in (ROTATED, SPLIT)], ".png")
     assert plotted(capsys, "runs", f"runs/{SPLIT.name}") == ("accuracy.png\n", "")
     assert Path("accuracy.png").read_bytes() == both, "a run named twice is drawn once"
 
@@ -292,8 +293,8 @@ def test_several_runs_are_drawn_into_this_folder(capsys: pytest.CaptureFixture[s
 def test_other_runs_below_a_folder_are_left_out_aloud(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
     record = json.loads((SPLIT / "run.json").read_text())
     failure = {"kind": "nan_loss", "message": "the loss became NaN at iteration 3", "iteration": 3}
-    results.write_json(runs / "a" / "run.json", {**record, "status": "failed", "failure": failure})
-    results.write_json(runs / "b" / "run.json", {**record, "status": "running"})
+    files.write_json(runs / "a" / "run.json", {**record, "status": "failed", "failure": failure})
+    files.write_json(runs / "b" / "run.json", {**record, "status": "running"})
     out, err = plotted(capsys, "runs")
     assert out == "accuracy.png\n"
     assert err.splitlines() == [

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench import board_text, figures, formatting, scores
+from clbench import formatting
 from clbench.formatting import consecutive, duration, ranges
 from clbench.metrics import METRICS
-from clbench.tabular import csv_bytes
+from clbench.reports import run_figure, score, tables
+from clbench.reports.tabular import csv_bytes
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_ranges_can_be_read_back(numbers: set[int]) -> None:
 
 
 def test_pictures_and_cards_write_the_same_ranges() -> None:
-    assert figures.named([0, 1, 2, 5, 6]) == f"tasks {ranges([0, 1, 2, 5, 6])}" == "tasks 0-2, 5, 6"
+    assert run_figure.named([0, 1, 2, 5, 6]) == f"tasks {ranges([0, 1, 2, 5, 6])}" == "tasks 0-2, 5, 6"
 
 
 def test_every_metric_has_a_unit_that_is_printed() -> None:
@@ -52,8 +53,8 @@ TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"))
 @given(st.lists(st.tuples(TEXT, st.floats(allow_nan=False), st.booleans()), max_size=5))
 def test_scores_and_leaderboards_are_one_csv(rows: list[tuple[str, float, bool]]) -> None:
     """What a cell holds is quoted in the same places by every table, and any reader gets it back."""
-    table = scores.Table("kind", ("a", "b", "c"), ("a", "b", "c"), rows, [])
-    payload = scores.to_csv([table], "class")
+    table = score.Table("kind", ("a", "b", "c"), ("a", "b", "c"), rows, [])
+    payload = score.to_csv([table], "class")
     assert payload == csv_bytes(["table", "view", "a", "b", "c"], [("kind", "class", *row) for row in rows])
     cells = list(csv.reader(io.StringIO(payload.decode(), newline="")))[1:]
     assert [row[2].removeprefix("'") for row in cells] == [text.removeprefix("'") for text, *_ in rows]
@@ -61,9 +62,8 @@ def test_scores_and_leaderboards_are_one_csv(rows: list[tuple[str, float, bool]]
 
 
 def test_what_a_board_shows_is_what_a_verification_shows() -> None:
-    from clbench import verification
 
-    assert verification.SHOWN is board_text.SHOWN
+    assert tables.SHOWN is tables.SHOWN
 
 
 def test_csv_is_written_in_one_place() -> None:

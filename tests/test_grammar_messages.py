@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import config, mistakes, resolve
+from clbench import messages, resolve
 from clbench.cli import main
 from clbench.errors import UserError
-from streams.compile import compile_stream
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream
 
 SYNTHETIC = "data: synthetic\n  synthetic: {classes: 6, features: 4, train_per_class: 20, test_per_class: 2}"
 CLASSES, SEQUENTIAL = "{by: classes, count: 3}", "{by: sequential}"
@@ -435,8 +436,8 @@ def test_what_only_the_samples_show(said: dict[str, str], message: str) -> None:
 def test_what_fits_no_data_is_told_by_compiling_too() -> None:
     """Code of the user's own gives data of which nothing is known beforehand."""
     np.savez("d.npz", x=np.zeros((20, 3), np.float32), y=np.arange(20) % 2)
-    found, problems = mistakes.check_section(
-        "t", "stream", config.StreamConfig,
+    found, problems = messages.check_section(
+        "t", "stream", definition.StreamConfig,
         {"data": "npz:d.npz", "tasks": {"by": "classes", "count": 3}, "setting": "class"}, {},
     )  # fmt: skip
     assert not problems

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import grid as grids
-from clbench import results, study
 from clbench.cli import main
 from clbench.cli.status import BUSY
-from clbench.engines import Done, Job, Listener, engine
-from clbench.engines.perform import perform
-from clbench.engines.settings import LocalSettings
+from clbench.config.engines import LocalSettings
 from clbench.errors import UserError
-from clbench.lock import Lock
 from clbench.resolve import make_run
-from clbench.runner import execute
+from clbench.results import files
+from clbench.runner.lock import Lock
+from clbench.runner.run import execute
+from clbench.studies import execute as grids
+from clbench.studies import study
+from clbench.studies.engines.base import Done, Job, Listener, engine
+from clbench.studies.engines.worker import perform
 
 BASE = """
 id: s
@@ -78,7 +79,7 @@ def made(folder: Path, text: str = HEAD, **options: Any) -> grids.Grid:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    return [results.read_run(place) for place in results.find_runs(folder)]
+    return [files.read_run(place) for place in files.find_runs(folder)]
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ class Tells(Strategy):
 """
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     return tmp_path
 
@@ -154,7 +155,8 @@ def test_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_two_entries_that_mean_the_same_are_one(tmp_path: Path) -> None:
-    er = "{name: 'strategies.er:ExperienceReplay'}, {name: 'strategies.er:ExperienceReplay', buffer: reservoir}"
+    path = "clbench.strategies.er:ExperienceReplay"
+    er = f"{{name: '{path}'}}, {{name: '{path}', buffer: reservoir}}"
     text = BASE + f"strategies: [naive, {{name: naive}}, {{name: er, memory: [10, 10]}}, {er}]\n"
     here = Here()
     assert made(tmp_path, text).run(here, Quiet()).completed == len(here.jobs) == 6
@@ -261,11 +263,11 @@ def test_a_machine_that_fails_is_a_failed_run_too(tmp_path: Path, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clbench.runner.execute", full)
+    monkeypatch.setattr("clbench.runner.run.run.execute", full)
     one = "split_digits-v1 naive seed 0: OSError: [Errno 28] No space left on device"
     assert made(tmp_path, BASE + "strategies: [naive]\n").run(Here(), Quiet()).failed[-1] == one
     assert {r["failure"]["kind"] for r in records(tmp_path / "out")} == {"OSError"}
-    monkeypatch.setattr("clbench.runner.write_failure", full)  # that cannot be written either
+    monkeypatch.setattr("clbench.runner.run_record.write_failure", full)  # that cannot be written either
     retried = made(tmp_path, BASE + "strategies: [naive]\n", retry=True)
     assert retried.run(Here(), Quiet()).failed[-1] == one
 
@@ -301,8 +303,8 @@ def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:
     local = engine(LocalSettings(name="local", processes=1), 1, False)
     made(tmp_path, HEAD.replace("seeds: 2", "seeds: 1")).run(local, Quiet())
-    for place in results.find_runs(tmp_path / "out"):
-        record = results.read_run(place)
+    for place in files.find_runs(tmp_path / "out"):
+        record = files.read_run(place)
         strategy = record["config"]["strategy"]
         memory = [f"strategy.memory={strategy['memory']}"] if "memory" in strategy else []
         run = make_run(
@@ -508,7 +510,7 @@ def test_without_optuna_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_nothing_is_chosen_while_a_trial_is_at_work_elsewhere(tmp_path: Path) -> None:
     grid = made(tmp_path, TUNING % 0.1)
     busy = grid.survey().trials[0].runs[0].run
-    with Lock(results.run_directory(tmp_path / "out" / "trials", busy)):
+    with Lock(busy.directory(tmp_path / "out" / "trials")):
         summary = grid.run(Here(), Quiet())
     (said,) = summary.unfinished
     assert said.startswith("split_digits-v1 er: nothing is chosen: the trial split_digits-v1 er memory=10")
@@ -575,7 +577,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_a_failure_is_an_exit_status(
     mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clbench.engines.engine", lambda *_: Here())
+    monkeypatch.setattr("clbench.studies.engines.base.engine", lambda *_: Here())
     path = mine / "study.yaml"
     path.write_text(BASE + "strategies: ['bad_methods:Refuses']\n")
     out = ["--out", str(mine / "out"), "--quiet"]
@@ -585,7 +587,7 @@ def test_a_failure_is_an_exit_status(
     assert "2 runs: 0 done, 0 existed, 2 failed" in said
     path.write_text(BASE + "strategies: [naive]\n")
     place = made(mine, path.read_text()).survey().rows[0].runs[0].run
-    with Lock(results.run_directory(mine / "out", place)):
+    with Lock(place.directory(mine / "out")):
         assert main(["grid", str(path), *out]) == BUSY
     said = capsys.readouterr().out
     assert f"unfinished: split_digits-v1 naive seed 0: process {os.getpid()} on " in said

@@ -16,13 +16,18 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
-from clbench import bridge, bridge_batches, resolve, runner
-from clbench.chance import fenced
+from clbench import resolve, run_config
+from clbench.avalanche import batches as bridge_batches
+from clbench.avalanche import benchmark as benchmark_
+from clbench.avalanche import hosting, quiet
 from clbench.errors import RunFailed
-from clbench.store import InputTransform, TrainingSet
+from clbench.rng import fenced
+from clbench.runner import components, observer, training_loop
 from clbench.stream import Stream
-from clbench.testing import assert_same
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
+from clbench.testing.states import assert_same
+from clbench.training.inputs import InputTransform
+from clbench.training.training_set import TrainingSet
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline  # isort: skip
@@ -62,18 +67,18 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return counts
 
 
-def make_run(name: str, parameters: dict[str, Any], *overrides: str) -> resolve.RunConfig:
+def make_run(name: str, parameters: dict[str, Any], *overrides: str) -> run_config.RunConfig:
     given = [f"strategy.{k}={json.dumps(v)}" for k, v in parameters.items()]
     budget = ["stream.tasks.count=3", "training={iterations: null, epochs: 1}"]
     return resolve.make_run("split_digits-v1", strategy=name, overrides=[*budget, *given, *overrides])
 
 
-def trained(run: resolve.RunConfig) -> tuple[bridge.Hosted, dict[str, Any]]:
+def trained(run: run_config.RunConfig) -> tuple[hosting.Hosted, dict[str, Any]]:
     """Trains without looking; returns the strategy and all that chance and learning move."""
     with fenced():
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-        runner.train(bench, runner.Observation(bench, None, lambda: None))
-        assert isinstance(bench.strategy, bridge.Hosted)
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+        assert isinstance(bench.strategy, hosting.Hosted)
         optimizer = bench.strategy.hosted.optimizer
         return bench.strategy, {
             "model": bench.strategy.model.state_dict(),
@@ -89,7 +94,7 @@ def data(setting: str, **stream: Any) -> tuple[Stream, list[Any]]:
     overrides = [f"stream.setting={setting}", *(f"stream.{k}={json.dumps(v)}" for k, v in stream.items())]
     run = resolve.make_run("split_digits-v1", strategy="naive", overrides=overrides)
     compiled = compile_stream(run.benchmark.stream, 0)
-    return compiled, [e.dataset for e in bridge.benchmark(compiled).train_stream]
+    return compiled, [e.dataset for e in benchmark_.benchmark(compiled).train_stream]
 
 
 def batches(load: Callable[[], Any], most: int = 40) -> tuple[list[Any], torch.Tensor]:
@@ -376,7 +381,7 @@ def test_a_strategy_learns_the_same_from_batches_made_at_once(
     _, at_once = trained(run)
     assert made["batches"] >= 6
     assert made["samples"] == 0, "nothing is loaded in the old way beside"
-    monkeypatch.setattr(bridge, "gathered", contextlib.nullcontext)
+    monkeypatch.setattr(hosting, "gathered", contextlib.nullcontext)
     _, one_by_one = trained(run)
     assert made["samples"] > 100
     assert_same(at_once, one_by_one)
@@ -399,9 +404,9 @@ def leaves(data: Any) -> Iterator[Any]:
 def test_training_data_is_augmented_each_time_and_evaluation_data_never() -> None:
     crop = "training.augmentation=[{name: random_crop, padding: 3}]"
     run = make_run(SUPERVISED + "Naive", {}, crop)
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
     bench.experience(0)
-    assert isinstance(bench.strategy, bridge.Hosted)
+    assert isinstance(bench.strategy, hosting.Hosted)
     of = bench.strategy._experiences[0].dataset
     stored = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
     x, _ = stored.fetch(torch.from_numpy(bench.stream.visits[0].index), bench.stream.visits[0].parts[0][0])
@@ -430,10 +435,10 @@ def test_a_loader_over_data_to_come_fails() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ as a stock script
-def stock(name: str, options: dict[str, Any], run: resolve.RunConfig) -> dict[str, Any]:
+def stock(name: str, options: dict[str, Any], run: run_config.RunConfig) -> dict[str, Any]:
     """An ordinary Avalanche script on ready float tensors; chance stands as at the start of a hosted training."""
     with fenced():
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
         chance = random.getstate(), np.random.get_state(), torch.get_rng_state()
         model = copy.deepcopy(bench.strategy.model)
         samples = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
@@ -454,7 +459,7 @@ def stock(name: str, options: dict[str, Any], run: resolve.RunConfig) -> dict[st
         random.setstate(chance[0])
         np.random.set_state(chance[1])
         torch.set_rng_state(chance[2])
-        with bridge._hushed():
+        with quiet.hushed():
             for experience in benchmark.train_stream:
                 strategy.train(experience, eval_streams=[])
         return {"model": strategy.model.state_dict(), "torch": torch.get_rng_state(), "python": random.getstate()}

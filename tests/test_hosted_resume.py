@@ -18,15 +18,20 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import bridge, provenance, resolve, results, runner
-from clbench.bridge_state import Parts
-from clbench.checkpoint import Checkpoints, Every
+from clbench import resolve, run_config
+from clbench.avalanche import hosting
+from clbench.avalanche.state import Parts
 from clbench.errors import RunFailed, Unsaveable
-from clbench.interrupt import Interrupted
-from clbench.testing import assert_same, check_resume
-from clbench.workbench import assemble
-from streams.compile import compile_stream
-from streams.datasets import load
+from clbench.results import files
+from clbench.runner import provenance
+from clbench.runner import run as runner
+from clbench.runner.checkpoint import Checkpoints, Every
+from clbench.runner.components import assemble
+from clbench.runner.signals import Interrupted
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets.load import load
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip
@@ -43,7 +48,7 @@ PARTS = {"_experiences", "_data", "_parts"}
 """Attributes of `Hosted` that are the stream's, or made when it is built."""
 
 
-def make_run(name: str, parameters: dict[str, Any], *overrides: str) -> resolve.RunConfig:
+def make_run(name: str, parameters: dict[str, Any], *overrides: str) -> run_config.RunConfig:
     given = [f"strategy.{k}={json.dumps(v)}" for k, v in parameters.items()]
     small = ["stream.tasks.count=3", "training={iterations: 5, epochs: null, batch_size: 32}", "evaluation.every=2"]
     path = name if ":" in name else (HERE if name in globals() else SUPERVISED) + name
@@ -217,7 +222,7 @@ class At:
 
 
 def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
-    record = results.read_run(directory)
+    record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
     return (directory / "trace.npz").read_bytes(), {k: v for k, v in record.items() if k not in ("costs", "provenance")}
 
@@ -227,7 +232,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import test_hosted_resume as here
 from pathlib import Path
-from clbench import runner
+from clbench.runner import run as runner
 run = here.make_run("test_hosted_resume:growing", {})
 runner.execute(run, Path(sys.argv[2]), every=here.Every(0, 1), say=lambda text: print(text, file=sys.stderr))
 """
@@ -486,7 +491,7 @@ def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     """A buffer over the stream's samples is a list of their numbers."""
     run = make_run("Cumulative", {}, "stream.tasks.count=2")
     bench = assemble(run, compile_stream(run.benchmark.stream, 0))
-    assert isinstance(bench.strategy, bridge.Hosted)
+    assert isinstance(bench.strategy, hosting.Hosted)
     strategy = bench.strategy
     strategy.hosted.kept = strategy._experiences[1]
     strategy._experiences[0].dataset = strategy._experiences[0].dataset.subset(range(7))
@@ -494,7 +499,7 @@ def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     Checkpoints(tmp_path).write(1, strategy.state_dict())
     [(_, state)] = Checkpoints(tmp_path).read()
     again = assemble(run, compile_stream(run.benchmark.stream, 0)).strategy
-    assert isinstance(again, bridge.Hosted)
+    assert isinstance(again, hosting.Hosted)
     assert isinstance(state, dict)
     again.load_state_dict(state)
     assert again.hosted.kept is again._experiences[1]

@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import bridge, on_disk, resolve, runner
-from clbench.chance import global_state
+from clbench import dataset, errors, on_disk, resolve, run_config
+from clbench.avalanche import benchmark as benchmark_
 from clbench.errors import UserError
-from clbench.testing import assert_same, check_resume
-from clbench.workbench import assemble
-from streams import datasets, outlines
-from streams.compile import compile_stream
+from clbench.rng import global_state
+from clbench.runner import run as runner
+from clbench.runner.components import assemble
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets import load, outline_cache
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 TRAIN, TEST = 60, 24
 
@@ -125,9 +128,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "lazy:held_lab:"
 
 
-def same(one: datasets.DataSet, other: datasets.DataSet) -> None:
+def same(one: dataset.DataSet, other: dataset.DataSet) -> None:
     """Equal but for name and origin; the inputs sample by sample, in any order."""
-    for field in fields(datasets.DataSet):
+    for field in fields(dataset.DataSet):
         if field.name not in ("name", "origin", "train_x", "test_x"):
             assert_same(getattr(one, field.name), getattr(other, field.name), field.name)
     for x, held in ((one.train_x, other.train_x), (one.test_x, other.test_x)):
@@ -157,21 +160,21 @@ def test_a_folder_is_the_same_data_as_a_file(
 ) -> None:
     monkeypatch.setattr(on_disk, "_VALUES", 200)  # several parts
     name = write(tmp_path, **arrays(shape, np.dtype(dtype)))
-    data = datasets.load(name)
-    same(data, datasets.load(f"npz:{tmp_path / 'held.npz'}"))
-    same(datasets.load(name), datasets.load(f"npz:{tmp_path / 'held.npz'}"))  # what was kept
-    assert datasets.facts(name) == datasets.facts(f"npz:{tmp_path / 'held.npz'}")
+    data = load.load(name)
+    same(data, load.load(f"npz:{tmp_path / 'held.npz'}"))
+    same(load.load(name), load.load(f"npz:{tmp_path / 'held.npz'}"))  # what was kept
+    assert load.facts(name) == load.facts(f"npz:{tmp_path / 'held.npz'}")
 
 
 def test_tasks_other_orders_and_undivided_data(tmp_path: Path) -> None:
     task = {"train_task": np.arange(TRAIN) // 4 % 2, "test_task": np.arange(TEST) // 4 % 2}
     found = arrays((6, 5, 3), **task)
     name = write(tmp_path, **{**found, "train_x": np.asfortranarray(found["train_x"])})
-    same(datasets.load(name), datasets.load(f"npz:{tmp_path / 'held.npz'}"))
-    assert datasets.facts(name).tasks == 2
+    same(load.load(name), load.load(f"npz:{tmp_path / 'held.npz'}"))
+    assert load.facts(name).tasks == 2
     (tmp_path / "other").mkdir()
     whole = write(tmp_path / "other", x=found["train_x"], y=found["train_y"], task=found["train_task"])
-    same(datasets.load(whole), datasets.load(f"npz:{tmp_path / 'other' / 'held.npz'}"))
+    same(load.load(whole), load.load(f"npz:{tmp_path / 'other' / 'held.npz'}"))
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -182,20 +185,20 @@ def test_items_are_the_same_data_as_their_arrays(
     monkeypatch.setenv("CLBENCH_WORKERS", workers)
     monkeypatch.setattr(on_disk, "_VALUES", 200)
     before = global_state()
-    data = datasets.load(f"{lab}{name}")
-    same(data, datasets.load(f"npz:{tmp_path / 'held.npz'}"))
+    data = load.load(f"{lab}{name}")
+    same(data, load.load(f"npz:{tmp_path / 'held.npz'}"))
     assert_same(global_state(), before)
 
 
 def test_an_undivided_data_set_is_divided(lab: str, tmp_path: Path) -> None:
     held = arrays()
     np.savez(tmp_path / "whole.npz", x=held["train_x"], y=held["train_y"])
-    same(datasets.load(f"{lab}undivided"), datasets.load(f"npz:{tmp_path / 'whole.npz'}"))
+    same(load.load(f"{lab}undivided"), load.load(f"npz:{tmp_path / 'whole.npz'}"))
 
 
 def test_a_pass_that_is_left_does_not_disturb_the_next(lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLBENCH_WORKERS", "2")
-    x = datasets.load(f"{lab}Stored").train_x
+    x = load.load(f"{lab}Stored").train_x
     assert isinstance(x, on_disk.OnDisk)
     lists = [np.arange(a, a + 5) for a in range(0, TRAIN, 5)]
     for taken in (1, 3):
@@ -207,7 +210,7 @@ def test_a_pass_that_is_left_does_not_disturb_the_next(lab: str, monkeypatch: py
 
 
 # ------------------------------------------------------------------------------------------------ the same runs
-def plan(data: str, strategy: str, *overrides: str) -> resolve.RunConfig:
+def plan(data: str, strategy: str, *overrides: str) -> run_config.RunConfig:
     return resolve.make_run(
         "split_digits-v1",
         strategy=strategy,
@@ -226,7 +229,7 @@ def plan(data: str, strategy: str, *overrides: str) -> resolve.RunConfig:
     )
 
 
-def outcome(folder: Path, run: resolve.RunConfig) -> tuple[Any, ...]:
+def outcome(folder: Path, run: run_config.RunConfig) -> tuple[Any, ...]:
     done = runner.execute(run, folder)
     with np.load(done.directory / "trace.npz") as trace:
         record = {name: trace[name] for name in trace.files}
@@ -255,7 +258,7 @@ def test_runs_are_the_same(
 
 
 def test_test_inputs_that_are_not_kept(lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.evaluator._CACHE_BYTES", 0)
+    monkeypatch.setattr("clbench.evaluation.evaluator._CACHE_BYTES", 0)
     expected = outcome(tmp_path / "out", plan(f"npz:{tmp_path / 'held.npz'}", "naive"))
     for name in (f"npy:{tmp_path / 'held'}", f"{lab}Stored"):
         assert_same(outcome(tmp_path / "out", plan(name, "naive")), expected)
@@ -271,7 +274,7 @@ def test_the_fence_holds(lab: str) -> None:
     run = plan(f"{lab}Stored", "naive")
     bench = assemble(run, compile_stream(run.benchmark.stream, 0))
     rows = torch.from_numpy(bench.stream.visits[1].index)
-    with pytest.raises(runner.RunFailed, match="no experience has brought"):
+    with pytest.raises(errors.RunFailed, match="no experience has brought"):
         next(bench.samples.in_turn(rows, 1, [(0, 5)]))
 
 
@@ -279,13 +282,13 @@ def test_the_fence_holds(lab: str) -> None:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often contents were read through since it was asked last."""
-    count, original = [0], datasets._read_through
+    count, original = [0], load._read_through
 
-    def counted(data: datasets.DataSet) -> datasets.DataSet:
+    def counted(data: dataset.DataSet) -> dataset.DataSet:
         count[0] += 1
         return original(data)
 
-    monkeypatch.setattr(datasets, "_read_through", counted)
+    monkeypatch.setattr(load, "_read_through", counted)
 
     def since() -> int:
         found, count[0] = count[0], 0
@@ -296,67 +299,68 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 def test_a_folder_is_read_through_once(tmp_path: Path, reads: Callable[[], int]) -> None:
     name, held = write(tmp_path, **arrays()), arrays()
-    first = datasets.load(name)
+    first = load.load(name)
     assert reads() == 1
-    assert datasets.load(name).sha256 == datasets.outline(name).sha256 == first.sha256
+    assert load.load(name).sha256 == load.outline(name).sha256 == first.sha256
     assert reads() == 0
     held["train_x"][3] ^= 1
     write(tmp_path, **held)
     os.utime(tmp_path / "held" / "train_x.npy", ns=(1, 1))
-    assert datasets.load(name).sha256 != first.sha256
+    assert load.load(name).sha256 != first.sha256
     assert reads() == 1
 
 
 def test_items_are_read_through_once(lab: str, tmp_path: Path, reads: Callable[[], int]) -> None:
-    first = datasets.load(f"{lab}Stored")
+    first = load.load(f"{lab}Stored")
     assert reads() == 1
-    assert datasets.load(f"{lab}Stored").sha256 == first.sha256
+    assert load.load(f"{lab}Stored").sha256 == first.sha256
     assert reads() == 0
     held = arrays()
     held["test_x"][5] ^= 1  # of so few items each is probed
     write(tmp_path, **held)
-    assert datasets.load(f"{lab}Stored").sha256 != first.sha256
+    assert load.load(f"{lab}Stored").sha256 != first.sha256
     assert reads() == 1
     os.utime(tmp_path / "held_lab.py", ns=(1, 1))
-    datasets.load(f"{lab}Stored")
+    load.load(f"{lab}Stored")
     assert reads() == 1
 
 
 def test_files_that_change_while_they_are_read_are_not_kept(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, original = write(tmp_path, **arrays()), datasets._read_through
+    name, original = write(tmp_path, **arrays()), load._read_through
 
-    def changes(data: datasets.DataSet) -> datasets.DataSet:
+    def changes(data: dataset.DataSet) -> dataset.DataSet:
         os.utime(tmp_path / "held" / "train_x.npy", ns=(1, 1))
         return original(data)
 
-    monkeypatch.setattr(datasets, "_read_through", changes)
-    datasets.load(name)
+    monkeypatch.setattr(load, "_read_through", changes)
+    load.load(name)
     assert not list(cache.glob("*"))
 
 
 def test_damaged_contents_count_as_absent(tmp_path: Path, cache: Path, reads: Callable[[], int]) -> None:
     name = write(tmp_path, **arrays())
-    first = datasets.load(name)
+    first = load.load(name)
     for path in cache.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:-30])
-    assert datasets.load(name).sha256 == first.sha256
+    assert load.load(name).sha256 == first.sha256
     assert reads() == 2
 
 
 def test_contents_come_back_exactly(cache: Path) -> None:
-    name, mean, std = outlines.key("contents", 1), (1 / 3, 0.1), (2**-30, 7.0)
-    outlines.keep(name, "abc", mean, std)
-    assert outlines.recall(name) == {"sha256": "abc", "mean": mean, "std": std}
-    assert outlines.read(name) is None
+    name, mean, std = outline_cache.key("contents", 1), (1 / 3, 0.1), (2**-30, 7.0)
+    outline_cache.keep(name, "abc", mean, std)
+    assert outline_cache.recall(name) == {"sha256": "abc", "mean": mean, "std": std}
+    assert outline_cache.read(name) is None
 
 
 LARGE = """
     import resource, sys
     from pathlib import Path
     import torch
-    from clbench import resolve, runner
+    from clbench import resolve
+    from clbench.runner import run as runner
 
     def peak(*data):  # in MiB, after a run
         runner.execute(resolve.make_run("split_digits-v1", strategy="er", threads=1, overrides=[
@@ -396,7 +400,7 @@ PAIR = "a data set of PyTorch with __len__ and __getitem__, or a pair of them fo
 
 def refused(name: str, **more: Any) -> str:
     with pytest.raises(UserError) as caught:
-        datasets.load(name, **more)
+        load.load(name, **more)
     return str(caught.value)
 
 
@@ -441,7 +445,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
             assert said.startswith(f"{folder / f'{file}.npy'}: damaged or truncated, not readable as npy (")
             assert said.count("\n") == 0
         (folder / f"{file}.npy").write_bytes(whole)
-    datasets.load(name)
+    load.load(name)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
@@ -467,7 +471,7 @@ def test_what_is_wrong_with_items(
     lab: str, tmp_path: Path, name: str, said: str, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLBENCH_WORKERS", workers)
-    monkeypatch.setattr("streams.imported._PROBES", 2)  # so that a worker meets the item first
+    monkeypatch.setattr("clbench.streams.datasets.imported._PROBES", 2)  # so that a worker meets the item first
     assert refused(lab + name) == f"data set '{lab}{name}'" + said.format(file=tmp_path / "held_lab.py")
 
 
@@ -492,7 +496,7 @@ def test_an_avalanche_benchmark_of_what_stays_on_the_disk(tmp_path: Path) -> Non
     found = []
     for data in (f"npz:{tmp_path / 'held.npz'}", folder):
         stream = compile_stream(plan(data, "naive").benchmark.stream, 0)
-        benchmark = bridge.benchmark(stream)
+        benchmark = benchmark_.benchmark(stream)
         samples = [e.dataset[i] for s in (benchmark.train_stream, benchmark.test_stream) for e in s for i in (0, -1)]
         found.append([[torch.as_tensor(v) for v in sample] for sample in samples])
     assert_same(*found)

@@ -13,34 +13,39 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import metrics, registry, resolve, results, runner
-from clbench.cells import lay_out_cells
-from clbench.chance import Generator
-from clbench.evaluator import Evaluator
-from clbench.store import InputTransform
+from clbench import metrics, registry, resolve, run_config
+from clbench.evaluation import recorder as recorder_
+from clbench.evaluation.cells import lay_out_cells
+from clbench.evaluation.evaluator import Evaluator
+from clbench.evaluation.twin import Twin
+from clbench.results import trace_files
+from clbench.rng import Generator
+from clbench.runner import components, observer, training_loop
+from clbench.runner import run as runner
 from clbench.strategy import Batch, Strategy
-from clbench.testing import assert_same, told_what_it_needs
+from clbench.streams.compile import compile_stream
+from clbench.testing.states import assert_same
+from clbench.testing.strategies import told_what_it_needs
 from clbench.trace import UNAVAILABLE
-from clbench.twin import Twin
-from streams.compile import compile_stream
+from clbench.training.inputs import InputTransform
 
 STRATEGIES = sorted(registry.strategies())
 SMALL = ["training.iterations=5"]
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
 
 
-def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> resolve.RunConfig:
+def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> run_config.RunConfig:
     budget = ["training={iterations: 5, epochs: null}"] if benchmark == DOMAIN else SMALL
     overrides = (*told_what_it_needs(strategy, benchmark), *overrides)
     return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
 
 
-def trained(run: resolve.RunConfig, watch: bool = True) -> tuple[runner.Workbench, dict[str, Any]]:
+def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Workbench, dict[str, Any]]:
     """Trains without files; returns the bench and the state of everything that chance and learning move."""
     stream = compile_stream(run.benchmark.stream, run.seed)
-    bench = runner.assemble(run, stream)
-    recorder = runner.Recorder(bench.device) if watch else None
-    runner.train(bench, runner.Observation(bench, recorder, lambda: None))
+    bench = components.assemble(run, stream)
+    recorder = recorder_.Recorder(bench.device) if watch else None
+    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
     state = {
         "strategy": bench.strategy.state_dict(),
         "modes": [m.training for m in bench.strategy.model.modules()],
@@ -174,7 +179,7 @@ def test_a_model_of_constant_accuracy_has_it_as_minimum(tmp_path: Path, noisy: s
     run = make_run("naive", "training.optimizer={name: sgd, lr: 1e-30}")
     outcome = runner.execute(run, tmp_path)
     values = outcome.record["metrics"]["class"]
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     constant = trace.task_accuracy("class")
     # All classes compete only from the last experience on; from there to the end nothing moves.
     last = constant[trace.experience == trace.experience.max()]
@@ -192,7 +197,7 @@ def test_the_strategy_does_not_change_stream_initialisation_or_order() -> None:
     for name in ("naive", "er"):
         run = make_run(name)
         stream = compile_stream(run.benchmark.stream, 0)
-        bench = runner.assemble(run, stream)
+        bench = components.assemble(run, stream)
         start = [p.detach().clone() for p in bench.strategy.model.parameters()]
         batches: list[Any] = []
         for v in range(3):
@@ -212,7 +217,7 @@ def test_each_axis_of_chance_has_a_seed_of_its_own(axis: str) -> None:
         run = make_run("er", *overrides)
         seeds = run.seeds.model_dump(exclude_none=True)
         stream = compile_stream(run.benchmark.stream, seeds.get("stream", run.seed))
-        bench = runner.assemble(run, stream)
+        bench = components.assemble(run, stream)
         first = next(iter(bench.batches.of(bench.experience(0), 1)))
         return {
             "stream": stream.instance_hash,
@@ -257,7 +262,7 @@ def test_a_run_leaves_the_process_as_it_found_it(tmp_path: Path) -> None:
 def test_every_number_can_be_derived_from_the_files(tmp_path: Path) -> None:
     outcome = runner.execute(make_run("er"), tmp_path)
     record = json.loads((outcome.directory / "run.json").read_text())
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     assert metrics.compute(trace) == record["metrics"]
     assert trace.correct["class"].dtype == np.int32
     # Before the first update of every experience, after every update, and at its end.
@@ -273,10 +278,10 @@ def test_every_number_can_be_derived_from_the_files(tmp_path: Path) -> None:
 def test_the_untrained_model_is_evaluated_first(tmp_path: Path) -> None:
     run = make_run("naive")
     outcome = runner.execute(run, tmp_path)
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     assert (trace.iteration[0], trace.phase[0], trace.experience[0]) == (0, 0, 0)
     stream = compile_stream(run.benchmark.stream, 0)
-    bench = runner.assemble(run, stream)
+    bench = components.assemble(run, stream)
     counts = bench.evaluator.evaluate(bench.strategy, range(5), stream.visits[0].tasks).counts
     assert np.array_equal(counts["class"].numpy(), trace.correct["class"][0])
 
@@ -344,7 +349,7 @@ def test_no_prediction_yet_is_not_a_wrong_prediction(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
     sys.modules["a_users_module"].Silent = Silent  # type: ignore[attr-defined]
     outcome = runner.execute(make_run("a_users_module:Silent"), tmp_path)
-    trace = results.read_trace(outcome.directory)
+    trace = trace_files.read_trace(outcome.directory)
     first = trace.experience == 0
     assert set(np.unique(trace.correct["class"][first])) <= {UNAVAILABLE, -1}
     assert (trace.correct["class"][~first] != UNAVAILABLE).all()
@@ -365,7 +370,7 @@ def test_references_get_the_data_that_their_name_says_and_the_same_number_of_upd
 def test_order_is_a_permutation_in_each_pass_and_the_budget_is_exact() -> None:
     for drop_last, per_pass in (("true", 6), ("false", 7)):
         run = make_run("naive", "training.batch_size=30", f"training.drop_last={drop_last}")
-        bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
         experience = bench.experience(0)
         batches = list(bench.batches.of(experience, 2 * per_pass + 1))
         assert len(batches) == 2 * per_pass + 1

@@ -18,11 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clbench import board_text, comparison, leaderboard, resolve, results, runner
+from clbench import resolve
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics import METRICS
-from clbench.records import Record, collect
+from clbench.reports import comparison, leaderboard, tables
+from clbench.results import files as results
+from clbench.results.record import Record, collect
+from clbench.runner import run
 
 Json = dict[str, Any]
 TINY = ["training.iterations=2"]
@@ -34,9 +37,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     for strategy in ("naive", "er"):
         for seed in range(2):
-            runner.execute(resolve.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
+            run.execute(resolve.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
     bad = [*TINY, "training.optimizer={name: sgd, lr: 1e30}", "training.iterations=20"]
-    failed = runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
+    failed = run.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
     assert failed.record["status"] == "failed"
     return out
 
@@ -112,7 +115,7 @@ def rows(payload: bytes) -> list[dict[str, str]]:
 
 
 def board(*records: Json | Record) -> list[dict[str, str]]:
-    return rows(board_text.to_csv(table(records)))
+    return rows(tables.to_csv(table(records)))
 
 
 def five(make: Make, strategy: str, middle: float, half: float, **changes: Any) -> list[Json]:
@@ -125,8 +128,8 @@ def five(make: Make, strategy: str, middle: float, half: float, **changes: Any) 
 def test_same_bytes_in_any_order_and_from_run_json_alone(finished: Path, tmp_path: Path) -> None:
     records, problems = collect(finished)
     assert (len(records), problems) == (5, [])
-    expected = [board_text.to_csv(made(records)) for made in (table, runs)]
-    texts = [to(table(records)) for to in (board_text.to_text, board_text.to_latex)]
+    expected = [tables.to_csv(made(records)) for made in (table, runs)]
+    texts = [to(table(records)) for to in (tables.to_text, tables.to_latex)]
     directories = list(results.find_runs(finished))
     for shift in range(3):
         root = tmp_path / str(shift)
@@ -137,8 +140,8 @@ def test_same_bytes_in_any_order_and_from_run_json_alone(finished: Path, tmp_pat
         found, problems = collect(root)
         assert not problems
         random.Random(shift).shuffle(found)
-        assert [board_text.to_csv(made(found)) for made in (table, runs)] == expected
-        assert [to(table(found)) for to in (board_text.to_text, board_text.to_latex)] == texts
+        assert [tables.to_csv(made(found)) for made in (table, runs)] == expected
+        assert [to(table(found)) for to in (tables.to_text, tables.to_latex)] == texts
 
 
 def test_costs_and_provenance_of_any_order(make: Make) -> None:
@@ -162,7 +165,7 @@ def test_costs_and_provenance_of_any_order(make: Make) -> None:
 
 def test_the_long_table_is_the_run_files(finished: Path) -> None:
     records, _ = collect(finished)
-    long = rows(board_text.to_csv(runs(records)))
+    long = rows(tables.to_csv(runs(records)))
     for record in (each.raw for each in records):
         mine = [row for row in long if row["run_id"] == record["run_id"]]
         assert {row["row_id"] for row in mine} == {row_id(record)}
@@ -186,7 +189,7 @@ def test_the_long_table_is_the_run_files(finished: Path) -> None:
 
 def test_a_metric_that_this_program_does_not_know_is_kept_in_the_long_table(make: Make) -> None:
     record = make(metrics__class={"average_accuracy": {"value": 0.5}, "of_tomorrow": {"value": -3.0}})
-    long = rows(board_text.to_csv(runs([record])))
+    long = rows(tables.to_csv(runs([record])))
     assert [(row["metric"], row["value"], row["unit"]) for row in long if row["view"] == "class"] == [
         ("average_accuracy", "0.5", "accuracy"), ("of_tomorrow", "-3.0", ""),
     ]  # fmt: skip
@@ -219,7 +222,7 @@ def test_missing_is_empty_and_never_zero(make: Make) -> None:
     assert (
         row["rank"] == row["tuning_by"] == row["eval_subset"] == row["pretrained_sha256"] == row["seeds_stream"] == ""
     )
-    text = board_text.to_text(table(records))
+    text = tables.to_text(table(records))
     assert "undefined in 1" in text
     assert "undefined in 3" in text
 
@@ -323,7 +326,7 @@ def test_who_is_not_ranked(make: Make) -> None:
         "twice": "a seed occurs with several instances",
         "undefined": "average_accuracy is undefined",
     }
-    text = board_text.to_text(table([*best, *more]))
+    text = tables.to_text(table([*best, *more]))
     assert (
         "rank -: not a continual learner, a failed seed, fewer than 5 seeds, a seed with several instances of the "
         "stream, or average_accuracy undefined\n"
@@ -340,7 +343,7 @@ def test_boards_are_of_one_definition_and_one_data_set(make: Make) -> None:
         *five(make, "other", 0.9, 0.01, stream__data_sha256="another"),
     ]
     assert ranks(*records) == {"low": "1", "high": "1", "other": "1"}
-    assert board_text.to_latex(table(records)).count(r"\begin{tabular}") == 3
+    assert tables.to_latex(table(records)).count(r"\begin{tabular}") == 3
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
@@ -354,9 +357,9 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
     )  # fmt: skip
     assert {naive[key] for key in naive if key.startswith("tuning_")} == {""}
     frame = table(records)
-    for to in (board_text.to_text, board_text.to_markdown, board_text.to_latex):
+    for to in (tables.to_text, tables.to_markdown, tables.to_latex):
         assert to(frame).count("er (tuned on its own test stream)") == 1
-    assert {row["tuning_by"] for row in rows(board_text.to_csv(runs(tuned)))} == {"test"}
+    assert {row["tuning_by"] for row in rows(tables.to_csv(runs(tuned)))} == {"test"}
     found = compared(write(tmp_path, *records), "split_synthetic-v1:er", ":naive")
     assert re.search(
         r"A is er, row \w{8} \(tuned on its own test stream\); B is naive, row \w{8}\n", comparison.to_text(found)
@@ -367,35 +370,35 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
 def test_rows_that_were_tuned_otherwise_bear_no_mark(make: Make) -> None:
     frame = table([make(name, config__tuning={"by": name}) for name in ("first", "stream")])
     assert list(frame["tuning_by"]) == ["first", "stream"]
-    assert "tuned" not in board_text.to_text(frame)
+    assert "tuned" not in tables.to_text(frame)
 
 
 def test_what_a_spreadsheet_would_execute_is_neutralised(make: Make) -> None:
     evil = make("=1+1", metrics__class={"average_accuracy": {"value": 0.5}, "@x": {"value": -0.25}})
     evil = failed(evil, "+boom") | {"status": "completed", "metrics": evil["metrics"]}
     evil["config"]["tuning"] = {"by": "-x", "\t": "\r"}
-    long = rows(board_text.to_csv(runs([evil])))
+    long = rows(tables.to_csv(runs([evil])))
     assert {(row["strategy"], row["failure"], row["tuning_by"]) for row in long} == {("'=1+1", "'+boom", "'-x")}
     assert {row["metric"]: row["value"] for row in long if row["view"] == "class"}["'@x"] == "-0.25"
     (row,) = board(evil)
     assert (row["strategy"], row["tuning_\t"]) == ("'=1+1", "'\r")
-    header = board_text.to_csv(table([evil]).rename(columns={"rank": "=rank"})).decode().split(",")[2]
+    header = tables.to_csv(table([evil]).rename(columns={"rank": "=rank"})).decode().split(",")[2]
     assert header == "'=rank"
 
 
 def test_markdown_and_latex_show_names_as_they_are(make: Make) -> None:
     frame = table([make("a_b&c%d|e$#{}\\~^<", s, 0.5 + s / 8) for s in range(2)])
-    latex = board_text.to_latex(frame, ["average_accuracy"])
+    latex = tables.to_latex(frame, ["average_accuracy"])
     assert r"a\_b\&c\%d|e\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{}\textless{} &" in latex
     assert r"average\_accuracy \%" in latex
     assert r"56.25 $\pm$ 79.41 &" in latex  # 12.7062 * 0.08839 / sqrt(2)
-    markdown = board_text.to_markdown(frame, ["average_accuracy"])
+    markdown = tables.to_markdown(frame, ["average_accuracy"])
     assert r"| a\_b&c%d\|e$#{}\\\~^\< |" in markdown
     assert "| 56.25 ± 79.41 |" in markdown
 
 
 def test_a_name_moves_no_cursor(make: Make) -> None:
-    text = board_text.to_text(table([failed(make("er\x1b[2J"), "two\nlines")]))
+    text = tables.to_text(table([failed(make("er\x1b[2J"), "two\nlines")]))
     assert r"er\x1b[2J" in text
     assert r"seed 0: two\nlines" in text
 
@@ -403,7 +406,7 @@ def test_a_name_moves_no_cursor(make: Make) -> None:
 def test_rows_of_one_strategy_are_told_apart(make: Make) -> None:
     settings = ({"name": "er", "memory": 10, "loss": "x"}, {"name": "er", "memory": 20, "loss": "x"})
     records = [make(config__strategy=s, config_hash=str(s), run_id=str(s)) for s in settings]
-    text = board_text.to_text(table(records))
+    text = tables.to_text(table(records))
     assert "er memory=10 " in text
     assert "er memory=20 " in text
     assert "loss" not in text
@@ -482,9 +485,9 @@ def test_any_change_of_a_run_json_is_a_table_or_a_sentence(
     assert len(records) + len(problems) == 2
     assert all(problem.startswith(f"{root}/0/run.json: ") for problem in problems)
     frame = table(records)
-    printed = [to(frame) for to in (board_text.to_text, board_text.to_markdown, board_text.to_latex)]
-    files = [board_text.to_csv(frame), board_text.to_csv(runs(records))]
-    assert board_text.to_csv(table(records[::-1])) == files[0]
+    printed = [to(frame) for to in (tables.to_text, tables.to_markdown, tables.to_latex)]
+    files = [tables.to_csv(frame), tables.to_csv(runs(records))]
+    assert tables.to_csv(table(records[::-1])) == files[0]
     assert all(text.encode() for text in printed)
     assert all(rows(payload) for payload in files)
     try:
@@ -540,8 +543,8 @@ def test_the_verb_writes_both_files(
     assert r"| wf\_10 % |" in out
     assert r"average\_accuracy %" not in out
     records, _ = collect(finished)
-    assert Path("a.csv").read_bytes() == board_text.to_csv(table(records))
-    assert Path("b.csv").read_bytes() == board_text.to_csv(runs(records))
+    assert Path("a.csv").read_bytes() == tables.to_csv(table(records))
+    assert Path("b.csv").read_bytes() == tables.to_csv(runs(records))
 
 
 @pytest.mark.parametrize(

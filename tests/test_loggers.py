@@ -17,15 +17,21 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import curves, loggers, metrics, provenance, resolve, results, runner
-from clbench.checkpoint import Every
+from clbench import resolve, run_config
 from clbench.cli import main
-from clbench.curves import Curves, Point
 from clbench.errors import UserError
-from clbench.interrupt import Interrupted
-from clbench.recorder import Recorder
+from clbench.evaluation.recorder import Recorder
+from clbench.loggers import base
+from clbench.loggers import points as curves
+from clbench.loggers.points import Curves, Point
+from clbench.metrics import worst_case
+from clbench.results import files, trace_files
+from clbench.runner import provenance
+from clbench.runner import run as runner
+from clbench.runner.checkpoint import Every
+from clbench.runner.signals import Interrupted
 from clbench.strategy import Batch, Strategy
-from clbench.testing import make_trace
+from clbench.testing.traces import make_trace
 from clbench.trace import Phase, Trace
 
 SPLIT = "split_synthetic-v1"
@@ -41,7 +47,7 @@ Series = dict[str, list[tuple[int, float]]]
 """By name: iteration and value, in the order written."""
 
 
-def plan(*overrides: str, benchmark: str = SPLIT, strategy: str = "er") -> resolve.RunConfig:
+def plan(*overrides: str, benchmark: str = SPLIT, strategy: str = "er") -> run_config.RunConfig:
     return resolve.make_run(benchmark, strategy=strategy, overrides=[SMALL, *overrides])
 
 
@@ -86,7 +92,7 @@ def expected(trace: Trace) -> Series:
             now = upto.task_accuracy(view)[-1]
             values = {f"task_{i}": a for i, a in enumerate(now)}
             values["average_so_far"] = math.fsum(now[upto.visits.any(0)]) / np.count_nonzero(upto.visits.any(0))
-            values["min_acc_so_far"] = metrics.minimum_accuracy(upto, view).value
+            values["min_acc_so_far"] = worst_case.minimum_accuracy(upto, view).value
             for name, value in values.items():
                 if not np.isnan(value):
                     found.setdefault(f"{view}/{name}", []).append((n, float(value)))
@@ -152,9 +158,9 @@ def series_of(rows: Iterable[dict[str, Any]]) -> Series:
 def test_tensorboard_shows_the_record_to_the_last_bit(configuration: str, tmp_path: Path) -> None:
     benchmark, overrides = CONFIGURATIONS[configuration]
     directory = runner.execute(plan(*overrides, benchmark=benchmark), tmp_path, log=["tensorboard"]).directory
-    record, (shown, reader) = results.read_run(directory), tensorboard(directory)
+    record, (shown, reader) = files.read_run(directory), tensorboard(directory)
     final = {name: points for name, points in shown.items() if name.startswith("metrics/")}
-    trace = results.read_trace(directory)
+    trace = trace_files.read_trace(directory)
     assert {n: p for n, p in shown.items() if n not in final} == as_float32(expected(trace))
     known = [(view, name, m["value"]) for view, of in record["metrics"].items() for name, m in of.items()]
     values = {f"metrics/{view}/{name}": [(len(trace.loss), v)] for view, name, v in known if v is not None}
@@ -187,10 +193,10 @@ def test_wandb_shows_the_record_and_is_named_after_the_run(tmp_path: Path, capfd
     out = ["--out", str(tmp_path), "--quiet", "--json", "-o", SMALL]
     assert main(["run", SPLIT, "--strategy", "er", "--seed", "3", "--log", "wandb", *out]) == 0
     directory = Path(json.loads(capfd.readouterr().out)["run_dir"])  # and nothing else is there
-    record, written = results.read_run(directory), wandb_records(directory)
+    record, written = files.read_run(directory), wandb_records(directory)
     rows = [dict(map(item, r.history.item)) for r in written if r.WhichOneof("record_type") == "history"]
     assert [row["_step"] for row in rows] == list(range(len(rows)))
-    assert series_of(rows) == expected(results.read_trace(directory))
+    assert series_of(rows) == expected(trace_files.read_trace(directory))
     [run] = [r.run for r in written if r.WhichOneof("record_type") == "run"]
     group = f"er {record['config_hash'][:16]}"
     assert (run.project, run.run_group, run.display_name, run.run_id) == (SPLIT, group, "er seed 3", record["run_id"])
@@ -240,14 +246,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
     def put(kind: type) -> None:
         monkeypatch.setitem(sys.modules, "a_stand_in", type(sys)("a_stand_in"))
         sys.modules["a_stand_in"].Mine = kind  # type: ignore[attr-defined]
-        monkeypatch.setitem(loggers._LOGGERS, "tensorboard", "a_stand_in:Mine")
+        monkeypatch.setitem(base._LOGGERS, "tensorboard", "a_stand_in:Mine")
 
     return put
 
 
 def same(a: Path, b: Path) -> None:
     """Two runs agree in everything that a run is a function of."""
-    one, other = results.read_run(a), results.read_run(b)
+    one, other = files.read_run(a), files.read_run(b)
     assert (a / "trace.npz").read_bytes() == (b / "trace.npz").read_bytes()
     for key in one.keys() - {"costs", "provenance"}:
         assert one[key] == other[key], key
@@ -278,7 +284,7 @@ def test_a_logger_changes_nothing(
 
 
 # ------------------------------------------------------------------------------------------------ interruptions
-def interrupted(run: resolve.RunConfig, out: Path, log: list[str], at: Iterable[int]) -> Path:
+def interrupted(run: run_config.RunConfig, out: Path, log: list[str], at: Iterable[int]) -> Path:
     """A run that crashes after some updates, each time past its last checkpoint."""
     for n in at:
         with pytest.raises(Interrupted):
@@ -299,7 +305,7 @@ def test_what_was_logged_past_the_checkpoint_was_there(tmp_path: Path) -> None:
     """Until it goes on; so the test above can fail."""
     with pytest.raises(Interrupted):
         runner.execute(plan(), tmp_path, every=Every(0, 7), progress=At(12), log=["tensorboard"])
-    [directory] = results.find_runs(tmp_path)
+    [directory] = files.find_runs(tmp_path)
     shown, reader = tensorboard(directory)
     assert [n for n, _ in shown["loss"]] == list(range(1, 13))
     assert "interrupted/text_summary" in reader.Tags()["tensors"]
@@ -310,7 +316,7 @@ def test_a_log_that_was_lost_or_not_asked_for_before_is_whole_all_the_same(tmp_p
     with pytest.raises(Interrupted):
         runner.execute(plan(), tmp_path, every=Every(0, 7), progress=At(23))
     directory = interrupted(plan(), tmp_path, ["tensorboard"], [])
-    assert tensorboard(directory)[0].items() >= as_float32(expected(results.read_trace(directory))).items()
+    assert tensorboard(directory)[0].items() >= as_float32(expected(trace_files.read_trace(directory))).items()
 
 
 def test_a_tensorboard_that_looks_on_forgets_the_earlier_attempt(tmp_path: Path) -> None:
@@ -377,7 +383,7 @@ def test_a_run_that_goes_on_shows_every_point_once_in_wandb(lost: int, server: S
     kept = len(rows)
     outcome = runner.execute(run, tmp_path, every=Every(0, 7), log=["wandb"])
     assert outcome.record["costs"]["resumed_at"] == [21]
-    assert series_of(rows) == expected(results.read_trace(outcome.directory))
+    assert series_of(rows) == expected(trace_files.read_trace(outcome.directory))
     assert server.begun == [(None, 0), ("allow", kept)]
     assert server.exit_codes == [1, 0]
 
@@ -387,7 +393,7 @@ def test_begun_anew_a_run_replaces_the_one_of_its_id(server: Server, tmp_path: P
     runner.execute(run, tmp_path, log=["wandb"])
     outcome = runner.execute(run, tmp_path, log=["wandb"], force=True)
     assert server.begun == [(None, 0), (None, 0)]
-    assert series_of(server.rows[run.run_id]) == expected(results.read_trace(outcome.directory))
+    assert series_of(server.rows[run.run_id]) == expected(trace_files.read_trace(outcome.directory))
 
 
 # ------------------------------------------------------------------------------------------------ mistakes and breaks
@@ -432,7 +438,7 @@ def test_a_logger_that_breaks_does_not_break_the_run(
     reason = "OSError: [Errno 28] No space left on device"
     assert told == [f"tensorboard broke ({reason}); the run goes on without it"]
     same(whole, outcome.directory)
-    assert series_of(server.rows[plan().run_id]) == expected(results.read_trace(whole)), "the other one goes on"
+    assert series_of(server.rows[plan().run_id]) == expected(trace_files.read_trace(whole)), "the other one goes on"
 
 
 class Odd(Strategy):
@@ -451,11 +457,11 @@ def test_a_refused_checkpoint_hides_nothing_from_a_logger(monkeypatch: pytest.Mo
     assert len(warnings) == 1
     assert warnings[0].startswith("no checkpoints: ")
     shown = {name: of for name, of in tensorboard(outcome.directory)[0].items() if not name.startswith("metrics/")}
-    assert shown == as_float32(expected(results.read_trace(outcome.directory)))
+    assert shown == as_float32(expected(trace_files.read_trace(outcome.directory)))
 
 
 def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> None:
-    directory = results.run_directory(tmp_path, plan())
+    directory = plan().directory(tmp_path)
     directory.mkdir(parents=True)
     (directory / "tensorboard").write_text("mine")
     told: list[str] = []

@@ -612,7 +612,7 @@ def test_light_verbs_and_messages_import_nothing_heavy() -> None:
 
 
 def test_reading_a_run_imports_nothing_heavy() -> None:
-    code = "import json, sys; import clbench.records; print(*set(json.loads(sys.argv[1])) & set(sys.modules))"
+    code = "import json, sys; import clbench.results.record; print(*set(json.loads(sys.argv[1])) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(HEAVY)], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from clbench import metrics
-from clbench.metrics import gap, worst_case
+from clbench.metrics import definition, gap, worst_case
 from clbench.metrics.dialects import ONLY_ONCE, dialects
 from clbench.metrics.sampling import standard_error
-from clbench.testing import make_trace
+from clbench.testing.traces import make_trace
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
 
 NAN = float("nan")
 
 
-def found(trace: Trace, name: str, view: str = "class") -> metrics.Value:
+def found(trace: Trace, name: str, view: str = "class") -> definition.Value:
     return metrics.METRICS[name].compute(trace.by_origin(), view)
 
 
@@ -411,7 +411,7 @@ def test_samples_weigh_the_same_where_the_definition_says_so() -> None:
         task_cells=np.array([[True, True, True, False], [False, False, False, True]]),
         visits=np.eye(2, dtype=bool),
     )
-    assert metrics.accuracy_matrix(trace, "class") == pytest.approx(np.array([[0.8, 0.0], [0.6, 0.2]]))
+    assert definition.accuracy_matrix(trace, "class") == pytest.approx(np.array([[0.8, 0.0], [0.6, 0.2]]))
     assert found(trace, "average_accuracy").value == pytest.approx(0.4)
     assert found(trace, "sessions.final").value == pytest.approx((3 * 0.6 + 0.2) / 4)
     assert found(trace, "sessions.average").value == pytest.approx((0.8 + 0.5) / 2)

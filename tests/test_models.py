@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import models, resolve
-from clbench.config import Mlp
+from clbench import resolve
+from clbench.config.networks import Mlp
 from clbench.errors import UserError
+from clbench.training import models
 
 
 def network(path: Path) -> Mlp:

@@ -11,20 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import config, resolve, runner, workbench
+from clbench import resolve
+from clbench.config import benchmark, optimizers
 from clbench.errors import UserError
-from clbench.loop import train
-from clbench.numerics import numerics
-from clbench.observation import Observation
-from clbench.recorder import Recorder
-from streams.compile import compile_stream
+from clbench.evaluation.recorder import Recorder
+from clbench.runner import components
+from clbench.runner import run as runner
+from clbench.runner.numerics import numerics
+from clbench.runner.observer import Observation
+from clbench.runner.training_loop import train
+from clbench.streams.compile import compile_stream
+from clbench.training import optimizers as optimizers_
 
 OPTIMIZERS: list[Any] = [
-    config.Sgd(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
-    config.Adam(name="adam", lr=0.01, weight_decay=0.01),
-    config.AdamW(name="adamw", lr=0.01, weight_decay=0.1),
-    config.Adagrad(name="adagrad", lr=0.1, weight_decay=0.01),
-    config.RmsProp(name="rmsprop", lr=0.01, momentum=0.5),
+    optimizers.Sgd(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
+    optimizers.Adam(name="adam", lr=0.01, weight_decay=0.01),
+    optimizers.AdamW(name="adamw", lr=0.01, weight_decay=0.1),
+    optimizers.Adagrad(name="adagrad", lr=0.1, weight_decay=0.01),
+    optimizers.RmsProp(name="rmsprop", lr=0.01, momentum=0.5),
 ]
 
 
@@ -50,15 +54,15 @@ def test_an_optimiser_is_torchs_own_bit_for_bit(settings: Any) -> None:
     kind = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}[settings.name]
     options = settings.model_dump(exclude={"name"})
     plain = getattr(torch.optim, kind)(other.parameters(), **options, foreach=False)
-    assert torch.equal(learnt(workbench.optimizer(settings, one.parameters()), one), learnt(plain, other))
+    assert torch.equal(learnt(optimizers_.optimizer(settings, one.parameters()), one), learnt(plain, other))
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS[:4], ids=lambda s: s.name)
 def test_a_fused_step_is_the_same_rule(settings: Any) -> None:
     one, other = small(), small()
-    fused = workbench.optimizer(settings, one.parameters(), fused=True)
+    fused = optimizers_.optimizer(settings, one.parameters(), fused=True)
     assert fused.defaults["fused"] is True
-    a, b = learnt(fused, one), learnt(workbench.optimizer(settings, other.parameters()), other)
+    a, b = learnt(fused, one), learnt(optimizers_.optimizer(settings, other.parameters()), other)
     # 50 updates of weights of about 1: the rounding of each, 6e-8, added up with some room for the method's memory.
     torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
 
@@ -82,7 +86,7 @@ def test_amp_is_for_training_alone(amp: str | None, monkeypatch: pytest.MonkeyPa
 
     run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=["watch.precision=float32"])
     run = run.model_copy(update={"numerics": run.numerics.model_copy(update={"amp": amp})})
-    bench = workbench.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
     monkeypatch.setattr(nn.Linear, "forward", noted)
     train(bench, Observation(bench, Recorder(bench.device), lambda: None))
     assert seen == {True: {torch.bfloat16 if amp else torch.float32}, False: {torch.float32}}
@@ -134,7 +138,7 @@ def test_a_run_on_a_gpu_puts_back_the_precision_of_float32(precision: str) -> No
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = True
     before = float32_settings()
-    with numerics(config.Numerics(device="cuda")):
+    with numerics(benchmark.Numerics(device="cuda")):
         assert not torch.backends.cuda.matmul.allow_tf32
         assert not torch.backends.cudnn.allow_tf32
     assert float32_settings() == before
@@ -147,7 +151,7 @@ def test_a_run_on_a_gpu_puts_back_settings_that_only_torchs_newer_flags_express(
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.rnn.fp32_precision = "tf32"  # type: ignore[attr-defined]
-    with numerics(config.Numerics(device="cuda")):
+    with numerics(benchmark.Numerics(device="cuda")):
         assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
@@ -160,7 +164,7 @@ def test_a_run_on_a_gpu_puts_back_the_environment(before: str | None, monkeypatc
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     if before is not None:
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before)
-    with numerics(config.Numerics(device="cuda")):
+    with numerics(benchmark.Numerics(device="cuda")):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (before or ":4096:8")
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == before
 
@@ -169,7 +173,7 @@ def test_a_run_on_a_gpu_puts_back_the_environment(before: str | None, monkeypatc
 @pytest.mark.parametrize("warn_only", [False, True])
 def test_a_run_puts_back_whether_an_algorithm_that_is_not_deterministic_is_refused(warn_only: bool) -> None:
     torch.use_deterministic_algorithms(True, warn_only=warn_only)
-    with numerics(config.Numerics(deterministic=False)):
+    with numerics(benchmark.Numerics(deterministic=False)):
         assert not torch.are_deterministic_algorithms_enabled()
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled() is warn_only

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
 
 study: Any = importlib.import_module("optimisers")
 

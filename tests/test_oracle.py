@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from clbench import metrics
 from clbench.metrics.dialects import dialects
 from clbench.metrics.gap import anatomy
-from clbench.testing import make_trace
+from clbench.testing.traces import make_trace
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
 
 # ------------------------------------------------------------------------------------------------ numbers

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 import clbench
-from clbench import provenance, registry, results
-from clbench.engines import local
+from clbench import registry
 from clbench.errors import UserError
-from clbench.interrupt import Wish
 from clbench.resolve import make_run
+from clbench.results import files
+from clbench.runner import provenance
+from clbench.runner.signals import Wish
+from clbench.studies.engines import local
 
 HOME = Path(clbench.__file__).resolve().parent.parent
 PACKAGES = ("clbench", "strategies", "streams")
@@ -82,8 +84,8 @@ def test_a_run_and_a_grid_without_them(tmp_path: Path) -> None:
     )
     python(code, tmp_path)
     for out in ("results", "studies"):
-        [place] = results.find_runs(tmp_path / out)
-        assert results.read_run(place)["status"] == "completed"
+        [place] = files.find_runs(tmp_path / out)
+        assert files.read_run(place)["status"] == "completed"
 
 
 def test_memory_is_measured_on_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +147,13 @@ def test_every_file_and_every_benchmark_has_a_name_that_windows_takes() -> None:
 def test_every_folder_of_a_run_has_a_name_that_windows_takes(strategy: str, folder: str, tmp_path: Path) -> None:
     run = make_run("split_digits-v1", strategy="naive")
     run = run.model_copy(update={"strategy": run.strategy.model_copy(update={"name": strategy})})
-    place = results.run_directory(tmp_path, run)
+    place = run.directory(tmp_path)
     assert place.parts[-3] == folder
     assert all(map(is_legal, place.relative_to(tmp_path).parts))
 
 
 def test_files_of_a_run_have_names_that_windows_takes(tmp_path: Path) -> None:
-    from clbench.runner import execute
+    from clbench.runner.run import execute
 
     run = make_run("split_synthetic-v1", strategy="naive", overrides=["training.iterations=2"])
     execute(run, tmp_path)
@@ -171,11 +173,11 @@ def test_a_file_that_is_being_read_is_replaced_a_moment_later(tmp_path: Path, mo
     (tmp_path / "a").write_bytes(b"old")
     monkeypatch.setattr("os.replace", busy)
     with pytest.raises(PermissionError):
-        results._replace(tmp_path / "a", tmp_path / "b")
-    monkeypatch.setattr("clbench.results._WAITS_S", (0.0, 0.0))
-    monkeypatch.setattr("clbench.results._BUSY_FILES", True)
+        files._replace(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr("clbench.results.files._WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("clbench.results.files._BUSY_FILES", True)
     refusals[0] = 2
-    results._replace(tmp_path / "a", tmp_path / "b")
+    files._replace(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old"
 
 
@@ -199,8 +201,8 @@ def test_a_worker_without_signals_is_asked_to_stop_through_its_pipe() -> None:
 def test_a_grid_without_signals_saves_its_runs_when_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clbench.engines import Job
-    from clbench.engines.settings import LocalSettings
+    from clbench.config.engines import LocalSettings
+    from clbench.studies.engines.base import Job
 
     class Listens:
         def at(self, job: int, share: float) -> None:
@@ -208,15 +210,15 @@ def test_a_grid_without_signals_saves_its_runs_when_it_is_stopped(
 
         def warn(self, job: int, text: str) -> None: ...
 
-    monkeypatch.setattr("clbench.engines.local._HAS_SIGNALS", False)
+    monkeypatch.setattr("clbench.studies.engines.local._HAS_SIGNALS", False)
     overrides = ["training.iterations=4000", "evaluation.every=20"]
     run = make_run("split_synthetic-v1", strategy="naive", overrides=overrides, threads=1)
     engine: Any = local.Local(LocalSettings(name="local", processes=1), 1, False)
     with pytest.raises(KeyboardInterrupt):
         list(engine.run([Job(run, tmp_path)], Listens()))
-    record = json.loads((results.run_directory(tmp_path, run) / "run.json").read_text(encoding="utf-8"))
+    record = json.loads((run.directory(tmp_path) / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "interrupted"
-    assert (results.run_directory(tmp_path, run) / "checkpoint").exists()
+    assert (run.directory(tmp_path) / "checkpoint").exists()
 
 
 def test_a_system_without_groups_of_processes_leaves_a_terminals_interrupt_to_the_parent(
@@ -238,8 +240,8 @@ def test_every_core_counts_where_the_system_has_no_affinity(monkeypatch: pytest.
 
 
 def test_slurm_is_refused_where_it_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clbench.engines import engine
-    from clbench.engines.settings import SlurmSettings
+    from clbench.config.engines import SlurmSettings
+    from clbench.studies.engines.base import engine
 
     monkeypatch.delattr("signal.SIGUSR2", raising=False)
     with pytest.raises(UserError) as caught:

@@ -8,16 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import resolve, results, runner
-from clbench.checkpoint import Every
-from clbench.profile import PARTS, Profile
+from clbench import resolve
+from clbench.results import files
+from clbench.runner import run as runner
+from clbench.runner.checkpoint import Every
+from clbench.runner.profiler import PARTS, Profile
 
 
 @pytest.mark.parametrize("strategy", ["er", "avalanche.training.supervised:Naive"])
 def test_a_profile_changes_no_result_and_leaves_nothing_behind(strategy: str, tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy=strategy, overrides=["training.iterations=10"])
     patched = [(nn.Module, "__call__"), (torch.autograd, "backward"), (torch.autograd, "grad")]
-    patched += [(results, "write_arrays"), (results, "write_bytes")]
+    patched += [(files, "write_arrays"), (files, "write_bytes")]
     before = [getattr(owner, name) for owner, name in patched]
     profile = Profile()
     plain = runner.execute(run, tmp_path / "a", every=Every(0, 7))

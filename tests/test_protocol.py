@@ -14,15 +14,20 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clbench import config, metrics, mistakes, resolve, results, runner
-from clbench.budget import budgets
-from clbench.chance import Generator
-from clbench.config import Training
+from clbench import messages, metrics, resolve, schema
+from clbench.config.training import Training
 from clbench.errors import UserError
+from clbench.evaluation import recorder as recorder_
+from clbench.results import trace_files
+from clbench.rng import Generator
+from clbench.runner import components, observer, training_loop
+from clbench.runner import run as runner
 from clbench.strategy import Batch, Experience, SelfDriven, Strategy
 from clbench.stream import Stream
-from clbench.testing import assert_same
-from streams.compile import compile_stream
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream
+from clbench.testing.states import assert_same
+from clbench.training.budget import budgets
 
 SPLIT, PERMUTED, BLURRY = "split_synthetic-v1", "permuted_digits-v1", "blurry_digits-v1"
 SMALL = ["training={iterations: 3, epochs: null, batch_size: 16}"]
@@ -49,9 +54,9 @@ def execute(out: Path, strategy: str, *overrides: str, benchmark: str = SPLIT) -
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool = True) -> tuple[Any, dict[str, Any]]:
     """The record in memory, and the state of everything that chance and learning move."""
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[*SMALL, *overrides])
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-    recorder = runner.Recorder(bench.device) if watch else None
-    runner.train(bench, runner.Observation(bench, recorder, lambda: None))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    recorder = recorder_.Recorder(bench.device) if watch else None
+    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
     return bench, {"strategy": bench.strategy.state_dict(), "batches": bench.batches.state_dict()}
 
 
@@ -59,7 +64,7 @@ def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool 
 class Reaches(Strategy):
     """Fetches, at the start of experience `at`, rows of the training set under a task."""
 
-    class Config(config.Model):
+    class Config(schema.Model):
         at: int
         rows: list[int]
         task: int = 0
@@ -259,7 +264,7 @@ def test_the_task_of_a_test_sample_is_told_by_the_protocol(
 def test_outputs_of_the_batch_alone_compete() -> None:
     """Against a cross-entropy over the columns of the classes that occur, cut out by hand."""
     run = resolve.make_run(SPLIT, strategy="naive", overrides=[*SMALL, "training.active_outputs=batch"])
-    bench = runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
     logits = torch.randn(7, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = torch.tensor([3, 8, 3, 3, 1, 8, 8])
     loss = bench.strategy.criterion(logits, y, 0)
@@ -288,7 +293,7 @@ def of_sizes(sizes: list[int]) -> Stream:
         "data": "digits", "tasks": {"by": "classes", "count": 1}, "setting": "class",
         "schedule": {"by": "explicit", "experiences": lessons},
     }  # fmt: skip
-    found, problems = mistakes.check_section("t", "stream", config.StreamConfig, said, {})
+    found, problems = messages.check_section("t", "stream", definition.StreamConfig, said, {})
     assert not problems
     return compile_stream(found, 0)
 
@@ -373,7 +378,7 @@ def test_metrics_do_not_see_how_an_experience_was_cut(named: Any, tmp_path: Path
     whole = execute(tmp_path / "whole", name, once, *look)
     cut = execute(tmp_path / "cut", name, once, f"stream.online={pieces}", *look)
     assert (whole["stream"]["experiences"], cut["stream"]["experiences"]) == (5, 1000 // pieces)
-    one, other = (results.read_trace(next((tmp_path / k).rglob("run.json")).parent) for k in ("whole", "cut"))
+    one, other = (trace_files.read_trace(next((tmp_path / k).rglob("run.json")).parent) for k in ("whole", "cut"))
     assert one.correct.keys() == other.correct.keys()
     assert len({c.tobytes() for c in one.correct["class"]}) > 5, "there is something to see"
     for view in one.correct:

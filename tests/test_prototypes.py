@@ -11,39 +11,41 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import resolve, runner
-from clbench.chance import Generator
+from clbench import resolve, run_config
 from clbench.errors import UserError
-from clbench.recorder import Recorder
+from clbench.evaluation.recorder import Recorder
+from clbench.rng import Generator
+from clbench.runner import components, observer, training_loop
+from clbench.strategies.fetril import PseudoFeatures, nearest, separate
+from clbench.strategies.napa_vq import neighbourhood_loss, one_of, relinked
+from clbench.strategies.pass_ import radius
+from clbench.strategies.shared.prototype_heads import CodingVectors, NearestMean, Rotated
+from clbench.strategies.shared.prototypes import Moments
 from clbench.strategy import evaluating
-from clbench.testing import assert_same, check_resume
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 from clbench.trace import UNAVAILABLE, Phase
-from strategies.fetril import PseudoFeatures, nearest, separate
-from strategies.napa_vq import neighbourhood_loss, one_of, relinked
-from strategies.pass_ import radius
-from strategies.prototype_heads import CodingVectors, NearestMean, Rotated
-from strategies.prototypes import Moments
-from streams.compile import compile_stream
 
 SPLIT, DIGITS = "split_synthetic-v1", "split_digits-v1"
 NCM, FETRIL, PASS, NAPA = "ncm", "fetril", "pass", "napa_vq"
 FEW = "training={iterations: 6, epochs: null, batch_size: 40}"
 
 
-def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
+def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> run_config.RunConfig:
     return resolve.make_run(benchmark, strategy=strategy, overrides=[FEW, *overrides])
 
 
 def assembled(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Any:
     run = plan(strategy, *overrides, benchmark=benchmark)
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool = False) -> Any:
     """The bench after the whole stream, and the recorder."""
     bench = assembled(strategy, *overrides, benchmark=benchmark)
     bench.recorder = Recorder(bench.device) if watch else None
-    runner.train(bench, runner.Observation(bench, bench.recorder, lambda: None))
+    training_loop.train(bench, observer.Observation(bench, bench.recorder, lambda: None))
     return bench
 
 
@@ -175,12 +177,12 @@ def test_a_frozen_front_costs_no_update_a_pass_and_the_evaluator_one_in_all() ->
     samples = []
     bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
     start = flat(bench.strategy.front.parameters())
-    runner.train(bench, runner.Observation(bench, Recorder(bench.device), lambda: None))
+    training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000, "each training sample once in its experience"
     assert bench.evaluator._looks[0].front.computed == 1, "test features once in the run"
     assert torch.equal(flat(bench.strategy.front.parameters()), start)
     first = assembled(NCM, "training.iterations=20")
-    runner.train(first, runner.Observation(first, Recorder(first.device), lambda: None))
+    training_loop.train(first, observer.Observation(first, Recorder(first.device), lambda: None))
     assert not torch.equal(flat(first.strategy.front.parameters()), start)
     assert first.evaluator._looks[0].front.computed == 1, "once it is frozen"
 
@@ -368,7 +370,7 @@ def test_features_of_an_experience_are_computed_once(classifier: str) -> None:
     bench = assembled(FETRIL, "strategy.extractor=frozen", f"strategy.classifier={classifier}")
     samples: list[int] = []
     bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
-    runner.train(bench, runner.Observation(bench, Recorder(bench.device), lambda: None))
+    training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000
     assert bench.evaluator._looks[0].front.computed == 1
     assert bench.strategy.memory().bytes == 10 * 8 * (64 + 2)
@@ -756,7 +758,7 @@ def test_stopped_anywhere_it_goes_on(way: str, stream: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_short_cut_of_the_evaluator_counts_as_float32_does(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.evaluator.fast_here", lambda: True)
+    monkeypatch.setattr("clbench.evaluation.evaluator.fast_here", lambda: True)
     strategy, overrides = WAYS[way]
     chunks = []
     for precision in ("auto", "float32"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clbench import resolve
+from clbench import run_config
 
 reproduce: Any = importlib.import_module("reproduce")
 COMMANDS = [command for row in reproduce.rows() for command in (row.run, row.minus) if command]
@@ -17,7 +17,7 @@ COMMANDS = [command for row in reproduce.rows() for command in (row.run, row.min
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_rows_command_is_right(command: str) -> None:
     run = reproduce.planned(command)
-    assert isinstance(run, resolve.RunConfig)
+    assert isinstance(run, run_config.RunConfig)
 
 
 def row(**more: object) -> Any:

@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from clbench import engines, runner
-from clbench.checkpoint import Checkpoints, Every
-from clbench.engines import Done, Job, on_ray
-from clbench.engines.perform import perform
-from clbench.engines.settings import LocalSettings, RaySettings
+from clbench.config.engines import LocalSettings, RaySettings
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.results import read_run
+from clbench.results.files import read_run
+from clbench.runner import run, run_record
+from clbench.runner.checkpoint import Checkpoints, Every
+from clbench.studies.engines import base, local
+from clbench.studies.engines import ray as on_ray
+from clbench.studies.engines.base import Done, Job
+from clbench.studies.engines.worker import perform
 
 ray = pytest.importorskip("ray")
 
@@ -104,7 +106,7 @@ def odd(out: str, act: str, sign: str, seed: int = 0) -> Job:
 
 
 def all_done(settings: Any, jobs: list[Job], heard: Heard | None = None) -> list[Done]:
-    ended = dict(engines.engine(settings, 1, False).run(jobs, heard or Heard()))
+    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Heard()))
     return [ended[number] for number in range(len(jobs))]
 
 
@@ -138,7 +140,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
 
     here = all_done(LocalSettings(name="local", processes=1), study("local"))
     there = []
-    for number, done in engines.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Heard()):
+    for number, done in base.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Heard()):
         assert signal.getsignal(signal.SIGTERM) is handler, "that of who runs the study"
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
@@ -147,7 +149,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
     assert (work / "sign-0").read_text().split()[2] == "1", "threads of a run"
-    assert len(processes) <= on_ray.cores()
+    assert len(processes) <= local.cores()
     assert not ray.is_initialized()
     until(lambda: not any(Path("/proc", pid).exists() for pid in processes))
     assert signal.signal(signal.SIGTERM, before) is handler
@@ -163,8 +165,8 @@ def test_a_node_dies(work: Path, nodes: Any) -> None:
     jobs, heard, done = study("ray"), Heard(), {}
     hung = jobs[0].run
     with pytest.raises(KeyboardInterrupt):  # a checkpoint of update 10
-        runner.execute(hung, Path("ray"), every=Every(0, 10), progress=Crash(12))
-    for number, ended in engines.engine(on(nodes), 1, False).run(jobs, heard):
+        run.execute(hung, Path("ray"), every=Every(0, 10), progress=Crash(12))
+    for number, ended in base.engine(on(nodes), 1, False).run(jobs, heard):
         if not done:
             until(lambda: (work / "hung").exists())
             raylet = int((work / "hung").read_text().split()[1])
@@ -207,11 +209,11 @@ def test_closed(work: Path, nodes: Any) -> None:
     waiting = threading.Thread(target=interrupt)
     waiting.start()
     with pytest.raises(KeyboardInterrupt):
-        next(engines.engine(on(nodes), 1, False).run(jobs, Heard()))
+        next(base.engine(on(nodes), 1, False).run(jobs, Heard()))
     waiting.join()
     assert not ray.is_initialized()
     assert all(node.remaining_processes_alive() for node in nodes.worker_nodes)
-    places = [runner.directory_of(each.run, Path("ray")) for each in jobs]
+    places = [run_record.directory_of(each.run, Path("ray")) for each in jobs]
     assert not all(place.exists() for place in places)
     stopped = begun()[0]  # Ray may begin them in any order
     assert Checkpoints(places[stopped])
@@ -243,9 +245,9 @@ def test_folder_is_not_shared(work: Path, nodes: Any, monkeypatch: pytest.Monkey
 
 def test_no_node_is_large_enough(work: Path, nodes: Any) -> None:
     with pytest.raises(UserError, match=r"no node has 1000 CPUs, as a run needs\. Found: .*1 CPUs and 0 GPUs"):
-        list(engines.engine(on(nodes), 1000, False).run([job("ray")], Heard()))
+        list(base.engine(on(nodes), 1000, False).run([job("ray")], Heard()))
     with pytest.raises(UserError, match=r"no node has 1 CPUs and 0\.5 GPUs"):
-        list(engines.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Heard()))
+        list(base.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Heard()))
 
 
 def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
@@ -253,7 +255,7 @@ def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
         with pytest.raises(UserError, match=r"Found: .*0 CPUs and 0 GPUs"):  # the head; ours would have this machine's
-            list(engines.engine(RaySettings(name="ray"), 1000, False).run([job("ray")], Heard()))
+            list(base.engine(RaySettings(name="ray"), 1000, False).run([job("ray")], Heard()))
         assert ray.is_initialized()
     finally:
         ray.shutdown()
@@ -290,7 +292,7 @@ def test_no_cluster(address: str, why: str) -> None:
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^engine 'ray': the package ray cannot be imported .*clbench\[ray\]"):
-        engines.engine(RaySettings(name="ray"), 1, False)
+        base.engine(RaySettings(name="ray"), 1, False)
 
 
 @pytest.mark.parametrize(("visible", "gpu", "index"), [(None, "2", 2), ("5,2", "2", 1), ("GPU-a,GPU-b", "GPU-a", 0)])

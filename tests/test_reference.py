@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from clbench import board_text, leaderboard, registry, results, study, verification
+from clbench import registry
 from clbench.cli import main
-from clbench.grid import Grid
-from clbench.records import Record, collect
+from clbench.reports import leaderboard, tables
 from clbench.resolve import resolve
+from clbench.results import files
+from clbench.results.record import Record, collect
+from clbench.studies import study, verification
+from clbench.studies.execute import Grid
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 AGAIN = ("split_digits-v1", "er"), ("power_law_digits-v1", "classp")
@@ -25,7 +28,7 @@ def records() -> list[Record]:
 
 
 def test_the_leaderboard_is_that_of_the_run_files(records: list[Record]) -> None:
-    made = board_text.to_csv(leaderboard.table(reversed(records)))
+    made = tables.to_csv(leaderboard.table(reversed(records)))
     assert made == (REFERENCE / "leaderboard.csv").read_bytes()
 
 
@@ -56,7 +59,7 @@ def test_the_study_is_done(records: list[Record]) -> None:
     asked = {planned.run.run_id for row in survey.rows for planned in row.runs}
     assert len(asked) == 3 * 12 * 5  # those among them that the trials choose
     assert asked <= there
-    trials, problems = collect(REFERENCE / results.TRIALS)
+    trials, problems = collect(REFERENCE / files.TRIALS)
     assert not problems
     tried = {planned.run.run_id for row in survey.trials for planned in row.runs}
     assert tried == {record.run_id for record in trials}

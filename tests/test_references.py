@@ -9,30 +9,33 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import resolve, runner
+from clbench import resolve
 from clbench.errors import UserError
-from clbench.testing import assert_same, check_resume
-from strategies.chance import guesses
-from strategies.separate import networks_of, routed
-from streams.compile import compile_stream
+from clbench.evaluation import recorder
+from clbench.runner import components, observer, training_loop
+from clbench.strategies.chance import guesses
+from clbench.strategies.separate import networks_of, routed
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
-CHANCE, PROBE = "strategies.chance:Chance", "strategies.linear_probe:LinearProbe"
-SEPARATE = "strategies.separate:Separate"
+CHANCE, PROBE = "clbench.strategies.chance:Chance", "clbench.strategies.linear_probe:LinearProbe"
+SEPARATE = "clbench.strategies.separate:Separate"
 TASK = "stream.setting=task"
 
 
-def bench(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 6) -> runner.Workbench:
+def bench(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 6) -> components.Workbench:
     budget = "training={iterations: %d, epochs: null}" % iterations  # noqa: UP031 - braces
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
-    return runner.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    return components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
 
 
-def train(b: runner.Workbench, watched: bool = False) -> None:
-    runner.train(b, runner.Observation(b, runner.Recorder(b.device) if watched else None, lambda: None))
+def train(b: components.Workbench, watched: bool = False) -> None:
+    training_loop.train(b, observer.Observation(b, recorder.Recorder(b.device) if watched else None, lambda: None))
 
 
-def weights(b: runner.Workbench) -> dict[str, torch.Tensor]:
+def weights(b: components.Workbench) -> dict[str, torch.Tensor]:
     return {n: t.detach().clone() for n, t in b.strategy.model.state_dict().items()}
 
 

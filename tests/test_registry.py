@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from clbench import import_paths, mistakes, registry
+from clbench import import_paths, messages, registry
 from clbench.errors import UserError
-from streams import definition, schedules, tasks
-from streams.families import Schedule, TaskFamily
+from clbench.streams import definition, schedules, tasks
+from clbench.streams.families import Schedule, TaskFamily
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_every_benchmark_of_the_table_and_no_other_file() -> None:
     [(tasks, definition.Tasks, TaskFamily), (schedules, definition.AnySchedule, Schedule)],
 )
 def test_every_family_of_the_folder_may_be_said_and_names_itself(package: Any, section: Any, base: type) -> None:
-    models = mistakes.member_models(section)
-    words = [word for model in models for word in mistakes.tags(model)]
+    models = messages.member_models(section)
+    words = [word for model in models for word in messages.tags(model)]
     assert len(set(words)) == len(words)
     in_folder = set()
     for file in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -94,7 +94,7 @@ def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:
         "json:dumps",
         "os.path:join",
         "math:sqrt",  # built in: nothing to read
-        "strategies.er:ExperienceReplay",
+        "clbench.strategies.er:ExperienceReplay",
     ],
 )
 def test_import_paths_that_lead_somewhere(path: str) -> None:

@@ -12,17 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import resolve, runner
+from clbench import resolve, run_config
 from clbench.errors import UserError
+from clbench.runner import components, observer, training_loop
+from clbench.strategies.ewc import fisher_diagonal, fold
+from clbench.strategies.lwf import distillation
+from clbench.strategies.mas import output_sensitivity
+from clbench.strategies.shared.importance import quadratic_penalty
+from clbench.strategies.si import SI as SynapticIntelligence
+from clbench.strategies.si import SiConfig, path_importance
 from clbench.strategy import evaluating
-from clbench.testing import assert_same, check_resume
-from strategies.ewc import fisher_diagonal, fold
-from strategies.importance import quadratic_penalty
-from strategies.lwf import distillation
-from strategies.mas import output_sensitivity
-from strategies.si import SI as SynapticIntelligence
-from strategies.si import SiConfig, path_importance
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 EWC, SI, MAS, LWF = "ewc", "si", "mas", "lwf"
 F = torch.nn.functional
@@ -30,17 +32,19 @@ SPLIT = "split_synthetic-v1"
 CNN = ["model={name: cnn, channels: [4, 8], hidden: 16}"]
 
 
-def make_run(*overrides: str, strategy: str, benchmark: str = SPLIT, iterations: int = 6) -> resolve.RunConfig:
+def make_run(*overrides: str, strategy: str, benchmark: str = SPLIT, iterations: int = 6) -> run_config.RunConfig:
     budget = f"training={{iterations: {iterations}, epochs: null, budget: experience}}"
     return resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
 
 
-def bench(*overrides: str, **kwargs: Any) -> runner.Workbench:
+def bench(*overrides: str, **kwargs: Any) -> components.Workbench:
     run = make_run(*overrides, **kwargs)
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
-def live(b: runner.Workbench, experiences: int, iterations: int = 6, at_end: Callable[[], None] | None = None) -> Any:
+def live(
+    b: components.Workbench, experiences: int, iterations: int = 6, at_end: Callable[[], None] | None = None
+) -> Any:
     """Trains on the first experiences and begins the next one; `at_end` is called before each `end_experience`."""
     strategy: Any = b.strategy
     for v in range(experiences):
@@ -55,8 +59,8 @@ def live(b: runner.Workbench, experiences: int, iterations: int = 6, at_end: Cal
     return strategy
 
 
-def weights(b: runner.Workbench) -> Tensor:
-    runner.train(b, runner.Observation(b, None, lambda: None))
+def weights(b: components.Workbench) -> Tensor:
+    training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 

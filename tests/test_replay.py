@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench import resolve, runner
-from clbench.chance import Generator
-from strategies.buffers import Buffer
-from streams.compile import compile_stream
+from clbench import resolve
+from clbench.rng import Generator
+from clbench.runner import components, observer, training_loop
+from clbench.strategies.shared.buffers import Buffer
+from clbench.streams.compile import compile_stream
 
 
 def filled(buffer: Buffer, samples: int, groups: int, batch: int = 7) -> Buffer:
@@ -95,15 +96,15 @@ def test_state_round_trip(before: int, after: int, per_group: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ the strategy
-def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> runner.Workbench:
+def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> components.Workbench:
     run = resolve.make_run(
         "split_synthetic-v1", strategy=strategy, overrides=[f"training.iterations={iterations}", *overrides]
     )
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
-def weights(b: runner.Workbench) -> torch.Tensor:
-    runner.train(b, runner.Observation(b, None, lambda: None))
+def weights(b: components.Workbench) -> torch.Tensor:
+    training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 

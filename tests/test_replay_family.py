@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clbench import resolve, runner
-from clbench.chance import Generator
+from clbench import resolve, run_config
 from clbench.errors import UserError
+from clbench.evaluation import recorder as recorder_
+from clbench.rng import Generator
+from clbench.runner import components, observer, training_loop
+from clbench.strategies import agem, er, gem, power_law_rehearsal
+from clbench.strategies.shared.buffers import Buffer
 from clbench.strategy import Strategy
-from clbench.testing import assert_same, check_resume
-from strategies import agem, er, gem, power_law_rehearsal
-from strategies.buffers import Buffer
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
 
 SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task
@@ -34,19 +37,19 @@ def explicit(*tasks: int) -> list[str]:
     return [f"stream.schedule={{by: explicit, experiences: [{visits}]}}", f"stream.tasks.count={max(tasks) + 1}"]
 
 
-def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
+def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> run_config.RunConfig:
     settings = ["training={iterations: 5, epochs: null, batch_size: 40, optimizer: {name: sgd, lr: 0.1}}", *overrides]
     return resolve.make_run(benchmark, strategy=strategy, overrides=settings)
 
 
-def bench(strategy: str, *overrides: str, benchmark: str = SPLIT) -> runner.Workbench:
+def bench(strategy: str, *overrides: str, benchmark: str = SPLIT) -> components.Workbench:
     run = plan(strategy, *overrides, benchmark=benchmark)
-    return runner.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Any:
     b = bench(strategy, *overrides, benchmark=benchmark)
-    runner.train(b, runner.Observation(b, None, lambda: None))
+    training_loop.train(b, observer.Observation(b, None, lambda: None))
     return b.strategy
 
 
@@ -58,7 +61,7 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) -> runner.Workbench:
+def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) -> components.Workbench:
     """Trains, and calls see(strategy, batch) after every update."""
     b = bench(strategy, *overrides, benchmark=benchmark)
     step = b.strategy.step
@@ -69,7 +72,7 @@ def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) ->
         return loss
 
     b.strategy.step = seen  # type: ignore[method-assign]
-    runner.train(b, runner.Observation(b, None, lambda: None))
+    training_loop.train(b, observer.Observation(b, None, lambda: None))
     return b
 
 
@@ -539,7 +542,7 @@ def test_power_law_rehearsal_replays_as_many_as_er(monkeypatch: pytest.MonkeyPat
         b = bench(name, "strategy.memory=40", "strategy.fill=after")
         forward, seen = b.strategy.model.forward, sizes.setdefault(name, [])
         b.strategy.model.forward = lambda x, f=forward, s=seen: (s.append(len(x)), f(x))[1]  # type: ignore
-        runner.train(b, runner.Observation(b, None, lambda: None))
+        training_loop.train(b, observer.Observation(b, None, lambda: None))
     assert sizes["power_law_rehearsal"] == sizes["er"] == [40] * 5 + [80] * 20
 
 
@@ -566,8 +569,8 @@ def test_what_the_average_predicts_is_what_is_recorded_beside_the_weights() -> N
     recorded = []
     for name, overrides in (("naive", ["watch.ema=[0.8]"]), ("ema", ["strategy.momentum=0.8"])):
         b = bench(name, *overrides)
-        recorder = runner.Recorder(b.device)
-        runner.train(b, runner.Observation(b, recorder, lambda: None))
+        recorder = recorder_.Recorder(b.device)
+        training_loop.train(b, observer.Observation(b, recorder, lambda: None))
         recorded.append(recorder.chunk())
     counts = [{k: v for k, v in chunk.items() if "correct" in k} for chunk in recorded]
     assert sorted(counts[1]) == ["correct.class", "correct.task"]
@@ -585,7 +588,7 @@ def test_averaged_weights_under_batch_norm_and_watched() -> None:
     ]
     strategy: Any = trained("er+ema", *norm, benchmark="split_digits-v1")
     b = bench("er+ema", *norm, benchmark="split_digits-v1")
-    runner.train(b, runner.Observation(b, runner.Recorder(b.device), lambda: None))
+    training_loop.train(b, observer.Observation(b, recorder_.Recorder(b.device), lambda: None))
     assert_same(b.strategy.state_dict(), strategy.state_dict())
     member = strategy.members["ema"]
     means = [n for n in member._average if n.endswith("running_mean")]

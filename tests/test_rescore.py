@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import finished, records, results
 from clbench import trace as trace_module
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics import METRICS, compute
-from clbench.rescore import differences, rescore, same
+from clbench.results import files, load
+from clbench.results import record as records
+from clbench.results.rescore import differences, rescore, same
 
 HISTORY = Path(__file__).parent / "traces"
 RUNS = sorted(path.parent for path in HISTORY.rglob("run.json"))
@@ -45,7 +46,7 @@ def changed(directory: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A run whose run.json was changed."""
     record = json.loads((directory / "run.json").read_text())
     change(record)
-    results.write_json(directory / "run.json", record)
+    files.write_json(directory / "run.json", record)
     return directory
 
 
@@ -78,7 +79,7 @@ def test_the_folder_of_history_is_not_empty() -> None:
 @pytest.mark.parametrize("directory", RUNS, ids=lambda d: d.name)
 def test_an_old_run_is_read_and_its_metrics_come_out_the_same(directory: Path) -> None:
     """Every value and every part that the program of its day wrote, up to the order of a sum."""
-    run = finished.read(directory)
+    run = load.read(directory)
     new = compute(run.trace)
     for view, values in run.record.metrics.items():
         assert len(values) >= 7
@@ -97,8 +98,8 @@ def test_an_old_run_holds_nothing_of_the_machine_that_made_it(directory: Path) -
 
 
 def test_an_old_trace_is_what_it_was_in_the_new_schema() -> None:
-    trace = finished.read(HISTORY / "schema-1" / SPLIT).trace
-    assert int(results.read_arrays(HISTORY / "schema-1" / SPLIT / "trace.npz")["schema"]) == 1
+    trace = load.read(HISTORY / "schema-1" / SPLIT).trace
+    assert int(files.read_arrays(HISTORY / "schema-1" / SPLIT / "trace.npz")["schema"]) == 1
     assert trace.correct["class"].shape == (70, 10)
     assert trace.every == 1
     assert trace.bits == {}
@@ -183,7 +184,7 @@ def test_only_the_metrics_are_written(capsys: pytest.CaptureFixture[str], runs: 
     (head, *_), _ = told(capsys, str(directory), "--write")
     assert head.endswith(" differences, written")
     after = json.loads((directory / "run.json").read_text())
-    assert after.pop("metrics") == json.loads(json.dumps(compute(finished.read(directory).trace)))
+    assert after.pop("metrics") == json.loads(json.dumps(compute(load.read(directory).trace)))
     before.pop("metrics")
     assert after == before
     assert (directory / "trace.npz").read_bytes() == trace
@@ -229,7 +230,7 @@ def test_failed_and_unfinished_runs_are_named_and_left_alone(capsys: pytest.Capt
 
 
 def arrays_changed(path: Path, **changes: Any) -> None:
-    results.write_arrays(path, {**results.read_arrays(path), **changes})
+    files.write_arrays(path, {**files.read_arrays(path), **changes})
 
 
 NEWEST = trace_module.SCHEMA
@@ -309,12 +310,12 @@ def test_no_changed_byte_of_a_trace_is_a_traceback(runs: Path, at: int) -> None:
     payload[at] ^= 0xFF
     path.write_bytes(payload)
     try:
-        trace = finished.read(runs / SPLIT).trace
+        trace = load.read(runs / SPLIT).trace
     except UserError as caught:
         error = str(caught)
         told_where = error.startswith(f"{path}: ") and "\n" not in error
     else:
-        old = finished.read(HISTORY / "schema-1" / SPLIT).trace
+        old = load.read(HISTORY / "schema-1" / SPLIT).trace
         told_where = np.array_equal(trace.correct["class"], old.correct["class"])
     assert told_where
 
@@ -352,7 +353,7 @@ def test_a_record_that_no_table_takes_can_still_be_computed_again(
     changed(runs / SPLIT, lambda record: record.update(metrics=wrong, provenance=None, costs=[]))
     with pytest.raises(UserError, match="damaged; "):
         records.read(runs / SPLIT)
-    run = finished.read(runs / SPLIT)
+    run = load.read(runs / SPLIT)
     assert (run.label, run.record.raw["costs"]) == ("split_synthetic-v1* er 1e3712 seed 0", [])
     out, _ = told(capsys, f"runs/{SPLIT}")
     assert any(line.startswith("  class average_accuracy: changed from 7.0 to ") for line in out)
@@ -373,7 +374,7 @@ def test_folders_without_runs(capsys: pytest.CaptureFixture[str], runs: Path) ->
 
 
 def test_a_run_named_twice_is_done_once(runs: Path) -> None:
-    assert finished.directories([runs, runs / SPLIT]) == [runs / "rotated_digits-v1-naive", runs / SPLIT]
+    assert load.directories([runs, runs / SPLIT]) == [runs / "rotated_digits-v1-naive", runs / SPLIT]
     assert rescore(runs / SPLIT)[0].startswith(f"runs/{SPLIT}: ")
 
 

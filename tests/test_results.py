@@ -13,9 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import board_text, config, leaderboard, resolve, results, runner
+from clbench import resolve
+from clbench.config import benchmark as config
 from clbench.errors import UserError
-from clbench.records import collect
+from clbench.reports import leaderboard, tables
+from clbench.results import files as results
+from clbench.results import trace_files
+from clbench.results.record import collect
+from clbench.runner import run as runner
 from clbench.trace import SCHEMA
 
 TINY = ["training.iterations=2"]
@@ -71,8 +76,8 @@ def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:
 def test_no_name_leads_out_of_the_results_folder(name: str, tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy="naive")
     run = run.model_copy(update={"strategy": config.StrategyConfig(name=name)})
-    assert results.run_directory(tmp_path, run).resolve().is_relative_to(tmp_path.resolve())
-    assert len(results.run_directory(tmp_path, run).relative_to(tmp_path).parts) == 4
+    assert run.directory(tmp_path).resolve().is_relative_to(tmp_path.resolve())
+    assert len(run.directory(tmp_path).relative_to(tmp_path).parts) == 4
 
 
 def test_a_finished_run_is_recognised_and_a_failed_one_is_tried_again(finished: Path, tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> Non
 
 
 def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from strategies.naive import Naive
+    from clbench.strategies.naive import Naive
 
     def broken(self: Any, batch: Any) -> Any:
         raise ZeroDivisionError("by hand")
@@ -174,7 +179,7 @@ def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
     def said(**changes: Any) -> str:
         results.write_arrays(path, {k: v for k, v in {**arrays, **changes}.items() if v is not None})
         with pytest.raises(UserError) as caught:
-            results.read_trace(directory)
+            trace_files.read_trace(directory)
         return str(caught.value)
 
     assert said(schema=np.array(99)) == f"{path}: schema version 99, this program reads 1 to {SCHEMA}."
@@ -196,10 +201,10 @@ def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"trace.npz: damaged or truncated \("):
-        results.read_trace(directory)
+        trace_files.read_trace(directory)
     path.unlink()
     with pytest.raises(UserError, match=r"trace.npz: no such file."):
-        results.read_trace(directory)
+        trace_files.read_trace(directory)
 
 
 def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tmp_path: Path) -> None:
@@ -224,15 +229,15 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tm
 def test_the_leaderboard_is_a_pure_function_of_run_files(finished: Path) -> None:
     records, problems = collect(finished)
     assert not problems
-    expected = board_text.to_csv(leaderboard.table(records))
+    expected = tables.to_csv(leaderboard.table(records))
     for seed in range(5):
         random.Random(seed).shuffle(records)
-        assert board_text.to_csv(leaderboard.table(records)) == expected
+        assert tables.to_csv(leaderboard.table(records)) == expected
 
 
 def test_rows_by_hand(finished: Path) -> None:
     records, _ = collect(finished)
-    frame = pd.read_csv(io.BytesIO(board_text.to_csv(leaderboard.table(records))), keep_default_na=False)
+    frame = pd.read_csv(io.BytesIO(tables.to_csv(leaderboard.table(records))), keep_default_na=False)
     assert len(frame) == 3, "naive, er, and naive with the learning rate that fails"
     naive = frame[(frame.strategy == "naive") & (frame.status == "completed")].iloc[0]
     values = [
@@ -257,13 +262,13 @@ def test_rows_by_hand(finished: Path) -> None:
 
 
 def test_the_table_for_the_terminal_shows_failures(finished: Path) -> None:
-    text = board_text.to_text(leaderboard.table(collect(finished)[0]))
+    text = tables.to_text(leaderboard.table(collect(finished)[0]))
     assert "failed: split_synthetic-v1* naive: seed 0: the loss became NaN at iteration " in text
     assert "0, 1 failed" in text
-    assert board_text.to_text(leaderboard.table([])) == "no runs"
+    assert tables.to_text(leaderboard.table([])) == "no runs"
 
 
 def test_what_a_spreadsheet_would_execute_is_neutralised() -> None:
     frame = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", ""], "b": [-1.5] * 6})
-    lines = board_text.to_csv(frame).decode().splitlines()
+    lines = tables.to_csv(frame).decode().splitlines()
     assert lines[1:] == ["'=1+1,-1.5", "'+x,-1.5", "'-x,-1.5", "'@x,-1.5", "x=1,-1.5", ",-1.5"]

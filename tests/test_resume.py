@@ -23,17 +23,22 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import provenance, registry, resolve, results, runner
-from clbench.chance import Generator
-from clbench.checkpoint import Checkpoints, Due, Every
+from clbench import registry, resolve, run_config
 from clbench.cli import main
-from clbench.config import Model
 from clbench.errors import Unsaveable, UserError
-from clbench.fronts import Front
-from clbench.interrupt import Interrupted
-from clbench.lock import Busy, Lock
+from clbench.evaluation.frozen_features import Front
+from clbench.results import files, trace_files
+from clbench.rng import Generator
+from clbench.runner import attempt, provenance
+from clbench.runner import run as runner
+from clbench.runner.checkpoint import Checkpoints, Due, Every
+from clbench.runner.lock import Busy, Lock
+from clbench.runner.signals import Interrupted
+from clbench.schema import Model
 from clbench.strategy import Batch, Strategy
-from clbench.testing import assert_same, check_resume, told_what_it_needs
+from clbench.testing.resume import check_resume
+from clbench.testing.states import assert_same
+from clbench.testing.strategies import told_what_it_needs
 
 SPLIT = "split_synthetic-v1"
 TABLE = sorted(registry.strategies())
@@ -70,7 +75,7 @@ REPLAY = {
 }
 
 
-def plan(strategy: str = "naive", *overrides: str, benchmark: str = SPLIT) -> resolve.RunConfig:
+def plan(strategy: str = "naive", *overrides: str, benchmark: str = SPLIT) -> run_config.RunConfig:
     overrides = (SMALL, *told_what_it_needs(strategy, benchmark), *overrides)
     return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
 
@@ -102,13 +107,15 @@ def crash() -> None:
 
 def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
     """What a finished run must have in common with another of the same id."""
-    record = results.read_run(directory)
+    record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
     assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz"}, "nothing else is left"
     return (directory / "trace.npz").read_bytes(), {k: v for k, v in record.items() if k not in ("costs", "provenance")}
 
 
-def stopped(run: resolve.RunConfig, out: Path, at: list[int], act: Callable[[], None], every: Every) -> runner.Outcome:
+def stopped(
+    run: run_config.RunConfig, out: Path, at: list[int], act: Callable[[], None], every: Every
+) -> attempt.Outcome:
     """The same command again and again, stopped after each of some updates."""
     for n in at:
         with pytest.raises(Interrupted):
@@ -168,7 +175,7 @@ def test_replay_goes_on_with_the_memory_it_had(replay: str, tmp_path: Path) -> N
     compare(plan("er", *REPLAY[replay]), tmp_path)
 
 
-def compare(run: resolve.RunConfig, tmp_path: Path) -> None:
+def compare(run: run_config.RunConfig, tmp_path: Path) -> None:
     progress = At(set(), ctrl_c)
     whole = outcome(runner.execute(run, tmp_path / "whole", every=NEVER, progress=progress).directory)
     places = everywhere(progress.total)
@@ -351,8 +358,11 @@ SERVER = """
 import json, os, resource, signal, sys, tempfile, time
 from pathlib import Path
 import torch
-from clbench import provenance, resolve, results, runner
-from clbench.checkpoint import Every
+from clbench import resolve
+from clbench.results import files
+from clbench.runner import provenance
+from clbench.runner import run as runner
+from clbench.runner.checkpoint import Every
 
 provenance._git = lambda: None
 
@@ -412,7 +422,7 @@ class Processes:
         )  # fmt: skip
         self.error = ""
 
-    def start(self, run: resolve.RunConfig, out: Path, every: tuple[float, int] = (0, 4), **job: Any) -> int:
+    def start(self, run: run_config.RunConfig, out: Path, every: tuple[float, int] = (0, 4), **job: Any) -> int:
         """Begins; returns the process id."""
         assert self._server.stdin is not None
         line = {"run": run.model_dump_json(exclude_unset=True), "out": str(out), "every": every, **job}
@@ -460,8 +470,8 @@ def test_killed_after_any_update_it_ends_in_the_same_bytes(strategy: str, proces
     assert outcome(folder(run, tmp_path / "out")) == whole
 
 
-def folder(run: resolve.RunConfig, out: Path) -> Path:
-    return results.run_directory(out, run)
+def folder(run: run_config.RunConfig, out: Path) -> Path:
+    return run.directory(out)
 
 
 def test_killed_in_any_write_it_ends_in_the_same_bytes(processes: Processes, tmp_path: Path) -> None:
@@ -504,7 +514,7 @@ def test_killed_from_outside_at_any_time_it_ends_in_the_same_bytes(processes: Pr
 def test_killed_after_its_end_nothing_is_left_and_nothing_repeated(tmp_path: Path, monkeypatch: Any) -> None:
     run = plan()
     with monkeypatch.context() as patch:
-        patch.setattr(results.TraceWriter, "clear", lambda self: crash())
+        patch.setattr(trace_files.TraceWriter, "clear", lambda self: crash())
         with pytest.raises(KeyboardInterrupt):
             runner.execute(run, tmp_path, every=Every(0, 5))
     assert {p.name for p in folder(run, tmp_path).iterdir()} == {"run.json", "trace.npz", "trace", "checkpoint"}
@@ -560,7 +570,7 @@ def test_a_lock_holds_within_a_process_and_leaves_nothing(tmp_path: Path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("clbench.lock._write_name", full)
+        patch.setattr("clbench.runner.lock._write_name", full)
         with Lock(tmp_path / "a"), pytest.raises(Busy, match="another process"), Lock(tmp_path / "a"):
             pass
     with Lock(tmp_path / "a"):
@@ -569,7 +579,7 @@ def test_a_lock_holds_within_a_process_and_leaves_nothing(tmp_path: Path, monkey
     def none(*arguments: Any, **options: Any) -> bool:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("clbench.lock.lock_descriptor", none)
+    monkeypatch.setattr("clbench.runner.lock.lock_descriptor", none)
     with Lock(tmp_path / "a"):
         pass
 
@@ -583,7 +593,7 @@ def test_a_lock_where_open_files_cannot_be_removed(tmp_path: Path, monkeypatch: 
             raise PermissionError(errno.EACCES, "The process cannot access the file")
         os.unlink(path)
 
-    monkeypatch.setattr("clbench.lock._OPEN_FILES_CAN_BE_REMOVED", False)
+    monkeypatch.setattr("clbench.runner.lock._OPEN_FILES_CAN_BE_REMOVED", False)
     monkeypatch.setattr(Path, "unlink", refuses)
     with Lock(tmp_path), pytest.raises(Busy, match=f"^process {os.getpid()} on"), Lock(tmp_path):
         pass
@@ -757,7 +767,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.fixture
-def left(tmp_path: Path) -> tuple[resolve.RunConfig, Path, Any]:
+def left(tmp_path: Path) -> tuple[run_config.RunConfig, Path, Any]:
     """A run left after 13 updates with checkpoints at 8 and 12, and what it is to come to."""
     run = plan("er", "strategy.memory=20")
     whole = outcome(runner.execute(run, tmp_path / "whole").directory)
@@ -912,7 +922,7 @@ def test_a_run_that_fails_fails_in_the_same_way_with_checkpoints(every: Every, n
     assert records[0]["failure"]["message"] == "the loss became NaN at iteration 10"
     for _ in range(3):
         records.append(runner.execute(run, tmp_path / "out", every=every).record)
-        assert results.read_run(folder(run, tmp_path / "out")) == records[-1]
+        assert files.read_run(folder(run, tmp_path / "out")) == records[-1]
     assert records[-1]["costs"]["resumed_at"], "it went on from a checkpoint"
     apart = [{k: v for k, v in r.items() if k not in ("costs", "provenance")} for r in records]
     assert apart == apart[:1] * 4
@@ -947,7 +957,7 @@ def test_a_state_that_cannot_be_taken_back_is_a_failed_run_and_stays(named: Any,
         runner.execute(run, tmp_path, progress=At({9}, ctrl_c))
     again = runner.execute(run, tmp_path)
     assert again.record["failure"]["message"] == "KeyError: 'prototypes'"
-    assert results.read_run(again.directory)["status"] == "failed"
+    assert files.read_run(again.directory)["status"] == "failed"
     named(Strategy)
     assert len(list(again.directory.rglob("*.state"))) == 1
 
@@ -1014,7 +1024,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
 
 def test_when_a_checkpoint_is_due(monkeypatch: Any) -> None:
     now = [100.0]
-    monkeypatch.setattr("clbench.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("clbench.runner.checkpoint.time.monotonic", lambda: now[0])
     due = Due(Every(0, 4), 0)
     assert [n for n in range(1, 10) if due(n)] == [4, 5, 6, 7, 8, 9], "until it is made"
     due.made(5, 0.0)

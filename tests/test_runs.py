@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import leaderboard, resolve, results, runner
+from clbench import resolve
 from clbench.errors import UserError
-from clbench.records import Record, collect
+from clbench.reports import leaderboard
+from clbench.results import files
+from clbench.results.record import Record, collect
+from clbench.runner import attempt
+from clbench.runner import run as runner
 from clbench.strategy import Strategy
-from clbench.testing import assert_same
+from clbench.testing.states import assert_same
 
 TINY = ["training.iterations=2"]
 
@@ -33,7 +37,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write
 
 
-def execute(strategy: str, out: Path, *overrides: str, **options: Any) -> runner.Outcome:
+def execute(strategy: str, out: Path, *overrides: str, **options: Any) -> attempt.Outcome:
     run = resolve.make_run("split_synthetic-v1", strategy=strategy, overrides=[*TINY, *overrides])
     return runner.execute(run, out, **options)
 
@@ -117,7 +121,7 @@ def test_a_strategy_that_breaks_ends_as_a_failed_run(lab: Any, tmp_path: Path, b
     outcome = execute(f"{name}:Breaks", tmp_path / "out")
     assert outcome.record["status"] == "failed"
     assert outcome.record["failure"]["message"].startswith(message)
-    assert results.read_run(outcome.directory) == outcome.record
+    assert files.read_run(outcome.directory) == outcome.record
     frame = leaderboard.table([Record.of(outcome.record)])
     assert frame.loc[0, "failure"].startswith(f"seed 0: {message}")
 
@@ -135,7 +139,7 @@ def test_a_failed_run_keeps_what_was_seen(tmp_path: Path) -> None:
     outcome = execute("naive", tmp_path, "training.iterations=20", "training.optimizer={name: sgd, lr: 1e30}")
     at = outcome.record["failure"]["iteration"]
     assert outcome.record["failure"]["kind"] in ("nan_loss", "nan_scores")
-    chunk = results.read_arrays(outcome.directory / "trace" / "chunk-000000.npz")
+    chunk = files.read_arrays(outcome.directory / "trace" / "chunk-000000.npz")
     assert chunk["iteration"][0] == 0
     assert chunk["iteration"][-1] <= at
     assert len(chunk["loss"]) == at
@@ -237,7 +241,7 @@ def test_what_differs_in_a_bit_is_not_the_same(one: Any, other: Any) -> None:
 def test_the_code_of_a_run_is_that_of_its_package_and_bases_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clbench.provenance import code_sha256
+    from clbench.runner.provenance import code_sha256
 
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = tmp_path / "lab_of_three"
@@ -245,7 +249,9 @@ def test_the_code_of_a_run_is_that_of_its_package_and_bases_too(
     (folder / "__init__.py").write_text("")
     (folder / "helper.py").write_text("FACTOR = 2\n")
     (folder / "unused.py").write_text("")
-    (tmp_path / "lab_of_bases.py").write_text("from strategies.naive import Naive\nclass Base(Naive):\n    pass\n")
+    (tmp_path / "lab_of_bases.py").write_text(
+        "from clbench.strategies.naive import Naive\nclass Base(Naive):\n    pass\n"
+    )
     (folder / "method.py").write_text(
         "from lab_of_bases import Base\nfrom lab_of_three.helper import FACTOR\nclass Mine(Base):\n    pass\n"
     )

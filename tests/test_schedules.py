@@ -20,42 +20,41 @@ import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from clbench import config, mistakes
+from clbench import dataset, messages
 from clbench.errors import UserError
 from clbench.stream import Stream, Visit
-from clbench.testing import check_stream
-from streams import datasets
-from streams.compile import compile_stream, definition_hash
-from streams.synthetic import SyntheticData
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream, definition_hash
+from clbench.streams.datasets import load
+from clbench.streams.datasets.synthetic import SyntheticData
+from clbench.testing.streams import check_stream
 
 CLASSES = {"by": "classes", "count": 5}
 PERMUTED = {"by": "permutations", "count": 4}
 TURNED = {"by": "rotations", "degrees": [0, 40, 100]}
 
 
-def stream_config(**changes: Any) -> config.StreamConfig:
+def stream_config(**changes: Any) -> definition.StreamConfig:
     setting = "class" if changes.get("tasks", CLASSES)["by"] in ("classes", "classes_and_instances") else "domain"
     said = {"data": "digits", "tasks": CLASSES, "setting": setting, **changes}
-    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, said, {})
+    found, problems = messages.check_section("test", "stream", definition.StreamConfig, said, {})
     assert not problems, problems
     return found
 
 
 @functools.cache
-def digits() -> datasets.DataSet:
-    return datasets.load("digits")
+def digits() -> dataset.DataSet:
+    return load.load("digits")
 
 
-def compiled(seed: int = 0, source: datasets.DataSet | None = None, **changes: Any) -> Stream:
+def compiled(seed: int = 0, source: dataset.DataSet | None = None, **changes: Any) -> Stream:
     return compile_stream(stream_config(**changes), seed, source or digits())
 
 
 @functools.cache
-def vectors(classes: int, each: int) -> datasets.DataSet:
+def vectors(classes: int, each: int) -> dataset.DataSet:
     """A data set of pools of a known size."""
-    return datasets.load(
-        "synthetic", SyntheticData(classes=classes, features=2, train_per_class=each, test_per_class=1)
-    )
+    return load.load("synthetic", SyntheticData(classes=classes, features=2, train_per_class=each, test_per_class=1))
 
 
 def tiny(seed: int = 0, classes: int = 5, each: int = 2, **changes: Any) -> Stream:
@@ -808,8 +807,8 @@ def test_fault_the_seed_of_new_instances_is_ignored(kind: str) -> None:
 
 
 def test_fault_the_last_sub_experience_does_not_know_that_it_is() -> None:
-    from clbench.config import Protocol
-    from clbench.experiences import Experiences
+    from clbench.config.benchmark import Protocol
+    from clbench.training.experiences import Experiences
 
     stream = compiled(online=100)
     experiences = [Experiences(stream, "experience", Protocol())(v) for v in range(len(stream.visits))]

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clbench import finished, results, scores
 from clbench.cli import main
 from clbench.formatting import quantity
 from clbench.metrics import METRICS, compute
-from clbench.testing import make_trace
+from clbench.reports import score
+from clbench.results import files, load, trace_files
+from clbench.testing.traces import make_trace
 from clbench.trace import Trace
 
 HISTORY = Path(__file__).parent / "traces" / "schema-1"
@@ -29,8 +30,8 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def saved(trace: Trace, directory: Path = Path("run")) -> Path:
     """A run's folder around a trace."""
-    results.write_json(directory / "run.json", json.loads((SPLIT / "run.json").read_text()))
-    results.TraceWriter(directory).finish(trace)
+    files.write_json(directory / "run.json", json.loads((SPLIT / "run.json").read_text()))
+    trace_files.TraceWriter(directory).finish(trace)
     return directory
 
 
@@ -67,7 +68,7 @@ def test_every_metric_has_a_line_with_its_unit_and_direction(capsys: pytest.Capt
     ]
     assert cells(lines[2]) == ["metric", "value", "sampling error"]
     assert [line.split()[0] for line in lines[3:]] == list(METRICS)
-    computed = compute(finished.read(SPLIT).trace)["class"]
+    computed = compute(load.read(SPLIT).trace)["class"]
     suffix = {"accuracy": " %", "share": " %", "iterations": " iterations"}
     for line, (name, metric) in zip(lines[3:], METRICS.items(), strict=True):
         assert f"  {metric.better} is better" in line
@@ -161,7 +162,7 @@ def test_csv_holds_what_is_printed_unrounded(capsys: pytest.CaptureFixture[str])
     assert scored(capsys, str(directory), "--csv", "new/a.csv")[0] == printed
     rows = read("new/a.csv")
     assert list(rows[0]) == ["table", "view", "name", "value", "unit", "se", "resolution", "better"]
-    computed = compute(finished.read(directory).trace)["class"]
+    computed = compute(load.read(directory).trace)["class"]
     assert [r["name"] for r in rows] == list(METRICS)
     for r in rows:
         assert (r["table"], r["view"], r["unit"]) == ("metric", "class", METRICS[r["name"]].unit)
@@ -183,8 +184,8 @@ def test_csv_of_all_tables_is_one_table(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_spreadsheet_executes_no_cell() -> None:
-    table = scores.Table("gap", ("a", "b", "c"), ("a", "b", "c"), [("=1+1", -1.5, None)], [])
-    assert scores.to_csv([table], "class") == b"table,view,a,b,c\ngap,class,'=1+1,-1.5,\n"
+    table = score.Table("gap", ("a", "b", "c"), ("a", "b", "c"), [("=1+1", -1.5, None)], [])
+    assert score.to_csv([table], "class") == b"table,view,a,b,c\ngap,class,'=1+1,-1.5,\n"
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
@@ -200,8 +201,8 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     )
     directory = saved(make_trace(dip()))
     record = json.loads((directory / "run.json").read_text())
-    results.write_json(directory / "run.json", {**record, "status": "running"})
+    files.write_json(directory / "run.json", {**record, "status": "running"})
     assert scored(capsys, "run", status=2) == ([], ["run: unfinished; only a finished run has a whole trace."])
-    results.write_json(directory / "run.json", {**record, "primary_view": "task"})
+    files.write_json(directory / "run.json", {**record, "primary_view": "task"})
     assert scored(capsys, "run", status=2) == ([], ["run/trace.npz: the run's primary view 'task' is missing."])
     assert scored(capsys, "run", "--view", "class")[1] == []

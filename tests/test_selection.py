@@ -10,11 +10,11 @@ import pytest
 
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.runner import execute
+from clbench.runner.run import execute
 from clbench.stream import Stream
-from clbench.testing import check_stream
-from streams import datasets
-from streams.compile import compile_stream
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets import load
+from clbench.testing.streams import check_stream
 
 SELECTED = "stream.selection={experiences: 2, held_out: 0.25}"
 EMBEDDED = (
@@ -123,13 +123,13 @@ def test_a_run_sees_no_test_sample(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
         "split_digits-v1", strategy="er", overrides=[SELECTED, "training.iterations=5", "evaluation.every=5"], threads=1
     )
     honest = execute(run, tmp_path / "a").record
-    real = datasets.load
+    real = load.load
 
     def poisoned(*args: Any) -> Any:
         data = real(*args)
         return replace(data, test_x=np.zeros_like(data.test_x), test_y=np.zeros_like(data.test_y))
 
-    monkeypatch.setattr(datasets, "load", poisoned)
+    monkeypatch.setattr(load, "load", poisoned)
     blind = execute(run, tmp_path / "b").record
     assert blind["metrics"] == honest["metrics"]
     assert honest["metrics"]["class"]["average_accuracy"]["value"] is not None

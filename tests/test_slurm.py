@@ -17,14 +17,15 @@ from typing import Any
 import pydantic
 import pytest
 
-from clbench import engines, runner
-from clbench.checkpoint import Checkpoints
-from clbench.engines import Done, Job, on_slurm
-from clbench.engines.perform import perform
-from clbench.engines.settings import SlurmSettings
+from clbench.config.engines import SlurmSettings
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.results import read_run
+from clbench.results.files import read_run
+from clbench.runner import run_record
+from clbench.runner.checkpoint import Checkpoints
+from clbench.studies.engines import base, slurm
+from clbench.studies.engines.base import Done, Job
+from clbench.studies.engines.worker import perform
 
 pytest.importorskip("submitit")
 
@@ -70,7 +71,7 @@ def here(**more: Any) -> SlurmSettings:
 
 
 def all_done(settings: Any, jobs: list[Job], heard: Heard | None = None) -> list[Done]:
-    ended = dict(engines.engine(settings, 1, False).run(jobs, heard or Heard()))
+    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Heard()))
     return [ended[number] for number in range(len(jobs))]
 
 
@@ -156,8 +157,8 @@ def test_closed() -> None:
     with soon(Path("linger-0"), lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         all_done(here(runs_per_job=3), jobs)
     assert not Path("/proc", Path("linger-0").read_text().split()[0]).exists()
-    assert Checkpoints(runner.directory_of(jobs[1].run, Path("slurm")))
-    assert not runner.directory_of(jobs[2].run, Path("slurm")).exists()
+    assert Checkpoints(run_record.directory_of(jobs[1].run, Path("slurm")))
+    assert not run_record.directory_of(jobs[2].run, Path("slurm")).exists()
     heard = Heard()
     (again,) = all_done(here(), jobs[1:2], heard)
     assert heard.warnings == []
@@ -195,7 +196,7 @@ def commands(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text("#!/bin/bash\n" + textwrap.dedent(text))
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(on_slurm, "_POLL_S", {"slurm": 0.2})
+    monkeypatch.setattr(slurm, "_POLL_S", {"slurm": 0.2})
     (work / "states").touch()
     return folder
 
@@ -243,7 +244,7 @@ def test_what_sbatch_is_given(commands: Path) -> None:
     ],
 )
 def test_resources(commands: Path, settings: dict[str, Any], cuda: bool, written: str, not_written: str) -> None:
-    engine = on_slurm.OnSlurm(there(**settings), 2, cuda)
+    engine = slurm.OnSlurm(there(**settings), 2, cuda)
     text = engine._executor(Path("x"), 1)._executor._make_submission_file_text("command", "1")
     given = [line.removeprefix("#SBATCH --") for line in text.splitlines()]
     assert {written, "cpus-per-task=2"} <= set(given)
@@ -256,7 +257,7 @@ def test_ended_by_slurm(commands: Path) -> None:
     def end() -> None:
         process = int(Path("linger-0").read_text().split()[0])
         os.kill(process, signal.SIGTERM)
-        folder = runner.directory_of(run.run, run.out)
+        folder = run_record.directory_of(run.run, run.out)
         until(lambda: Checkpoints(folder) and not (folder / ".lock").exists())
         time.sleep(1.5)
         os.kill(process, signal.SIGKILL)  # fails where it returned
@@ -270,8 +271,8 @@ def test_ended_by_slurm(commands: Path) -> None:
 def test_cancelled_and_closed(commands: Path) -> None:
     """A job that somebody cancelled is not submitted again; those of a study that is closed are cancelled."""
     (commands / "srun").write_text("#!/bin/bash\n")
-    going = engines.engine(there(), 1, False).run([job("slurm"), job("slurm", "er")], Heard())
-    submit = on_slurm.OnSlurm._submitted
+    going = base.engine(there(), 1, False).run([job("slurm"), job("slurm", "er")], Heard())
+    submit = slurm.OnSlurm._submitted
 
     def submitted(*given: Any) -> Any:
         made = submit(*given)
@@ -279,7 +280,7 @@ def test_cancelled_and_closed(commands: Path) -> None:
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_slurm.OnSlurm, "_submitted", submitted)
+        patch.setattr(slurm.OnSlurm, "_submitted", submitted)
         number, done = next(going)
     assert (number, done.status, done.message) == (0, "interrupted", "its job was cancelled")
     going.close()
@@ -298,13 +299,13 @@ def test_refused(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"^engine 'slurm': no command sbatch, srun, scancel here; it needs a login"):
-        engines.engine(there(), 1, False)
+        base.engine(there(), 1, False)
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"^engine 'slurm': the package submitit cannot be .*clbench\[slurm\]"):
-        engines.engine(here(), 1, False)
+        base.engine(here(), 1, False)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from clbench import statistics
-from clbench.chance import Generator
+from clbench.reports import statistics
+from clbench.rng import Generator
 
 VALUES = st.lists(st.integers(0, 1000).map(lambda i: i / 1000), min_size=2, max_size=30)
 
@@ -213,8 +213,7 @@ def test_power_by_simulation(effect: float, n: int) -> None:
 
 # ------------------------------------------------------------------------------------------------ imports
 def test_no_torch() -> None:
-    code = (
-        "import sys, clbench.leaderboard, clbench.comparison, clbench.statistics\nassert 'torch' not in sys.modules\n"
-    )
+    modules = "clbench.reports.leaderboard, clbench.reports.comparison, clbench.reports.statistics"
+    code = f"import sys, {modules}\nassert 'torch' not in sys.modules\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,33 +10,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clbench import config, mistakes
-from clbench.chance import Generator
-from clbench.store import InputTransform, TrainingSet, resampling
+from clbench import dataset, messages
+from clbench.rng import Generator
 from clbench.stream import Domain
-from streams import datasets
-from streams.compile import compile_stream, definition_hash
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream, definition_hash
+from clbench.streams.datasets import load
+from clbench.training.inputs import InputTransform, resampling
+from clbench.training.training_set import TrainingSet
 
 CPU = torch.device("cpu")
 
 
-def stream_config(**changes: Any) -> config.StreamConfig:
+def stream_config(**changes: Any) -> definition.StreamConfig:
     base = {"data": "digits", "tasks": {"by": "classes", "count": 5}, "setting": "class"}
-    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, {**base, **changes}, {})
+    found, problems = messages.check_section("test", "stream", definition.StreamConfig, {**base, **changes}, {})
     assert not problems
     return found
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.DataSet:
-    return datasets.load("digits")
+def digits() -> dataset.DataSet:
+    return load.load("digits")
 
 
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 10), seed=st.integers(0, 1000))
 def test_classes_are_shared_out_and_none_is_lost(count: int, seed: int) -> None:
     """Also where classes do not divide by tasks: 10 classes in 3 tasks are 4, 3, 3."""
-    data = datasets.load("digits")
+    data = load.load("digits")
     stream = compile_stream(stream_config(tasks={"by": "classes", "count": count}), seed, data)
     sizes = [len(t.classes) for t in stream.tasks]
     assert sorted(c for t in stream.tasks for c in t.classes) == list(range(10))
@@ -50,14 +52,14 @@ def test_classes_are_shared_out_and_none_is_lost(count: int, seed: int) -> None:
         assert (visit.task == task).all()
 
 
-def test_seed_decides_the_order_and_only_the_seed(digits: datasets.DataSet) -> None:
+def test_seed_decides_the_order_and_only_the_seed(digits: dataset.DataSet) -> None:
     orders = {tuple(t.classes for t in compile_stream(stream_config(), s, digits).tasks) for s in range(20)}
     assert len(orders) > 15
     again = [compile_stream(stream_config(), 3, digits).instance_hash for _ in range(2)]
     assert again[0] == again[1]
 
 
-def test_compiling_leaves_global_generators_alone(digits: datasets.DataSet) -> None:
+def test_compiling_leaves_global_generators_alone(digits: dataset.DataSet) -> None:
     before = (torch.get_rng_state(), np.random.get_state()[1].copy())
     compile_stream(stream_config(), 0, digits)
     compile_stream(stream_config(tasks={"by": "permutations", "count": 3}, setting="domain"), 0, digits)
@@ -65,7 +67,7 @@ def test_compiling_leaves_global_generators_alone(digits: datasets.DataSet) -> N
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-def test_golden_hashes(digits: datasets.DataSet) -> None:
+def test_golden_hashes(digits: dataset.DataSet) -> None:
     """Made by compile_stream on this data set; any machine and any supported NumPy must give them, exactly."""
     assert digits.sha256 == "145b48fcae08296daf13c0658f889701ddab5cb9bb3ec66f13264349e063c6e0"
     found = {
@@ -86,15 +88,15 @@ def test_golden_hashes(digits: datasets.DataSet) -> None:
 
 def test_the_definition_hash_knows_meaning_and_not_order_of_keys() -> None:
     one = stream_config(tasks={"by": "classes", "count": 5, "order": "natural"})
-    other = mistakes.check_section(
-        "t", "stream", config.StreamConfig,
+    other = messages.check_section(
+        "t", "stream", definition.StreamConfig,
         {"setting": "class", "tasks": {"order": "natural", "count": 5, "by": "classes"}, "data": "digits"}, {},
     )[0]  # fmt: skip
     assert definition_hash(one) == definition_hash(other)
     assert definition_hash(one) != definition_hash(stream_config())
 
 
-def test_orders_and_blocks_of_ones_own(digits: datasets.DataSet) -> None:
+def test_orders_and_blocks_of_ones_own(digits: dataset.DataSet) -> None:
     natural = compile_stream(stream_config(tasks={"by": "classes", "count": 5, "order": "natural"}), 9, digits)
     assert [t.classes for t in natural.tasks] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     listed = compile_stream(stream_config(tasks={"by": "classes", "blocks": [[7, 1], [3]]}), 9, digits)
@@ -102,7 +104,7 @@ def test_orders_and_blocks_of_ones_own(digits: datasets.DataSet) -> None:
     assert listed.outputs == 8
 
 
-def test_labels_within_the_task(digits: datasets.DataSet) -> None:
+def test_labels_within_the_task(digits: dataset.DataSet) -> None:
     tasks = {"by": "classes", "count": 5, "order": "natural", "labels": "within_task"}
     stream = compile_stream(stream_config(tasks=tasks, setting="domain"), 0, digits)
     assert stream.outputs == 2
@@ -138,7 +140,7 @@ def test_rotation_is_bilinear_and_zero_outside() -> None:
 
 
 @pytest.mark.parametrize("tasks", [{"by": "permutations", "count": 3}, {"by": "rotations", "degrees": [0, 30, 90]}])
-def test_a_batch_may_mix_tasks(digits: datasets.DataSet, tasks: dict[str, Any]) -> None:
+def test_a_batch_may_mix_tasks(digits: dataset.DataSet, tasks: dict[str, Any]) -> None:
     """One fetch of samples from several domains is what single fetches give, bit for bit."""
     for normalise in ("unit", "standard"):
         stream = compile_stream(stream_config(tasks=tasks, setting="domain", normalise=normalise), 0, digits)
@@ -151,7 +153,7 @@ def test_a_batch_may_mix_tasks(digits: datasets.DataSet, tasks: dict[str, Any]) 
             assert y[i] == target[0] == digits.train_y[i]
 
 
-def test_permutations_move_pixels_and_lose_none(digits: datasets.DataSet) -> None:
+def test_permutations_move_pixels_and_lose_none(digits: dataset.DataSet) -> None:
     stream = compile_stream(stream_config(tasks={"by": "permutations", "count": 4}, setting="domain"), 0, digits)
     transform = InputTransform(stream, CPU)
     stored = torch.from_numpy(digits.train_x[:5])
@@ -165,7 +167,7 @@ def test_permutations_move_pixels_and_lose_none(digits: datasets.DataSet) -> Non
     assert stream.domains[0].kind == "permutation"
 
 
-def test_normalisation_is_that_of_the_training_set(digits: datasets.DataSet) -> None:
+def test_normalisation_is_that_of_the_training_set(digits: dataset.DataSet) -> None:
     stream = compile_stream(stream_config(normalise="standard"), 0, digits)
     samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
     x, _ = samples.fetch(torch.arange(len(digits.train_y)), 0)

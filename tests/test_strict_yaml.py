@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench import strict_yaml
+from clbench.config import strict_yaml
 from clbench.errors import UserError
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from clbench import study as studies
+from clbench.config.study import Range
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.study import Planned, Range, Study
+from clbench.studies import study as studies
+from clbench.studies.study import Planned, Study
 
 PLAIN = {"id": "s", "streams": ["split_digits-v1"], "strategies": ["naive"]}
 
@@ -288,7 +289,7 @@ def test_mistakes(text: str, sentences: list[str], tmp_path: Path) -> None:
 
 
 def test_mistakes_in_what_is_run_name_their_place(tmp_path: Path) -> None:
-    from clbench.grid import Grid
+    from clbench.studies.execute import Grid
 
     study = read(
         tmp_path,

@@ -15,7 +15,8 @@ CORE_TYPES = "Prescott", "Haswell", "Zen", "SkylakeX", "Cooperlake"
 SCRIPT = """
 import dataclasses, hashlib, json
 import numpy as np
-from clbench import metrics, statistics
+from clbench import metrics
+from clbench.reports import statistics
 from clbench.testing import make_trace
 
 rng, values = np.random.default_rng(0), []

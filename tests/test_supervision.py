@@ -15,30 +15,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clbench import config, mistakes
+from clbench import dataset, messages
 from clbench.errors import UserError
 from clbench.stream import Stream
-from clbench.testing import check_stream
-from streams import datasets
-from streams.compile import compile_stream
-from streams.supervision import LongTail, shares
-from streams.synthetic import SyntheticData
+from clbench.streams import definition
+from clbench.streams.compile import compile_stream
+from clbench.streams.datasets import load
+from clbench.streams.datasets.synthetic import SyntheticData
+from clbench.streams.supervision import LongTail, shares
+from clbench.testing.streams import check_stream
 
 EACH = 200
 
 
 @functools.cache
-def vectors(classes: int, each: int) -> datasets.DataSet:
-    return datasets.load(
-        "synthetic", SyntheticData(classes=classes, features=2, train_per_class=each, test_per_class=1)
-    )
+def vectors(classes: int, each: int) -> dataset.DataSet:
+    return load.load("synthetic", SyntheticData(classes=classes, features=2, train_per_class=each, test_per_class=1))
 
 
 def compiled(seed: int = 0, classes: int = 10, each: int = EACH, **changes: Any) -> Stream:
     """Ten classes of 200 samples in five tasks, changed."""
     made = {"classes": classes, "features": 2, "train_per_class": each, "test_per_class": 1}
     base = {"data": "synthetic", "synthetic": made, "tasks": {"by": "classes", "count": 5}, "setting": "class"}
-    found, problems = mistakes.check_section("test", "stream", config.StreamConfig, {**base, **changes}, {})
+    found, problems = messages.check_section("test", "stream", definition.StreamConfig, {**base, **changes}, {})
     assert not problems, problems
     stream = compile_stream(found, seed, vectors(classes, each))
     check_stream(stream)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clbench import registry
-from clbench.testing import check_strategy
+from clbench.testing.strategies import check_strategy
 
 MEMORY = ["strategy.memory=60"]
 TASK = ["stream.setting=task"]

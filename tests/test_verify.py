@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from clbench import results, verification
 from clbench.cli import main
-from clbench.engines import Done, Job
-from clbench.engines.perform import perform
 from clbench.errors import UserError
-from clbench.leaderboard import row_id
-from clbench.records import Record
+from clbench.reports.leaderboard import row_id
 from clbench.resolve import make_run
-from clbench.runner import execute, write_failure
+from clbench.results import files
+from clbench.results.record import Record
+from clbench.runner.run import execute
+from clbench.runner.run_record import write_failure
+from clbench.studies import verification
+from clbench.studies.engines.base import Done, Job
+from clbench.studies.engines.worker import perform
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -59,7 +61,7 @@ def test_a_row_comes_out_again(
     row: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = SimpleNamespace(run=lambda jobs, _: ((number, perform(job)) for number, job in enumerate(jobs)))
-    monkeypatch.setattr("clbench.engines.engine", lambda *_: here)
+    monkeypatch.setattr("clbench.studies.engines.base.engine", lambda *_: here)
     board = laid_down(tmp_path / "board", row)
     kept = tmp_path / "kept"
     command = ["verify", row_id(row[0])[:10], "--in", str(board), "--seeds", "2", "--quiet", "--out", str(kept)]
@@ -67,7 +69,7 @@ def test_a_row_comes_out_again(
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{row_id(row[0])}: split_digits-v1 er, seeds 0, 1 of 0, 1, 2, 3"
     assert said[-1] == "reproduced bit for bit"
-    assert len(list(results.find_runs(kept))) == 2
+    assert len(list(files.find_runs(kept))) == 2
     board = laid_down(tmp_path / "other", changed(row, lambda r: r.update(weights_sha256="0" * 64)))
     assert main([*command[:3], str(board), *command[4:]]) == 0
     said = capsys.readouterr().out.splitlines()

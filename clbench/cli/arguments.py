@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clbench.cli import status
-from clbench.errors import hint, unknown
+from clbench.errors import UserError, hint, unknown
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +61,28 @@ def integers(text: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: integers >= 0 with commas between, like 0,1")
     return [int(part) for part in parts]
+
+
+def metrics_named(names: list[str] | None) -> list[str] | None:
+    """Metrics named by `--metric`, each once; None where none was.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if names is None:
+        return None
+    from clbench.metrics import METRICS
+
+    problems = [f"--metric: {unknown('metric', name, METRICS)}" for name in names if name not in METRICS]
+    if problems:
+        raise UserError(*problems)
+    return list(dict.fromkeys(names))
+
+
+def say_left_out(problems: list[str]) -> None:
+    """A line on standard error for each file that is left out."""
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
 
 
 if TYPE_CHECKING:

@@ -6,22 +6,20 @@ import argparse
 import os
 import signal
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from clbench.cli import status
 from clbench.cli.arguments import integer
-from clbench.engines import ENGINES
 from clbench.errors import UserError
 from clbench.formatting import duration
+from clbench.studies.engines.base import ENGINES
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
-    from clbench.engines import Done
-    from clbench.grid import Grid, Row
-    from clbench.study import Study
+    from clbench.studies.execute import Grid, Row
+    from clbench.studies.study import Study
+from clbench.cli.progress import Shown, Silent
 
 
 def add(verbs: Verbs) -> None:
@@ -39,9 +37,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _grid(options: argparse.Namespace) -> int:
-    from clbench import loggers
-    from clbench import study as studies
     from clbench.cli.run import writable
+    from clbench.loggers import base
+    from clbench.studies import study as studies
 
     try:
         study = studies.read(options.study)
@@ -50,9 +48,9 @@ def _grid(options: argparse.Namespace) -> int:
             name = options.study
             raise UserError(f"{name}: a benchmark, not a study; `clbench run {name}` runs it.") from None
         raise
-    loggers.check(study.config.log)
+    base.check(study.config.log)
     settings = _settings(options, study)
-    from clbench.grid import Grid
+    from clbench.studies.execute import Grid
 
     grid = Grid(study, options.out, retry=options.retry_failed)
     numerics = study.config.numerics
@@ -62,7 +60,7 @@ def _grid(options: argparse.Namespace) -> int:
     writable(options.out)
     if not os.access(options.out, os.W_OK):
         raise UserError(f"--out {options.out}: cannot be written to.")
-    from clbench.engines import engine
+    from clbench.studies.engines.base import engine
 
     made = engine(settings, numerics.threads, numerics.device == "cuda")
     signal.signal(signal.SIGTERM, _as_interrupt)
@@ -75,7 +73,8 @@ def _grid(options: argparse.Namespace) -> int:
 
 def _is_benchmark(path: Path) -> bool:
     """Whether what was given as a study is the id or the file of a benchmark."""
-    from clbench import registry, strict_yaml
+    from clbench import registry
+    from clbench.config import strict_yaml
 
     if not path.exists():
         return registry.benchmark_path(str(path)) is not None
@@ -92,7 +91,7 @@ def _settings(options: argparse.Namespace, study: Study) -> Any:
     """The engine's settings, with what the command line says over the study."""
     import pydantic
 
-    from clbench.engines.settings import Settings
+    from clbench.config.engines import Settings
 
     said: dict[str, Any] = study.config.engine.model_dump(exclude_none=True)
     name = options.engine or said["name"]
@@ -108,18 +107,18 @@ def _settings(options: argparse.Namespace, study: Study) -> Any:
 
 
 def _write_boards(out: Path) -> None:
-    from clbench import board_text, leaderboard, records, results
+    from clbench.reports import leaderboard, tables
+    from clbench.results import files, record
 
-    found, problems = records.collect(out)
+    found, problems = record.collect(out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    results.write_bytes(out / "leaderboard.csv", board_text.to_csv(leaderboard.table(found)))
-    results.write_bytes(out / "runs.csv", board_text.to_csv(leaderboard.runs(found)))
+    files.write_bytes(out / "leaderboard.csv", tables.to_csv(leaderboard.table(found)))
+    files.write_bytes(out / "runs.csv", tables.to_csv(leaderboard.runs(found)))
 
 
-# ------------------------------------------------------------------------------------------------ what there is to do
 def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
-    from clbench.engines.local import cores
+    from clbench.studies.engines.local import cores
 
     found = grid.survey()
     lines = [f"{_row(row)}  (trial)" for row in found.trials] + [_row(row) for row in found.rows]
@@ -145,79 +144,9 @@ def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
 
 
 def _row(row: Row) -> str:
-    from clbench.grid import State
+    from clbench.studies.existing import State
 
     seeds = " ".join(str(p.run.seed) for p in row.runs)
     words = [f"{row.states.count(s)} {s}" for s in get_args(State) if s in row.states]
     each = "" if row.seconds is None else f", about {duration(row.seconds)} each"
     return f"{row.runs[0].row}  seeds {seeds}: {', '.join(words)}{each}"
-
-
-# ------------------------------------------------------------------------------------------------ progress
-class Silent:
-    """Only what must be read."""
-
-    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
-        self._labels = labels
-
-    def at(self, job: int, share: float) -> None: ...
-
-    def warn(self, job: int, text: str) -> None:
-        print(f"{self._labels[job]}: {text}", file=sys.stderr, flush=True)
-
-    def done(self, job: int, done: Done) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class Shown(Silent):
-    """A bar on a terminal, a line for each run elsewhere; with the time that is left."""
-
-    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
-        from tqdm import tqdm
-
-        self._labels, self._begun = labels, time.monotonic()
-        known = [s for s in seconds if s is not None]
-        usual = sum(known) / len(known) if known else 1.0
-        self._work = [usual if s is None else max(s, 1e-3) for s in seconds]
-        self._shares = [0.0] * len(labels)
-        self._ended = self._failed = 0
-        self._bar = tqdm(
-            total=len(labels), unit="run", file=sys.stderr, dynamic_ncols=True, leave=False,
-            disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-        )  # fmt: skip
-
-    def _left(self) -> str:
-        done = sum(w * share for w, share in zip(self._work, self._shares, strict=True))
-        total = sum(self._work)
-        passed = time.monotonic() - self._begun
-        return f"about {duration(passed * (total - done) / done)} left" if done > total / 50 and passed > 1 else ""
-
-    def _refresh(self) -> None:
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._bar.set_postfix_str(f"{self._left()}{failed}")
-
-    def at(self, job: int, share: float) -> None:
-        self._shares[job] = share
-        self._refresh()
-
-    def warn(self, job: int, text: str) -> None:
-        self._bar.write(f"{self._labels[job]}: {text}", file=sys.stderr)
-
-    def done(self, job: int, done: Done) -> None:
-        self._shares[job] = 1.0
-        self._ended += 1
-        self._failed += done.status == "failed"
-        if self._bar.disable:
-            how = done.status if done.status == "completed" else f"{done.status}: {done.message}"
-            left = self._left() if self._ended < len(self._labels) else ""
-            line = f"[{self._ended}/{len(self._labels)}] {self._labels[job]}: {how} ({duration(done.seconds)})"
-            print(f"{line}{f'; {left}' if left else ''}", file=sys.stderr, flush=True)
-        else:
-            self._bar.update(1)
-            self._refresh()
-            if done.status == "failed":
-                self.warn(job, f"failed: {done.message}")
-
-    def end(self) -> None:
-        self._bar.close()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from clbench import registry, resolve
 from clbench.cli import status
 from clbench.cli.arguments import integer, interval
-from clbench.engines.local import cores
 from clbench.errors import UserError
 from clbench.formatting import quantity
+from clbench.studies.engines.local import cores
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -54,7 +54,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from clbench import loggers
+    from clbench.loggers import base
 
     strategies, seeds = options.strategy or [None], options.seed or [0]
     several = len(strategies) * len(seeds) > 1
@@ -75,14 +75,14 @@ def _run(options: argparse.Namespace) -> int:
         registry.datasets().require(stream.data, stream.synthetic)
     except UserError as error:
         raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
-    loggers.check(options.log)
+    base.check(options.log)
     writable(options.out)
 
     import torch
 
-    from clbench import runner
-    from clbench.checkpoint import Every
-    from clbench.profile import Profile
+    from clbench.runner import run as runner
+    from clbench.runner.checkpoint import Every
+    from clbench.runner.profiler import Profile
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"

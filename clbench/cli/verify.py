@@ -16,7 +16,7 @@ from clbench.formatting import quantity, scaled
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
-    from clbench.records import Record
+    from clbench.results.record import Record
 
 
 def add(verbs: Verbs) -> None:
@@ -34,7 +34,9 @@ def add(verbs: Verbs) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise UserError(f"{options.directory}: no such folder.")
-    from clbench import leaderboard, records, verification
+    from clbench.reports import leaderboard
+    from clbench.results import record as records
+    from clbench.studies import verification
 
     collected, problems = records.collect(options.directory)
     for problem in problems:
@@ -47,9 +49,9 @@ def _verify(options: argparse.Namespace) -> int:
     for record in runs:
         verification.configuration(record)
     numerics = verification.configuration(runs[0]).numerics
-    from clbench.cli.grid import Shown, Silent
-    from clbench.engines import engine
-    from clbench.engines.settings import LocalSettings
+    from clbench.cli.progress import Shown, Silent
+    from clbench.config.engines import LocalSettings
+    from clbench.studies.engines.base import engine
 
     local = engine(LocalSettings(name="local"), numerics.threads, numerics.device == "cuda")
     with contextlib.ExitStack() as held:

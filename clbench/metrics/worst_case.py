@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from clbench.chance import Generator
 from clbench.metrics.definition import (
     Floats,
     Indices,
@@ -23,6 +22,7 @@ from clbench.metrics.definition import (
     spacing,
     undefined,
 )
+from clbench.rng import Generator
 from clbench.summation import mean
 from clbench.trace import Trace
 

@@ -1,9 +1,33 @@
-"""Checks for the tests of this suite and of anybody's own strategies and streams."""
+"""Contracts that authors of strategies and streams test theirs with; traces for tests of metrics.
 
-from clbench.testing.resume import check_resume
-from clbench.testing.states import assert_same
-from clbench.testing.strategies import check_strategy, told_what_it_needs
-from clbench.testing.streams import check_stream
-from clbench.testing.traces import make_trace
+Names are imported when they are asked for: most need torch, and `make_trace` does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clbench.testing.resume import check_resume
+    from clbench.testing.states import assert_same
+    from clbench.testing.strategies import check_strategy, told_what_it_needs
+    from clbench.testing.streams import check_stream
+    from clbench.testing.traces import make_trace
 
 __all__ = ["assert_same", "check_resume", "check_strategy", "check_stream", "make_trace", "told_what_it_needs"]
+
+_HOME = {
+    "assert_same": "states",
+    "check_resume": "resume",
+    "check_strategy": "strategies",
+    "check_stream": "streams",
+    "make_trace": "traces",
+    "told_what_it_needs": "strategies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from clbench.budget import batches_in_a_pass
-from clbench.chance import fenced
-from clbench.checkpoint import Checkpoints
 from clbench.errors import Unsaveable
-from clbench.loop import train
-from clbench.numerics import numerics
-from clbench.observation import Observation, Position
-from clbench.recorder import Recorder
-from clbench.resolve import RunConfig
+from clbench.evaluation.recorder import Recorder
+from clbench.rng import fenced
+from clbench.run_config import RunConfig
+from clbench.runner.build_strategy import completed, imported
+from clbench.runner.checkpoint import Checkpoints
+from clbench.runner.components import Workbench, assemble
+from clbench.runner.numerics import numerics
+from clbench.runner.observer import Observation, Position
+from clbench.runner.training_loop import train
 from clbench.strategy import Learner, SelfDrivenLearner
 from clbench.stream import Stream
+from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same, require
-from clbench.workbench import Workbench, assemble, completed, imported
-from streams.compile import compile_stream
+from clbench.training.budget import batches_in_a_pass
 
 
 def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: Collection[str] = ()) -> None:

@@ -13,21 +13,22 @@ import torch
 from torch import Tensor
 
 from clbench import import_paths, registry, resolve
-from clbench.chance import Generator, fenced, global_state
 from clbench.composition import Composed
-from clbench.loop import train
-from clbench.numerics import numerics
-from clbench.observation import Observation
-from clbench.recorder import Recorder
-from clbench.resolve import RunConfig
-from clbench.runner import execute
-from clbench.store import TrainingSet
+from clbench.evaluation.recorder import Recorder
+from clbench.rng import Generator, fenced, global_state
+from clbench.run_config import RunConfig
+from clbench.runner.build_strategy import completed, imported
+from clbench.runner.components import Workbench, assemble
+from clbench.runner.numerics import numerics
+from clbench.runner.observer import Observation
+from clbench.runner.run import execute
+from clbench.runner.training_loop import train
 from clbench.strategy import Batch, Experience, Learner, SelfDrivenLearner
 from clbench.stream import Stream
+from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same, require
-from clbench.workbench import Workbench, assemble, completed, imported
-from streams.compile import compile_stream
+from clbench.training.training_set import TrainingSet
 
 _SHORT = "training={iterations: 6, epochs: null}"
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.stream import Rows, Stream, Visit
+from clbench.streams.compile import instance_hash
 from clbench.testing.states import require
-from streams.compile import instance_hash
 
 
 def check_stream(stream: Stream) -> None:

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake
 from clbench.stream import Plan, Rows, Timetable, Visit
-from streams.families import Combination, NonNegative, Schedule, TaskFamily
+from clbench.streams.families import Combination, NonNegative, Schedule, TaskFamily
 
 
 class BlurrySchedule(Schedule):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.chance import Generator
+from clbench.rng import Generator
 
 
 def integers(weights: Sequence[float]) -> list[int]:

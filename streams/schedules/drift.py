@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake
 from clbench.stream import Plan, Task, Timetable, Visit
-from streams.families import Combination, Schedule, TaskFamily
-from streams.schedules.draws import pick
-from streams.tasks.transforms import RotationTasks, Transform, TransformTasks, domain
+from clbench.streams.families import Combination, Schedule, TaskFamily
+from clbench.streams.schedules.draws import pick
+from clbench.streams.tasks.transforms import RotationTasks, Transform, TransformTasks, domain
 
 
 class DriftSchedule(Schedule):

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Model, name_classes
 from clbench.stream import Plan, Timetable, Visit
-from streams.families import Schedule, TaskFamily
-from streams.schedules.draws import pick
+from clbench.streams.families import Schedule, TaskFamily
+from clbench.streams.schedules.draws import pick
 
 
 class Lesson(Model):

@@ -13,12 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake
 from clbench.stream import Plan, Timetable, Visit
-from streams.families import NonNegative, Schedule, TaskFamily
-from streams.schedules.draws import draw, integers, pick
+from clbench.streams.families import NonNegative, Schedule, TaskFamily
+from clbench.streams.schedules.draws import draw, integers, pick
 
 
 class RandomSubsetsSchedule(Schedule):

@@ -27,12 +27,12 @@ import pydantic
 from pydantic import Field
 
 from clbench.apportion import apportion
-from clbench.chance import Generator
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Share, mistake
 from clbench.stream import Plan, Rows, Timetable, Visit
-from streams.families import NonNegative, Schedule, TaskFamily
-from streams.schedules.draws import draw, integers, pick, rounded
+from clbench.streams.families import NonNegative, Schedule, TaskFamily
+from clbench.streams.schedules.draws import draw, integers, pick, rounded
 
 
 class RecurrenceSchedule(Schedule):

@@ -15,11 +15,11 @@ import pydantic
 from pydantic import Field
 
 from clbench.apportion import apportion
-from clbench.chance import Generator
+from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Share, mistake
 from clbench.stream import Plan, Timetable, Visit
-from streams.families import Schedule, TaskFamily
-from streams.schedules.draws import draw, integers, pick
+from clbench.streams.families import Schedule, TaskFamily
+from clbench.streams.schedules.draws import draw, integers, pick
 
 
 class RepetitionSchedule(Schedule):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from clbench.chance import Generator
+from clbench.rng import Generator
 from clbench.stream import Plan, Timetable, Visit
-from streams.families import Schedule, TaskFamily
+from clbench.streams.families import Schedule, TaskFamily
 
 
 class SequentialSchedule(Schedule):

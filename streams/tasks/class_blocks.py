@@ -16,13 +16,13 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import ClassNumber, Count, Mistake, mistake, name_classes, one_of, unique_classes
 from clbench.stream import Domain, Layout, Rows, Task
-from streams.families import TaskFamily
-from streams.tasks.instances import deal
+from clbench.streams.families import TaskFamily
+from clbench.streams.tasks.instances import deal
 
 
 class ClassTasks(TaskFamily):

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Mistake
 from clbench.stream import Domain, Layout, Task
-from streams.families import TaskFamily
+from clbench.streams.families import TaskFamily
 
 
 class GivenTasks(TaskFamily):

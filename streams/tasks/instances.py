@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
 from clbench.errors import UserError
+from clbench.rng import Generator
 from clbench.schema import Count
 from clbench.stream import Domain, Layout, Rows, Task
-from streams.families import TaskFamily
+from clbench.streams.families import TaskFamily
 
 
 class InstanceTasks(TaskFamily):

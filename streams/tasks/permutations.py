@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
+from clbench.rng import Generator
 from clbench.schema import Count
 from clbench.stream import Domain, Layout, Task
-from streams.families import TaskFamily
+from clbench.streams.families import TaskFamily
 
 
 class PermutationTasks(TaskFamily):

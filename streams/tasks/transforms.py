@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from clbench.chance import Generator
 from clbench.dataset import Outline
+from clbench.rng import Generator
 from clbench.schema import Mistake, Model
 from clbench.stream import Domain, Layout, Rows, Task
-from streams.families import NonNegative, TaskFamily
+from clbench.streams.families import NonNegative, TaskFamily
 
 Degrees = Annotated[float, Field(ge=-360, le=360)]
 

@@ -1,0 +1,198 @@
+"""The continual evaluator as a plugin for scripts that train with Avalanche."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks import CLExperience
+from avalanche.core import SupervisedPlugin
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clbench.avalanche.predictions import scores
+from clbench.errors import UserError
+from clbench.evaluation.cells import Cells
+from clbench.evaluation.evaluator import Evaluation, Evaluator
+from clbench.evaluation.recorder import Recorder
+from clbench.rng import fenced
+from clbench.trace import Phase, Trace
+
+
+class _Watched:
+    """An Avalanche strategy in the midst of an experience, as the evaluator sees one."""
+
+    def __init__(self, strategy: Any, labels: Tensor) -> None:
+        self._strategy, self._labels = strategy, labels
+
+    @property
+    def model(self) -> nn.Module:
+        model: nn.Module = self._strategy.model
+        return model
+
+    def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
+        return scores(self._strategy, model, x, self._labels[task], self._strategy.experience)
+
+
+class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
+    """Our evaluator as a plugin of an Avalanche strategy: evaluates every `every` iterations, changes nothing.
+
+    Args:
+        test_stream: the experiences to evaluate on; number i of it belongs to number i of the training stream, or a
+            single one to all; those of `benchmark` know theirs. Each has one task label, which models with a head for
+            each task are given.
+        setting: "class", "task" or "domain": which outputs compete, see `Evaluator`. In Avalanche's own evaluation
+            it is all outputs that the model has, as in "domain".
+        outputs: number of output units; the largest class + 1 where not given.
+        every: period in iterations within an experience, >= 0; 0 evaluates around experiences only.
+        batch_size: samples per forward pass.
+        device: where the model is.
+
+    Put it last in the list of plugins. Afterwards `trace()` gives the record and `clbench.metrics.compute` every
+    metric. Test data is read once, here, in evaluation transforms. Experiences of an online stream that come from
+    one experience are one visit to it.
+
+    Raises:
+        UserError: a wrong setting or period, an experience that mixes task labels; in training, an experience that
+            has none in the test stream.
+    """
+
+    supports_distributed = False
+
+    def __init__(
+        self,
+        test_stream: Iterable[CLExperience],
+        *,
+        setting: str = "class",
+        outputs: int | None = None,
+        every: int = 1,
+        batch_size: int = 1000,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__()
+        if setting not in ("class", "task", "domain"):
+            raise UserError(f"ContinualEvaluation: setting '{setting}'. Allowed: class, task, domain.")
+        if every < 0:
+            raise UserError(f"ContinualEvaluation: every {every}. Allowed: 0 and more.")
+        self._device = torch.device(device)
+        with fenced(self._device.type == "cuda"):
+            x, y, task, labels = _materialise(test_stream)
+        cells = _cells(y, task, setting, outputs)
+        self._labels = torch.tensor(labels, device=self._device)
+        self._evaluator = Evaluator(
+            cells,
+            x[torch.from_numpy(cells.rows)].to(self._device),
+            views=(setting,),
+            device=self._device,
+            batch_size=batch_size,
+            tell_task=True,
+        )
+        self._recorder = Recorder(self._device, strict=False)  # a NaN is the script's affair
+        self._every = every
+        self._visits: list[tuple[int, ...]] = []
+        self._seen: set[int] = set()
+        self._origin: Any = None
+        self._end: Evaluation | None = None
+        self._iterations = self._within = 0
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._record_end()
+        experience = strategy.experience.logging()
+        origin = getattr(experience, "origin_experience", None)
+        again = origin is not None and origin is self._origin
+        self._origin = origin
+        self._evaluator.renew()
+        if again:
+            return
+        tests = self._evaluator.cells.tasks
+        number = int((origin or experience).current_experience)
+        about = (0,) if tests == 1 else getattr(origin or experience, "test_experiences", (number,))
+        if max(about) >= tests:
+            raise UserError(
+                f"ContinualEvaluation: training experience {max(about)}, but test_stream ends at {tests - 1}."
+            )
+        self._visits.append(about)
+        self._seen.update(about)
+        self._within = 0
+        self._record(self._counts(strategy, range(tests)), Phase.BEFORE)
+
+    def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._iterations += 1
+        self._within += 1
+        self._recorder.add_loss(strategy.loss.detach().reshape(()))
+        if self._every and self._within % self._every == 0:
+            self._record(self._counts(strategy, self._seen), Phase.ITERATION)
+
+    def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._evaluator.renew()
+        self._end = self._counts(strategy, self._seen)
+
+    def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        if self._end is not None:  # some strategies (SCR) are not ready before all their plugins are
+            self.after_training_exp(strategy)
+        self._record_end()
+
+    def _record_end(self) -> None:
+        if self._end is not None:
+            self._record(self._end, Phase.END)
+        self._end = None
+
+    def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
+        return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
+
+    def _record(self, found: Evaluation, phase: Phase) -> None:
+        self._recorder.add(found, self._iterations, len(self._visits) - 1, phase)
+
+    def trace(self) -> Trace:
+        """The record so far.
+
+        Raises:
+            UserError: nothing was trained.
+        """
+        if not self._visits:
+            raise UserError("ContinualEvaluation: no experience was trained with this plugin, so there is no trace.")
+        self._record_end()
+        self._recorder.chunk()
+        visits = np.zeros((len(self._visits), self._evaluator.cells.tasks), np.bool_)
+        for v, about in enumerate(self._visits):
+            visits[v, list(about)] = True
+        origin = np.arange(len(self._visits), dtype=np.int32)
+        return self._recorder.trace(self._evaluator.cells, visits, origin, self._every, 0)
+
+
+def _materialise(
+    test_stream: Iterable[CLExperience],
+) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64], list[int]]:
+    """All test samples: inputs, targets, the experience of each; and the task label of each experience."""
+    x, y, task = [], [], []
+    labels: list[int] = []
+    for number, experience in enumerate(test_stream):
+        found: set[int] = set()
+        for item in experience.dataset.eval():
+            x.append(torch.as_tensor(item[0]))
+            y.append(int(item[1]))
+            task.append(number)
+            found.add(int(item[2]) if len(item) > 2 else 0)
+        if len(found) != 1:
+            what = f"mixes task labels {', '.join(map(str, sorted(found)))}" if found else "is empty"
+            raise UserError(f"ContinualEvaluation: test experience {number} {what}; each needs samples of one task.")
+        labels += found
+    return torch.stack(x), np.array(y, np.int64), np.array(task, np.int64), labels
+
+
+def _cells(y: NDArray[np.int64], task: NDArray[np.int64], setting: str, outputs: int | None) -> Cells:
+    """One cell for each class of each experience."""
+    pairs = np.unique(np.stack([task, y], 1), axis=0)
+    size = np.array([((task == t) & (y == c)).sum() for t, c in pairs], np.int32)
+    return Cells(
+        domain=(pairs[:, 0] if setting == "domain" else np.zeros(len(pairs))).astype(np.int32),
+        label=pairs[:, 1].astype(np.int32),
+        size=size,
+        population=size,
+        task=pairs[:, 0].astype(np.int64),
+        target=pairs[:, 1].astype(np.int64),
+        outputs=outputs or int(y.max()) + 1,
+        rows=np.lexsort((y, task)).astype(np.int64),
+    )

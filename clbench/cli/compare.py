@@ -1,0 +1,40 @@
+"""`clbench compare`: two rows, paired by seed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clbench.cli.arguments import metrics_named, say_left_out
+
+if TYPE_CHECKING:
+    from clbench.cli.arguments import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """The verb."""
+    versus = verbs.add_parser("compare", help="two strategies on the same streams, paired by seed")
+    which = "a run's folder, or one above; benchmark:strategy; or how the id of a leaderboard's row begins"
+    versus.add_argument("a", metavar="A", help=which)
+    versus.add_argument("b", metavar="B", help="the same of the other")
+    versus.add_argument("--in", dest="within", type=Path, default=Path("results"), metavar="DIR", help="where rows are")
+    versus.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
+    versus.add_argument("--csv", type=Path, metavar="FILE", help="also write what is printed, unrounded")
+    versus.set_defaults(act=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    metrics = metrics_named(options.metric)
+    from clbench.reports import comparison
+    from clbench.reports.tables import SHOWN
+    from clbench.results import files
+
+    sides, problems = comparison.chosen([options.a, options.b], options.within)
+    say_left_out(problems)
+    pairs, alone = comparison.pairs(*sides)
+    found = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
+    if options.csv is not None:
+        files.write_bytes(options.csv, comparison.to_csv(found))
+    print("\n".join([*alone, comparison.to_text(found)]))
+    return 0

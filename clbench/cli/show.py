@@ -1,0 +1,201 @@
+"""`clbench show`: a benchmark, strategy, data set, model, metric or section in full."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from clbench import import_paths, messages, registry, resolve
+from clbench.cli.arguments import integer
+from clbench.cli.catalogue import KINDS, catalogue, summary, words
+from clbench.cli.stream_argument import compiled, is_stream, load, outline
+from clbench.config import benchmark as config
+from clbench.config import evaluation, networks, strategy_names, training
+from clbench.errors import UserError, shown, unknown
+from clbench.schema import keys_of
+from clbench.streams import definition
+
+if TYPE_CHECKING:
+    from clbench.cli.arguments import Verbs
+
+_SECTIONS: dict[str, type[pydantic.BaseModel]] = {
+    "stream": definition.StreamConfig,
+    "protocol": config.Protocol,
+    "training": training.Training,
+    "evaluation": evaluation.Evaluation,
+    "numerics": config.Numerics,
+    "seeds": config.Seeds,
+    "watch": evaluation.Watch,
+}
+
+
+def add(verbs: Verbs) -> None:
+    """The verb."""
+    show = verbs.add_parser("show", help="a benchmark, strategy, data set, model, metric or section in full")
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--seed", type=integer(0), metavar="N", help="of a stream's card; default 0")
+    show.add_argument("--markdown", action="store_true", help="only the card of a stream, as Markdown")
+    show.add_argument("--deep", action="store_true", help="also look for test samples in the training set")
+    show.set_defaults(act=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    name = options.name
+    if is_stream(name):
+        return _show_benchmark(options)
+    for flag in ("seed", "markdown", "deep"):
+        value = getattr(options, flag)
+        if value is not None and value is not False:
+            raise UserError(f"--{flag} is for streams, and '{name}' is none; see `clbench list streams`.")
+    parts = name.split("+")
+    paths = [] if name in catalogue("datasets") else [part for part in parts if import_paths.is_import_path(part)]
+    if all(part in paths or part in registry.strategies() for part in parts):
+        for part in parts:
+            _show_strategy(part, f"{strategy_names.key_of(part)}.KEY" if len(parts) > 1 else "KEY")
+        return 0
+    from clbench.metrics import METRICS
+
+    if name in METRICS:
+        m = METRICS[name]
+        print(f"{m.name}: {m.title}")
+        print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
+        print(f"  unit     {m.unit}; parts for each {m.per}\n")
+        print(words(getattr(m.compute, "func", m.compute)))
+        return 0
+    if name in _SECTIONS:
+        print(f"{name}: {summary(_SECTIONS[name].__doc__)}\n{_fields(_SECTIONS[name])}")
+        return 0
+    if name == "model":
+        print("model: a network by its name; `clbench show NAME` says what the keys of one allow.")
+        print("\n".join(_kinds(networks.Network)))
+        return 0
+    if name == "strategy":
+        print(
+            "strategy: a method by its name or import path, with its hyper-parameters beside it; `clbench list "
+            "strategies` says which there are, `clbench show NAME` what the keys of one allow.\n"
+            f"{_fields(config.StrategyConfig)}\n{_fields(training.Parameters)}"
+        )
+        return 0
+    known = {n: s for kind in KINDS for n, s in catalogue(kind).items()}
+    if name not in known:
+        allowed = [*known, *_SECTIONS, "model", "strategy"]
+        raise UserError(unknown("name", name, allowed, "or a strategy's import path like package.module:Name"))
+    model = next((m for m in messages.member_models(networks.Network) if name in messages.tags(m)), None)
+    if model is None:
+        print(f"{name}: {known[name]}")
+    else:
+        print(f"{name}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
+    return 0
+
+
+def _show_benchmark(options: argparse.Namespace) -> int:
+    """The resolved YAML and the card, or the card alone. Where there is no data, the card says why it is short."""
+    from clbench.reports import stream_card
+    from clbench.streams.compile import definition_hash
+
+    benchmark, strategy, seeds, *_ = resolve.resolve(options.name, need_strategy=False)
+    if not options.markdown:
+        import yaml
+
+        resolved = benchmark.model_dump(mode="json")
+        if strategy is not None:
+            resolved["strategy"] = strategy.model_dump(mode="json")
+        if seeds != config.Seeds():
+            resolved["seeds"] = seeds.model_dump(exclude_none=True)
+        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), end="")
+        print(f"# stream definition hash {definition_hash(benchmark.stream)}")
+    try:
+        known = outline(benchmark.stream)
+    except UserError as error:
+        reason = " ".join(str(error).split())
+        if options.markdown:
+            print(
+                stream_card.to_markdown(stream_card.without_data(benchmark, definition_hash(benchmark.stream), reason))
+            )
+        else:
+            print(f"# no card: {reason}")
+        return 0
+    stream = compiled(options.name, benchmark, seeds, options.seed, known)
+    data = load(benchmark.stream) if options.deep else None
+    try:
+        made = stream_card.make(benchmark, stream, data)
+    except UserError as error:
+        raise UserError(*(f"{options.name}: {problem}" for problem in error.problems)) from None
+    print(stream_card.to_markdown(made) if options.markdown else f"\n{stream_card.to_text(made)}")
+    return 0
+
+
+def _show_strategy(name: str, key: str) -> None:
+    if name not in registry.strategies():
+        _show_imported(name, key)
+        return
+    module = importlib.import_module(registry.strategies()[name].partition(":")[0])
+    print(f"{name}\n\n{(module.__doc__ or '').strip()}\n\nhyper-parameters (strategy.{key}):")
+    print(_fields(registry.strategy_config(name)) or "  none")
+
+
+def _show_imported(path: str, key: str) -> None:
+    """A strategy of the user's own; of a class or function that is none, what may be given to it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        found = registry.strategy(path)
+    from clbench.strategy import is_strategy
+
+    if not callable(found):
+        raise UserError(f"{path}: expected a strategy's class or a function that makes one, found {shown(found)}.")
+    text = f"{path}\n\n{inspect.cleandoc(found.__doc__ or '')}".strip()
+    if is_strategy(found):
+        print(f"{text}\n\nhyper-parameters (strategy.{key}):\n{_fields(found.Config) or '  none'}")
+        return
+    from clbench.avalanche import construction
+
+    try:
+        parameters = construction.keywords(found)
+    except ValueError:
+        raise UserError(f"{path}: no clbench Strategy, and Python does not tell its parameters.") from None
+    of = "its constructor" if isinstance(found, type) else "the function"
+    beside = f"hyper-parameters (strategy.{key}) are the parameters of {of} that a benchmark does not give"
+    print(f"{text}\n\nno clbench Strategy; {beside}:")
+    for parameter, default in parameters.items():
+        required = default is inspect.Parameter.empty
+        plain = default is None or isinstance(default, bool | int | float | str | list | dict)
+        said = _plain(default) if plain else getattr(default, "__name__", type(default).__name__)
+        print(f"  {parameter}: {'required' if required else f'default {said}'}")
+    if not parameters:
+        print("  none")
+
+
+def _fields(model: type[pydantic.BaseModel]) -> str:
+    """Each key with what it allows, its default, the text below it in the source, and the keys that stand below it."""
+    lines = []
+    for key in keys_of(model):
+        field = model.model_fields[key]
+        default = "required" if field.is_required() else f"default {_plain(field.default)}"
+        lines.append(f"  {key}: {messages.describe(messages.annotation_of(field))}; {default}")
+        lines += [f"      {line}" for line in (field.description or "").splitlines()]
+        lines += [f"    {line}" for line in _kinds(field.annotation)]
+    return "\n".join(lines)
+
+
+def _plain(default: Any) -> str:
+    """A default in one line; of keys and values the kind, and what differs from their own defaults."""
+    if isinstance(default, pydantic.BaseModel):
+        kind = {key: getattr(default, key) for key in ("by", "name") if hasattr(default, key)}
+        default = {**kind, **default.model_dump(exclude_defaults=True)}
+    return shown(default).replace("'", "")
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """A line for each kind of keys and values that a type allows: its tag, and the keys beside that."""
+    lines = []
+    for model in messages.member_models(annotation):
+        tag = next((key for key in ("by", "name") if key in model.model_fields and messages.tags(model)), None)
+        named = "" if tag is None else f"{tag}: {' or '.join(messages.tags(model))}"
+        beside = ", ".join(key for key in keys_of(model) if key != tag)
+        lines.append(f"  {', with '.join(filter(None, [named, beside]))}")
+    return lines

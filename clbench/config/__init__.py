@@ -1,0 +1,43 @@
+"""Models of what a YAML file may say, one file for each section; the `stream:` section is in `clbench.streams`."""
+
+from clbench.config.augmentation import Augmentation, ColorJitter, HorizontalFlip, RandomCrop, Rotation
+from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, Tuning
+from clbench.config.evaluation import Evaluation, View, Watch
+from clbench.config.networks import Cnn, Imported, Linear, Mlp, Network, SlimResNet18
+from clbench.config.optimizers import Adagrad, Adam, AdamW, Optimizer, RmsProp, Sgd
+from clbench.config.training import Parameters, Training
+from clbench.schema import Model
+from clbench.streams.definition import StreamConfig
+
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Augmentation",
+    "Benchmark",
+    "Cnn",
+    "ColorJitter",
+    "Evaluation",
+    "HorizontalFlip",
+    "Imported",
+    "Linear",
+    "Mlp",
+    "Model",
+    "Network",
+    "Numerics",
+    "Optimizer",
+    "Parameters",
+    "Protocol",
+    "RandomCrop",
+    "RmsProp",
+    "Rotation",
+    "Seeds",
+    "Sgd",
+    "SlimResNet18",
+    "StrategyConfig",
+    "StreamConfig",
+    "Training",
+    "Tuning",
+    "View",
+    "Watch",
+]

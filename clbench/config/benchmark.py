@@ -1,0 +1,177 @@
+"""What a benchmark and a strategy may be told: frozen models, one for every key of a YAML file.
+
+The stream's own keys are in `streams/definition.py`. The text below a field is what `clbench show` says of it.
+`clbench.resolve` reads files into these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from clbench.config.evaluation import Evaluation
+from clbench.config.networks import Network
+from clbench.config.training import Training
+from clbench.errors import shown
+from clbench.schema import Model as Model
+from clbench.schema import canonical, mistake
+from clbench.streams.definition import StreamConfig as StreamConfig
+
+
+class Numerics(Model):
+    """What decides the last bits of a result."""
+
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU threads of torch. A single run takes the machine's cores unless told."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the model is trained. A single run takes a GPU where there is one unless told."""
+    dtype: Literal["float32"] = "float32"
+    """Floating-point type of parameters and inputs."""
+    deterministic: bool = True
+    """Whether torch is to use deterministic algorithms where it has them."""
+    amp: Literal["bfloat16"] | None = None
+    """Forward passes of training under torch's autocast to this type; parameters and evaluation stay in `dtype`."""
+    fused: bool = False
+    """Whether optimisers take a whole step in one kernel: sooner done, with other last bits."""
+
+    @property
+    def off(self) -> set[str]:
+        """Options that are not used."""
+        return {name for name in ("amp", "fused") if not getattr(self, name)}
+
+
+def _finite(value: Any) -> Any:
+    try:
+        canonical(value)
+    except ValueError:
+        raise mistake(f"got {shown(value)}. Allowed: finite numbers") from None
+    return value
+
+
+class StrategyConfig(pydantic.BaseModel):
+    """A strategy by name or import path, with its hyper-parameters beside it; each strategy has its own model."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+    __pydantic_extra__: dict[str, Annotated[Any, pydantic.AfterValidator(_finite)]] = Field(init=False)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Protocol(Model):
+    """What a strategy may know. One that needs what is denied is refused before it runs."""
+
+    task_in_training: bool = True
+    """Whether it is told the tasks of an experience."""
+    task_at_test: bool | None = None
+    """Whether it is told the task of a test sample. Default: in the task setting."""
+    boundaries: bool = True
+    """Whether it is told where experiences begin and end. If not, the stream is one long experience to it."""
+
+
+def knows_task_at_test(setting: str, task_at_test: bool | None) -> bool:
+    """Whether a strategy knows the task of a test sample; by default in the task setting alone.
+
+    Args:
+        setting: of the stream.
+        task_at_test: of the protocol.
+    """
+    return setting == "task" if task_at_test is None else task_at_test
+
+
+class Benchmark(Model):
+    """One YAML file of `streams/`: stream, model, training budget and evaluation protocol under a versioned id."""
+
+    id: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]+(_[a-z0-9]+)*-v[1-9][0-9]*$",
+            max_length=80,
+            title="a name like split_digits-v1 (small letters, digits, _, then -v and a number; up to 80 characters)",
+        ),
+    ]
+    title: str = ""
+    source: str = ""
+    stream: StreamConfig
+    model: Network
+    training: Training
+    evaluation: Evaluation = Evaluation()
+    protocol: Protocol = Protocol()
+
+    @property
+    def task_at_test(self) -> bool:
+        """Whether a strategy knows the task of a test sample."""
+        return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        for key, sentence in contradictions(self.stream, self.training, self.protocol):
+            raise mistake(sentence, key)
+        return self
+
+
+def contradictions(stream: StreamConfig, training: Training, protocol: Protocol) -> list[tuple[str, str]]:
+    """Sections that do not fit each other: key paths, and sentences without a full stop."""
+    setting, active = stream.setting, training.active_outputs
+    if active is None and setting == "task":
+        active = "task"
+    denied, found = "which needs the boundaries that the protocol denies", []
+    by_default, chosen = knows_task_at_test(setting, None), knows_task_at_test(setting, protocol.task_at_test)
+    if setting != "domain" and chosen != by_default:
+        sentence = f"got {str(chosen).lower()}. Allowed in the setting '{setting}': {str(by_default).lower()}"
+        found.append(("protocol.task_at_test", sentence))
+    if not protocol.task_in_training and active == "task":
+        found.append(("training.active_outputs", "got 'task', which needs the tasks that the protocol denies"))
+    if not protocol.boundaries and active == "seen":
+        found.append(("training.active_outputs", f"got 'seen', {denied}"))
+    if not protocol.boundaries and training.optimizer_state == "reset":
+        found.append(("training.optimizer_state", f"got 'reset', {denied}"))
+    return found
+
+
+class Seeds(Model):
+    """Seeds of single axes, where they shall not follow the run's."""
+
+    stream: Annotated[int, Field(ge=0)] | None = None
+    init: Annotated[int, Field(ge=0)] | None = None
+    order: Annotated[int, Field(ge=0)] | None = None
+    augmentation: Annotated[int, Field(ge=0)] | None = None
+    strategy: Annotated[int, Field(ge=0)] | None = None
+
+    def for_stream(self, run_seed: int) -> int:
+        """Seed that the stream of a run is compiled with.
+
+        >>> Seeds().for_stream(3), Seeds(stream=0).for_stream(3)
+        (3, 0)
+        """
+        return run_seed if self.stream is None else self.stream
+
+
+class Tuning(Model):
+    """How a strategy's hyper-parameters came to be what they are: part of what a row is."""
+
+    by: Literal["first", "stream", "test"]
+    """Chosen on the first experiences, tested on training samples put aside; on another stream; or on the test samples
+    of the stream that is then reported."""
+    experiences: Annotated[int, Field(ge=1)] | None = None
+    """Of `first`."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of `first`: share of each class's training samples that was put aside."""
+    definition_hash: str
+    """Of the benchmark that trials ran on."""
+    metric: str
+    """What was best."""
+    search: Literal["grid", "optuna"]
+    trials: Annotated[int, Field(ge=1)]
+    """Configurations that were tried."""
+    seeds: list[Annotated[int, Field(ge=0)]]
+    """Of each trial."""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Runs of trials that failed."""
+    updates: Annotated[int, Field(ge=0)]
+    """Of all trials together: what choosing cost."""

@@ -1,0 +1,65 @@
+"""Models of the `evaluation:` and `watch:` sections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from clbench.config.optimizers import BelowOne
+from clbench.errors import shown
+from clbench.schema import Model as Model
+from clbench.schema import mistake
+from clbench.streams.definition import StreamConfig as StreamConfig
+
+View = Literal["class", "task", "domain"]
+
+
+class Evaluation(Model):
+    """When and on what the learner is watched."""
+
+    every: Annotated[int, Field(ge=0)] = 1
+    """Period in iterations, counted within each visit (an experience, or what sub-experiences were cut from); 0: only
+    before and after each visit."""
+    dense: Annotated[int, Field(ge=0)] = 0
+    """Iterations at the start of each visit that are all evaluated, whatever the period."""
+    scope: Literal["seen", "all"] = "seen"
+    """Cells evaluated after an iteration. Points before a first update evaluate all."""
+    subset: Annotated[int, Field(ge=1)] | None = None
+    """Test samples of each task that are used, drawn once by the stream seed and stratified by class; null: all."""
+    views: Annotated[list[View], Field(min_length=1)] | None = None
+    """Outputs that compete: all seen classes, the task's own, all. Default: the setting's, and task beside class."""
+    batch_size: Annotated[int, Field(ge=1)] = 1000
+    """Most samples of a forward pass; fewer where activations are large. It can change the last bit of a logit."""
+
+    @pydantic.model_validator(mode="after")
+    def _distinct(self) -> Evaluation:
+        if self.views is not None and len(set(self.views)) < len(self.views):
+            raise mistake(f"got {shown(self.views)}. Allowed: each value once", "views")
+        return self
+
+
+class Watch(Model):
+    """What is recorded beside the counts, and how the model is asked. Nothing here changes training or the counts."""
+
+    bits: bool | None = None
+    """Whether each test sample is recorded as right or wrong. Default: where that takes up to 128 MiB uncompressed."""
+    precision: Literal["auto", "float32"] = "auto"
+    """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
+    ema: list[BelowOne] = []
+    """Decays of exponential moving averages of the weights, each evaluated beside the weights themselves."""
+    last: list[Annotated[int, Field(ge=2)]] = []
+    """Numbers of last updates whose mean weights are evaluated beside the weights themselves."""
+    gradients: bool = False
+    """Whether gradient norms are recorded, of each update and of each task's test loss. Several times the cost."""
+    features: bool = False
+    """Whether the movement of each task's features is recorded. About twice the cost."""
+
+    @pydantic.model_validator(mode="after")
+    def _distinct(self) -> Watch:
+        for key in ("ema", "last"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise mistake(f"got {shown(values)}. Allowed: each value once", key)
+        return self

@@ -1,0 +1,61 @@
+"""Models of the `model:` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clbench.schema import Model as Model
+from clbench.streams.definition import StreamConfig as StreamConfig
+
+
+class _Network(Model):
+    weights: str | None = None
+    """A file of the network's own (a state dictionary by `torch.save`): it starts with these. The last layer may be
+    missing in it."""
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None = None
+    """Of that file. Where not given it is that of the file as found; runs with other files have other ids."""
+
+
+class Mlp(_Network):
+    """Linear layers with ReLU between them."""
+
+    name: Literal["mlp"]
+    hidden: list[Annotated[int, Field(ge=1)]] = [400, 400]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability by which each hidden unit is left out of an update."""
+
+
+class Linear(_Network):
+    """One linear layer."""
+
+    name: Literal["linear"]
+
+
+class Cnn(_Network):
+    """conv3x3-ReLU-pool twice, one hidden layer: a small network for images of 8x8 and more."""
+
+    name: Literal["cnn"]
+    channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=4)] = [16, 32]
+    hidden: Annotated[int, Field(ge=1)] = 128
+
+
+class SlimResNet18(_Network):
+    """ResNet-18 with 20 initial filters (Lopez-Paz and Ranzato 2017); 64 filters give the full width."""
+
+    name: Literal["slim_resnet18"]
+    filters: Annotated[int, Field(ge=1)] = 20
+
+
+class Imported(_Network):
+    """A network of your own: `factory` is called with an input's shape and the number of outputs. An `nn.Sequential`
+    that ends in an `nn.Linear` has a front that can be frozen."""
+
+    name: Literal["imported"]
+    factory: Annotated[
+        str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", title="an import path like package.module:name")
+    ]
+
+
+Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Imported, Field(discriminator="name")]

@@ -1,0 +1,147 @@
+"""Models of a study file."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from clbench.config.benchmark import Numerics, Seeds
+from clbench.config.engines import LocalSettings, Settings
+from clbench.config.evaluation import Watch
+from clbench.errors import shown, unknown
+from clbench.schema import Count, Model, mistake
+
+MOST_VALUES = 100_000
+"""Combinations of one strategy: more are a slip."""
+
+_End = Annotated[int | float, Field(ge=-1e300, le=1e300, title="a finite number up to 1e300 in size")]
+
+
+class Range(Model):
+    """Values between two. Optuna draws whole numbers where both ends are written as such: 1 and 9, not 1.0 and 9."""
+
+    min: _End
+    max: _End
+    steps: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """How many values, both ends among them; without, a search by Optuna draws any."""
+    scale: Literal["linear", "log"] = "linear"
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Range:
+        if not self.min < self.max:
+            raise mistake(f"got {self.max:g}. Allowed: a number above 'min', which is {self.min:g}", "max")
+        if self.scale == "log" and self.min <= 0:
+            raise mistake(f"got {self.min:g}. Allowed with the scale 'log': a number > 0", "min")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether both ends are written as whole numbers."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
+
+    def values(self) -> list[float | int]:
+        """As many as `steps` says. Nothing is rounded to whole numbers: where one lies between two of them, it is told
+        by whoever takes none.
+
+        >>> Range.model_validate({"min": 1, "max": 1000, "steps": 4, "scale": "log"}).values()
+        [1, 10, 100, 1000]
+        >>> Range.model_validate({"min": 0, "max": 1, "steps": 3}).values()
+        [0, 0.5, 1]
+        """
+        assert self.steps is not None
+        log = self.scale == "log"
+        low, high = (math.log(self.min), math.log(self.max)) if log else (self.min, self.max)
+        shares = [k / (self.steps - 1) for k in range(1, self.steps - 1)]
+        points = [low * (1 - share) + high * share for share in shares]
+        between = [float(f"{math.exp(p) if log else p:.6g}") for p in points]  # 0.1, and not 0.10000000000000002
+        made = [self.min, *between, self.max]
+        return [int(value) if self.whole and value == int(value) else value for value in made]
+
+
+class TuningSettings(Model):
+    """How one of a strategy's combinations is chosen, for each stream by itself. Only strategies with several of them
+    are tuned; what was tried, and what that cost, is told in every row."""
+
+    by: Literal["first", "stream", "test"]
+    """`first`: on the first experiences of the stream as the trial's seed draws it, tested on training samples that are
+    put aside. `stream`: on another stream. `test`: on the test samples of the stream itself, which every row then
+    says."""
+    experiences: Count | None = None
+    """Of `first`: how many. Default 2."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of `first`: share of each class's training samples. Default 0.2."""
+    stream: str | None = None
+    """Of `stream`: a benchmark's id or a path to YAML."""
+    metric: str = "average_accuracy"
+    """What is to be best, in the stream's own view, as a mean over seeds."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1000]
+    """Of trials. With seeds of their own, no run that is reported was used for a choice."""
+    search: Literal["grid", "optuna"] = "grid"
+    """Every combination, or Optuna's TPE sampler."""
+    trials: Count | None = None
+    """Of a search by Optuna."""
+    changes: dict[str, Any] = {}
+    """Of the benchmark, in trials alone: {evaluation: {every: 0, dense: 0}} where only the end counts."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> TuningSettings:
+        for key, by in (("experiences", "first"), ("held_out", "first"), ("stream", "stream")):
+            if getattr(self, key) is not None and self.by != by:
+                raise mistake(f"is for tuning by '{by}', not by '{self.by}'", key)
+        if self.by == "stream" and self.stream is None:
+            raise mistake("required for tuning by 'stream', but not given", "stream")
+        if (self.search == "optuna") != (self.trials is not None):
+            needed = self.search == "optuna"
+            raise mistake(
+                "required for a search by Optuna, but not given"
+                if needed
+                else "is for a search by Optuna; a grid has its combinations",
+                "trials",
+            )
+        from clbench.metrics import METRICS
+
+        if self.metric not in METRICS:
+            raise mistake(unknown("metric", self.metric, METRICS).rstrip("."), "metric")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise mistake(f"got {shown(self.seeds)}. Allowed: each seed once", "seeds")
+        if "stream" in self.changes and self.by != "stream":
+            raise mistake(f"trials by '{self.by}' are on the stream itself, as it is", "changes")
+        return self
+
+
+_Composition = Annotated[list[Any], Field(title="a list of these")]
+
+_Seed = Annotated[int, Field(ge=0, strict=True)]
+
+
+class StudyConfig(Model):
+    """A study's file."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", max_length=80, title="a name like my_study")]
+    title: str = ""
+    streams: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    """Benchmarks: an id, a path to YAML, or a mapping with `name` and sections that are changed."""
+    strategies: Annotated[list[str | dict[str, Any] | _Composition], Field(min_length=1)]
+    """Names, compositions as lists, or mappings with `name` and hyper-parameters. A list of values is tried one by one,
+    at any depth; a value that is itself a list stands within one. {min, max, steps, scale} is a range."""
+    seeds: Annotated[int, Field(ge=1, le=10_000, strict=True)] | Annotated[list[_Seed], Field(min_length=1)] = 5
+    """How many, from 0 on; or which. Each strategy has the same, so that comparisons are paired."""
+    axes: Seeds = Seeds()
+    """Seeds of single axes (stream, init, order, augmentation, strategy) that do not follow the run's."""
+    budget: dict[str, Any] = {}
+    """Of learning, on every stream: keys of `training` such as epochs or iterations."""
+    changes: dict[str, Any] = {}
+    """Of every benchmark: sections and their keys."""
+    numerics: Numerics = Numerics()
+    """The same for all runs: one thread on the CPU unless told."""
+    watch: Watch = Watch()
+    """What is recorded beside the counts."""
+    tuning: TuningSettings | None = None
+    """How hyper-parameters are chosen; without it, every combination is a row."""
+    engine: Settings = LocalSettings(name="local")
+    """What does the runs."""
+    log: list[Literal["tensorboard", "wandb"]] = []
+    """Loggers."""

@@ -1,0 +1,172 @@
+"""Holds the evaluations and losses of a run as they come, and hands them over in chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clbench.errors import RunFailed
+from clbench.evaluation.cells import Cells
+from clbench.evaluation.evaluator import Evaluation
+from clbench.trace import NAN_SCORES, Phase, Trace
+
+_LOSS_FLUSH = 100
+"""Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
+
+_BLOCK_ROWS = 64
+
+_CHUNK_BYTES = 16 << 20
+"""Recorded bytes after which a chunk is due, so that a crash late in a long experience loses little."""
+
+
+class _Rows:
+    """Tensors of one shape, held in blocks: single ones would lie between an evaluation's large arrays and break up the
+    memory that those leave free."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+        self._count = 0
+
+    def append(self, row: Tensor) -> None:
+        at = self._count % _BLOCK_ROWS
+        if not at:
+            self._blocks.append(torch.empty((_BLOCK_ROWS, *row.shape), dtype=row.dtype, device=row.device))
+        self._blocks[-1][at] = row
+        self._count += 1
+
+    def stacked(self) -> NDArray[Any]:
+        """All of them, (n, ...), on the host."""
+        return torch.cat(self._blocks)[: self._count].cpu().numpy()
+
+
+@dataclass
+class Recorder:
+    """Holds the evaluations and losses of a run, and hands them over in chunks."""
+
+    device: torch.device
+    iteration: list[int] = field(default_factory=list)
+    experience: list[int] = field(default_factory=list)
+    phase: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    updates: int = 0
+    """Losses fetched so far, those already handed over among them."""
+    chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    """What was handed over, where it is kept."""
+    keep: bool = True
+    strict: bool = True
+    """Whether a loss or a score that is not finite is an error here."""
+    _rows: dict[str, _Rows] = field(default_factory=dict)
+    _pending: list[Tensor] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, found: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
+        """One evaluation."""
+        named = {"correct": found.counts, "bits": found.bits, "extra": found.extra}
+        for kind, rows in named.items():
+            for name, row in rows.items():
+                self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
+                self._bytes += row.nbytes
+        self.iteration.append(iteration)
+        self.experience.append(experience)
+        self.phase.append(int(phase))
+
+    def add_loss(self, loss: Tensor, gradient_norm: Tensor | None = None) -> None:
+        """One update's loss, and the norm of its gradient where that is recorded; on a GPU they are fetched later.
+
+        Raises:
+            RunFailed: the loss is not finite; the update is named.
+        """
+        self._pending.append(loss)
+        if gradient_norm is not None:
+            self._rows.setdefault("extra.gradient_norm", _Rows()).append(gradient_norm)
+        if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
+            self.fetch_losses()
+
+    def fetch_losses(self) -> None:
+        """Brings pending losses to the host and checks them."""
+        values = torch.stack(self._pending).tolist() if self._pending else []
+        self._pending.clear()
+        for value in values:
+            self.loss.append(value)
+            self.updates += 1
+            if self.strict and not math.isfinite(value):
+                at = self.updates
+                word = "NaN" if math.isnan(value) else "infinite"
+                raise RunFailed("nan_loss", f"the loss became {word} at iteration {at}", at)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that a chunk is due."""
+        return self._bytes >= _CHUNK_BYTES
+
+    def nan_scores(self) -> int | None:
+        """The iteration of the first evaluation held here in which scores were NaN."""
+        counts = [rows.stacked() for name, rows in self._rows.items() if name.startswith("correct.")]
+        broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
+        return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
+
+    def chunk(self) -> dict[str, NDArray[Any]]:
+        """What came since the last chunk, by the names of a trace's arrays; empty where nothing came.
+
+        Raises:
+            RunFailed: a model's scores held NaN; the update is named.
+        """
+        self.fetch_losses()
+        arrays: dict[str, NDArray[Any]] = {name: rows.stacked() for name, rows in self._rows.items()}
+        arrays["iteration"] = np.array(self.iteration, np.int64)
+        if self.strict and (at := self.nan_scores()) is not None:
+            raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
+        arrays["experience"] = np.array(self.experience, np.int32)
+        arrays["phase"] = np.array(self.phase, np.int8)
+        arrays["loss"] = np.array(self.loss, np.float32)
+        self._rows.clear()
+        for held in (self.loss, self.iteration, self.experience, self.phase):
+            held.clear()
+        self._bytes = 0
+        if self.keep:
+            self.chunks.append(arrays)
+        return arrays
+
+    def trace(
+        self,
+        cells: Cells,
+        visits: NDArray[np.bool_],
+        origin: NDArray[np.int32],
+        every: int,
+        dense: int,
+        chunks: Iterable[dict[str, NDArray[Any]]] | None = None,
+    ) -> Trace:
+        """The whole record, all of it handed over in chunks before: those given, or those kept here."""
+        chunks = self.chunks if chunks is None else list(chunks)
+        names = {name: None for c in chunks for name in c}
+        joined = {name: np.concatenate([c[name] for c in chunks if name in c]) for name in names}
+
+        def part(kind: str) -> dict[str, NDArray[Any]]:
+            return {name.partition(".")[2]: a for name, a in joined.items() if name.startswith(f"{kind}.")}
+
+        return Trace(
+            correct=part("correct"),
+            cell_domain=cells.domain,
+            cell_class=cells.label,
+            cell_size=cells.size,
+            cell_population=cells.population,
+            task_cells=cells.membership,
+            visits=visits,
+            origin=origin,
+            iteration=joined["iteration"],
+            experience=joined["experience"],
+            phase=joined["phase"],
+            loss=joined["loss"],
+            every=every,
+            dense=dense,
+            rows=cells.rows,
+            bits=part("bits"),
+            extra=part("extra"),
+        )

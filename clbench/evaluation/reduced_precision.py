@@ -1,0 +1,292 @@
+"""Predictions at half the cost where the processor multiplies bfloat16 quickly, equal to those in float32.
+
+A forward pass in reduced precision decides every sample whose margin, its best score minus the second best, is beyond
+what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and int8 in a first
+linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly. How far rounding
+moves two scores of a sample against each other is measured, not assumed: at an *audit* all samples take both ways. An
+audit is made at the first evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it
+records the float32 result.
+
+    spread_n = max_j d_nj - min_j d_nj,   d = scores in reduced precision - scores in float32
+    limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now
+
+A predicted output can differ only where the margin is below the sample's own spread. That no later spread is twice
+those seen is likely and no proof, so predictions beyond the limit are compared at every audit too: one that differs
+ends this way for the rest of the run, and the run's record says how many were compared and how many differed.
+
+Repeated rows go through in blocks of 64 rows and more: float32 results of a few rows differ in the last bit from those
+of many (1 and 7 rows do, 32 and more do not: oneDNN on x86). On a GPU choosing the rows would make the device wait for
+the host at every evaluation, so there the plain way is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clbench.evaluation.twin import plain_attributes
+
+_SAFETY = 2.0
+_EVERY = 32
+_BLOCK = 64
+_AT_ONCE = 500
+"""Inputs rounded together; all at once would take their size several times over."""
+_COUNTS = ("samples", "repeated", "compared", "differing", "off", "_since", "_clean", "_skip", "_skip_next")
+_GIVE_UP = 0.5
+"""Share of repeated samples beyond which the plain way is cheaper."""
+
+
+def fast_here() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    cpu: Any = torch.cpu
+    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(cpu, flag, bool)() for flag in flags)
+
+
+def _int8_is_fast() -> bool:
+    flag: Any = getattr(torch.cpu, "_is_vnni_supported", None) or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)
+    return bool(flag()) and hasattr(torch, "_int_mm")
+
+
+class _Int8Inputs:
+    """Inputs that stand still, in int8: x = step q + offset.
+
+    Args:
+        inputs: float32 (N, D).
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        low, high = (float(v) for v in inputs.aminmax())
+        self.step = (high - low) / 255 or 1.0
+        self.offset = low + 128 * self.step
+        self.q = torch.empty(inputs.shape, dtype=torch.int8)
+        for into, part in zip(torch.split(self.q, _AT_ONCE), torch.split(inputs, _AT_ONCE), strict=True):
+            into.copy_(((part - self.offset) / self.step).round_().clamp_(-128, 127))
+
+
+class _Int8Linear(nn.Module):
+    """A linear layer of such inputs: W = scale round(W / scale).
+
+    Args:
+        linear: the layer, whose weights `refresh` reads.
+        inputs: all its inputs.
+    """
+
+    def __init__(self, linear: nn.Linear, inputs: _Int8Inputs) -> None:
+        super().__init__()
+        self._linear = [linear]  # in a list, so that it is no part of this module
+        self._step, self._offset = inputs.step, inputs.offset
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over the layer's present weights."""
+        weight, bias = self._linear[0].weight.detach(), self._linear[0].bias
+        scale = (weight.abs().amax(1) / 127).clamp_min(1e-30)
+        rounded = (weight / scale[:, None]).round_()
+        self._weight = rounded.to(torch.int8).t()
+        self._scale = scale * self._step
+        self._shift = rounded.sum(1) * scale * self._offset + (0.0 if bias is None else bias.detach())
+
+    def forward(self, q: Tensor) -> Tensor:
+        products = torch._int_mm(q, self._weight).to(torch.float32)
+        return products.mul_(self._scale).add_(self._shift).to(torch.bfloat16)
+
+
+class Reduced:
+    """The reduced way to the scores of one model.
+
+    Attributes:
+        passes: evaluations by kind: "reduced", "audit" and "plain".
+        samples, repeated: samples that took the reduced way, and those of them repeated in float32.
+        compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
+        off: why the plain way is taken for the rest of the run; empty where it is not.
+        suspect: first and last evaluation, counted from 1, between the last audit that confirmed all and the one that
+            did not; None where no evaluation lies between them.
+    """
+
+    def __init__(self) -> None:
+        self.passes = {"reduced": 0, "audit": 0, "plain": 0}
+        self.samples = self.repeated = self.compared = self.differing = 0
+        self.off = ""
+        self.suspect: tuple[int, int] | None = None
+        self._ratios: deque[float] = deque(maxlen=8)
+        self._since = self._clean = self._clean_before = 0
+        self._skip = self._skip_next = 0
+        self._flags: Any = None
+        self._mode = "plain"
+        self._source: nn.Module | None = None
+        self._low: nn.Module = nn.Identity()
+        self._from: list[Tensor] = []
+        self._to: list[Tensor] = []
+        self._inputs: tuple[Tensor, Tensor] | None = None
+        self._int8: tuple[Tensor, _Int8Inputs] | None = None  # inputs, and the same rounded
+        self._bfloat16: tuple[Tensor, Tensor] | None = None
+        self._first: _Int8Linear | None = None
+        self._goes_on = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides how later evaluations are made, and the counts of the report."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**counts, "passes": dict(self.passes), "ratios": list(self._ratios), "suspect": self.suspect}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken; making the copies anew is then no reason for an audit."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self.passes, self.suspect, self._goes_on = dict(state["passes"]), state["suspect"], True
+        self._ratios.clear()
+        self._ratios.extend(state["ratios"])
+
+    def held_bytes(self) -> int:
+        """Of inputs and weights in reduced precision."""
+        return (0 if self._inputs is None else self._inputs[1].nbytes) + sum(t.nbytes for t in self._to)
+
+    def renew(self) -> None:
+        """Around experiences: much may change at once, so the next evaluation is an audit."""
+        self._since = 0
+        self._skip = 0
+
+    def begin(self, model: nn.Module, inputs: Tensor) -> str:
+        """Decides how an evaluation goes: "reduced", "audit" or "plain".
+
+        Args:
+            model: an ordinary model in evaluation mode (`clbench.evaluation.twin.is_ordinary`).
+            inputs: all test inputs, float32 (N, ...); the same object as before unless they changed.
+        """
+        self._clean_before = self._clean  # an evaluation audits once for each run of consecutive tasks
+        if self.off or self._skip:
+            self._skip = max(0, self._skip - 1)
+            return self._chosen("plain")
+        flags = [(type(m), plain_attributes(m)) for m in model.modules()]
+        changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
+        if changed or flags != self._flags:
+            self._flags, self._since = flags, self._since if self._goes_on else 0
+            if not self._copy(model, inputs):
+                return self._chosen("plain")
+        self._goes_on = False
+        torch._foreach_copy_(self._to, self._from)
+        if self._first is not None:
+            self._first.refresh()
+        n, self._since = self._since, self._since + 1
+        audit = not self._ratios or n & (n - 1) == 0 or n % _EVERY == 0
+        return self._chosen("audit" if audit else "reduced")
+
+    def _chosen(self, mode: str) -> str:
+        self.passes[mode] += 1
+        self._mode = mode
+        return mode
+
+    def scores(
+        self,
+        full: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        a: int,
+        b: int,
+        parts: int,
+        margin: Callable[[Tensor], Tensor],
+        decide: Callable[[Tensor], list[Tensor]],
+    ) -> Tensor:
+        """Scores of the samples a..b, whose predictions are those of float32.
+
+        Args:
+            full: inputs -> scores in float32.
+            inputs: as in `begin`.
+            a, b: first sample and one past the last.
+            parts: forward passes to make.
+            margin: scores -> the smallest margin of each sample over all views, (N,).
+            decide: scores -> the predicted outputs of each view, (N,) each.
+        """
+        assert self._inputs is not None
+        try:
+            low = torch.cat([self._low(x) for x in self._inputs[1][a:b].tensor_split(parts)]).to(torch.float32)
+        except Exception as error:  # a module of the user's own that cannot compute in bfloat16
+            self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
+            return full(inputs[a:b])
+        finite = low.isfinite()
+        scale = float(low.abs().where(finite, 0).max()) if low.numel() else 0.0
+        limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
+        unsafe = ~(margin(low) > limit)  # NaN is unsafe
+        if self._mode == "audit":
+            return self._audit(full(inputs[a:b]), low, scale, ~unsafe, decide)
+        rows = torch.nonzero(unsafe).flatten()
+        if len(rows) > _GIVE_UP * len(low):
+            self._skip_next = min(64, max(4, 2 * self._skip_next))
+            self._skip = self._skip_next
+            return full(inputs[a:b])
+        self._skip_next = 0
+        self.samples += len(low)
+        self.repeated += len(rows)
+        if len(rows):
+            padding = rows[:1].expand(-len(rows) % _BLOCK)
+            low[rows] = full(inputs[a:b].index_select(0, torch.cat([rows, padding])))[: len(rows)]
+        return low
+
+    def _audit(
+        self, exact: Tensor, low: Tensor, scale: float, safe: Tensor, decide: Callable[[Tensor], list[Tensor]]
+    ) -> Tensor:
+        if not len(low):
+            return exact
+        moved = (low - exact).where(low.isfinite() & exact.isfinite(), 0)  # a masked output is -inf in both
+        spread = float((moved.amax(1) - moved.amin(1)).max())
+        if self._ratios:
+            self.compared += int(safe.sum())
+            differ = torch.zeros_like(safe)
+            for one, other in zip(decide(low), decide(exact), strict=True):
+                differ |= one != other
+            self.differing += int((differ & safe).sum())
+            if self.differing:
+                self.off = "an audit found a prediction that float32 does not confirm"
+                first, last = self._clean_before + 1, sum(self.passes.values()) - 1
+                self.suspect = (first, last) if first <= last else None
+        self._clean = sum(self.passes.values())
+        if scale > 0:
+            self._ratios.append(spread / scale)
+        return exact
+
+    def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
+        """Makes the copy in reduced precision, and its inputs; whether there can be one."""
+        self._source = model
+        tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+        if any(t.dtype != torch.float32 for t in tensors):
+            self.off = "the model is not in float32"
+            return False
+        low = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16)
+        if any(t.ndim == 4 for t in tensors):
+            low = low.to(memory_format=torch.channels_last)
+        self._from = [t.detach() for t in tensors]
+        self._to = [t for t in (*low.parameters(), *low.buffers()) if t.is_floating_point()]
+        self._low, self._first = low, None
+        flat = 0
+        while isinstance(low, nn.Sequential) and flat < len(low) and isinstance(low[flat], nn.Flatten):
+            flat += 1
+        linear = model[flat] if isinstance(model, nn.Sequential) and flat < len(model) else None
+        if type(linear) is nn.Linear and inputs[0].numel() == linear.in_features and _int8_is_fast():
+            assert isinstance(low, nn.Sequential)
+            if self._int8 is None or self._int8[0] is not inputs:
+                self._int8, self._bfloat16 = (inputs, _Int8Inputs(inputs.flatten(1))), None
+            self._first = _Int8Linear(linear, self._int8[1])
+            self._low = nn.Sequential(self._first, *list(low)[flat + 1 :])
+            self._inputs = inputs, self._int8[1].q
+        else:
+            if self._bfloat16 is None or self._bfloat16[0] is not inputs:
+                last = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+                self._bfloat16, self._int8 = (inputs, inputs.to(torch.bfloat16, memory_format=last)), None
+            self._inputs = self._bfloat16
+        return True
+
+    def report(self) -> dict[str, Any]:
+        """What the run's record says of it."""
+        return {
+            "evaluations": dict(self.passes),
+            "samples_reduced": self.samples,
+            "samples_repeated": self.repeated,
+            "audited_predictions": self.compared,
+            "audited_differing": self.differing,
+            "off": self.off or None,
+            "suspect_evaluations": list(self.suspect) if self.suspect else None,
+        }

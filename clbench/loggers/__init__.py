@@ -1,0 +1,1 @@
+"""Loggers of other people's tools: TensorBoard and Weights & Biases."""

@@ -1,0 +1,404 @@
+"""Two strategies on the same streams, paired by seed: what differs, how sure that is, and how many seeds it would take.
+
+Only what had the same stream is paired: one benchmark definition, and for each shared seed one instance of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from clbench.errors import UserError, shown, unknown
+from clbench.metrics import METRICS
+from clbench.reports import statistics
+from clbench.reports.leaderboard import groups
+from clbench.reports.tables import heading, marked, plain, points
+from clbench.reports.tabular import aligned, csv_bytes
+from clbench.results.record import Record, collect
+from clbench.summation import ROUNDING
+
+NOT_SHOWN = "no difference shown"
+
+HEADINGS = (
+    "benchmark", "metric", "pairs", "A", "B", "A - B", "95 % interval", "P(A better)", "A better in", "seeds needed",
+    "verdict",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of a leaderboard's row.
+
+    Attributes:
+        id: of the row.
+        records: its runs, by seed.
+    """
+
+    id: str
+    records: tuple[Record, ...]
+
+    @property
+    def benchmark(self) -> str:
+        return self.records[0].benchmark
+
+    @property
+    def strategy(self) -> str:
+        return self.records[0].config.strategy.name
+
+    @property
+    def definition(self) -> str:
+        return self.records[0].definition_hash
+
+    @property
+    def data(self) -> str:
+        return next((record.stream.data_sha256 for record in self.records if record.stream), "")
+
+    @property
+    def tuned_by(self) -> str | None:
+        return self.records[0].tuned_by
+
+    @property
+    def label(self) -> str:
+        access = next((record.access for record in self.records if record.access), None)
+        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by)
+
+    def completed(self) -> dict[int, Record]:
+        """Finished runs by seed.
+
+        Raises:
+            UserError: a seed has two, of different instances.
+        """
+        found: dict[int, Record] = {}
+        for record in self.records:
+            if record.status == "completed":
+                if record.seed in found:
+                    raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
+                found[record.seed] = record
+        return found
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of one benchmark, and the seeds that both have.
+
+    Attributes:
+        a, b: finished runs by seed.
+        notes: what keeps the two from being the same but for the strategy.
+    """
+
+    left: Row
+    right: Row
+    a: dict[int, Record]
+    b: dict[int, Record]
+    notes: tuple[str, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.a.keys() & self.b.keys())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a pair of rows says in one metric.
+
+    Attributes:
+        a, b: values of the paired seeds, in their order.
+        difference: a - b.
+        improvement: probability that A is better (`statistics.probability_of_improvement`, in the better direction).
+        better, worse: seeds in which A is better, and in which it is worse; the rest are ties.
+        needed: `statistics.seeds_needed` for the observed effect; None beyond the cap, and where there is no effect.
+        verdict: in words.
+    """
+
+    pair: Pair
+    metric: str
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    difference: statistics.Difference
+    improvement: float | None
+    better: int
+    worse: int
+    needed: int | None
+    verdict: str
+
+
+# ------------------------------------------------------------------------------------------------ which runs
+def chosen(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
+    """The rows that each of some words means, and a sentence for each file that is left out; a folder is read once.
+
+    Args:
+        texts: each a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the
+            id of a row begins.
+        within: where rows are looked for.
+
+    Raises:
+        UserError: no such folder or row, or several rows of one board.
+    """
+    collected = cache(_rows)
+    sides = [_chosen(text, within, collected) for text in texts]
+    return [rows for rows, _ in sides], list(dict.fromkeys(problem for _, problems in sides for problem in problems))
+
+
+Collected = tuple[list[Row], list[str]]
+
+
+def _rows(folder: Path) -> Collected:
+    """The rows of the runs below a folder, and a sentence for each file that is left out."""
+    records, problems = collect(folder)
+    return [Row(id_, tuple(group)) for id_, group in groups(records)], problems
+
+
+def _chosen(text: str, within: Path, collected: Callable[[Path], Collected]) -> Collected:
+    path = Path(text)
+    if path.is_dir():
+        rows, problems = collected(path)
+        if not rows:
+            raise UserError(*(problems or [f"{text}: no run.json there or below."]))
+    elif not within.is_dir():
+        raise UserError(f"{within}: no such folder; rows are looked for there (--in).")
+    else:
+        known, problems = collected(within)
+        rows = _named(text, known, within)
+    boards: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        boards.setdefault((row.definition, row.data), []).append(row)
+    for several in boards.values():
+        if len(several) > 1:
+            names = "; ".join(row.label for row in several)
+            raise UserError(f"{text}: {len(several)} rows of {several[0].benchmark}; name one of them: {names}.")
+    return rows, problems
+
+
+def _named(text: str, known: Sequence[Row], within: Path) -> list[Row]:
+    benchmark, colon, strategy = text.partition(":")
+    if colon:
+        rows = [row for row in known if row.strategy == strategy and benchmark in ("", row.benchmark)]
+        if not rows:
+            names = {f"{row.benchmark if benchmark else ''}:{row.strategy}" for row in known}
+            raise UserError(f"{within}: {unknown('row', text, names)}")
+        return rows
+    rows = [row for row in known if text and row.id.startswith(text)]
+    if not rows:
+        raise UserError(f"{text}: no such folder, no benchmark:strategy, and no row's id in {within} begins so.")
+    if len(rows) > 1:
+        raise UserError(f"{text}: the ids of {len(rows)} rows begin so: {', '.join(row.id for row in rows)}.")
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------ pairs
+def pairs(left: Sequence[Row], right: Sequence[Row]) -> tuple[list[Pair], list[str]]:
+    """Rows of one benchmark definition beside each other, and a sentence for each that has no partner.
+
+    Raises:
+        UserError: there is no pair, or one that did not have the same streams; the sentence says what differs.
+    """
+    found: list[Pair] = []
+    alone: list[str] = []
+    for row in left:
+        defined = [other for other in right if other.definition == row.definition]
+        partners = [other for other in defined if other.data == row.data] or defined
+        found += [_pair(row, other) for other in partners]
+        if not partners:
+            alone.append(f"only in A: {row.benchmark}, {row.label}")
+    definitions = {row.definition for row in left}
+    alone += [f"only in B: {row.benchmark}, {row.label}" for row in right if row.definition not in definitions]
+    if not found:
+        same = [(a, b) for a in left for b in right if a.benchmark == b.benchmark]
+        a, b = (same or [(left[0], right[0])])[0]
+        raise UserError(f"A and B are not of one benchmark definition: {_differing(a.records[0], b.records[0])}.")
+    return found, alone
+
+
+def _pair(left: Row, right: Row) -> Pair:
+    a, b = left.completed(), right.completed()
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        has = [f"{side} has {_seeds(runs)}" for side, runs in (("A", a), ("B", b))]
+        raise UserError(f"{left.benchmark}: no finished seed in common: {', '.join(has)}.")
+    for seed in shared:
+        one, two = a[seed].stream, b[seed].stream
+        assert one is not None  # of completed runs
+        assert two is not None
+        if one.instance_hash != two.instance_hash:
+            hashes = f"instances {one.instance_hash[:16]} and {two.instance_hash[:16]}"
+            why = ""
+            if one.data_sha256 != two.data_sha256:
+                why = f": the data differ ({one.data_sha256[:16]} and {two.data_sha256[:16]})"
+            elif a[seed].config.seeds.stream != b[seed].config.seeds.stream:
+                why = f": seeds.stream is {_of_stream(a[seed])} and {_of_stream(b[seed])}"
+            raise UserError(f"{left.benchmark}: seed {seed} had another stream on each side, {hashes}{why}.")
+    notes = []
+    for key in ("seeds", "numerics"):
+        one, two = (getattr(runs[shared[0]].config, key).model_dump() for runs in (a, b))
+        notes += [f"{key}.{k} differs: {shown(one[k])} and {shown(two[k])}" for k in one if one[k] != two[k]]
+    return Pair(left, right, a, b, tuple(notes))
+
+
+def _of_stream(record: Record) -> str:
+    return shown(record.config.seeds.stream)
+
+
+def _seeds(runs: dict[int, Record]) -> str:
+    return " ".join(map(str, sorted(runs))) or "none"
+
+
+def _differing(one: Record, two: Record, most: int = 3) -> str:
+    """The first keys in which the definitions of two benchmarks differ."""
+    a, b = (dict(_flat(record.definition, ())) for record in (one, two))
+    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
+    said = [f"{key} is {shown(a.get(key))} and {shown(b.get(key))}" for key in keys[:most]]
+    said += [f"{len(keys) - most} more"] if len(keys) > most else []
+    return "; ".join(said) or f"{one.benchmark} ({one.definition_hash[:16]}) and {two.definition_hash[:16]}"
+
+
+def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, (*path, key))
+    else:
+        yield ".".join(path), value
+
+
+# ------------------------------------------------------------------------------------------------ findings
+def findings(pair: Pair, metrics: Sequence[str]) -> list[Finding]:
+    """What a pair says in some metrics of its primary view."""
+    return [_finding(pair, metric) for metric in metrics]
+
+
+def _finding(pair: Pair, metric: str) -> Finding:
+    def values(runs: dict[int, Record]) -> dict[int, float | None]:
+        return {seed: runs[seed].scores[metric].value if metric in runs[seed].scores else None for seed in pair.seeds}
+
+    of_a, of_b = values(pair.a), values(pair.b)
+    difference = statistics.difference(of_a, of_b)
+    a, b = (tuple(v for s in difference.seeds if (v := of[s]) is not None) for of in (of_a, of_b))
+    sign = 1.0 if METRICS[metric].better == "higher" else -1.0
+    gains = [sign * (x - y) for x, y in zip(a, b, strict=True)]
+    verdict = NOT_SHOWN
+    if difference.interval is None:
+        verdict = "undefined" if not a else "one pair, no interval"
+    elif difference.shown and difference.mean is not None:
+        verdict = "A better" if sign * difference.mean > 0 else "B better"
+    equal = difference.std == 0 and difference.mean != 0  # the same difference in every seed
+    return Finding(
+        pair,
+        metric,
+        a,
+        b,
+        difference,
+        statistics.probability_of_improvement([sign * v for v in a], [sign * v for v in b]),
+        sum(gain >= ROUNDING for gain in gains),
+        sum(gain <= -ROUNDING for gain in gains),
+        2 if equal else statistics.seeds_needed(difference.effect),
+        verdict,
+    )
+
+
+def to_text(found: Sequence[Finding]) -> str:
+    """For the terminal: who is compared, then a line for each benchmark and metric."""
+    lines = []
+    for pair in {id(finding.pair): finding.pair for finding in found}.values():
+        star = "*" if any(r.modified for r in pair.left.records) else ""
+        lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
+        lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
+        lines += [f"  {note}" for note in pair.notes]
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for finding in found:
+        d, n = finding.difference, len(finding.a)
+        of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
+        interval = "" if d.interval is None else f"{_point(finding, d.interval[0])} to {_point(finding, d.interval[1])}"
+        rows.append(
+            (
+                finding.pair.left.benchmark,
+                heading(finding.metric),
+                str(n),
+                *("" if mean is None else f"{points(finding.metric, mean):.2f}" for mean in of_both),
+                "" if d.mean is None else _point(finding, d.mean),
+                interval,
+                "" if finding.improvement is None else f"{finding.improvement:.2f}",
+                f"{finding.better} of {n}" if n else "",
+                _needed(finding),
+                finding.verdict,
+            )
+        )
+    if len({row[0] for row in rows[1:]}) == 1:
+        rows = [row[1:] for row in rows]
+    lines += ["", *aligned(rows), ""]
+    lines += [
+        "A and B: means over the paired seeds. A - B: paired by seed; Student t interval, of each metric by itself.",
+        "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",
+        "seeds needed: for a power of 0.8 at 0.05, were the observed effect the true one.",
+    ]
+    return "\n".join(map(plain, lines))
+
+
+def _partnerless(pair: Pair) -> str:
+    parts = []
+    for side, mine, other, row in (("A", pair.a, pair.b, pair.right), ("B", pair.b, pair.a, pair.left)):
+        lacking = sorted(mine.keys() - other.keys())
+        if lacking:
+            status = {record.seed: record.status for record in row.records}
+            said = (f"{seed}{f' (there {status[seed]})' if seed in status else ''}" for seed in lacking)
+            parts.append(f"; without a partner, only in {side}: {' '.join(said)}")
+    return "".join(parts)
+
+
+def _point(finding: Finding, value: float) -> str:
+    return f"{points(finding.metric, value):+.2f}"
+
+
+def _needed(finding: Finding) -> str:
+    if finding.needed is not None:
+        return str(finding.needed)
+    return f"over {statistics.MOST_SEEDS:,}" if finding.difference.std is not None else ""
+
+
+def to_csv(found: Sequence[Finding]) -> bytes:
+    """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], missing empty."""
+    rows = []
+    for finding in found:
+        pair, d = finding.pair, finding.difference
+        first = pair.a[pair.seeds[0]]
+        rows.append(
+            {
+                "benchmark": first.benchmark,
+                "modified": first.modified,
+                "definition_hash": first.definition_hash,
+                "data_sha256": first.stream.data_sha256 if first.stream else None,
+                "view": first.primary_view,
+                "a_row_id": pair.left.id,
+                "b_row_id": pair.right.id,
+                "a_strategy": pair.left.strategy,
+                "b_strategy": pair.right.strategy,
+                "a_tuning_by": pair.left.tuned_by,
+                "b_tuning_by": pair.right.tuned_by,
+                "metric": finding.metric,
+                "unit": METRICS[finding.metric].unit,
+                "better": METRICS[finding.metric].better,
+                "pairs": len(finding.a),
+                "seeds": " ".join(map(str, d.seeds)),
+                **_side("a", finding.a),
+                **_side("b", finding.b),
+                "difference": d.mean,
+                "difference_std": d.std,
+                "difference_ci95_lo": d.interval[0] if d.interval else None,
+                "difference_ci95_hi": d.interval[1] if d.interval else None,
+                "effect_d_z": d.effect,
+                "probability_of_improvement": finding.improvement,
+                "a_better": finding.better,
+                "b_better": finding.worse,
+                "seeds_needed": finding.needed,
+                "verdict": finding.verdict,
+            }
+        )
+    return csv_bytes(list(rows[0]), (list(row.values()) for row in rows))
+
+
+def _side(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    low, high = statistics.interquartile_interval(values) or (None, None)
+    iqm = statistics.interquartile_mean(values)
+    mean = statistics.summary(values)["mean"]
+    return {f"{name}_mean": mean, f"{name}_iqm": iqm, f"{name}_iqm_ci95_lo": low, f"{name}_iqm_ci95_hi": high}

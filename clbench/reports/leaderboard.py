@@ -1,0 +1,320 @@
+"""The leaderboard: pure functions of run files. `runs` is long and aggregates nothing; `table` is made of the same
+records, one row for each benchmark definition, data and strategy configuration.
+
+A *board* is what shares definition hash, data and view; only its rows are compared. Missing is empty, never 0. A failed
+or unfinished run is counted and its reason shown; it takes no part in a mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from clbench.metrics import METRICS
+from clbench.reports import statistics
+from clbench.results.record import Record
+from clbench.rng import ROLES
+from clbench.streams.definition import data_name
+
+SCHEMA = 1
+"""Version of the columns of both files."""
+
+LEAST_SEEDS = 5
+"""Completed seeds that a row needs to be ranked."""
+
+RANKED_BY = "average_accuracy"
+"""The metric of the ranking, in the primary view; higher is better."""
+
+
+def row_id(record: Record) -> str:
+    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
+
+    A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
+    configuration where there is just one.
+    """
+    return _hash(_key(record))
+
+
+def _key(record: Record) -> tuple[str, str, str, str]:
+    data = record.stream.data_sha256 if record.stream is not None else ""
+    return record.definition_hash, data, record.config.strategy.name, record.config_hash
+
+
+def _hash(key: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
+
+
+def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
+    found: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        found.setdefault(_key(record), []).append(record)
+    for key in [key for key in found if not key[1]]:  # without data: is it clear where these belong?
+        same = [other for other in found if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
+        if len(same) == 1:
+            found[same[0]] += found.pop(key)
+
+    def order(record: Record) -> tuple[int, str, str]:
+        return record.seed, record.run_id, record.model_dump_json()
+
+    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(found.items())]
+
+
+# ------------------------------------------------------------------------------------------------ one row a run
+def runs(records: Iterable[Record]) -> pd.DataFrame:
+    """One row for each run, view and metric; of a run without a result one row that says why.
+
+    Every metric of a run.json is there, also one that this program does not know. Numbers are unrounded, accuracies in
+    [0, 1]; `metric` is the name of the definition (`clbench show NAME` says its formula).
+    """
+    rows = []
+    for row, group in groups(records):
+        for record in group:
+            identity = {
+                "schema_version": SCHEMA,
+                "row_id": row,
+                "run_id": record.run_id,
+                "benchmark": record.benchmark,
+                "modified": record.modified,
+                "definition_hash": record.definition_hash,
+                "data_sha256": record.stream.data_sha256 if record.stream else None,
+                "instance_hash": record.stream.instance_hash if record.stream else None,
+                "strategy": record.config.strategy.name,
+                "parameters": _pairs(record.config.strategy.parameters),
+                "config_hash": record.config_hash,
+                "seed": record.seed,
+                "access": record.access,
+                "tuning_by": record.tuned_by,
+                "status": record.status,
+                "failure": record.failure.message if record.failure else None,
+            }
+            done = record.status == "completed" and record.metrics
+            found = [(v, n, s) for v, scores in sorted((done or {}).items()) for n, s in sorted(scores.items())]
+            for view, name, score in found:
+                metric = METRICS.get(name)
+                rows.append(
+                    identity
+                    | {
+                        "view": view,
+                        "primary": view == record.primary_view,
+                        "metric": name,
+                        "value": score.value,
+                        "se": score.se,
+                        "resolution": score.resolution,
+                        "unit": metric.unit if metric else None,
+                        "better": metric.better if metric else None,
+                    }
+                )
+            if not found:
+                beside = ("view", "primary", "metric", "value", "se", "resolution", "unit", "better")
+                rows.append(identity | dict.fromkeys(beside))
+    return pd.DataFrame(rows, dtype=object)
+
+
+# ------------------------------------------------------------------------------------------------ one row a strategy
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """The leaderboard of some run records: board by board, ranked rows first, then by mean.
+
+    The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board
+    whose 95 % interval of `average_accuracy` lies wholly above its own: rows that share a rank are ties. Overlap is not
+    transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
+    `clbench compare`, which pairs by seed. `unranked` says why a row has no rank.
+    """
+    found = groups(records)
+    tuning = sorted({"by", *(key for _, group in found for r in group for key in r.tuning)})
+    rows = [_row(row, group, tuning) for row, group in found]
+    boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["definition_hash"], row["data_sha256"] or "", row["view"]), []).append(row)
+    for board in boards.values():
+        ranked = [row for row in board if row["unranked"] is None]
+        for row in ranked:
+            above = [other for other in ranked if other[f"{RANKED_BY}_ci95_lo"] > row[f"{RANKED_BY}_ci95_hi"]]
+            row["rank"] = 1 + len(above)
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        mean = row[f"{RANKED_BY}_mean"]
+        worth = (mean is None, -mean if mean is not None else 0.0)
+        return row["rank"] is None, row["rank"] or 0, *worth, row["strategy"], row["config_hash"], row["row_id"]
+
+    ordered = sorted(boards.items(), key=lambda item: (min(row["benchmark"] for row in item[1]), item[0]))
+    out = [row for _, board in ordered for row in sorted(board, key=place)]
+    return pd.DataFrame(out, dtype=object)
+
+
+def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
+    first, config = group[0], group[0].config
+    done = [r for r in group if r.status == "completed"]
+    failed = [r for r in group if r.status == "failed"]
+    streams = [r.stream for r in group if r.stream is not None]
+    bench = config.benchmark
+    training, evaluation, protocol = bench.training, bench.evaluation, bench.protocol
+    updates = _average([r.costs.iterations for r in done if r.costs])
+    out: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "row_id": row,
+        "rank": None,
+        "unranked": None,
+        "suite_version": _agreed([r.provenance.clbench for r in group]),
+        # What ran.
+        "benchmark": _agreed([r.benchmark for r in group]),
+        "modified": any(r.modified for r in group),
+        "definition_hash": first.definition_hash,
+        "view": first.primary_view,
+        "setting": bench.stream.setting,
+        "data": data_name(bench.stream.data),
+        "data_sha256": _agreed([s.data_sha256 for s in streams]),
+        "data_origin": _agreed([r.provenance.data for r in group]),
+        "stream_definition_hash": _agreed([s.definition_hash for s in streams]),
+        "instance_hashes": " ".join(r.stream.instance_hash for r in done if r.stream),
+        "experiences": _agreed([s.experiences for s in streams]),
+        "tasks": _agreed([s.tasks for s in streams]),
+        "classes": _agreed([s.classes for s in streams]),
+        "stream_samples": _average([s.samples for s in streams]),
+        "task_in_training": protocol.task_in_training,
+        "task_at_test": bench.task_at_test,
+        "boundaries": protocol.boundaries,
+        # Who ran.
+        "strategy": config.strategy.name,
+        "parameters": _pairs(config.strategy.parameters),
+        "config_hash": first.config_hash,
+        "access": next((r.access for r in group if r.access), None),
+        "model": bench.model.name,
+        "model_settings": _pairs(bench.model.parameters, leave=("weights", "weights_sha256")),
+        "model_parameters": _agreed([r.parameters for r in group]),
+        "pretrained_sha256": _text(bench.model.parameters.get("weights_sha256")) or None,
+        "optimizer": training.optimizer.name,
+        "optimizer_settings": _pairs(training.optimizer.parameters),
+        # Budget.
+        "epochs": training.epochs,
+        "iterations": training.iterations,
+        "budget": training.budget,
+        "batch_size": training.batch_size,
+        "updates": updates,
+        "samples_seen_at_most": None if updates is None else updates * training.batch_size,
+        "memory_samples": _most([r.memory.samples for r in done if r.memory]),
+        "memory_bytes": _most([r.memory.bytes for r in done if r.memory]),
+        # Seeds.
+        "study": _agreed([r.provenance.study for r in group]),
+        "status": "completed" if len(done) == len(group) else "failed" if failed else "unfinished",
+        "n": len(done),
+        "n_failed": len(failed),
+        "n_unfinished": len(group) - len(done) - len(failed),
+        "seeds": " ".join(str(r.seed) for r in done),
+        "failure": "; ".join(f"seed {r.seed}: {r.failure.message}" for r in failed if r.failure),
+        **{f"seeds_{axis}": getattr(config.seeds, axis) for axis in ROLES},
+        # Evaluation.
+        "eval_every": evaluation.every,
+        "eval_dense": evaluation.dense,
+        "eval_subset": evaluation.subset,
+        "eval_scope": evaluation.scope,
+    }
+    for key in tuning:
+        out[f"tuning_{key}"] = _agreed([r.tuning.get(key) for r in group])
+    for name in METRICS:
+        values = [r.scores[name].value if name in r.scores else None for r in done]
+        out |= {f"{name}_{statistic}": value for statistic, value in statistics.summary(values).items()}
+        out[f"{name}_iqm"] = statistics.interquartile_mean(values)
+    for cost in ("train_s", "eval_s", "wall_s", "evaluations", "peak_rss_bytes", "peak_gpu_bytes"):
+        out[cost] = _average([getattr(r.costs, cost) for r in done if r.costs])
+    code = {r.provenance.code_sha256 for r in group if r.provenance.code_sha256}
+    started = sorted(r.provenance.started_utc for r in group if r.provenance.started_utc)
+    git = [r.provenance.git for r in group if r.provenance.git is not None]
+    out |= {
+        "git": _agreed([(g.commit or "") + ("+" if g.dirty else "") for g in git]),
+        "code_sha256": _agreed(sorted(code)),
+        "n_code_sha256": len(code),
+        "python": _agreed([r.provenance.python for r in group]),
+        "torch": _agreed([r.provenance.packages.get("torch") for r in group]),
+        "numpy": _agreed([r.provenance.packages.get("numpy") for r in group]),
+        "device": _agreed([r.provenance.gpu or r.provenance.cpu for r in group]),
+        **config.numerics.model_dump(exclude={"device"}),
+        "device_kind": config.numerics.device,
+        "started_first": started[0] if started else None,
+        "started_last": started[-1] if started else None,
+    }
+    out["unranked"] = _unranked(out)
+    return out
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A reason not to rank a row.
+
+    Attributes:
+        summary: for the note below a table.
+        applies: whether it holds for a row.
+        detail: of such a row, for its cell `unranked`; the keys of the row in braces.
+    """
+
+    summary: str
+    applies: Callable[[dict[str, Any]], bool]
+    detail: str
+
+
+EXCLUSIONS = (
+    Exclusion(
+        "not a continual learner",
+        lambda row: row["access"] in ("past", "stream"),
+        "not a continual learner (access {access})",
+    ),
+    Exclusion("a failed seed", lambda row: row["n_failed"] > 0, "{n_failed} failed"),
+    Exclusion(f"fewer than {LEAST_SEEDS} seeds", lambda row: row["n"] < LEAST_SEEDS, f"{{n}} of {LEAST_SEEDS} seeds"),
+    Exclusion(
+        "a seed with several instances of the stream",
+        lambda row: len(set(row["seeds"].split())) < row["n"],
+        "a seed occurs with several instances",
+    ),
+    Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
+)
+"""Why a row has no rank: the first that applies."""
+
+
+def _unranked(row: dict[str, Any]) -> str | None:
+    """The reason a row has no rank; None for a ranked one."""
+    return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
+
+
+# ------------------------------------------------------------------------------------------------ cells
+def _agreed(values: Iterable[Any]) -> Any:
+    """The one value that all have which have one; where several are met, all of them in one text; None for none.
+
+    >>> _agreed([None, 3, 3]), _agreed([10, 2, None]), _agreed([])
+    (3, '10; 2', None)
+    """
+    found = {_text(value): value for value in values if value is not None}
+    if len(found) > 1:
+        return "; ".join(sorted(found))
+    value = next(iter(found.values()), None)
+    return value if isinstance(value, (str, int, float)) else _text(value) or None
+
+
+def _average(values: list[Any]) -> float | None:
+    """The mean; a number that all share stays as it is. None where one is unknown."""
+    alike = len(set(values)) == 1
+    return values[0] if alike else statistics.summary(values)["mean"]
+
+
+def _most(values: list[int | None]) -> int | None:
+    """The largest; None where one is unknown."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def _pairs(parameters: dict[str, Any], leave: Sequence[str] = ()) -> str:
+    pairs = {k: v for k, v in sorted(parameters.items()) if v is not None and k not in leave}
+    return "; ".join(f"{key}={_text(value)}" for key, value in pairs.items())
+
+
+def _text(value: Any) -> str:
+    """A JSON value as a cell holds it.
+
+    >>> _text("a"), _text([1, None]), _text(True), _text(None)
+    ('a', '[1, null]', 'true', '')
+    """
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,134 @@
+"""The numbers of a finished run in words: every metric, the anatomy of its gaps, and what other libraries would print.
+
+A table is built once and shown twice: rounded and aligned for the terminal, whole for a CSV file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clbench.formatting import quantity
+from clbench.metrics import METRICS, compute
+from clbench.reports.tabular import aligned, csv_bytes
+from clbench.results.load import Run
+
+NOT_RECOVERED = "not within the experience"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one kind.
+
+    Attributes:
+        name: short word for the kind.
+        columns: names in files.
+        headings: what stands above the columns on the terminal.
+        rows: values as files hold them: numbers unrounded, accuracies in [0, 1], None where undefined.
+        shown: the same as text, in the order of `headings`.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    shown: Sequence[tuple[str, ...]]
+
+
+def metrics(run: Run, view: str) -> Table:
+    """Every metric: value, sampling error, resolution, and which direction is better."""
+    rows, shown = [], []
+    for name, found in compute(run.trace)[view].items():
+        metric = METRICS[name]
+        value, se, resolution = found["value"], found.get("se"), found.get("resolution")
+        rows.append((name, value, metric.unit, se, resolution, metric.better))
+        shown.append(
+            (
+                name,
+                quantity(value, metric.unit),
+                "" if se is None else f"± {quantity(se, metric.unit)}",
+                f"{metric.better} is better",
+                "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_apart(resolution)}",
+            )
+        )
+    columns = ("name", "value", "unit", "se", "resolution", "better")
+    return Table("metric", columns, ("metric", "value", "sampling error", "", ""), rows, shown)
+
+
+def _apart(iterations: int) -> str:
+    return f"evaluations are up to {iterations} iterations apart"
+
+
+def gaps(run: Run, view: str) -> Table:
+    """The anatomy of every gap: one line for each switch and each task visited earlier."""
+    from clbench.metrics.gap import anatomy
+
+    rows, shown = [], []
+    levels = (0.90, 0.95, 1.00)
+    for gap in anatomy(run.trace, view):
+        recovery = [gap.recovery[level] for level in levels]
+        rows.append(
+            (
+                gap.experience, gap.task, gap.trained_again, gap.before, gap.depth, gap.iterations_to_trough,
+                *(math.inf if value is None else value for value in recovery), gap.area, gap.transient, gap.permanent,
+            )
+        )  # fmt: skip
+        back = [NOT_RECOVERED if value is None else quantity(value, "iterations", 1) for value in recovery]
+        shown.append(
+            (
+                str(gap.experience),
+                f"{gap.task}{' (trained again)' if gap.trained_again else ''}",
+                quantity(gap.before, "accuracy"),
+                quantity(gap.depth, "accuracy"),
+                quantity(gap.iterations_to_trough, "iterations", 0),
+                *back,
+                quantity(gap.area, "accuracy x iterations"),
+                quantity(gap.transient, "accuracy"),
+                quantity(gap.permanent, "accuracy"),
+            )
+        )
+    columns = (
+        "experience", "task", "trained_again", "before", "depth", "iterations_to_trough",
+        "recovery_90", "recovery_95", "recovery_100", "area", "transient", "permanent",
+    )  # fmt: skip
+    headings = (
+        "switch to experience", "task", "before", "depth", "trough after",
+        "back at 90 % after", "back at 95 % after", "back at 100 % after", "area", "transient", "permanent",
+    )  # fmt: skip
+    return Table("gap", columns, headings, rows, shown)
+
+
+def dialects(run: Run, view: str) -> Table:
+    """What other libraries would have printed of the same accuracies, with their rule and our name for it."""
+    from clbench.metrics.dialects import dialects as computed
+
+    rows, shown = [], []
+    for d in computed(run.trace, view):
+        rows.append((d.library, d.quantity, d.name, d.value, d.rule, d.ours))
+        shown.append((d.library, d.name, quantity(d.value, "accuracy"), d.ours or "none", d.rule))
+    columns = ("library", "quantity", "name", "value", "rule", "ours")
+    return Table("dialect", columns, ("library", "its name", "value", "our name", "rule"), rows, shown)
+
+
+def to_text(table: Table) -> str:
+    """A table for the terminal."""
+    if not table.rows:
+        return f"no {table.name}"
+    return "\n".join(aligned([table.headings, *table.shown]))
+
+
+def to_csv(tables: Sequence[Table], view: str) -> bytes:
+    """Tables as one CSV file; column `table` tells their rows apart, a cell is empty where it is undefined.
+
+    Numbers are unrounded, accuracies in [0, 1]; an iteration count is infinite where a level was not reached again
+    within the experience. A cell that a spreadsheet would execute starts with an apostrophe.
+    """
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    rows = []
+    for table in tables:
+        for row in table.rows:
+            cells = dict(zip(table.columns, row, strict=True))
+            rows.append([table.name, view, *(cells.get(column) for column in columns)])
+    return csv_bytes(["table", "view", *columns], rows)

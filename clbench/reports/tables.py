@@ -1,0 +1,220 @@
+"""What the leaderboard looks like: CSV for programs, and tables for the terminal, Markdown and LaTeX.
+
+Every table shows the same columns board by board, and says below what its marks mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from clbench.formatting import UNITS, scaled
+from clbench.metrics import METRICS
+from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
+from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
+
+SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
+"""Metrics of a table where none are asked for; the one of the ranking first."""
+
+
+# ------------------------------------------------------------------------------------------------ CSV
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """A table as CSV; see `csv_bytes`."""
+    return csv_bytes(list(frame.columns), frame.to_numpy(dtype=object).tolist())
+
+
+# ------------------------------------------------------------------------------------------------ what is shown
+@dataclass(frozen=True)
+class Board:
+    """What a table shows of one board.
+
+    Attributes:
+        title: benchmark, and what its rows have in common.
+        headings: above the columns.
+        rows: cells, in the order of the headings; the first `WORDS` are words, the others numbers.
+        notes: failed runs, each with its reason.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: list[str]
+
+
+WORDS = 3
+
+EXPLANATION = (
+    "mean over seeds ± half of its 95 % Student t interval",
+    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
+    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
+)
+MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
+
+
+def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
+    """The boards of a leaderboard, in its order.
+
+    Args:
+        frame: of `leaderboard.table`.
+        metrics: names of those to show.
+    """
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in frame.to_numpy(dtype=object).tolist():
+        cells: dict[str, Any] = {
+            name: None if is_missing(value) else value for name, value in zip(frame.columns, row, strict=True)
+        }
+        board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
+        groups.setdefault(board, []).append(cells)
+    return [_board(*key, rows, metrics) for key, rows in groups.items()]
+
+
+def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:
+    names = ", ".join(sorted({_benchmark(row) for row in rows}))
+    title = f"{names} (definition {definition[:8]}, data {data[:8]}, view {view})"
+    headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
+    shown = [
+        (
+            "-" if row["rank"] is None else str(row["rank"]),
+            _label(row, [other for other in rows if other["strategy"] == row["strategy"]]),
+            row["row_id"][:8],
+            _seeds(row),
+            *(_score(row, name) for name in metrics),
+            _number(row["memory_bytes"], ",.0f"),
+            _number(row["train_s"], ".1f"),
+            _number(row["eval_s"], ".1f"),
+        )
+        for row in rows
+    ]
+    notes = [f"failed: {_benchmark(row)} {row['strategy']}: {row['failure']}" for row in rows if row["failure"]]
+    return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
+
+
+def _benchmark(row: dict[str, Any]) -> str:
+    return f"{row['benchmark']}{'*' if row['modified'] else ''}"
+
+
+def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
+    """The strategy, what tells it from other rows of that strategy, and its marks."""
+    given = [set(other["parameters"].split("; ")) for other in alike]
+    words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*given))]
+    return marked(" ".join(words), row["access"], row["tuning_by"])
+
+
+def marked(name: str, access: str | None, tuned_by: str | None) -> str:
+    """A name, and what must not be overlooked about it.
+
+    >>> marked("joint", "stream", None), marked("er", "experience", "test")
+    ('joint (not continual)', 'er (tuned on its own test stream)')
+    """
+    marks = ["not continual"] if access in ("past", "stream") else []
+    marks += ["tuned on its own test stream"] if tuned_by == "test" else []
+    return f"{name} ({', '.join(marks)})" if marks else name
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    failed = f", {row['n_failed']} failed" if row["n_failed"] else ""
+    return f"{row['n']}{failed}" + (f", {row['n_unfinished']} unfinished" if row["n_unfinished"] else "")
+
+
+def _score(row: dict[str, Any], name: str) -> str:
+    mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "ci95_lo", "ci95_hi"))
+    if mean is None:
+        return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
+    half = "" if low is None else f" ± {points(name, (high - low) / 2):.2f}"
+    return f"{points(name, mean):.2f}{half}"
+
+
+def heading(metric: str) -> str:
+    """A metric's name with the unit of `points`."""
+    return f"{metric} {UNITS[METRICS[metric].unit]}"
+
+
+def points(metric: str, value: float) -> float:
+    """A value as tables show it: accuracies and shares in percent; never -0.00."""
+    return scaled(value, METRICS[metric].unit)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def plain(text: str) -> str:
+    """Text in one line that moves no cursor.
+
+    >>> plain("a\\nb \\x1b[31m é")
+    'a\\\\nb \\\\x1b[31m é'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+# ------------------------------------------------------------------------------------------------ how it is written
+def to_text(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
+    """Tables for the terminal, one for each board."""
+    if not len(frame):
+        return "no runs"
+    parts = []
+    for board in boards(frame, metrics):
+        lines = [board.headings, *board.rows]
+        lines.insert(1, tuple("-" * width for width in column_widths(lines)))
+        parts.append("\n".join([board.title, *aligned(lines, WORDS), *board.notes]))
+    return "\n\n".join([*parts, "\n".join(_explanation(frame))])
+
+
+def to_markdown(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
+    """Tables in GitHub's Markdown, one for each board."""
+    if not len(frame):
+        return "no runs"
+    parts = []
+    for board in boards(frame, metrics):
+        lines = [board.headings, *board.rows]
+        table = [f"| {' | '.join(map(_markdown, line))} |" for line in lines]
+        table.insert(1, "|" + "---|" * WORDS + "---:|" * (len(board.headings) - WORDS))
+        notes = [f"* {_markdown(note)}" for note in board.notes]
+        parts.append("\n".join([f"**{_markdown(board.title)}**", "", *table, *([""] if notes else []), *notes]))
+    return "\n\n".join([*parts, "\n".join(f"* {_markdown(line)}" for line in _explanation(frame))])
+
+
+def to_latex(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
+    """Tables in LaTeX, one for each board; they need the package booktabs."""
+    if not len(frame):
+        return "% no runs"
+    parts = []
+    for board in boards(frame, metrics):
+        columns = "l" * WORDS + "r" * (len(board.headings) - WORDS)
+        head, *body = (f"{' & '.join(map(_latex, line))} \\\\" for line in [board.headings, *board.rows])
+        begin, end = (f"\\{word}{{tabular}}" for word in ("begin", "end"))
+        table = [f"{begin}{{{columns}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule", end]
+        parts.append("\n".join([f"% {board.title}", *table, *(f"% {note}" for note in board.notes)]))
+    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in ("needs booktabs", *_explanation(frame)))])
+
+
+def _explanation(frame: pd.DataFrame) -> list[str]:
+    return [*EXPLANATION, *([MODIFIED] if any(frame["modified"]) else [])]
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is.
+
+    >>> _markdown("a_b* | <c>")
+    'a\\\\_b\\\\* \\\\| \\\\<c>'
+    """
+    return re.sub(r"([\\`*_\[\]<|~])", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    """Text that LaTeX shows as it is.
+
+    >>> _latex("a_b 5 % ± {&}")
+    'a\\\\_b 5 \\\\% $\\\\pm$ \\\\{\\\\&\\\\}'
+    """
+    return "".join(_LATEX.get(c, f"\\{c}" if c in "_%&#${}" else c) for c in text)

@@ -1,0 +1,159 @@
+"""Run directories: where a run's files are, how they are written, and how they are read again.
+
+    OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
+        run.json      configuration, hashes, metrics, costs, provenance, status
+        trace.npz     the whole trace, at the end
+        trace/        chunks of it, while the run goes on
+        checkpoint/   what an unfinished run goes on from
+        .lock         while a process is at it
+
+Every file is written under a temporary name in its folder, flushed to the disk, and renamed; a reader sees the old
+file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.errors import UserError
+
+SCHEMA = 1
+"""Version of run.json."""
+
+_KEYS = {
+    "run_id", "status", "failure", "benchmark", "modified", "config", "definition_hash", "config_hash", "stream",
+    "metrics", "primary_view", "weights_sha256", "memory", "access", "parameters", "costs", "provenance",
+}  # fmt: skip
+
+_BUSY_FILES = os.name == "nt"
+"""Whether a file cannot be replaced while another process has it open."""
+
+_WAITS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Between attempts to replace a file that another process has open."""
+
+
+def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full; an older file is left as it was.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: cannot be written: it is a folder.")
+    # The token: containers that share a file system may both be process 1.
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Puts a file in the place of another, where need be once nobody reads the older one any more."""
+    for wait_s in _WAITS_S if _BUSY_FILES else ():
+        try:
+            os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(wait_s)
+        else:
+            return
+    os.replace(temporary, path)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed left half written below a folder that nobody else is at."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys; NaN is refused."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
+    """A compressed npz whose bytes depend on the arrays alone (no time stamps). Returns their SHA-256."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asanyarray(arrays[name]), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue(), compresslevel=6)
+    write_bytes(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file, nothing unpickled.
+
+    Raises:
+        UserError: missing, damaged or truncated; the message names the file and what is wrong with it.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged or truncated ({error}).") from None
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """A run.json.
+
+    Raises:
+        UserError: missing, damaged, or of a schema version that this program does not read.
+    """
+    path = directory / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or truncated ({error}).") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged; nested too deeply.") from None
+    if not isinstance(record, dict) or "schema_version" not in record:
+        raise UserError(f"{path}: not a run of clbench; 'schema_version' is missing.")
+    if record["schema_version"] != SCHEMA:
+        raise UserError(f"{path}: schema version {record['schema_version']}, this program reads {SCHEMA}.")
+    absent = sorted(_KEYS - record.keys())
+    if absent:
+        raise UserError(f"{path}: damaged; '{absent[0]}' is missing.")
+    return record
+
+
+TRIALS = "trials"
+"""Folder of runs that served to choose hyper-parameters."""
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """Directories of runs under a folder, in order of their names; without trials, unless the folder is of them."""
+    for path in sorted(root.rglob("run.json")):
+        if TRIALS not in path.relative_to(root).parts:
+            yield path.parent

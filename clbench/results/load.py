@@ -1,0 +1,174 @@
+"""Finished runs on the disk: found below folders, told apart from the others, read with their traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clbench.errors import UserError, unknown
+from clbench.results import files, trace_files
+from clbench.results.record import Header, check_header, scan
+from clbench.trace import NAN_SCORES, Phase, Trace
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        directory: where its files are.
+        record: what its run.json says of it.
+        trace: what the evaluator saw.
+    """
+
+    directory: Path
+    record: Header
+    trace: Trace
+
+    @property
+    def label(self) -> str:
+        """The run in a few words; see `Header.label`."""
+        return self.record.label
+
+    def view(self, name: str | None = None) -> str:
+        """A view's name; the primary one where none is given.
+
+        Raises:
+            UserError: the trace holds no such view.
+        """
+        primary = self.record.primary_view
+        if name is None and primary not in self.trace.correct:
+            raise UserError(f"{self.directory / 'trace.npz'}: the run's primary view '{primary}' is missing.")
+        found = name or primary
+        if found not in self.trace.correct:
+            raise UserError(f"{self.directory}: {unknown('view', found, self.trace.correct)}")
+        return found
+
+
+def directories(paths: Iterable[Path]) -> list[Path]:
+    """The run directories that some paths mean: themselves, or all below them; each once, in the order given.
+
+    Raises:
+        UserError: a path that is no folder, or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    problems = []
+    for path in paths:
+        below = [path] if (path / "run.json").is_file() else list(files.find_runs(path))
+        if not path.is_dir():
+            problems.append(f"{path}: no such folder." if not path.exists() else f"{path}: not a folder.")
+        elif not below:
+            problems.append(f"{path}: no run.json there or below.")
+        for directory in below:
+            found.setdefault(directory.resolve(), directory)
+    if problems:
+        raise UserError(*problems)
+    return list(found.values())
+
+
+def unfinished(record: dict[str, Any]) -> str | None:
+    """Why a run has no result, in a few words; None for a finished one.
+
+    >>> unfinished({"status": "failed", "failure": {"message": "the loss became NaN at iteration 3"}})
+    'failed (the loss became NaN at iteration 3)'
+    >>> unfinished({"status": "running", "failure": None})
+    'unfinished'
+    """
+    if record["status"] == "completed":
+        return None
+    if record["status"] == "failed":
+        failure = record["failure"]
+        return f"failed ({failure['message']})" if isinstance(failure, dict) and "message" in failure else "failed"
+    return "unfinished"
+
+
+def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
+    """A finished run with its trace.
+
+    Args:
+        directory: the run's folder.
+        raw: what its run.json holds, where read already.
+
+    Raises:
+        UserError: run.json or trace.npz is missing, damaged or of another version, or the run is not finished; one
+            sentence that names the file.
+    """
+    raw = files.read_run(directory) if raw is None else raw
+    reason = unfinished(raw)
+    if reason is not None:
+        raise UserError(f"{directory}: {reason}; only a finished run has a whole trace.")
+    record = check_header(directory / "run.json", raw)
+    try:
+        trace = trace_files.read_trace(directory)
+    except (RuntimeError, TypeError, IndexError) as error:  # zip features of random bytes, arrays of a strange kind
+        raise UserError(f"{directory / 'trace.npz'}: damaged or truncated ({error}).") from None
+    wrong = _implausible(trace)
+    if wrong is not None:
+        raise UserError(f"{directory / 'trace.npz'}: damaged; {wrong}.")
+    return Run(directory, record, trace)
+
+
+def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
+    """The finished runs that some paths mean, and a sentence for each other one below a folder.
+
+    Args:
+        paths: run directories, or folders above them.
+        most: how many runs there may be.
+
+    Raises:
+        UserError: a path without a run, a run that is named itself and not finished, a damaged file, no finished run or
+            too many.
+    """
+    named = {path.resolve() for path in paths}
+    left_out: list[str] = []
+    problems: list[str] = []
+    raws: dict[Path, dict[str, Any]] = {}
+    for directory, raw in scan(directories(paths), files.read_run, problems):
+        reason = unfinished(raw)
+        if reason is None:
+            raws[directory] = raw
+        else:
+            (problems if directory.resolve() in named else left_out).append(f"{directory}: {reason}.")
+    if len(raws) > most:
+        where = ", ".join(map(str, paths))
+        problems.append(f"{where}: {len(raws)} finished runs, allowed are up to {most}; name some of them.")
+    if problems or not raws:
+        raise UserError(*(problems or left_out))
+    runs = [run for _, run in scan(raws, lambda directory: read(directory, raws[directory]), problems)]
+    if problems:
+        raise UserError(*problems)
+    return runs, left_out
+
+
+def _implausible(trace: Trace) -> str | None:
+    """What in a trace of the right shapes cannot be, in a few words; None for a sound one."""
+    visits = len(trace.visits)
+    if not trace.iteration.size:
+        return "it holds no evaluation"
+    whole = {
+        name: getattr(trace, name)
+        for name in ("iteration", "experience", "phase", "origin", "cell_size", "cell_class", "cell_domain")
+    }
+    whole |= {f"correct.{view}": counts for view, counts in trace.correct.items()}
+    for name, array in whole.items():
+        if array.dtype.kind != "i":
+            return f"array '{name}' is of the kind {array.dtype}, expected integers"
+    if trace.loss.dtype.kind != "f":
+        return f"array 'loss' is of the kind {trace.loss.dtype}, expected floats"
+    for name in ("visits", "task_cells"):
+        if getattr(trace, name).dtype != np.bool_:
+            return f"array '{name}' is of the kind {getattr(trace, name).dtype}, expected bool"
+    if trace.experience.min() < 0 or trace.experience.max() >= visits or (np.diff(trace.experience) < 0).any():
+        return f"array 'experience' is not ascending from 0 to {visits - 1}"
+    if trace.iteration.min() < 0 or (np.diff(trace.iteration) < 0).any():
+        return "array 'iteration' is not ascending from 0"
+    if not set(np.unique(trace.phase).tolist()) <= set(Phase):
+        return "array 'phase' holds an unknown phase"
+    for view, counts in trace.correct.items():
+        if (counts < NAN_SCORES).any() or (counts > trace.cell_size).any():
+            return f"array 'correct.{view}' holds a count beyond the cell's size"
+    return None

@@ -1,0 +1,407 @@
+"""The one reader of run.json: its kinds, checked once at the boundary, and the runs below folders.
+
+A file may be old, hand-edited or damaged; one that is not what it should be is left out with a sentence, and a `Record`
+can be trusted afterwards. Keys that are not listed are not looked at. Who reads traces needs less of a run.json, a
+`Header`, and gets it of files that no table takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import pydantic
+from pydantic import Field, JsonValue
+
+from clbench.config.benchmark import knows_task_at_test
+from clbench.errors import UserError, shown
+from clbench.metrics import METRICS
+from clbench.results import files
+from clbench.summation import ROUNDING
+
+_LARGEST = 2**53
+"""Beyond it a float no longer holds every integer, and squares of floats may overflow."""
+
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=_LARGEST)]
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+
+
+class _Part(pydantic.BaseModel):
+    """A mapping of a run.json."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class _Open(pydantic.BaseModel):
+    """A mapping that may hold anything beside what is listed."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
+
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+
+class _File(_Part):
+    """A run.json."""
+
+    _raw: dict[str, Any] = pydantic.PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Self:
+        """The checked form of what a file holds.
+
+        Raises:
+            pydantic.ValidationError: it is not what it should be.
+        """
+        record = cls.model_validate(raw)
+        record._raw = raw
+        return record
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The whole file, unchecked."""
+        return self._raw
+
+
+class _Named(_Open):
+    """A name, with parameters beside it."""
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
+
+
+class _Stream(_Open):
+    data: str | list[str]
+    setting: str
+
+
+class _Training(_Open):
+    batch_size: Count
+    epochs: Count | None = None
+    iterations: Count | None = None
+    budget: str = "experience"
+    optimizer: _Named
+
+
+class _Evaluation(_Open):
+    every: Count = 1
+    dense: Count = 0
+    subset: Count | None = None
+    scope: str = "seen"
+
+
+class _Protocol(_Open):
+    task_in_training: bool = True
+    task_at_test: bool | None = None
+    boundaries: bool = True
+
+
+class _Benchmark(_Open):
+    stream: _Stream
+    model: _Named
+    training: _Training
+    evaluation: _Evaluation = _Evaluation()
+    protocol: _Protocol = _Protocol()
+
+    @property
+    def task_at_test(self) -> bool:
+        """Whether the strategy knew the task of a test sample."""
+        return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
+
+
+class _Numerics(_Part):
+    threads: Count
+    device: str
+    dtype: str = "float32"
+    deterministic: bool = True
+    amp: str | None = None
+    fused: bool = False
+
+
+class _Seeds(_Part):
+    stream: Count | None = None
+    init: Count | None = None
+    order: Count | None = None
+    augmentation: Count | None = None
+    strategy: Count | None = None
+
+
+class _Tuning(_Open):
+    by: str
+
+
+class _Config(_Part):
+    seed: Count
+    seeds: _Seeds
+    strategy: _Named
+    benchmark: _Benchmark
+    numerics: _Numerics
+    tuning: _Tuning | None = None
+
+
+class _Failure(_Part):
+    message: str
+
+
+class _Compiled(_Part):
+    instance_hash: str
+    data_sha256: str
+    definition_hash: str | None = None
+    experiences: Count | None = None
+    tasks: Count | None = None
+    classes: Count | None = None
+    samples: Count | None = None
+
+
+class Score(_Part):
+    """A metric's value, its standard error and its resolution, as far as it has them."""
+
+    value: Number | None
+    se: Amount | None = None
+    resolution: Count | None = None
+
+
+class _Memory(_Part):
+    samples: Count | None
+    bytes: Count | None
+
+
+class _Costs(_Part):
+    train_s: Number
+    eval_s: Number
+    wall_s: Number
+    iterations: Count | None = None
+    evaluations: Count | None = None
+    peak_rss_bytes: Count | None = None
+    peak_gpu_bytes: Count | None = None
+
+
+class _Git(_Part):
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class _Provenance(_Part):
+    clbench: str
+    git: _Git | None = None
+    python: str | None = None
+    packages: dict[str, str | None]
+    cpu: str | None = None
+    gpu: str | None = None
+    data: str | None = None
+    code_sha256: str | None = None
+    started_utc: str | None = None
+    study: str | None = None
+    tuning: dict[str, JsonValue] | None = None
+
+
+class _Strategy(_Part):
+    name: str
+
+
+class _Identity(_Part):
+    seed: int
+    strategy: _Strategy
+
+
+class Header(_File):
+    """What a run with a trace needs of its run.json, whose metrics may be any: they can be computed again."""
+
+    benchmark: str
+    config_hash: str
+    primary_view: str
+    metrics: dict[str, Any]
+    config: _Identity
+    modified: Any
+
+    @property
+    def label(self) -> str:
+        """Benchmark (with `*` where it is not the shipped one), strategy, start of the configuration's hash, seed."""
+        star = "*" if self.modified else ""
+        return f"{self.benchmark}{star} {self.config.strategy.name} {self.config_hash[:6]} seed {self.config.seed}"
+
+
+class Record(_File):
+    """A run.json, as far as tables read it. What is not here (`report`, a metric's parts) is for other readers."""
+
+    run_id: str
+    status: Literal["completed", "failed", "interrupted", "running"]
+    failure: _Failure | None
+    benchmark: str
+    modified: bool
+    config: _Config
+    definition_hash: str
+    config_hash: str
+    stream: _Compiled | None
+    metrics: dict[str, dict[str, Score]] | None
+    primary_view: str
+    memory: _Memory | None
+    access: Literal["experience", "past", "stream"] | None
+    parameters: Count | None
+    costs: _Costs | None
+    provenance: _Provenance
+
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _possible(cls, metrics: dict[str, dict[str, Score]] | None) -> dict[str, dict[str, Score]] | None:
+        for view, scores in (metrics or {}).items():
+            for name, score in scores.items():
+                low, high = METRICS[name].range if name in METRICS else (-_LARGEST, _LARGEST)
+                if score.value is not None and not low - ROUNDING <= score.value <= high + ROUNDING:
+                    raise ValueError(f"{view}.{name} is {score.value!r}, outside [{low}, {high}]")
+        return metrics
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Record:
+        if self.status == "failed" and self.failure is None:
+            raise ValueError("failed, but 'failure' is null")
+        if self.status == "completed":
+            for key in ("stream", "metrics", "memory", "access", "costs"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"completed, but '{key}' is null")
+            if self.primary_view not in (self.metrics or {}):
+                raise ValueError("completed, but 'metrics' lacks the primary view")
+        return self
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The benchmark's configuration, without names."""
+        return self.config.benchmark.model_dump(
+            exclude={"id": True, "title": True, "source": True, "model": {"weights"}}
+        )
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def tuning(self) -> dict[str, JsonValue]:
+        """How the strategy's hyper-parameters were chosen, and what that cost; empty where they were not tuned."""
+        return {**(self.provenance.tuning or {}), **(self.config.tuning.model_dump() if self.config.tuning else {})}
+
+    @property
+    def tuned_by(self) -> str | None:
+        """`first`, `stream` or `test`; None where not tuned."""
+        return None if self.config.tuning is None else self.config.tuning.by
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Metrics of the primary view; none where the run is not completed."""
+        return self.metrics[self.primary_view] if self.status == "completed" and self.metrics is not None else {}
+
+
+# ------------------------------------------------------------------------------------------------ one file
+def check(path: Path, raw: dict[str, Any]) -> Record:
+    """A run.json whose kinds are right.
+
+    Args:
+        path: the file, for the message.
+        raw: what it holds.
+
+    Raises:
+        UserError: one sentence with the file, the first key that is not what it should be, and what stands there.
+    """
+    try:
+        return Record.of(raw)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    where = _path(first)
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "missing":
+        problem = f"'{where}' is missing"
+    elif first["type"] == "value_error":
+        problem = f"'{where}': {said}" if where else said
+    else:
+        problem = f"'{where}' is {shown(first['input'])}: {said[:1].lower()}{said[1:]}"
+    raise UserError(f"{path}: damaged; {_printable(problem)}.")
+
+
+def check_header(path: Path, raw: dict[str, Any]) -> Header:
+    """A run.json of which the keys of `Header` are right.
+
+    Raises:
+        UserError: one sentence with the file and the first key that is not what it should be.
+    """
+    try:
+        return Header.of(raw)
+    except pydantic.ValidationError as error:
+        where = _path(error.errors(include_url=False)[0])
+    first_keys = {"config": "config.seed", "config.strategy": "config.strategy.name"}  # of a part that is no mapping
+    where = first_keys.get(where, where)
+    raise UserError(f"{path}: damaged; '{where}' is missing or of the wrong kind.")
+
+
+def _path(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read(directory: Path) -> Record:
+    """The record of a run's folder.
+
+    Raises:
+        UserError: run.json is missing, damaged or of another version; see `results.read_run` and `check`.
+    """
+    return check(directory / "run.json", files.read_run(directory))
+
+
+# ------------------------------------------------------------------------------------------------ many files
+_T = TypeVar("_T")
+
+
+def scan(directories: Iterable[Path], reader: Callable[[Path], _T], problems: list[str]) -> Iterator[tuple[Path, _T]]:
+    """Run directories and what a reader makes of each; a sentence for each that it refuses is added to `problems`."""
+    for directory in directories:
+        try:
+            result = reader(directory)
+        except UserError as error:
+            problems += error.problems
+        else:
+            yield directory, result
+
+
+def collect(*roots: Path) -> tuple[list[Record], list[str]]:
+    """All run records at or under some folders, each run once, and a sentence for each file that is left out.
+
+    Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
+    """
+    kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, Record]] = {}
+    problems: list[str] = []
+    directories = {path.resolve(): path for root in roots for path in files.find_runs(root)}
+    for directory, (record, text) in scan(directories.values(), _with_text, problems):
+        copy = (record.run_id, record.stream.instance_hash if record.stream else None)
+        order = (record.status != "completed", record.provenance.started_utc or "", text)
+        new = (order, directory / "run.json", record)
+        if copy in kept:
+            old = kept[copy]
+            new, other = (new, old) if order < old[0] else (old, new)
+            problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2].raw, other[2].raw)}.")
+        kept[copy] = new
+    return [record for _, _, record in kept.values()], problems
+
+
+def _with_text(directory: Path) -> tuple[Record, str]:
+    """The record of a run's folder, and the whole file as one text that can be written again."""
+    path = directory / "run.json"
+    try:
+        record = read(directory)
+        text = json.dumps(record.raw, sort_keys=True, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: damaged; it holds half a character.") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged; nested too deeply.") from None
+    return record, text
+
+
+def _disagreement(one: dict[str, Any], other: dict[str, Any]) -> str:
+    both = one["status"] == other["status"] == "completed"
+    return ", with other metrics" if both and one["metrics"] != other["metrics"] else ""

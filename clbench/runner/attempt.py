@@ -1,0 +1,293 @@
+"""One attempt at a run: training, evaluation, checkpoints, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+
+from clbench import metrics
+from clbench.errors import Unsaveable, UserError
+from clbench.evaluation.recorder import Recorder
+from clbench.loggers.base import Loggers
+from clbench.results import files, trace_files
+from clbench.runner import provenance
+from clbench.runner.checkpoint import Checkpoints, Due, Every
+from clbench.runner.components import Workbench
+from clbench.runner.malloc import give_back
+from clbench.runner.observer import Observation, Position
+from clbench.runner.profiler import Profile
+from clbench.runner.run_record import record_failure
+from clbench.runner.signals import Interrupted, Wish
+from clbench.runner.training_loop import train
+from clbench.strategy import Memory, SelfDrivenLearner
+from clbench.trace import Trace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        directory: its files.
+        record: its run.json; of a run that another process is at, the record that this one would have begun with.
+        skipped: whether it existed already.
+        busy: who is at it; None where nobody else is.
+    """
+
+    directory: Path
+    record: dict[str, Any]
+    skipped: bool = False
+    busy: str | None = None
+
+
+class Progress(Protocol):
+    """Somebody who wants to know how far a run is."""
+
+    def start(self, total: int, done: int) -> None:
+        """Training begins, or goes on after `done` updates; `total` are planned."""
+
+    def update(self, done: int) -> None:
+        """So many updates are done."""
+
+    def close(self) -> None:
+        """Training has ended, well or not."""
+
+
+class NoProgress:
+    def start(self, total: int, done: int) -> None: ...
+
+    def update(self, done: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class _Costs:
+    """Seconds spent so far, those of earlier attempts among them."""
+
+    wall_s: float = 0.0
+    setup_s: float = 0.0
+    checkpoint_s: float = 0.0
+    checkpoints: int = 0
+    log_s: float = 0.0
+    resumed_at: list[int] = field(default_factory=list)
+
+
+class Attempt:
+    """Trains a run from its start or from a checkpoint, to its end or to where it is stopped."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        checkpoints: Checkpoints,
+        writer: trace_files.TraceWriter,
+        made_by: dict[str, Any],
+        progress: Progress,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        every: Every,
+        loggers: Loggers,
+    ) -> None:
+        self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
+        self._progress, self._say, self._warn, self._loggers = progress, say, warn, loggers
+        self._recorder = Recorder(bench.device, keep=False)
+        self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
+        self._wish = Wish()
+        self._within = not isinstance(bench.strategy, SelfDrivenLearner)
+        """Whether a checkpoint can be made within an experience."""
+        self._unsaveable = ""
+        self._saved_at = 0
+        self._every = every
+        self._costs = _Costs()
+        self._begin = time.perf_counter()
+
+    def run(
+        self, record: dict[str, Any], saved: dict[str, Any] | None, started: float, profile: Profile | None
+    ) -> Outcome:
+        """Trains and writes; `record` is filled in."""
+        bench, directory = self._bench, self._writer.directory
+        start = Position()
+        files.sweep(directory)
+        if saved is None:
+            self._writer.start()
+            self._checkpoints.remove()
+        files.write_json(directory / "run.json", record)
+        if saved is not None:
+            try:
+                start = self._restore(saved)
+            except Exception as error:  # of the strategy's own
+                record_failure(record, error, 0)
+                files.write_json(directory / "run.json", record)
+                return Outcome(directory, record)
+        self._due = Due(self._every, self._observation.iterations)
+        if bench.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self._loggers.begin(record, sum(bench.budgets), goes_on=saved is not None)
+        if self._loggers:
+            for chunk in self._writer.read():
+                self._loggers.add(self._trace([chunk]))
+        self._costs.setup_s += time.perf_counter() - started
+        self._begin = time.perf_counter()
+        self._progress.start(sum(bench.budgets), self._observation.iterations)
+        try:
+            with self._wish, contextlib.nullcontext() if profile is None else profile.of(bench, self._observation):
+                train(bench, self._observation, self._on_experience, start)
+                self._finish(record)
+        except Exception as error:
+            record_failure(record, error, self._observation.iterations)
+            if isinstance(error, UserError):
+                raise
+        except KeyboardInterrupt as error:
+            message = str(error) or self._goes_on()
+            record["status"], at = "interrupted", self._observation.iterations
+            record["failure"] = {"kind": "interrupted", "message": message, "iteration": at}
+            raise Interrupted(message) from None
+        finally:
+            self._progress.close()
+            if record["status"] != "completed":
+                self._recorder.strict = False
+                with contextlib.suppress(UserError):  # what was seen last, for whoever looks into it
+                    self._on_full()
+            record["costs"] = self._report()
+            files.write_json(directory / "run.json", record)
+            self._loggers.end(record)
+        if record["status"] == "completed":
+            self._writer.clear()
+            self._checkpoints.remove()
+        if self._wish.to_stop is not None:
+            failed = record["status"] == "failed"
+            ended = f"had failed: {record['failure']['message']}" if failed else "is finished and written"
+            raise Interrupted(f"interrupted, but the run {ended}.")
+        return Outcome(directory, record)
+
+    def _finish(self, record: dict[str, Any]) -> None:
+        bench = self._bench
+        self._on_full()
+        trace = self._trace(self._writer.read())
+        record["metrics"] = metrics.compute(trace)
+        record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
+        memory: Memory = bench.strategy.memory()
+        record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
+        record["report"] = bench.strategy.report()
+        record["trace_sha256"] = self._writer.finish(trace)
+        record["status"] = "completed"  # chunks and checkpoints go when that is on the disk
+
+    def _trace(self, chunks: Iterable[dict[str, NDArray[Any]]]) -> Trace:
+        """The record that some chunks hold."""
+        bench, evaluation = self._bench, self._bench.run.benchmark.evaluation
+        visits, origins = bench.stream.visit_matrix(), bench.stream.origins()
+        cells, every, dense = bench.evaluator.cells, evaluation.every, evaluation.dense
+        return self._recorder.trace(cells, visits, origins, every, dense, chunks)
+
+    # ---------------------------------------------------------------------------------------- stops and checkpoints
+    def _on_iteration(self) -> None:
+        done = self._observation.iterations
+        self._progress.update(done)
+        if self._wish.to_stop is not None:
+            if self._within and self._saved_at != done:
+                self._save()
+            raise Interrupted(self._goes_on())
+        if self._within and self._due(done):
+            self._save()
+
+    def _on_experience(self) -> None:
+        give_back()
+        if self._due(self._observation.iterations):
+            self._save()
+
+    def _on_full(self) -> None:
+        """A chunk is written; a later checkpoint names it."""
+        self._log(self._append())
+
+    def _append(self) -> dict[str, NDArray[Any]]:
+        chunk = self._recorder.chunk()
+        self._writer.append(chunk)
+        return chunk
+
+    def _log(self, chunk: dict[str, NDArray[Any]]) -> None:
+        if self._loggers:
+            begin = time.perf_counter()
+            self._loggers.add(self._trace([chunk]))
+            self._costs.log_s += time.perf_counter() - begin
+
+    def _save(self) -> None:
+        """Makes a checkpoint, unless the strategy's state cannot be saved, or is that of a run about to fail: which of
+        its mistakes is met first must not depend on checkpoints."""
+        if self._unsaveable:
+            return
+        if self._recorder.nan_scores() is not None:
+            self._due.made(self._observation.iterations, 0.0)
+            return
+        begin, at = time.perf_counter(), self._observation.position
+        chunk = None
+        try:
+            state = self._bench.state_dict()
+            chunk = self._append()
+            state |= {
+                "made_by": self._made_by,
+                "position": [at.experience, at.done],
+                "observation": self._observation.state_dict(),
+                "updates": self._recorder.updates,
+                "chunks": list(self._writer.chunks),
+                "costs": {**vars(self._costs), "wall_s": self._wall_s(), "checkpoints": self._costs.checkpoints + 1},
+            }
+            self._checkpoints.write(self._observation.iterations, state)
+        except Unsaveable as error:
+            self._unsaveable = str(error)
+            self._warn(f"no checkpoints: {error}; stopped, the run begins anew")
+            if chunk is not None:  # the recorder no longer has it
+                self._log(chunk)
+            return
+        self._saved_at = self._observation.iterations
+        took = time.perf_counter() - begin
+        self._costs.checkpoint_s += took
+        self._costs.checkpoints += 1
+        self._due.made(self._saved_at, took)
+        self._log(chunk)
+
+    def _restore(self, saved: dict[str, Any]) -> Position:
+        """Brings the bench to the state of a checkpoint."""
+        experience, done = saved["position"]
+        self._bench.load_state_dict(saved, experience, within=bool(done))
+        position = Position(experience, done)
+        self._observation.load_state_dict(saved["observation"], position)
+        self._recorder.updates = saved["updates"]
+        self._saved_at = self._observation.iterations
+        self._costs = _Costs(**saved["costs"])
+        self._costs.resumed_at = [*self._costs.resumed_at, self._saved_at]
+        self._say(f"goes on after update {self._saved_at:,} of {sum(self._bench.budgets):,}")
+        return position
+
+    def _goes_on(self) -> str:
+        if not self._saved_at:
+            return "interrupted; the same command starts the run again."
+        return f"interrupted; the same command goes on after update {self._saved_at:,}."
+
+    # ---------------------------------------------------------------------------------------- costs
+    def _wall_s(self) -> float:
+        return self._costs.wall_s + time.perf_counter() - self._begin
+
+    def _report(self) -> dict[str, Any]:
+        costs, seen, wall_s = self._costs, self._observation, self._wall_s()
+        return {
+            "wall_s": round(costs.setup_s + wall_s, 3),
+            "setup_s": round(costs.setup_s, 3),
+            "eval_s": round(seen.eval_s, 3),
+            "checkpoint_s": round(costs.checkpoint_s, 3),
+            "log_s": round(costs.log_s, 3),
+            "train_s": round(wall_s - seen.eval_s - costs.checkpoint_s - costs.log_s, 3),
+            "checkpoints": costs.checkpoints,
+            "resumed_at": costs.resumed_at,
+            "iterations": seen.iterations,
+            "evaluations": seen.evaluations,
+            "evaluation_precision": self._bench.evaluator.report(),
+            "peak_rss_bytes": provenance.peak_rss_bytes(),
+            "peak_gpu_bytes": torch.cuda.max_memory_allocated() if self._bench.device.type == "cuda" else None,
+        }

@@ -1,0 +1,172 @@
+"""Everything a run is made of, built from its configuration: model, strategy, samples, batches, evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from clbench import composition, run_config
+from clbench.evaluation.cells import lay_out_cells
+from clbench.evaluation.evaluator import Evaluator, views_of
+from clbench.evaluation.schedule import evaluations
+from clbench.rng import Chance, global_state, set_global_state
+from clbench.runner.build_strategy import build_strategy, configuration_of, imported
+from clbench.runner.malloc import give_back
+from clbench.strategy import Experience, Learner, Setup, is_strategy
+from clbench.stream import Stream
+from clbench.training import models
+from clbench.training.augmentation import Augmenter
+from clbench.training.batches import Batches
+from clbench.training.budget import budgets, updates_by_visit
+from clbench.training.experiences import Experiences
+from clbench.training.inputs import InputTransform
+from clbench.training.optimizers import optimizer
+from clbench.training.training_set import TrainingSet
+
+_BITS_BYTES = 128 << 20
+"""Bits of test samples, packed, up to which they are recorded by default."""
+
+
+@dataclass
+class Workbench:
+    """A run's parts; two of them share nothing that training changes."""
+
+    run: run_config.RunConfig
+    stream: Stream
+    device: torch.device
+    samples: TrainingSet
+    evaluator: Evaluator
+    strategy: Learner
+    batches: Batches
+    budgets: tuple[int, ...]
+    """Updates in each experience, (V,)."""
+    experiences: Experiences
+    augmenters: tuple[Augmenter, ...]
+    listeners: list[Callable[[], None]]
+    """Called where the strategy has changed what it predicts without an update."""
+
+    def experience(self, number: int) -> Experience:
+        """What the strategy is given in an experience. Its samples are in its reach from here on."""
+        for visit in self.experiences.visits(number):
+            self.samples.admit(visit)
+        return self.experiences(number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training changes.
+
+        Raises:
+            Unsaveable: the strategy's state cannot be saved.
+        """
+        return {
+            "strategy": self.strategy.state_dict(),
+            "batches": self.batches.state_dict(),
+            "augmenters": [augmenter.state_dict() for augmenter in self.augmenters],
+            "evaluator": self.evaluator.state_dict(),
+            "globals": global_state(self.device.type == "cuda"),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], experience: int, within: bool) -> None:
+        """Continues where `state_dict` was taken: within an experience, or before it."""
+        for number in range(experience):
+            for visit in self.experiences.visits(number):
+                self.samples.admit(visit)
+        if within:
+            self.experience(experience)
+        self.strategy.load_state_dict(state["strategy"])
+        self.batches.load_state_dict(state["batches"], within)
+        for augmenter, own in zip(self.augmenters, state["augmenters"], strict=True):
+            augmenter.load_state_dict(own)
+        self.evaluator.load_state_dict(state["evaluator"])
+        set_global_state(state["globals"])
+
+
+def assemble(run: run_config.RunConfig, stream: Stream) -> Workbench:
+    """Builds model, strategy and evaluator of a run.
+
+    Raises:
+        UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
+    """
+    found = imported(run.strategy)
+    models.import_parts(run.benchmark.model)
+    chosen = configuration_of(found, run.strategy) if is_strategy(found) else None
+    settings = composition.optimizer_of(chosen) or run.benchmark.training.optimizer
+    chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
+    device, bench = torch.device(run.numerics.device), run.benchmark
+    transform = InputTransform(stream, device)
+    samples = TrainingSet(stream, transform, device)
+    samples.fence()
+    shape = tuple(stream.data.train_x.shape[1:])
+    # What a strategy fetches for itself does not move the augmentation of the stream's batches.
+    augmenters = tuple(
+        Augmenter(bench.training.augmentation, chance.generator("augmentation", who), shape, stream.data.top, device)
+        for who in (("batches", "strategy") if bench.training.augmentation else ())
+    )
+    for_batches, for_strategy = [samples.augmented(a) for a in augmenters] or [samples, samples]
+    listeners: list[Callable[[], None]] = []
+    chance.seed_globals("init")
+    model = models.build(bench.model, shape, stream.outputs).to(device)
+    training = bench.training
+    if training.active_outputs is None:
+        training = training.model_copy(update={"active_outputs": "task" if stream.setting == "task" else "all"})
+    setup = Setup(
+        model=model,
+        make_optimizer=lambda parameters: optimizer(settings, parameters, run.numerics.fused),
+        samples=for_strategy,
+        training=training,
+        generator=chance.generator("strategy"),
+        another=partial(chance.generator, "strategy"),
+        outputs=stream.outputs,
+        task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
+        input_shape=shape,
+        device=device,
+        autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
+        changed=partial(_tell, listeners),
+    )
+    chance.seed_globals("strategy")
+    strategy = build_strategy(found, chosen, run, setup, stream)
+    built = Workbench(
+        run=run,
+        stream=stream,
+        device=device,
+        samples=samples,
+        evaluator=Evaluator.of_stream(
+            stream,
+            transform,
+            device,
+            bench.evaluation,
+            run.watch,
+            chance.seeds["stream"],
+            _keeps_bits(run, stream),
+            bench.task_at_test,
+        ),
+        strategy=strategy,
+        batches=Batches(for_batches, chance.generator("order"), bench.training, device),
+        budgets=budgets(bench.training, stream),
+        experiences=Experiences(stream, strategy.access, bench.protocol),
+        augmenters=augmenters,
+        listeners=listeners,
+    )
+    give_back()  # what making the inputs took
+    return built
+
+
+def _tell(listeners: list[Callable[[], None]]) -> None:
+    for listen in listeners:
+        listen()
+
+
+def _keeps_bits(run: run_config.RunConfig, stream: Stream) -> bool:
+    """Whether each test sample is recorded: as the configuration says, or where the record stays small."""
+    if run.watch.bits is not None:
+        return run.watch.bits
+    evaluation = run.benchmark.evaluation
+    of_visit = updates_by_visit(budgets(run.benchmark.training, stream), stream)
+    looks = sum(evaluations(evaluation, n) for n in of_visit)
+    samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
+    views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
+    return looks * views * -(-samples // 8) <= _BITS_BYTES

@@ -1,0 +1,187 @@
+"""One run: a strategy is trained on a stream while the evaluator watches, and everything is written down.
+
+A run that was stopped, however it was, goes on from its last checkpoint and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from clbench import run_config
+from clbench.errors import UserError
+from clbench.loggers.base import Loggers, check
+from clbench.results import files, trace_files
+from clbench.rng import fenced
+from clbench.runner import provenance
+from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
+from clbench.runner.build_strategy import completed, imported
+from clbench.runner.checkpoint import Checkpoints, Every
+from clbench.runner.components import assemble
+from clbench.runner.estimate import estimate
+from clbench.runner.lock import Busy, Lock
+from clbench.runner.numerics import numerics
+from clbench.runner.profiler import Profile
+from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
+from clbench.stream import Stream
+from clbench.streams.compile import compile_stream
+
+
+def execute(
+    run: run_config.RunConfig,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+    every: Every | None = None,
+    profile: Profile | None = None,
+    note: dict[str, Any] | None = None,
+    log: Sequence[str] = (),
+) -> Outcome:
+    """Runs a configuration and writes its files.
+
+    A finished run of the same id is recognised and not repeated; an unfinished one goes on from its last checkpoint;
+    one that another process is at is left to it.
+
+    Args:
+        run: the resolved configuration.
+        out: the results folder.
+        force: begin anew, whatever there is.
+        progress: is told of every update; None for silence.
+        say: prints a line for the user; None for silence, and then no time is spent on the estimate.
+        warn: prints a line that is to be read by those too who want silence; `say` where not given.
+        every: how often a checkpoint is made; once a minute where not given.
+        profile: is told where the time of training goes.
+        note: what is written into the provenance beside what is found here.
+        log: names of loggers, see `clbench.loggers`; a run that was finished without them is logged from its trace.
+
+    Raises:
+        UserError: data cannot be had, something cannot be written, or something in the configuration shows to be wrong
+            only here.
+        Interrupted: the user stopped it; the message says how it goes on.
+
+    A run that fails is no exception: its record has the status "failed" and says why.
+    """
+    log, cuda, warn = check(log), run.numerics.device == "cuda", warn or say or _silence
+    with numerics(run.numerics), fenced(cuda), contextlib.ExitStack() as held:
+        started = time.perf_counter()
+        found = imported(run.strategy)
+        run = completed(run, found)
+        directory = run.directory(out)
+        loggers = Loggers(log, directory, warn, cuda)
+        record = new_record(run)
+        record["provenance"] |= note or {}
+        read_only = None
+        try:
+            held.enter_context(Lock(directory))
+        except Busy as busy:
+            return Outcome(directory, record, busy=str(busy))
+        except OSError as error:  # a finished run can be read all the same
+            read_only = UserError(f"{directory}: cannot be written to: {error.strerror}.")
+        try:
+            stream = compile_stream(run.benchmark.stream, run.stream_seed)
+            checkpoints = Checkpoints(directory)
+            if not force and (known := _finished(directory, run, stream, checkpoints, warn)) is not None:
+                if read_only is None:  # what is left where it was killed just after its end
+                    checkpoints.remove()
+                    trace_files.TraceWriter(directory).clear()
+                    loggers.catch_up(known)
+                return Outcome(directory, known, skipped=True)
+            if read_only is not None:
+                raise read_only
+            record["stream"] = describe_stream(stream)
+            record["provenance"]["data"] = stream.data.origin
+            made_by = {
+                "run_id": run.run_id,
+                "data": stream.instance_hash,
+                "code": provenance.code_sha256(found),
+                "packages": provenance.packages(),
+            }
+            record["provenance"]["code_sha256"] = made_by["code"]
+            writer = trace_files.TraceWriter(directory)
+            if force:
+                checkpoints.remove()
+            saved = _saved(checkpoints, writer, made_by, warn)
+            if say is not None and saved is None:
+                with fenced(cuda):
+                    _say_estimate(run, stream, say)
+            bench = assemble(run, stream)
+        except UserError:
+            raise
+        except Exception as error:
+            if read_only is not None:
+                raise read_only from None
+            record_failure(record, error, 0)
+            if record["stream"] is None and not force and is_completed(directory, run):
+                return Outcome(directory, record)  # a result is not lost because its data cannot be had today
+            (directory / "trace.npz").unlink(missing_ok=True)  # what a checkpoint needs stays
+            files.write_json(directory / "run.json", record)
+            return Outcome(directory, record)
+        record["access"] = bench.strategy.access
+        record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
+        attempt = Attempt(
+            bench,
+            checkpoints,
+            writer,
+            made_by,
+            progress or NoProgress(),
+            say or _silence,
+            warn,
+            every or Every(),
+            loggers,
+        )
+        return attempt.run(record, saved, started, profile)
+
+
+def _silence(text: str) -> None: ...
+
+
+def _finished(
+    directory: Path, run: run_config.RunConfig, stream: Stream, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The record of a finished run of the same id on the same data, or None."""
+    if not (directory / "run.json").exists():
+        return None
+    try:
+        record = files.read_run(directory)
+    except UserError as error:
+        if checkpoints:  # an unfinished run writes it anew
+            say(str(error))
+            return None
+        raise UserError(*(f"{p} Repeat the run with --force, or remove the file." for p in error.problems)) from None
+    same = record["run_id"] == run.run_id and (record["stream"] or {}).get("instance_hash") == stream.instance_hash
+    return record if same and record["status"] == "completed" else None
+
+
+def _saved(
+    checkpoints: Checkpoints, writer: trace_files.TraceWriter, made_by: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The newest checkpoint that can be gone on from, with the trace up to it; None to begin anew."""
+    for updates, state in checkpoints.read():
+        if isinstance(state, str):
+            say(f"checkpoint at update {updates:,} cannot be used: {state}")
+            continue
+        if state["made_by"] != made_by:
+            changed = ", ".join(sorted(k for k in made_by if state["made_by"].get(k) != made_by[k]))
+            say(f"checkpoint at update {updates:,} cannot be used: made by other {changed}")
+            continue
+        try:
+            writer.go_on(state["chunks"])
+        except UserError as error:
+            say(f"checkpoint at update {updates:,} cannot be used: {error}")
+            continue
+        return state
+    return None
+
+
+def _say_estimate(run: run_config.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:
+    probe = assemble(run, stream)
+    try:
+        say(estimate(probe))
+    except Exception as error:  # the run meets it too, and records it
+        say(f"no estimate: {type(error).__name__}: {error}")

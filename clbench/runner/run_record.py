@@ -1,0 +1,102 @@
+"""The record of a run, run.json, as the runner writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from clbench import run_config
+from clbench.errors import RunFailed, UserError
+from clbench.results import files
+from clbench.rng import fenced
+from clbench.runner import provenance
+from clbench.runner.build_strategy import completed, imported
+from clbench.runner.lock import Busy, Lock
+from clbench.stream import Stream
+
+
+def directory_of(run: run_config.RunConfig, out: Path) -> Path:
+    """Where the files of a run are, that of a strategy of the user's own too, whose defaults only its module knows."""
+    with contextlib.suppress(UserError), fenced(run.numerics.device == "cuda"):
+        run = completed(run, imported(run.strategy))
+    return run.directory(out)
+
+
+def write_failure(run: run_config.RunConfig, out: Path, kind: str, message: str) -> Path:
+    """Leaves a run.json that says why there is no result, unless there is one; its folder.
+
+    Of a run that could not even begin, or whose process was lost. What it can go on from stays.
+    """
+    directory = directory_of(run, out)
+    with contextlib.suppress(UserError, Busy, OSError), Lock(directory):
+        if not is_completed(directory, run):
+            record = new_record(run)
+            record["status"] = "failed"
+            record["failure"] = {"kind": kind, "message": message, "iteration": 0}
+            files.write_json(directory / "run.json", record)
+    return directory
+
+
+def is_completed(directory: Path, run: run_config.RunConfig) -> bool:
+    """Whether a run has finished in a folder."""
+    try:
+        record = files.read_run(directory)
+    except UserError:
+        return False
+    return bool(record["run_id"] == run.run_id and record["status"] == "completed")
+
+
+def new_record(run: run_config.RunConfig) -> dict[str, Any]:
+    return {
+        "schema_version": files.SCHEMA,
+        "run_id": run.run_id,
+        "status": "running",
+        "failure": None,
+        "benchmark": run.benchmark.id,
+        "modified": run.modified,
+        "config": run.model_dump(mode="json"),
+        "definition_hash": run.definition_hash,
+        "config_hash": run.config_hash,
+        "stream": None,
+        "metrics": None,
+        "primary_view": run.benchmark.stream.setting,
+        "weights_sha256": None,
+        "memory": None,
+        "access": None,
+        "parameters": None,
+        "costs": None,
+        "provenance": {
+            **provenance.collect(run.numerics.device),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    }
+
+
+def describe_stream(stream: Stream) -> dict[str, Any]:
+    return {
+        "definition_hash": stream.definition_hash,
+        "instance_hash": stream.instance_hash,
+        "data_sha256": stream.data.sha256,
+        "experiences": len(stream.visits),
+        "tasks": len(stream.tasks),
+        "classes": len({c for task in stream.tasks for c in task.classes}),
+        "samples": sum(v.samples for v in stream.visits),
+    }
+
+
+def record_failure(record: dict[str, Any], error: BaseException, iterations: int) -> None:
+    """Writes into a record why a run ended: one sentence, and a traceback where nobody foresaw it."""
+    kind, message, iteration = type(error).__name__, f"{type(error).__name__}: {error}", iterations
+    if isinstance(error, RunFailed):
+        kind, message, iteration = error.kind, error.message, iterations if error.iteration is None else error.iteration
+    elif isinstance(error, UserError):
+        kind, message = "user_error", str(error)
+    record["status"] = "failed"
+    record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
+    if kind == type(error).__name__:
+        record["failure"]["traceback"] = "".join(traceback.format_exception(error))

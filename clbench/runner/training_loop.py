@@ -1,0 +1,47 @@
+"""The training loop: a strategy goes through a stream while a watcher looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clbench.runner.components import Workbench
+from clbench.runner.observer import Observation, Position
+from clbench.strategy import SelfDrivenLearner
+
+
+def train(
+    bench: Workbench,
+    watcher: Observation,
+    on_experience: Callable[[], None] = lambda: None,
+    start: Position | None = None,
+) -> None:
+    """Trains the strategy from a position of the stream to its end.
+
+    Args:
+        bench: what a run is made of; at `start` it has the state of `Workbench.load_state_dict`.
+        watcher: is told of every update.
+        on_experience: called after each experience.
+        start: where to begin; the stream's start where not given.
+    """
+    start = start or Position()
+    strategy, bounded = bench.strategy, bench.run.benchmark.protocol.boundaries
+    last = len(bench.budgets) - 1
+    for number in range(start.experience, last + 1):
+        done, budget = start.done if number == start.experience else 0, bench.budgets[number]
+        experience = bench.experience(number)
+        told = experience if bounded else bench.experiences.unbounded()
+        watcher.enter(number, done)
+        if isinstance(strategy, SelfDrivenLearner):
+            strategy.fit(experience, budget, watcher)
+        else:
+            if not done:
+                if bounded or number == 0:
+                    strategy.begin_experience(told)
+                watcher.before_first_update()
+            for batch in bench.batches.of(experience, budget, done):
+                watcher.after_iteration(strategy.step(batch))
+            if bounded or number == last:
+                strategy.end_experience(told)
+        watcher.leave()
+        watcher.position = Position(number + 1)
+        on_experience()

@@ -1,0 +1,328 @@
+"""A study done: what exists is not done again, what fails is a row with its reason, what is interrupted goes on.
+
+Hyper-parameters are chosen first, by trials that lie in OUT/trials and stand on no board; then come the runs that are
+reported, seed by seed, so that a study that is stopped has as many of each strategy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from clbench import registry
+from clbench.errors import UserError, shown
+from clbench.results import files, record
+from clbench.results.record import Record
+from clbench.run_config import RunConfig
+from clbench.runner.signals import Interrupted
+from clbench.schema import canonical, definition
+from clbench.studies.engines.base import Done, Engine, Job, Listener
+from clbench.studies.existing import State, failure_reason, is_completed, past_times, sha256_of_data, state
+from clbench.studies.search import Search, search
+from clbench.studies.study import Planned, Study, tuned
+from clbench.summation import mean
+
+TRIALS = files.TRIALS
+
+
+class Display(Listener, Protocol):
+    """Who is told how far a study is."""
+
+    def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
+        """Jobs begin: what each is called, and what it took when something like it was done before."""
+
+    def done(self, job: int, done: Done) -> None:
+        """One ended."""
+
+    def end(self) -> None:
+        """No more of them."""
+
+
+@dataclass
+class Row:
+    """One combination of a strategy on a stream, of which all seeds are to be done.
+
+    Attributes:
+        runs: seed by seed.
+        states: what there is of each.
+        seconds: what one of them takes, by what is known of others like it; None where nothing is.
+    """
+
+    runs: list[Planned]
+    states: list[State]
+    seconds: float | None
+
+
+@dataclass
+class Survey:
+    """What there is of a study, and what is to be done.
+
+    Attributes:
+        trials, rows: in order, each once; of a search by Optuna the trials up to the first that is missing.
+        later: runs of trials that are known only then.
+        to_choose: rows that trials are still to choose.
+    """
+
+    trials: list[Row]
+    rows: list[Row]
+    later: int = 0
+    to_choose: int = 0
+
+
+@dataclass
+class Summary:
+    """What became of a study's runs.
+
+    Attributes:
+        existed: completed before.
+        completed, failed, unfinished: now; failed ones with their reasons, those that failed before too.
+        chosen: of each tuned strategy on each stream, a sentence.
+    """
+
+    existed: int = 0
+    completed: int = 0
+    failed: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For the user."""
+        counted = [f"{self.completed} done", f"{self.existed} existed"]
+        counted += [f"{len(self.failed)} failed"] * bool(self.failed)
+        counted += [f"{len(self.unfinished)} unfinished"] * bool(self.unfinished)
+        total = self.completed + self.existed + len(self.failed) + len(self.unfinished)
+        ended = [f"failed: {text}" for text in self.failed] + [f"unfinished: {text}" for text in self.unfinished]
+        return [*self.chosen, *ended, f"{total} runs: {', '.join(counted)}"]
+
+
+class Grid:
+    """A study and the folder of its results.
+
+    Args:
+        study: what is to be done.
+        out: the results folder.
+        retry: whether runs that failed are done again.
+
+    Raises:
+        UserError: every mistake in its runs.
+    """
+
+    def __init__(self, study: Study, out: Path, retry: bool = False) -> None:
+        self.study, self.out = study, out
+        self.to_do: tuple[State, ...] = ("missing", "unfinished", "failed") if retry else ("missing", "unfinished")
+        """What is done, or done again."""
+        self._notes = dict[str, dict[str, Any]]()
+        """By configuration hash, what is noted in the provenance of its runs."""
+        self._forget()
+        self._finals, self._searched = self._plan()
+
+    def _forget(self) -> None:
+        """Forget what was read of the data and of earlier runs: both change while a grid is kept, in a notebook."""
+        self._data_sha256, self._past_times = cache(sha256_of_data), cache(past_times)
+
+    def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
+        """Rows whose hyper-parameters are known, and the streams and strategies where they are to be chosen."""
+        rows, searched, problems = list[list[Planned]](), list[tuple[int, int]](), list[str]()
+        runs = list[RunConfig]()
+
+        def checked(made: Callable[..., list[Planned]], *arguments: Any) -> list[Planned]:
+            try:
+                row = made(*arguments)
+            except UserError as error:
+                problems.extend(error.problems)
+                return []
+            runs.append(row[0].run)
+            return row
+
+        for i in range(len(self.study.config.streams)):
+            for j in range(len(self.study.strategies)):
+                if self.study.tuned(j):
+                    searched.append((i, j))
+                    for trial in search(self.study, i, j).some():
+                        tried = checked(self.study.trials, i, j, *trial)
+                        reported = checked(self.study.runs, i, j, *trial)
+                        if tried and reported:
+                            problems += self._tuned_on_itself(i, tried[0].run, reported[0].run)
+                else:
+                    rows += [checked(self.study.runs, i, j, *each) for each in self.study.combinations(j)]
+        if problems:
+            raise UserError(*dict.fromkeys(problems))
+        self._check_data(runs)
+        return _distinct(rows), searched
+
+    def _tuned_on_itself(self, i: int, trial: RunConfig, reported: RunConfig) -> list[str]:
+        settings = self.study.config.tuning
+        assert settings is not None
+        one, other = (definition(run.benchmark.stream) for run in (trial, reported))
+        if settings.by != "stream" or one != other:
+            return []
+        return [
+            f"{self.study.source}: tuning.stream: is streams[{i}] itself; choosing on its test samples is by: test."
+        ]
+
+    def _check_data(self, runs: Iterable[RunConfig]) -> None:
+        problems = []
+        for run in {canonical(r.benchmark.stream.data): r for r in runs}.values():
+            try:
+                registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
+            except UserError as error:
+                problems += [f"{run.benchmark.id}: stream.data: {p}" for p in error.problems]
+        if problems:
+            raise UserError(*problems)
+
+    # ---------------------------------------------------------------------------------------- what there is
+    def survey(self) -> Survey:
+        """What there is, with the choices that can be told without a run."""
+        self._forget()
+        found = Survey([], [])
+        rows, listed = list(self._finals), set[str]()
+        for s in self._searches():
+            settled = True
+            while settled and (asked := s.ask()):
+                for trial in asked:
+                    row = self._row(self.study.trials(s.stream, s.strategy, *trial), self.out / TRIALS)
+                    settled = settled and not set(row.states) & {*self.to_do, "damaged"}
+                    if settled:
+                        s.tell(trial, [self._record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
+                    if row.runs[0].run.run_id not in listed:
+                        listed.add(row.runs[0].run.run_id)
+                        found.trials.append(row)
+            found.later += s.later * len(row.runs)
+            if not settled:
+                found.to_choose += 1
+            elif chosen := self._chosen(s):
+                rows.append(chosen)
+        found.rows = [self._row(row, self.out) for row in _distinct(rows)]
+        return found
+
+    def _row(self, runs: list[Planned], out: Path) -> Row:
+        states = [self._state(p.run, out) for p in runs]
+        return Row(runs, [s for s, _ in states], self._seconds(runs[0].run, out))
+
+    def _state(self, run: RunConfig, out: Path) -> tuple[State, Path]:
+        return state(run, out, self._data_sha256)
+
+    def _record(self, planned: Planned, out: Path) -> Record:
+        """The record of a trial.
+
+        Raises:
+            UserError: it is not finished: another process is at it, or it was stopped; or its file cannot be read.
+        """
+        status, place = self._state(planned.run, out)
+        if status in ("completed", "failed"):
+            return record.read(place)
+        reason = failure_reason(place) if status == "damaged" else "is not finished; the same command goes on."
+        raise UserError(f"the trial {planned.label} {reason}")
+
+    def _seconds(self, run: RunConfig, out: Path) -> float | None:
+        """Mean time of finished runs of the strategy on the benchmark; else of any strategy."""
+        times = self._past_times(out / run.benchmark.id)
+        for key in ((run.definition_hash, run.strategy.name), (run.definition_hash,)):
+            if times.get(key):
+                return mean(times[key])
+        return None
+
+    # ---------------------------------------------------------------------------------------- doing it
+    def run(self, engine: Engine, display: Display) -> Summary:
+        """Does what is missing.
+
+        Raises:
+            Interrupted: stopped; the message says how far it is.
+        """
+        self._forget()
+        summary = Summary()
+        chosen = self._choose(engine, display, summary)
+        rows = [*self._finals, *chosen]
+        planned = [row[k] for k in range(len(self.study.seeds)) for row in rows]
+        self._do(planned, self.out, engine, display, summary)
+        return summary
+
+    def _do(self, planned: list[Planned], out: Path, engine: Engine, display: Display, summary: Summary) -> None:
+        """Runs that are not there yet."""
+        todo = dict[Path, Planned]()  # two entries of a study may stand for one trial
+        for each in planned:
+            found, place = self._state(each.run, out)
+            if found == "completed":
+                summary.existed += 1
+            elif found in self.to_do:
+                todo.setdefault(place, each)
+            else:
+                summary.failed.append(f"{each.label}: {failure_reason(place)}")
+        if not todo:
+            return
+        jobs, labels = list[Job](), [each.label for each in todo.values()]
+        for each in todo.values():
+            note = {"study": self.study.config.id, **self._notes.get(each.run.config_hash, {})}
+            jobs.append(Job(each.run, out, note, tuple(self.study.config.log)))
+        display.begin(labels, [self._seconds(job.run, out) for job in jobs])
+        ended = 0
+        with contextlib.closing(engine.run(jobs, display)) as running:  # type: ignore[type-var]
+            try:
+                for number, done in running:
+                    display.done(number, done)
+                    ended += 1
+                    if done.status == "completed":
+                        summary.completed += 1
+                    elif done.status == "failed":
+                        summary.failed.append(f"{labels[number]}: {done.message}")
+                    else:
+                        summary.unfinished.append(f"{labels[number]}: {done.message}")
+            except KeyboardInterrupt:
+                left = f"{summary.existed + summary.completed} of {len(planned)} runs are done"
+                raise Interrupted(f"interrupted; {left}, and the same command goes on.") from None
+            finally:
+                display.end()
+        assert ended == len(jobs), "an engine lost a job"
+
+    # ---------------------------------------------------------------------------------------- choosing
+    def _searches(self) -> list[Search]:
+        return [search(self.study, i, j) for i, j in self._searched]
+
+    def _choose(self, engine: Engine, display: Display, summary: Summary) -> list[list[Planned]]:
+        """The rows that trials choose. Where a trial is not finished nothing is chosen, and the others go on."""
+        out, searches, rows = self.out / TRIALS, self._searches(), list[list[Planned]]()
+        while asked := [(s, trial) for s in searches for trial in s.ask()]:
+            trials = [self.study.trials(s.stream, s.strategy, *trial) for s, trial in asked]
+            self._do([p for row in trials for p in row], out, engine, display, Summary())
+            for (s, trial), row in zip(asked, trials, strict=True):
+                if s in searches:
+                    try:
+                        s.tell(trial, [self._record(p, out) for p in row], row[0].run)
+                    except UserError as error:
+                        summary.unfinished.append(f"{s.label}: nothing is chosen: {error}")
+                        searches.remove(s)
+        for s in searches:
+            if (chosen := self._chosen(s)) is None:
+                summary.failed.append(f"{s.label}: no trial ended well: {s.reason()}")
+                continue
+            rows.append(chosen)
+            values = ", ".join(f"{key}={shown(value)}" for key, value in chosen[0].combination.items())
+            summary.chosen.append(
+                f"{s.label}: {values} of {s.tried} tried"
+                f"{f' ({s.failed} runs failed)' if s.failed else ''}, {s.updates:,} updates"
+            )
+        return _distinct(rows)
+
+    def _chosen(self, s: Search) -> list[Planned] | None:
+        """The row that a search that has ended chooses; None where no trial ended well."""
+        best, settings = s.best(), self.study.config.tuning
+        if best is None:
+            return None
+        assert settings is not None
+        assert s.trial is not None
+        how = tuned(settings, s.trial, s.tried, s.failed, s.updates)
+        row = [
+            replace(p, run=p.run.model_copy(update={"tuning": how}))
+            for p in self.study.runs(s.stream, s.strategy, *best)
+        ]
+        self._notes[row[0].run.config_hash] = {"tuning": {"wall_s": round(s.wall_s, 3), "chosen": best[1]}}
+        return row
+
+
+def _distinct(rows: Iterable[list[Planned]]) -> list[list[Planned]]:
+    """Rows, of equal ones the first."""
+    return list({is_completed(row[0].run).run_id: row for row in reversed(list(rows))}.values())[::-1]

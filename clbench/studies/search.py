@@ -1,0 +1,181 @@
+"""The search for hyper-parameters: what is tried next, and what was best. Every combination, or Optuna's TPE sampler.
+
+A search depends on what it was told alone, not on when: taken up again it asks for the same trials, which then exist.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from clbench.config.study import Range, TuningSettings
+from clbench.errors import UserError
+from clbench.metrics import METRICS
+from clbench.results.record import Record
+from clbench.run_config import RunConfig
+from clbench.studies.study import Study, dotted, spaces, with_values
+from clbench.summation import mean
+
+Trial = tuple[dict[str, Any], dict[str, Any]]
+"""A strategy's mapping, and what was chosen in it."""
+
+
+def search(study: Study, stream: int, strategy: int) -> Search:
+    """The search for one strategy on one stream.
+
+    Raises:
+        UserError: Optuna is not installed.
+    """
+    settings = study.config.tuning
+    assert settings is not None
+    kind = Search if settings.search == "grid" else OptunaSearch
+    return kind(study, settings, stream, strategy)
+
+
+class Search:
+    """Every combination, at once.
+
+    Attributes:
+        stream, strategy: numbers in the study's lists.
+        told: mean value of each trial so far, None where a run of it failed; with its mapping and combination.
+        tried: different ones of them.
+        failed: runs that failed.
+        updates, wall_s: of all runs, each counted once.
+        trial: one of the runs.
+    """
+
+    def __init__(self, study: Study, settings: TuningSettings, stream: int, strategy: int) -> None:
+        self._study, self._settings = study, settings
+        self.stream, self.strategy = stream, strategy
+        given = study.config.streams[stream]
+        on = given if isinstance(given, str) else given["name"]
+        self.label = f"{on}{study.where(stream)} {study.strategies[strategy]['name']}"
+        self.told: list[tuple[Trial, float | None]] = []
+        self.failed, self.updates, self.wall_s = 0, 0, 0.0
+        self.trial: RunConfig | None = None
+        self._asked: list[Trial] = []
+        self._counted: dict[str, str] = {}
+        self._reasons: list[str] = []
+
+    def some(self) -> Iterable[Trial]:
+        """Combinations that stand for all where mistakes are looked for."""
+        return self._study.combinations(self.strategy)
+
+    def ask(self) -> list[Trial]:
+        """What is to be tried next; nothing at the end."""
+        if self.told or self._asked:
+            return []
+        self._asked = self._study.combinations(self.strategy)
+        return self._asked
+
+    @property
+    def tried(self) -> int:
+        return len(set(self._counted.values()))
+
+    @property
+    def later(self) -> int:
+        """Trials that are asked for only when the present ones are told."""
+        return 0
+
+    def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
+        """How one that was asked for ended: the records of its runs, seed by seed."""
+        values = list[float | None]()
+        for record in records:
+            if record.run_id not in self._counted:
+                self._counted[record.run_id] = record.config_hash
+                if record.costs is not None:  # null where it could not even begin
+                    self.updates += record.costs.iterations or 0
+                    self.wall_s += record.costs.wall_s
+                self.failed += record.status == "failed"
+            if record.status == "failed" and record.failure is not None:
+                self._reasons.append(record.failure.message)
+            score = record.scores.get(self._settings.metric)
+            values.append(None if score is None else score.value)
+        known = [v for v in values if v is not None]
+        self.told.append((trial, mean(known) if len(known) == len(values) else None))
+        self.trial = self.trial or run
+
+    def best(self) -> Trial | None:
+        """The trial with the best mean, the first of equals; None where none ended well."""
+        sign = 1.0 if METRICS[self._settings.metric].better == "higher" else -1.0
+        known = [(sign * value, trial) for trial, value in self.told if value is not None]
+        if not known:
+            return None
+        most = max(value for value, _ in known)
+        return next(trial for value, trial in known if value == most)
+
+    def reason(self) -> str:
+        """Why trials failed."""
+        return "; ".join(dict.fromkeys(self._reasons)) or f"{self._settings.metric} is undefined there"
+
+
+class OptunaSearch(Search):
+    """Optuna's TPE sampler with a seed: one trial after the other, each told before the next is asked."""
+
+    def __init__(self, study: Study, settings: TuningSettings, stream: int, strategy: int) -> None:
+        super().__init__(study, settings, stream, strategy)
+        try:
+            optuna: Any = importlib.import_module("optuna")
+        except ImportError as error:
+            raise UserError(
+                f"{study.source}: tuning.search: optuna cannot be imported ({error}); pip install 'clbench[optuna]'."
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        direction = "maximize" if METRICS[settings.metric].better == "higher" else "minimize"
+        self._optuna = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=0))
+        self._failed_state = optuna.trial.TrialState.FAIL
+        self._open: Any = None
+        self._given = study.strategies[strategy]
+
+    def some(self) -> Iterable[Trial]:
+        """The ends of ranges, and the first and last values of lists."""
+        for end in (0, -1):
+            chosen = {path: self._end(choices, end) for path, choices in spaces(self._given).items()}
+            yield self._made(chosen)
+
+    @staticmethod
+    def _end(choices: Any, end: int) -> Any:
+        if isinstance(choices, list):
+            return choices[end]
+        found = Range.model_validate(choices)
+        return found.min if end == 0 else found.max
+
+    def _made(self, chosen: dict[tuple[str, ...], Any]) -> Trial:
+        return with_values(self._given, chosen), {dotted(path): value for path, value in chosen.items()}
+
+    def ask(self) -> list[Trial]:
+        """See `Search`."""
+        assert self._settings.trials is not None
+        if len(self.told) >= self._settings.trials:
+            return []
+        self._open = self._optuna.ask()
+        chosen = {path: self._suggest(dotted(path), choices) for path, choices in spaces(self._given).items()}
+        self._asked = [self._made(chosen)]
+        return self._asked
+
+    def _suggest(self, name: str, choices: Any) -> Any:
+        if isinstance(choices, list):
+            return choices[self._open.suggest_categorical(name, list(range(len(choices))))]
+        found = Range.model_validate(choices)
+        if found.steps is not None:
+            values = found.values()
+            return values[self._open.suggest_int(name, 0, len(values) - 1)]
+        log = found.scale == "log"
+        if found.whole:
+            return self._open.suggest_int(name, found.min, found.max, log=log)
+        return float(f"{self._open.suggest_float(name, found.min, found.max, log=log):.6g}")
+
+    @property
+    def later(self) -> int:
+        assert self._settings.trials is not None
+        return max(0, self._settings.trials - len(self.told) - 1)
+
+    def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
+        """See `Search`."""
+        super().tell(trial, records, run)
+        value = self.told[-1][1]
+        if value is None:
+            self._optuna.tell(self._open, state=self._failed_state)
+        else:
+            self._optuna.tell(self._open, value)

@@ -1,0 +1,350 @@
+"""A study: streams x strategies x hyper-parameters x seeds in one YAML file, and the runs that it stands for.
+
+id: digits
+streams: [split_digits-v1, {name: permuted_digits-v1, training: {iterations: 50}}]
+strategies:
+  - naive
+  - {name: er, memory: [100, 200]}              # both
+  - {name: ewc, strength: {min: 1, max: 1000, steps: 4, scale: log}}
+  - [er, ewc]                                   # a composition
+seeds: 5
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from clbench import registry
+from clbench.config import strategy_names, strict_yaml
+from clbench.config.benchmark import Benchmark
+from clbench.config.benchmark import Tuning as Tuned
+from clbench.config.study import MOST_VALUES, Range, StudyConfig, TuningSettings
+from clbench.config.training import Training
+from clbench.errors import UserError, shown, unknown
+from clbench.messages import Layer, annotation_of, check_section, unknown_key
+from clbench.resolve import make_run
+from clbench.run_config import RunConfig
+
+_SECTIONS = [key for key in Benchmark.model_fields if key not in ("id", "title", "source")]
+"""What may be changed of a benchmark."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a study.
+
+    Attributes:
+        run: resolved.
+        stream, strategy: their numbers in the study's lists.
+        combination: hyper-parameters that differ between combinations of the strategy, `key.path` to value.
+        where: " (streams[i])" where the study has several streams of that name.
+    """
+
+    run: RunConfig
+    stream: int
+    strategy: int
+    combination: dict[str, Any]
+    where: str = ""
+
+    @property
+    def row(self) -> str:
+        """For lines about it and its seeds."""
+        said = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
+        return f"{self.run.benchmark.id}{self.where} {self.run.strategy.name}{said}"
+
+    @property
+    def label(self) -> str:
+        """For lines about it."""
+        return f"{self.row} seed {self.run.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study.
+
+    Attributes:
+        source: its file's name, for messages.
+        folder: paths in it are relative to that.
+        config: what it says.
+    """
+
+    source: str
+    folder: Path
+    config: StudyConfig
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """Of every row."""
+        return list(range(self.config.seeds)) if isinstance(self.config.seeds, int) else self.config.seeds
+
+    @cached_property
+    def strategies(self) -> list[dict[str, Any]]:
+        """As mappings with a name."""
+        as_mappings = (strategy_names.as_mapping(given) for given in self.config.strategies)
+        return [{"name": given} if isinstance(given, str) else given for given in as_mappings]
+
+    def tuned(self, strategy: int) -> bool:
+        """Whether one of a strategy's combinations is chosen."""
+        choices = spaces(self.strategies[strategy]).values()
+        return self.config.tuning is not None and any(isinstance(c, dict) or len(c) > 1 for c in choices)
+
+    def combinations(self, strategy: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """All of a strategy: its whole mapping, and what differs in it."""
+        given = self.strategies[strategy]
+        space = spaces(given)
+        values = [alternatives(choices) for choices in space.values()]
+        made = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+        return [(with_values(given, chosen), {dotted(path): v for path, v in chosen.items()}) for chosen in made]
+
+    def runs(self, stream: int, strategy: int, given: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
+        """One combination of a strategy on a stream, seed by seed.
+
+        Raises:
+            UserError: every mistake in it.
+        """
+        entry, name = self._stream(stream)
+        return self._resolved(stream, strategy, given, combination, name, [entry], self.seeds)
+
+    def trials(self, stream: int, strategy: int, given: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
+        """The same on what hyper-parameters are chosen on, with the seeds of trials."""
+        tuning = self.config.tuning
+        assert tuning is not None
+        entry, name = self._stream(stream)
+        layers: list[Layer] = [(f"{self.source}: tuning.changes", tuning.changes)]
+        if tuning.by == "stream":
+            assert tuning.stream is not None
+            name = self._relative(tuning.stream)
+        else:
+            layers.append(entry)
+        if tuning.by == "first":
+            share = 0.2 if tuning.held_out is None else tuning.held_out
+            selection = {"experiences": tuning.experiences or 2, "held_out": share}
+            layers.insert(0, (f"{self.source}: tuning", {"stream": {"selection": selection}}))
+        return self._resolved(stream, strategy, given, combination, name, layers, tuning.seeds)
+
+    def _resolved(
+        self,
+        stream: int,
+        strategy: int,
+        given: dict[str, Any],
+        combination: dict[str, Any],
+        name: str,
+        layers: list[Layer],
+        seeds: list[int],
+    ) -> list[Planned]:
+        budget = self.config.budget
+        if budget:  # one of the two takes the place of the other
+            budget = {
+                key: None for key in ("epochs", "iterations") if {"epochs", "iterations"} & budget.keys()
+            } | budget
+        above: list[Layer] = [
+            (f"{self.source}: strategies[{strategy}]", {"strategy": given}),
+            *layers,
+            (f"{self.source}: budget", {"training": budget}),
+            (f"{self.source}: changes", self.config.changes),
+            (self.source, self._beside),
+        ]
+        first = make_run(name, seed=seeds[0], above=[layer for layer in above if layer[1]])
+        every = [first.model_copy(update={"seed": seed}) for seed in seeds]
+        return [Planned(run, stream, strategy, combination, self.where(stream)) for run in every]
+
+    @cached_property
+    def _beside(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "numerics": config.numerics.model_dump(mode="json"),
+            "watch": config.watch.model_dump(mode="json", exclude_defaults=True),
+            "seeds": config.axes.model_dump(mode="json", exclude_none=True),
+        }
+
+    def where(self, stream: int) -> str:
+        """See `Planned.where`."""
+        names = [given if isinstance(given, str) else given["name"] for given in self.config.streams]
+        return f" (streams[{stream}])" if names.count(names[stream]) > 1 else ""
+
+    def _stream(self, stream: int) -> tuple[Layer, str]:
+        given = self.config.streams[stream]
+        where = f"{self.source}: streams[{stream}]"
+        if isinstance(given, str):
+            return (where, {}), self._relative(given)
+        return (where, {k: v for k, v in given.items() if k != "name"}), self._relative(given["name"])
+
+    def _relative(self, name: str) -> str:
+        if registry.benchmark_path(name) is None and name.endswith((".yaml", ".yml")):
+            return str(self.folder / name)
+        return name
+
+
+def read(path: Path) -> Study:
+    """A study's file, checked as far as it can be without data; what its runs are is checked with them.
+
+    Raises:
+        UserError: every mistake in it.
+    """
+    source = str(path)
+    raw = strict_yaml.parse_file(path, source)
+    known = StudyConfig.model_fields
+    problems = [f"{source}: {key}: {unknown_key(key, list(known))}" for key in raw if key not in known]
+    problems += [
+        f"{source}: {key}: required, but not given."
+        for key, field in known.items()
+        if field.is_required() and key not in raw
+    ]
+    parts = {}
+    for key in raw.keys() & known.keys():
+        parts[key], found = check_section(source, key, annotation_of(known[key]), raw[key], [])
+        problems += found
+    for key in ("changes", "budget"):
+        problems += _check_changes(f"{source}: {key}", parts.get(key) or {}, budget=key == "budget")
+    tuning = parts.get("tuning")
+    # Of a section with a mistake the search is unknown, and no second mistake is derived from it.
+    needs_steps = raw.get("tuning") is None if tuning is None else tuning.search == "grid"
+    if tuning is not None:
+        problems += _check_changes(f"{source}: tuning.changes", tuning.changes)
+        problems += _check_benchmark(f"{source}: tuning.stream", tuning.stream)
+    for i, given in enumerate(parts.get("streams") or []):
+        problems += _check_benchmark(f"{source}: streams[{i}]", given.get("name") if isinstance(given, dict) else given)
+        if isinstance(given, dict):
+            problems += _check_named(f"{source}: streams[{i}]", given)
+            rest = {k: v for k, v in given.items() if k != "name"}
+            problems += _check_changes(f"{source}: streams[{i}]", rest, more=["name"])
+    for i, given in enumerate(parts.get("strategies") or []):
+        where, mapping = f"{source}: strategies[{i}]", strategy_names.as_mapping(given)
+        if isinstance(mapping, list):
+            problems.append(f"{where}: got {shown(given)}. Allowed: a list of names, or of mappings with a name.")
+        elif isinstance(mapping, dict):
+            named = _check_named(where, mapping)
+            problems += named or _check_space(source, f"strategies[{i}]", mapping, needs_steps)
+    seeds = parts.get("seeds")
+    if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+        problems.append(f"{source}: seeds: got {shown(seeds)}. Allowed: each seed once.")
+    if problems:
+        raise UserError(*problems)
+    return Study(source, path.parent, StudyConfig.model_validate(raw))
+
+
+def _check_named(where: str, given: dict[str, Any]) -> list[str]:
+    if isinstance(given.get("name"), str):
+        return []
+    if "name" not in given:
+        return [f"{where}.name: required, but not given."]
+    return [f"{where}.name: got {shown(given['name'])}. Allowed: text."]
+
+
+def _check_benchmark(where: str, name: Any) -> list[str]:
+    if not isinstance(name, str) or registry.benchmark_path(name) or name.endswith((".yaml", ".yml")):
+        return []
+    return [f"{where}: {unknown('benchmark', name, registry.benchmarks(), 'or a path to a YAML file')}"]
+
+
+def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = None, budget: bool = False) -> list[str]:
+    allowed = list(Training.model_fields) if budget else _SECTIONS
+    problems = [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
+    return problems + [
+        f"{where}.{key}: got {shown(given[key])}. Allowed: keys and values."
+        for key in allowed
+        if key in given and not budget and not isinstance(given[key], dict)
+    ]
+
+
+def _check_space(source: str, place: str, given: dict[str, Any], needs_steps: bool) -> list[str]:
+    problems, count = [], 1
+    for path, choices in spaces(given).items():
+        key = f"{source}: {place}.{dotted(path)}"
+        if isinstance(choices, list):
+            if not choices:
+                problems.append(f"{key}: got []. Allowed: one or more values.")
+            count *= max(1, len(choices))
+            continue
+        checked, found = check_section(source, f"{place}.{dotted(path)}", Range, choices, [])
+        problems += found
+        if checked is None:
+            continue
+        if checked.steps is not None:
+            count *= checked.steps
+        elif needs_steps:
+            problems.append(f"{key}.steps: required where every value is tried, but not given.")
+    if count > MOST_VALUES:
+        problems.append(f"{source}: {place}: {count:,} combinations. Allowed: up to {MOST_VALUES:,}.")
+    return problems
+
+
+Path_ = tuple[str, ...]
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, dict) and {"min", "max"} <= value.keys()
+
+
+def spaces(given: dict[str, Any], above: Path_ = ()) -> dict[Path_, list[Any] | dict[str, Any]]:
+    """Where a strategy's mapping leaves a choice: key paths, and the list of values or the range there.
+
+    >>> spaces({"name": "er", "memory": [1, 2], "optimizer": {"name": "sgd", "lr": {"min": 0, "max": 1}}})
+    {('memory',): [1, 2], ('optimizer', 'lr'): {'min': 0, 'max': 1}}
+    """
+    found: dict[Path_, list[Any] | dict[str, Any]] = {}
+    for key, value in given.items():
+        if isinstance(value, list) or _is_range(value):
+            found[*above, key] = value
+        elif isinstance(value, dict):
+            found |= spaces(value, (*above, key))
+    return found
+
+
+def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:
+    """The values of a list or of a range."""
+    return choices if isinstance(choices, list) else Range.model_validate(choices).values()
+
+
+def with_values(given: dict[str, Any], chosen: dict[Path_, Any]) -> dict[str, Any]:
+    """A strategy's mapping with one value in each place.
+
+    >>> with_values({"name": "er", "a": {"b": [1, 2]}}, {("a", "b"): 2})
+    {'name': 'er', 'a': {'b': 2}}
+    """
+
+    def filled(mapping: dict[str, Any], above: Path_) -> Iterator[tuple[str, Any]]:
+        for key, value in mapping.items():
+            path = (*above, key)
+            if path in chosen:
+                yield key, chosen[path]
+            else:
+                yield key, dict(filled(value, path)) if isinstance(value, dict) else value
+
+    return dict(filled(given, ()))
+
+
+def dotted(path: Path_) -> str:
+    """A key path as text."""
+    return ".".join(path)
+
+
+def tuned(settings: TuningSettings, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuned:
+    """What a row says of how it was tuned.
+
+    Args:
+        settings: how.
+        trial: one of the runs.
+        trials: combinations tried.
+        failed: runs of them that failed.
+        updates: of all of them.
+    """
+    first = settings.by == "first"
+    selection = trial.benchmark.stream.selection
+    return Tuned(
+        by=settings.by,
+        experiences=selection.experiences if first and selection else None,
+        held_out=selection.held_out if first and selection else None,
+        definition_hash=trial.definition_hash,
+        metric=settings.metric,
+        search=settings.search,
+        trials=trials,
+        seeds=settings.seeds,
+        failed=failed,
+        updates=updates,
+    )

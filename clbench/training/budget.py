@@ -1,0 +1,54 @@
+"""How many updates each experience of a stream gets, and after which it is evaluated. Pure, and without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clbench.apportion import apportion
+from clbench.config import training as training_
+from clbench.errors import UserError
+from clbench.stream import Stream
+
+
+def budgets(training: training_.Training, stream: Stream) -> tuple[int, ...]:
+    """Updates in each experience, (V,), by its own size whatever a strategy may see; at least one."""
+    samples = [visit.samples for visit in stream.visits]
+    if training.budget == "experience":
+        if training.iterations is not None:
+            return (training.iterations,) * len(samples)
+        assert training.epochs is not None
+        return tuple(training.epochs * batches_in_a_pass(n, training) for n in samples)
+    total = training.iterations
+    if total is None:
+        assert training.epochs is not None
+        total = training.epochs * batches_in_a_pass(_different(stream), training)
+    if total < len(samples):
+        raise UserError(
+            f"training: {total} updates for the whole stream are fewer than its {len(samples)} experiences."
+        )
+    rest = total - len(samples)
+    return tuple(1 + n for n in apportion(rest, samples, [rest] * len(samples)))
+
+
+def batches_in_a_pass(n: int, training: training_.Training) -> int:
+    """Batches that n samples make, the last one perhaps smaller; at least one."""
+    whole, rest = divmod(n, training.batch_size)
+    return whole + bool(rest and (not training.drop_last or not whole))
+
+
+def _different(stream: Stream) -> int:
+    """Samples of a stream, counted once for each task however often they come."""
+    met: dict[int, Any] = {}
+    for visit in stream.visits:
+        for t, rows in visit.parts:
+            met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
+    return sum(int(mask.sum()) for mask in met.values())
+
+
+def updates_by_visit(budgets: tuple[int, ...], stream: Stream) -> list[int]:
+    """Updates in each visit: those of the sub-experiences that it was cut into together."""
+    origins = stream.origins()
+    starts = np.flatnonzero(np.concatenate([[True], origins[1:] != origins[:-1]]))
+    return [int(n) for n in np.add.reduceat(np.array(budgets), starts)]

@@ -1,0 +1,94 @@
+"""Experiences as a strategy gets them: what its access brings, and what the protocol lets it know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.config.benchmark import Protocol
+from clbench.strategy import Experience
+from clbench.stream import Rows, Stream, Visit, joined
+
+
+class Experiences:
+    """The experiences of a stream, for one strategy.
+
+    Args:
+        stream: the stream.
+        access: data of one training phase: the experience; all up to it; the whole stream. Of what comes several times
+            the last two have one copy.
+        protocol: what may be known.
+    """
+
+    def __init__(self, stream: Stream, access: Literal["experience", "past", "stream"], protocol: Protocol) -> None:
+        self._stream = stream
+        self._access = access
+        self._protocol = protocol
+        self._visits = 0  # so many are in what follows
+        self._tasks: set[int] = set()
+        self._met: dict[int, NDArray[np.bool_]] = {}
+        self._parts: list[tuple[int, Rows]] = []
+        self._joined: tuple[Rows, Rows] | None = None
+
+    def tasks(self, number: int) -> tuple[int, ...]:
+        """Tasks that are in what an experience brings, ascending."""
+        if self._access == "experience":
+            return self._stream.present(self._stream.visits[number])
+        self._meet(number)
+        return tuple(sorted(self._tasks))
+
+    def visits(self, number: int) -> tuple[Visit, ...]:
+        """What an experience adds to the samples that the strategy may have."""
+        if self._access == "stream":
+            return self._stream.visits if number == 0 else ()
+        return (self._stream.visits[number],)
+
+    def __call__(self, number: int) -> Experience:
+        """Experience `number`, as far as the protocol tells of it."""
+        visit, stream = self._stream.visits[number], self._stream
+        tasks = self.tasks(number)
+        if self._access == "experience":
+            index, task = joined(visit.parts)
+        else:
+            self._joined = self._joined or joined(self._parts)
+            index, task = self._joined
+        unlabelled, unlabelled_task = joined(visit.unlabelled)
+        first = visit.origin
+        last = number
+        while last + 1 < len(stream.visits) and stream.visits[last + 1].origin == first:
+            last += 1
+        return Experience(
+            number=number,
+            tasks=tasks if self._protocol.task_in_training else (),
+            outputs=tuple(sorted({o for t in tasks for o in stream.tasks[t].targets})),
+            index=index,
+            task=task,
+            part=number - first,
+            parts=last - first + 1,
+            unlabelled=unlabelled,
+            unlabelled_task=unlabelled_task,
+        )
+
+    @staticmethod
+    def unbounded() -> Experience:
+        """The one experience of a protocol without boundaries: nothing is known of it beforehand."""
+        none = np.zeros(0, np.int64)
+        return Experience(0, (), (), none, none, 0, 1, none, none)
+
+    def _meet(self, number: int) -> None:
+        """Brings together all samples up to an experience, or of the stream, each once for each task."""
+        wanted = len(self._stream.visits) if self._access == "stream" else number + 1
+        if wanted < self._visits:
+            self._visits, self._tasks, self._met, self._parts, self._joined = 0, set(), {}, [], None
+        for visit in self._stream.visits[self._visits : wanted]:
+            self._tasks.update(self._stream.present(visit))
+            for t, rows in visit.parts:
+                met = self._met.setdefault(t, np.zeros(len(self._stream.labels), np.bool_))
+                new = rows[~met[rows]]
+                if len(new):
+                    met[new] = True
+                    self._parts.append((t, new))
+                    self._joined = None
+        self._visits = wanted

@@ -1,0 +1,186 @@
+"""Networks by name, or by import path. Those of the suite are sequences that end in one linear layer, the head."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clbench import import_paths
+from clbench.config import networks
+from clbench.errors import UserError, hint
+
+
+def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A network, initialised by PyTorch's defaults from the global generator (seed and fence it outside).
+
+    Args:
+        network: its configuration.
+        shape: of one input, (C, H, W) or (F,).
+        outputs: number of output units.
+
+    Raises:
+        UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit.
+    """
+    make = _imported if isinstance(network, networks.Imported) else _own
+    model = make(network, shape, outputs)
+    if network.weights is not None:
+        _load(model, network.weights)
+    return model
+
+
+def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    factory = _factory(network.factory)
+    try:
+        made = factory(shape, outputs)
+    except Exception as error:  # a user's function may do anything
+        raise UserError(
+            f"model.factory: '{network.factory}', called with the shape {tuple(shape)} and {outputs} outputs, "
+            f"failed: {type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise UserError(f"model.factory: '{network.factory}' gave {type(made).__name__}. Allowed: an nn.Module.")
+    return made
+
+
+def import_parts(network: networks.Network) -> None:
+    """Imports what a network needs, before anything is seeded: a module may draw when it is imported.
+
+    Raises:
+        UserError: it does not import.
+    """
+    if isinstance(network, networks.Imported):
+        _factory(network.factory)
+
+
+def _factory(path: str) -> Any:
+    try:
+        import_paths.check(path)
+        module, _, name = path.partition(":")
+        return getattr(importlib.import_module(module), name)
+    except UserError as error:
+        raise UserError(f"model.factory: {error}") from None
+    except Exception as error:  # a user's module may do anything when it is imported
+        raise UserError(f"model.factory: '{path}' does not import: {type(error).__name__}: {error}.") from error
+
+
+def _load(model: nn.Module, path: str) -> None:
+    """Puts the weights of a file into a network; its last layer may be missing there.
+
+    Raises:
+        UserError: a file that is no state dictionary, or one of another network.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        given = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise UserError(
+            f"model.weights: {path} is no state dictionary ({type(error).__name__}). Allowed: a file written by "
+            "torch.save(model.state_dict(), path)."
+        ) from None
+    own = model.state_dict()
+    head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    unknown = next((name for name in given if name not in own), None)
+    missing = next((name for name in own if name not in given and not name.startswith(tuple(head))), None)
+    other = next((name for name in given if name in own and given[name].shape != own[name].shape), None)
+    if unknown is not None:
+        raise UserError(f"model.weights: {path} has '{unknown}', which the network has not.{hint(unknown, list(own))}")
+    if missing is not None:
+        keys = ", ".join(map(str, itertools.islice(found, 5))) + (", ..." if len(found) > 5 else "")
+        raise UserError(f"model.weights: {path} lacks '{missing}' of the network; it has {keys or 'nothing'}.")
+    if other is not None:
+        sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (given, own))
+        raise UserError(f"model.weights: '{other}' of {path} has the shape {sizes}.")
+    broken = next((name for name, tensor in given.items() if not bool(tensor.isfinite().all())), None)
+    if broken is not None:
+        raise UserError(f"model.weights: '{broken}' of {path} has values that are not finite.")
+    model.load_state_dict(given, strict=False)
+
+
+def split(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
+    """The front of a network, which makes features, and its last layer; they share the network's modules.
+
+    Raises:
+        UserError: a network that is no sequence ending in a linear layer.
+    """
+    if type(model) is not nn.Sequential or len(model) < 2 or not isinstance(model[-1], nn.Linear):
+        raise UserError("model: features need a network that is an nn.Sequential and ends in an nn.Linear.")
+    return model[:-1], model[-1]
+
+
+def _own(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """
+    Raises:
+        UserError: a convolutional network for vectors, or for images too small for it.
+    """
+    if isinstance(network, networks.Linear):
+        return nn.Sequential(nn.Flatten(), nn.Linear(_size(shape), outputs))
+    if isinstance(network, networks.Mlp):
+        sizes = [_size(shape), *network.hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, units in itertools.pairwise(sizes):
+            layers += [nn.Linear(inputs, units), nn.ReLU(), *([nn.Dropout(network.dropout)] if network.dropout else [])]
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+    if len(shape) != 3:
+        raise UserError(f"model.name: '{network.name}' needs images, and the data set holds vectors.")
+    channels, height, width = shape
+    if isinstance(network, networks.Cnn):
+        shrunk = min(height, width) >> len(network.channels)
+        if shrunk < 1:
+            raise UserError(
+                f"model.channels: {len(network.channels)} poolings are too many for {height}x{width} images."
+            )
+        blocks: list[nn.Module] = []
+        for filters in network.channels:
+            blocks += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            channels, height, width = filters, height // 2, width // 2
+        features = channels * height * width
+        return nn.Sequential(
+            *blocks, nn.Flatten(), nn.Linear(features, network.hidden), nn.ReLU(), nn.Linear(network.hidden, outputs)
+        )
+    return _slim_resnet18(channels, network.filters, outputs)
+
+
+def _slim_resnet18(channels: int, filters: int, outputs: int) -> nn.Sequential:
+    """ResNet-18 for small images: 3x3 stem, no first pooling, `filters` initial filters (20 in GEM's paper)."""
+    stem = nn.Sequential(nn.Conv2d(channels, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
+    blocks: list[nn.Module] = []
+    inputs = filters
+    for stage in range(4):
+        for i in range(2):
+            blocks.append(Block(inputs, filters << stage, 2 if stage and not i else 1))
+            inputs = filters << stage
+    return nn.Sequential(stem, *blocks, MeanOverSpace(), nn.Linear(inputs, outputs))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+class Block(nn.Module):
+    """The basic residual block of He et al. (2016)."""
+
+    def __init__(self, inputs: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != filters:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class MeanOverSpace(nn.Module):
+    """(N, C, H, W) to (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))

@@ -1,0 +1,134 @@
+"""A data set on the device in its stored dtype: a mini-batch is one gather and one transform, whatever its origin.
+Inputs that stay on the disk (`clbench.on_disk`) are gathered on the host, and their batch goes to the device.
+
+Samples are named by their row in the training set and the task they come from, so that a replay buffer holds two
+integers a sample and a batch may mix tasks with different input transforms.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clbench.errors import RunFailed
+from clbench.stream import Stream, Visit
+from clbench.training.augmentation import Augmenter
+
+if TYPE_CHECKING:
+    pass
+from clbench.training.inputs import EXACT_BYTES, InputTransform, StoredInputs
+
+
+class _Fence:
+    """Which samples have come; shared by all views of a training set."""
+
+    met: Tensor | None = None
+
+
+class TrainingSet:
+    """The training samples.
+
+    Args:
+        stream: names the data and the tasks.
+        transform: stored samples to inputs.
+        device: where they live.
+    """
+
+    def __init__(self, stream: Stream, transform: InputTransform, device: torch.device) -> None:
+        self._inputs = StoredInputs(stream.data.train_x, device)
+        self._labels = torch.from_numpy(stream.labels).to(device)
+        self._host_labels = stream.labels
+        self._transform = transform
+        self._augmenter: Augmenter | None = None
+        self._fence = _Fence()
+        classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
+        table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
+        self._targets = torch.from_numpy(table).to(device)
+        self.sample_bytes = self._inputs.sample_bytes + 8
+        """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
+        self.classes = int((table >= 0).any(0).sum())
+        """Different classes of the stream's tasks."""
+
+    def augmented(self, augmenter: Augmenter) -> TrainingSet:
+        """The same samples behind the same fence, augmented whenever they are fetched.
+
+        Who fetches for a purpose of its own (a replay buffer) has a view with an augmenter of its own, so that it does
+        not move the augmentation of the stream's batches.
+        """
+        view = copy.copy(self)
+        view._augmenter = augmenter
+        return view
+
+    def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of rows of the training set.
+
+        Args:
+            index: rows, int64 (N,), on the device.
+            task: the task (or variant) of all, or of each.
+            plain: whether samples come as they are stored, where others are augmented: for class means, herding.
+
+        Returns:
+            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
+
+        Raises:
+            RunFailed: within a fence, samples of experiences to come. On a GPU, where looking would mean waiting, the
+                process ends with a device-side assertion.
+        """
+        self._check(index, task)
+        return self._made(self._inputs(index), index, task, plain)
+
+    def in_turn(
+        self, index: Tensor, task: Tensor | int, bounds: Iterable[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """`fetch` of index[a:b] for one pair after the other; what lies on the disk is read ahead of time.
+
+        Args:
+            index, task: as for `fetch`.
+            bounds: first and one past the last position.
+        """
+        self._check(index, task)
+        bounds = list(bounds)
+        for (a, b), stored in zip(bounds, self._inputs.in_turn(index, bounds), strict=True):
+            yield self._made(stored, index[a:b], task if isinstance(task, int) else task[a:b], False)
+
+    def _check(self, index: Tensor, task: Tensor | int) -> None:
+        met = self._fence.met
+        if met is not None:
+            known = met[task if len(met) > 1 else 0, index].all()
+            if known.device.type == "cuda":
+                torch._assert_async(known)
+            elif not known:
+                raise RunFailed("data_to_come", "the strategy asked for samples that no experience has brought so far")
+
+    def _made(self, stored: Tensor, index: Tensor, task: Tensor | int, plain: bool) -> tuple[Tensor, Tensor]:
+        if self._augmenter is not None and not plain:
+            stored = self._augmenter(stored)
+        x = self._transform(stored, task, index, "train")
+        return x, self._targets[task, self._labels.index_select(0, index)]
+
+    def fence(self) -> None:
+        """From here on only samples that were admitted can be fetched, each in the tasks in which it has come.
+
+        Where tasks times samples are more than 256 Mi, a sample that has come in one task counts for all.
+        """
+        n = len(self._labels)
+        tasks = len(self._targets) if len(self._targets) * n <= EXACT_BYTES else 1
+        self._fence.met = torch.zeros((tasks, n), dtype=torch.bool, device=self._labels.device)
+
+    def admit(self, visit: Visit) -> None:
+        """An experience has come: its samples may be fetched from here on, without a label too."""
+        met = self._fence.met
+        if met is None:
+            return
+        for t, rows in (*visit.parts, *visit.unlabelled):
+            met[t if len(met) > 1 else 0, torch.from_numpy(rows).to(met.device)] = True
+
+    def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""
+        return self._host_labels[index]

@@ -1,0 +1,212 @@
+"""Replay memories. They hold rows of the training set, never copies of samples.
+
+    random  each group keeps a uniform sample without replacement of all offers (Vitter 1985, algorithm R): the
+            n-th sample met by a full group of `quota` takes the place of a random one with probability quota / n.
+            Where the quota shrinks, random ones leave, and the sample stays uniform
+    last    each group keeps the last `quota` samples that it has met (the ring buffer of Chaudhry et al. 2019, "On Tiny
+            Episodic Memories", algorithm 3). Where the quota shrinks, the oldest leave
+
+A row that is offered twice is two samples, and may be held twice.
+
+A sample is offered, kept and drawn at a cost that does not grow with the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.rng import Generator
+
+Integers = NDArray[np.int64]
+
+
+class _Group:
+    """The slots of one group, how many samples it has met, and the position of the oldest where age counts."""
+
+    def __init__(self, slots: Integers | None = None, met: int = 0, oldest: int = 0) -> None:
+        self._slots = np.zeros(0, np.int64) if slots is None else slots
+        self._count = len(self._slots)
+        self.met = met
+        self.oldest = oldest
+
+    @property
+    def slots(self) -> Integers:
+        return self._slots[: self._count]
+
+    def append(self, slots: Integers) -> None:
+        if self._count + len(slots) > len(self._slots):
+            self._slots = np.resize(self._slots, 2 * (self._count + len(slots)))
+        self._slots[self._count : self._count + len(slots)] = slots
+        self._count += len(slots)
+
+
+class Buffer:
+    """A memory of `capacity` samples.
+
+    Args:
+        generator: decides what is kept and what is drawn.
+        capacity: samples in all, >= 1. Groups share it equally; the first ones take what does not divide.
+        per_group: samples for each group instead, >= 1; the memory then grows with the groups.
+        keep: of each group a uniform sample, or the last ones.
+
+    Groups are whatever the caller says: one for all (a reservoir over the stream), or one a class (class-balanced).
+    A sample stays in its *slot* as long as it is held.
+
+    Attributes:
+        index_of, task_of: what each slot holds, or held.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        capacity: int | None = None,
+        per_group: int | None = None,
+        keep: Literal["random", "last"] = "random",
+    ) -> None:
+        if (capacity is None) == (per_group is None):
+            raise ValueError("give either capacity or per_group")
+        self._generator = generator
+        self._capacity = capacity
+        self._per_group = per_group
+        self._keep = keep
+        self._groups: dict[int, _Group] = {}
+        room = capacity or 16
+        self.index_of = np.zeros(room, np.int64)
+        self.task_of = np.zeros(room, np.int64)
+        self._occupied = np.arange(room)  # a permutation of the slots; the first `_count` are in use
+        self._place = np.arange(room)  # its inverse
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def index(self) -> Integers:
+        """Rows held, in no order that means anything, (len,)."""
+        return self.index_of[self._occupied[: self._count]]
+
+    @property
+    def task(self) -> Integers:
+        """The task of each row held, (len,)."""
+        return self.task_of[self._occupied[: self._count]]
+
+    def quota(self, group: int) -> int:
+        """Samples that a group may hold now."""
+        if self._per_group is not None:
+            return self._per_group
+        assert self._capacity is not None
+        share, rest = divmod(self._capacity, len(self._groups))
+        return share + (list(self._groups).index(group) < rest if rest else 0)
+
+    def add(self, index: Integers, task: Integers, group: Integers) -> tuple[Integers, Integers]:
+        """Offers samples; some are kept.
+
+        Args:
+            index: rows of the training set, (N,).
+            task: the task of each, (N,).
+            group: the group of each, (N,).
+
+        Returns:
+            positions among those offered, and the slot of each, of the samples that were kept, (M,) each. What a
+            method keeps beside a sample (its logits) it keeps by slot.
+        """
+        chance = self._generator.uniform(len(index)) if self._keep == "random" else None
+        positions, slots = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for g in np.unique(group).tolist():
+            if g not in self._groups:
+                self._groups[g] = _Group()
+                for other in self._groups if self._capacity is not None else ():
+                    self._shrink(other)
+            mine, held, quota = np.flatnonzero(group == g), self._groups[g], self.quota(g)
+            number = held.met + 1 + np.arange(len(mine))
+            held.met += len(mine)
+            if chance is None:  # of more than the quota only the last ones count
+                mine = mine[max(0, len(mine) - quota) :]
+            free, later = np.split(mine, [max(0, quota - len(held.slots))])
+            taken = self._take(len(free))
+            held.append(taken)
+            if chance is None:
+                at = (held.oldest + np.arange(len(later))) % max(1, quota)
+                held.oldest = (held.oldest + len(later)) % max(1, quota)
+            else:
+                at = (chance[later] * number[len(free) :]).astype(np.int64)
+            positions += [free, later[at < quota]]
+            slots += [taken, held.slots[at[at < quota]]]
+        position, slot = np.concatenate(positions), np.concatenate(slots)
+        if len(slot) > 1:  # of several for one slot the last one stays
+            slot, last = np.unique(slot[::-1], return_index=True)
+            position = position[::-1][last]
+        self.index_of[slot], self.task_of[slot] = index[position], task[position]
+        return position, slot
+
+    def sample(self, n: int) -> tuple[Integers, Integers]:
+        """min(n, len) different samples, uniformly: rows and tasks."""
+        slots = self.slots(n)
+        return self.index_of[slots], self.task_of[slots]
+
+    def slots(self, n: int, generator: Generator | None = None) -> Integers:
+        """The slots of min(n, len) different samples, uniformly.
+
+        Args:
+            n: samples wanted.
+            generator: decides, instead of the memory's own.
+        """
+        return self._occupied[(generator or self._generator).sample(self._count, min(n, self._count))]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Groups that hold something, in the order in which they were met."""
+        return tuple(g for g, held in self._groups.items() if len(held.slots))
+
+    def slots_of(self, group: int) -> Integers:
+        """The slots of a group, in no order that means anything."""
+        return self._groups[group].slots
+
+    def _shrink(self, group: int) -> None:
+        of, quota = self._groups[group], self.quota(group)
+        if len(of.slots) <= quota:
+            return
+        if self._keep == "random":
+            stay, leave = np.split(of.slots[self._generator.permutation(len(of.slots))], [quota])
+        else:
+            leave, stay = np.split(np.roll(of.slots, -of.oldest), [len(of.slots) - quota])
+        self._groups[group] = _Group(stay.copy(), of.met)
+        for slot in leave.tolist():
+            self._count -= 1
+            self._swap(self._place[slot], self._count)
+
+    def _take(self, n: int) -> Integers:
+        while self._count + n > len(self._occupied):  # only a memory with a quota per group grows
+            room = len(self._occupied)
+            self.index_of, self.task_of = (np.resize(a, 2 * room) for a in (self.index_of, self.task_of))
+            self._occupied, self._place = (
+                np.concatenate([a, np.arange(room, 2 * room)]) for a in (self._occupied, self._place)
+            )
+        self._count += n
+        return self._occupied[self._count - n : self._count].copy()
+
+    def _swap(self, a: int, b: int) -> None:
+        one, other = self._occupied[a], self._occupied[b]
+        self._occupied[a], self._occupied[b] = other, one
+        self._place[one], self._place[other] = b, a
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue, the generator apart."""
+        return {
+            "groups": {g: [group.slots.copy(), group.met, group.oldest] for g, group in self._groups.items()},
+            "index": self.index_of.copy(),
+            "task": self.task_of.copy(),
+            "occupied": self._occupied.copy(),
+            "count": self._count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._groups = {g: _Group(slots.copy(), *rest) for g, (slots, *rest) in state["groups"].items()}
+        self.index_of, self.task_of = state["index"].copy(), state["task"].copy()
+        self._occupied, self._count = state["occupied"].copy(), state["count"]
+        self._place = np.argsort(self._occupied)

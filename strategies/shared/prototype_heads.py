@@ -1,0 +1,129 @@
+"""Last layers that predict by something else than the logits they are trained with.
+
+Each takes the place of a network's linear layer, of which it stays a kind, so that its inputs are the network's
+features wherever the suite looks for them. `logits` is what training uses, `forward` what predicts. Rows are computed
+each by itself from parameters, buffers and flags: the evaluator keeps the features of a frozen front.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from clbench.rng import Generator
+
+
+class _Head(nn.Linear):
+    """Takes over the parameters of a linear layer (C, F); nothing is drawn."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What training uses."""
+        return F.linear(features, self.weight, self.bias)
+
+
+class NearestMean(_Head):
+    """The class whose mean is nearest; a class without a mean has the score -inf.
+
+        euclidean   s_c = f . mu_c - |mu_c|^2 / 2, which orders classes as -|f - mu_c|^2 does
+        cosine      s_c = cos(f, mu_c)
+
+    Means are in double precision, so that the evaluator does not ask in bfloat16: they jump from one update to the
+    next, and how far rounding moves scores is only measured now and then.
+
+    Args:
+        linear: the layer it takes the place of; a head to train the front with.
+        cosine: which of the two.
+    """
+
+    rowwise = True
+    means: Tensor
+    known: Tensor
+
+    def __init__(self, linear: nn.Linear, cosine: bool) -> None:
+        super().__init__(linear)
+        self.cosine = cosine
+        self.register_buffer("means", torch.zeros_like(linear.weight.detach(), dtype=torch.float64))
+        self.register_buffer("known", torch.zeros(linear.out_features, dtype=torch.bool, device=linear.weight.device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = features.to(torch.float64)
+        if self.cosine:
+            scores = F.normalize(features) @ F.normalize(self.means).T
+        else:
+            scores = F.linear(features, self.means, -0.5 * self.means.square().sum(1))
+        return scores.masked_fill(~self.known, float("-inf"))
+
+
+class UnitLinear(_Head):
+    """A linear layer that first scales features to length 1 where `unit` is set."""
+
+    rowwise = True
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        if "bias" not in dict(linear.named_parameters()):
+            self.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
+        self.unit = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(F.normalize(features) if self.unit else features)
+
+
+class Rotated(_Head):
+    """One unit for each class in each of R orientations, unit R c + r; prediction is by the units of orientation 0.
+
+    Args:
+        linear: (C, F); its weights are those of orientation 0.
+        rotations: R.
+        generator: draws the other units as PyTorch draws a linear layer's, uniform in +-1 / sqrt(F).
+    """
+
+    rowwise = True
+
+    def __init__(self, linear: nn.Linear, rotations: int, generator: Generator) -> None:
+        super().__init__(linear)
+        self.rotations = rotations
+        if rotations > 1:
+            bound = linear.in_features**-0.5
+            for name, own in list(linear.named_parameters()):
+                drawn = torch.from_numpy((2 * generator.uniform(rotations * own.numel()) - 1) * bound)
+                units = drawn.to(own).view(len(own), rotations, *own.shape[1:])
+                units[:, 0] = own.detach()
+                setattr(self, name, nn.Parameter(units.flatten(0, 1)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias[:: self.rotations]
+        return F.linear(features, self.weight[:: self.rotations], bias)
+
+
+class CodingVectors(_Head):
+    """A vector for each class in each of R orientations; the class whose vector of orientation 0 is nearest to the
+    feature, both scaled to length 1, that is s_c = cos(f, v_c).
+
+    Args:
+        linear: the layer it takes the place of, (C, F).
+        rotations: R.
+        generator: draws the vectors, standard normal.
+    """
+
+    rowwise = True
+
+    def __init__(self, linear: nn.Linear, rotations: int, generator: Generator) -> None:
+        super().__init__(linear)
+        self.rotations = rotations
+        shape = (rotations * linear.out_features, linear.in_features)
+        drawn = torch.from_numpy(generator.normal(shape[0] * shape[1])).to(linear.weight)
+        self.weight = nn.Parameter(drawn.view(shape))
+        self.register_parameter("bias", None)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(features) @ F.normalize(self.weight[:: self.rotations]).T

@@ -1,0 +1,340 @@
+"""What methods with class means share: features, their moments by class, a frozen extractor, images in four
+orientations, and the prototypes of classes that are gone."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from clbench.config.training import Parameters
+from clbench.errors import UserError
+from clbench.lazy import F, torch
+from clbench.strategy import Batch, Experience, Knowledge, Memory, Setup, Strategy, evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradients, and evaluation mode for good."""
+    module.requires_grad_(False).eval()
+
+
+def rotated(x: Tensor, y: Tensor, rotations: int) -> tuple[Tensor, Tensor]:
+    """Each image in R orientations, a quarter turn apart, each a class of its own: R y + r.
+
+    Args:
+        x: (N, C, H, H), or anything where R is 1.
+        y: (N,).
+        rotations: R, 1 or 4.
+
+    Returns:
+        (R N, C, H, H) and (R N,), the orientations of a sample beside each other.
+
+    >>> x, y = rotated(torch.tensor([[[[1, 2], [3, 4]]]]), torch.tensor([5]), 4)
+    >>> x[1].tolist(), y.tolist()
+    ([[[2, 4], [1, 3]]], [20, 21, 22, 23])
+    """
+    if rotations == 1:
+        return x, y
+    turned = torch.stack([torch.rot90(x, r, (2, 3)) for r in range(rotations)], 1)
+    return turned.flatten(0, 1), (rotations * y[:, None] + torch.arange(rotations, device=y.device)).flatten()
+
+
+def rotations_of(asked: bool | None, shape: tuple[int, ...]) -> int:
+    """4 or 1 orientations.
+
+    Args:
+        asked: whether to rotate; None: where inputs are square images.
+        shape: of an input.
+
+    Raises:
+        UserError: asked for what cannot be turned.
+
+    >>> rotations_of(None, (1, 8, 8)), rotations_of(None, (32,)), rotations_of(False, (1, 8, 8))
+    (4, 1, 1)
+    """
+    square = len(shape) == 3 and shape[1] == shape[2]
+    if asked and not square:
+        raise UserError(f"strategy.rotations: needs square images, and inputs are {'x'.join(map(str, shape))}.")
+    return 4 if asked is not False and square else 1
+
+
+class Moments:
+    """Number, sum and squared length of the features of each class, in double precision.
+
+    Args:
+        classes: C.
+        features: F.
+        device: where they are.
+
+    Attributes:
+        count: (C,).
+        total: sum of features, (C, F).
+        square: sum of squared lengths, (C,).
+    """
+
+    def __init__(self, classes: int, features: int, device: torch.device) -> None:
+        self.count = torch.zeros(classes, dtype=torch.float64, device=device)
+        self.total = torch.zeros((classes, features), dtype=torch.float64, device=device)
+        self.square = torch.zeros(classes, dtype=torch.float64, device=device)
+
+    def add(self, features: Tensor, y: Tensor) -> None:
+        """Takes in features (N, F) of the classes (N,). A product with a one-hot matrix: its order of sums is fixed on
+        a GPU too."""
+        features, of = features.to(torch.float64), F.one_hot(y, len(self.count)).to(torch.float64).T
+        self.count += of.sum(1)
+        self.total += of @ features
+        self.square += of @ features.square().sum(1)
+
+    def merge(self, other: Moments) -> None:
+        """Takes in what another has."""
+        for own, its in zip(self._tensors(), other._tensors(), strict=True):
+            own += its
+
+    def clear(self) -> None:
+        for own in self._tensors():
+            own.zero_()
+
+    @property
+    def known(self) -> Tensor:
+        """Whether a class has been met, bool (C,)."""
+        return self.count > 0
+
+    def mean(self) -> Tensor:
+        """(C, F), 0 for a class that has not been met."""
+        return self.total / self.count.clamp_min(1)[:, None]
+
+    def variance(self) -> Tensor:
+        """tr Cov_c / F with the denominator n - 1, (C,); NaN for a class with fewer than two samples."""
+        spread = self.square - self.mean().square().sum(1) * self.count
+        return torch.where(self.count > 1, spread / (self.count - 1) / self.total.shape[1], float("nan"))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the classes met."""
+        return int(self.known.sum()) * 8 * (2 + self.total.shape[1])
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.count, self.total, self.square
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything, as copies."""
+        return {"count": self.count.clone(), "total": self.total.clone(), "square": self.square.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continues where `state_dict` was taken."""
+        for own, name in zip(self._tensors(), ("count", "total", "square"), strict=True):
+            own.copy_(state[name])
+
+
+class OnFeatures(Strategy):
+    """A strategy whose network is a front, which makes features, and a last layer of the method's own.
+
+    Args:
+        make_head: the network's linear layer -> the layer that takes its place (see `prototype_heads`).
+
+    Raises:
+        UserError: a network that does not end in a linear layer.
+    """
+
+    learns_by_outputs = False
+
+    def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
+        from clbench.training.models import split
+
+        front, linear = split(setup.model)
+        self.head = make_head(linear)
+        super().__init__(config, replace(setup, model=torch.nn.Sequential(*front, self.head)))
+        self.front = self.model[:-1]  # type: ignore[index]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features in evaluation mode, without a graph, (N, F)."""
+        with evaluating(self.front), torch.no_grad():
+            found: Tensor = self.front(x)
+        return found
+
+    def moments(self, units: int = 1) -> Moments:
+        """Empty moments of all classes, or of several units each."""
+        return Moments(units * self.setup.outputs, self.head.in_features, self.setup.device)
+
+
+class Extractor(OnFeatures):
+    """A method on features that stand still: the front is trained in the first visit by the benchmark's optimiser and
+    loss, and frozen at its end; or it is frozen from the start; or (`trained`) it is never frozen.
+
+    With a frozen front an update costs nothing: the loss is a zero that depends on no weight. Updates stay the moments
+    at which the model is looked at.
+
+    Attributes:
+        frozen: whether the front is.
+    """
+
+    def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
+        super().__init__(config, setup, make_head)
+        self.frozen = False
+        if config.extractor == "frozen":
+            self._freeze()
+
+    def _freeze(self) -> None:
+        self.frozen = True
+        freeze(self.front)
+
+    @property
+    def settling(self) -> bool:
+        """Whether the front is still to be frozen."""
+        return self.config.extractor == "first_experience" and not self.frozen
+
+    def loss(self, batch: Batch) -> Tensor:
+        if self.frozen:
+            return torch.zeros((), device=self.setup.device, requires_grad=True)
+        return self.criterion(self.head.logits(self.front(batch.x)), batch.y, batch.task)
+
+    def end_experience(self, experience: Experience) -> None:
+        super().end_experience(experience)
+        if self.settling and experience.part == experience.parts - 1:
+            self._freeze()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "frozen": self.frozen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["frozen"]:
+            self._freeze()
+
+
+class PrototypeConfig(Parameters):
+    """What PASS and NAPA-VQ have in common."""
+
+    rotations: bool | None = None
+    """Whether images come in four orientations, each a class of its own; where not given, if they are square."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Logits are divided by it in training."""
+    prototype_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the loss of prototypes."""
+    distillation_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the distance of the features of a batch from those of the front as the last visit left it."""
+
+
+class PrototypeReplay(OnFeatures):
+    """Past classes are learnt again from their prototypes; features are held where they were.
+
+        L = criterion + prototype_weight x L_prototypes + distillation_weight x |f(x) - f_old(x)|
+
+    the distance over the features of the whole batch at once. A *unit* is a class in one of R orientations.
+
+    A prototype is the mean feature of the samples of a class (or unit) in its last visit, as they are stored. In an
+    online stream a visit is what its pieces were cut from; each piece adds its features as they are then. A class that
+    is in the experience is not past there: it is learnt from its samples, not from its prototype. Where tasks share
+    their classes (domain-incremental), nothing is past, and what is left is distillation.
+
+    Attributes:
+        old: the front as the last visit left it; None in the first.
+        prototypes: (R C, F), and `known` (R C,) which of them there are.
+        past: classes that are past in this experience, (P,).
+    """
+
+    of_orientations: ClassVar[bool]
+    """Whether each orientation has a prototype."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[Knowledge]:
+        """Which classes are past, and when they become so."""
+        return frozenset({"boundaries"})
+
+    def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
+        if setup.training.loss != "cross_entropy":
+            raise UserError("training.loss: the strategy has a loss of its own. Allowed: cross_entropy.")
+        self.rotations = rotations_of(config.rotations, setup.input_shape)
+        super().__init__(config, setup, make_head)
+        units = self.rotations * setup.outputs
+        self.old: nn.Module | None = None
+        self.prototypes = torch.zeros((units, self.head.in_features), device=setup.device)
+        self.known = torch.zeros(units, dtype=torch.bool, device=setup.device)
+        self.past = torch.zeros(0, dtype=torch.int64, device=setup.device)
+        self._task_of = torch.zeros(setup.outputs, dtype=torch.int64, device=setup.device)
+        self._visit = self.moments(self.rotations)
+
+    def _active_outputs(self) -> Tensor | None:
+        """A unit is active where its class is."""
+        active = super()._active_outputs()
+        return None if active is None else active.repeat_interleave(self.rotations, 1)
+
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        present = torch.zeros(self.setup.outputs, dtype=torch.bool, device=self.setup.device)
+        present[list(experience.outputs)] = True
+        self.past = torch.nonzero(self.known[:: self.rotations] & ~present).flatten()
+
+    def distance(self, features: Tensor, x: Tensor) -> Tensor:
+        """|f(x) - f_old(x)| over the whole batch, a scalar."""
+        assert self.old is not None
+        with torch.no_grad():
+            before = self.old(x)
+        moved: Tensor = torch.linalg.vector_norm(features - before)
+        return moved
+
+    def some_past(self, n: int) -> Tensor:
+        """n past classes, uniformly, (n,)."""
+        drawn = self.setup.generator.below(len(self.past), n)
+        return self.past[torch.from_numpy(drawn).to(self.setup.device)]
+
+    def measure(self, experience: Experience, into: Moments) -> None:
+        """Adds the features of an experience's samples as they are stored."""
+        for x, y, task in self.plain_batches(experience):
+            turned, unit = rotated(x, y, self.rotations) if self.of_orientations else (x, self.rotations * y)
+            into.add(self.features(turned), unit)
+            self._task_of[y] = task
+
+    def end_experience(self, experience: Experience) -> None:
+        super().end_experience(experience)
+        self.measure(experience, self._visit)
+        if experience.part == experience.parts - 1:
+            self.end_visit(self._visit)
+            self._visit.clear()
+
+    def end_visit(self, visit: Moments) -> None:
+        """Prototypes of the classes of a visit, and the front as it is now, are kept."""
+        self.keep(visit, visit.known)
+        self.old = copy.deepcopy(self.front)
+        freeze(self.old)
+
+    def keep(self, moments: Moments, units: Tensor) -> None:
+        """Means of some units, bool (R C,), become their prototypes."""
+        self.prototypes[units] = moments.mean()[units].to(self.prototypes.dtype)
+        self.known |= units
+
+    def memory(self) -> Memory:
+        front = 0 if self.old is None else sum(t.nbytes for t in self.old.state_dict().values())
+        return Memory(0, int(self.known.sum()) * self.prototypes[0].nbytes + front)
+
+    def report(self) -> dict[str, float]:
+        return {"rotations": float(self.rotations)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "old": None if self.old is None else self.old.state_dict(),
+            "prototypes": self.prototypes.clone(),
+            "known": self.known.clone(),
+            "past": self.past.clone(),
+            "task_of": self._task_of.clone(),
+            "visit": self._visit.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["old"] is not None:
+            self.old = copy.deepcopy(self.front)
+            self.old.load_state_dict(state["old"])
+            freeze(self.old)
+        for name in ("prototypes", "known", "past"):
+            setattr(self, name, state[name].to(self.setup.device))
+        self._task_of = state["task_of"].to(self.setup.device)
+        self._visit.load_state_dict(state["visit"])

@@ -1,0 +1,467 @@
+"""Data sets by name, as NumPy arrays: looked for in the data root, embedded, generated, imported, or downloaded.
+
+The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is looked in first, for `NAME.npz` and then for
+torchvision's own folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
+
+An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data says tasks of its own `train_task` and
+`test_task` (integers 0..T-1); a class of a task then has both training and test samples in that task. Or it holds `x`,
+`y` and, if it likes, `task`: then every fifth sample of each class (of each class in each task), in the order of the
+file, is a test sample.
+
+A name with a colon, `package.module:Name`, runs code of the user's own (`clbench.streams.datasets.imported`); no other
+name does. A list of names is one data set whose tasks are its members: images, brought to one size and one number of
+channels.
+
+What does not fit in memory stays on the disk (`clbench.on_disk`): `npy:FOLDER` has each of these arrays in a file of
+its own, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.dataset import DataSet as DataSet
+from clbench.dataset import Facts as Facts
+from clbench.dataset import Outline as Outline
+from clbench.errors import UserError, unknown
+from clbench.on_disk import OnDisk, Stored, layout, parts
+from clbench.streams.datasets import imported, outline_cache, sources
+from clbench.streams.datasets import published as published_files
+from clbench.streams.datasets.moments import Moments, moments_of
+from clbench.streams.datasets.published import Published
+from clbench.streams.datasets.resize import resize
+from clbench.streams.datasets.sources import Arrays, data_root
+from clbench.streams.datasets.synthetic import SyntheticData
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A data set of the table."""
+
+    facts: Facts
+    published: Published | None = None
+    samples: tuple[int, int] | None = None
+    """Published numbers of training and test samples."""
+    sha256: str | None = None
+    """Digest of the published arrays, where we could check them against the publisher's checksums."""
+
+
+DATASETS: dict[str, _Known] = {
+    "digits": _Known(
+        Facts(10, True, "8x8 grey digits, 1,442 train, 355 test; ships with scikit-learn"),
+        sha256="145b48fcae08296daf13c0658f889701ddab5cb9bb3ec66f13264349e063c6e0",
+    ),
+    "mnist": _Known(
+        Facts(10, True, "28x28 grey digits, 60,000 train, 10,000 test"),
+        Published("MNIST", ("MNIST/raw",), "ossci-datasets.s3.amazonaws.com"),
+        sha256="11de40ec28a7c150195b86fd3a818037e73f1e8d04ab1621d02836dbdf8a2d54",
+    ),
+    "fashion_mnist": _Known(
+        Facts(10, True, "28x28 grey clothes, 60,000 train, 10,000 test"),
+        Published("FashionMNIST", ("FashionMNIST/raw",), "fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
+        sha256="b42e0f3189f494f730119201c9e1a41654a875ffd564ea07b7cf8032d5327c02",
+    ),
+    "kmnist": _Known(
+        Facts(10, True, "28x28 grey Kuzushiji, 60,000 train, 10,000 test"),
+        Published("KMNIST", ("KMNIST/raw",), "codh.rois.ac.jp"),
+        (60_000, 10_000),
+    ),
+    "usps": _Known(
+        Facts(10, True, "16x16 grey digits, 7,291 train, 2,007 test"),
+        Published("USPS", ("usps.bz2", "usps.t.bz2"), "www.csie.ntu.edu.tw"),
+        (7_291, 2_007),
+    ),
+    "cifar10": _Known(
+        Facts(10, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
+        Published("CIFAR10", ("cifar-10-batches-py",), "www.cs.toronto.edu"),
+        sha256="e6216b9018fcebdb2fc8d67681111ecdcbcb1599320d6cfc1c4f6ff4b91839a8",
+    ),
+    "cifar100": _Known(
+        Facts(100, True, "32x32 colour photographs, 50,000 train, 10,000 test"),
+        Published("CIFAR100", ("cifar-100-python",), "www.cs.toronto.edu"),
+        (50_000, 10_000),
+    ),
+    "omniglot": _Known(
+        Facts(659, True, "28x28 grey characters of 20 alphabets by 20 drawers, 9,885 train, 3,295 test"),
+        Published("Omniglot", ("omniglot-py/images_evaluation",), "raw.githubusercontent.com"),
+        (9_885, 3_295),
+    ),
+    "synthetic": _Known(Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download")),
+}
+
+
+def available() -> dict[str, str]:
+    """Every name that can be asked for: the table, and other NAME.npz of the data root, with a summary."""
+    found = {name: known.facts.summary for name, known in DATASETS.items()}
+    root = data_root()
+    if root.is_dir():
+        for path in sorted(root.glob("*.npz")):
+            found.setdefault(path.stem, f"your own arrays, {path}")
+    return found
+
+
+def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Facts:
+    """Number of classes and kind of input, without loading images, without torch, and without code of the user's own.
+
+    Args:
+        name, synthetic, size: as for `load`.
+
+    Raises:
+        UserError: unknown name, a damaged npz file, a list whose members do not go together, or a size for vectors.
+    """
+    known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
+    if size is not None and isinstance(name, str) and _stays(name):
+        raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
+    if size is not None and known.image is False:
+        raise UserError(_sizeless(_title(name)))
+    return known
+
+
+def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
+    if name == "synthetic":
+        return Facts((synthetic or SyntheticData()).classes, False)
+    if imported.is_import_path(name):
+        imported.check(name)
+        return Facts(None, None, "data of your own code")
+    folder = sources.npy_folder(name)
+    if folder is not None:
+        classes, image, tasks = sources.npy_facts(folder)
+        return Facts(classes, image, tasks=tasks)
+    path = sources.npz_path(name)
+    if path is not None:
+        classes, image, tasks = sources.npz_facts(path)
+        return Facts(classes, image, tasks=tasks)
+    if name in DATASETS:
+        return DATASETS[name].facts
+    message = unknown("data set", name, available()).rstrip(".")
+    raise UserError(
+        f"{message}, npz:PATH, npy:FOLDER, package.module:Name, lazy:package.module:Name, or any NAME for which "
+        f"CLBENCH_DATA ({data_root()}) holds a NAME.npz."
+    )
+
+
+def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Facts:
+    if not names:
+        raise UserError("an empty list of data sets; it needs one at least.")
+    members = [_facts(n, synthetic) for n in names]
+    for member, known in zip(names, members, strict=True):
+        if _stays(member):
+            raise UserError(f"data set '{member}' stays on the disk as it is; a list needs images in memory.")
+        if known.image is False:
+            raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
+        if known.tasks is not None:
+            raise UserError(f"data set '{member}' says tasks of its own; in a list each data set is one task.")
+    told = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
+    _same_classes(told)
+    return Facts(next(iter(told.values()), None), True, tasks=len(names))
+
+
+def _stays(name: str) -> bool:
+    """Whether a data set is left on the disk."""
+    return name.startswith(("npy:", imported.LAZY))
+
+
+def _same_classes(classes: dict[str, int]) -> None:
+    if len(set(classes.values())) > 1:
+        said = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
+        raise UserError(f"the data sets of a list need the same number of classes: {said}.")
+
+
+def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
+    """Fails early, and without importing torch, where a data set cannot be had.
+
+    Args:
+        name, synthetic, size: as for `load`.
+
+    Raises:
+        UserError: as `facts`, or missing with no way to download it; of an import path only that it leads nowhere.
+    """
+    facts(name, synthetic, size)
+    for member in [name] if isinstance(name, str) else name:
+        published = DATASETS[member].published if member in DATASETS else None
+        if published is None or sources.npz_path(member) is not None:
+            continue
+        if not published.local() and not published.downloadable():
+            raise UserError(published_files.missing(member, published))
+
+
+def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
+    """A data set without its inputs: from a small file that `load` left behind, else by loading it.
+
+    Code of the user's own (an import path) is run each time.
+
+    Args:
+        name, synthetic, size: as for `load`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    key = _key(name, synthetic, size)
+    kept = None if key is None else outline_cache.read(key)
+    if kept is not None:
+        return Outline(name=_title(name), **kept)
+    data = load(name, synthetic, size)
+    return Outline(**{field.name: getattr(data, field.name) for field in fields(Outline)})
+
+
+def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
+    """A data set, checked.
+
+    Args:
+        name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or what stays on
+            the disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
+            with as many classes each and no tasks of their own, brought to one size and, where any is in colour, to
+            three channels, of top 255. Its tasks are the members in their order.
+        synthetic: parameters of the data set `synthetic`.
+        size: height and width that images (uint8) are brought to, >= 1; by default they keep theirs, and those of a
+            list get the first member's. Images that change size have the top 255.
+
+    Raises:
+        UserError: cannot be had, or a file is damaged; the message names the file and what is wrong with it.
+    """
+    require(name, synthetic, size)
+    before = _key(name, synthetic, size)
+    if isinstance(name, str):
+        data = _one(name, synthetic)
+        if size is not None:
+            data = _resized(data, (size, size))
+    else:
+        data = _joined(name, synthetic, size)
+    after = _key(name, synthetic, size)
+    if after is not None and before in (None, after):  # files that change meanwhile are not what was read
+        outline_cache.write(after, data)
+    return data
+
+
+def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
+    """A single data set as it is stored."""
+    path, folder = sources.npz_path(name), sources.npy_folder(name)
+    published = DATASETS[name].published if name in DATASETS else None
+    if name == "synthetic":
+        arrays = sources.synthetic(synthetic or SyntheticData())
+    elif imported.is_import_path(name):
+        arrays = imported.load(name)
+    elif folder is not None:
+        files = sorted(folder.glob("*.npy"))
+        arrays = replace(sources.read_npy(folder), stamp=lambda: outline_cache.stamps(*files))
+    elif path is not None:
+        arrays = sources.read_npz(path)
+    elif published is None:
+        arrays = sources.digits()
+    elif name == "omniglot":
+        arrays = published_files.read_omniglot(published)
+    else:
+        arrays = published_files.read_torchvision(name, published)
+    data = _finish(name, arrays)
+    if name in DATASETS:
+        _check_published(data, DATASETS[name])
+    return data
+
+
+def _check_published(data: DataSet, known: _Known) -> None:
+    """Whether a data set of the table is what its publisher gives."""
+    wrong = "it is damaged, or data of your own, which needs another name"
+    held = (data.classes, len(data.train_y), len(data.test_y))
+    if known.samples is not None and held != (known.facts.classes, *known.samples):
+        raise UserError(
+            f"{data.origin}: not the published '{data.name}' ({_counted(*held)}; published: "
+            f"{_counted(known.facts.classes or 0, *known.samples)}); {wrong}."
+        )
+    if known.sha256 is not None and data.sha256 != known.sha256:
+        raise UserError(
+            f"{data.origin}: not the published '{data.name}' (SHA-256 {data.sha256[:16]}..., expected "
+            f"{known.sha256[:16]}...); {wrong}."
+        )
+
+
+def _counted(classes: int, train: int, test: int) -> str:
+    return f"{classes} classes, {train:,} training and {test:,} test samples"
+
+
+def _title(name: str | Sequence[str]) -> str:
+    return name if isinstance(name, str) else "+".join(name)
+
+
+def _sizeless(name: str) -> str:
+    return f"data set '{name}' holds vectors; only images have a size."
+
+
+def _levels(data: DataSet) -> DataSet:
+    """Images of whole levels 0..255, uint8, where the top is another, rounded to the nearest."""
+    if len(data.shape) != 3:
+        raise UserError(_sizeless(data.name))
+    if data.train_x.dtype != np.uint8:
+        raise UserError(f"data set '{data.name}' holds images of floats; a size, and a list, need uint8.")
+    if data.top == 255:
+        return data
+    table = np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
+    return replace(data, train_x=table[_held(data.train_x)], test_x=table[_held(data.test_x)], top=255.0)
+
+
+def _held(x: Stored) -> NDArray[Any]:
+    """Inputs in memory; those on the disk were refused before they were opened."""
+    assert not isinstance(x, OnDisk)
+    return x
+
+
+def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
+    """Images of another height and width, with the digest of what they are then; the same where that is their size."""
+    if len(data.shape) == 3 and data.shape[1:] == size:
+        return data
+    data = _levels(data)
+    train_x, test_x = (resize(_held(x), *size) for x in (data.train_x, data.test_x))
+    return _read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
+
+
+def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | None) -> DataSet:
+    """Data sets as the domains of one."""
+    members: list[DataSet] = []
+    digest = hashlib.sha256()
+    for name in names:
+        data = _one(name, synthetic)
+        if data.train_task is not None:
+            raise UserError(f"data set '{name}' says tasks of its own; in a list each data set is one task.")
+        digest.update(f"{data.sha256}\n".encode())
+        data = _levels(data)
+        height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
+        members.append(_resized(data, (height, width)))
+    _same_classes({m.name: m.classes for m in members})
+    depths = {m.shape[0] for m in members}
+    channels = max(depths)
+    if depths - {1, channels}:
+        said = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
+        raise UserError(f"the data sets of a list need one channel, or as many as the others: {said}.")
+    digest.update(f"{height}x{width}".encode())
+    sizes = [len(m.train_y) for m in members], [len(m.test_y) for m in members]
+    train_task, test_task = (np.repeat(np.arange(len(members), dtype=np.int64), n) for n in sizes)
+    train_y, test_y = (np.concatenate([getattr(m, y) for m in members]) for y in ("train_y", "test_y"))
+    origin = ", ".join(dict.fromkeys(m.origin for m in members))
+    train_x, test_x = (_stacked([getattr(m, x) for m in members], channels) for x in ("train_x", "test_x"))
+    mean, std = moments_of(train_x, 255.0)
+    return DataSet(
+        name=_title(names), train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
+        test_task=test_task, classes=members[0].classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
+        origin=origin, top=255.0, mean=mean, std=std,
+    )  # fmt: skip
+
+
+def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
+    """Images one after the other, grey ones repeated in every channel."""
+    out = np.empty((sum(map(len, parts)), channels, *parts[0].shape[2:]), np.uint8)
+    start = 0
+    for x in parts:
+        out[start : start + len(x)] = x
+        start += len(x)
+    return out
+
+
+def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None) -> str | None:
+    """The key of an outline; None where nothing lies on this machine yet, or only the user's own code would tell."""
+    members: list[Any] = []
+    for member in [name] if isinstance(name, str) else name:
+        known = DATASETS.get(member)
+        files: tuple[Path, ...] = ()
+        said: Any = None
+        path, folder = sources.npz_path(member), sources.npy_folder(member)
+        if member == "synthetic":
+            said = (synthetic or SyntheticData()).model_dump(mode="json")
+        elif member == "digits":
+            try:
+                said = version("scikit-learn")
+            except PackageNotFoundError:
+                return None
+        elif path is not None:
+            files = (path,)
+        elif folder is not None:
+            files = tuple(sorted(folder.glob("*.npy")))
+        elif known is not None and known.published is not None and known.published.local():
+            files = tuple(data_root() / file for file in known.published.files)
+        else:
+            return None
+        members.append([member, said, known.sha256 if known else None, outline_cache.stamps(*files)])
+    return outline_cache.key("one" if isinstance(name, str) else "list", members, size)
+
+
+def _finish(name: str, arrays: Arrays) -> DataSet:
+    """Checks the arrays and brings them to the stored layout."""
+    train_x, train_y, test_x, test_y = arrays.train_x, arrays.train_y, arrays.test_x, arrays.test_y
+    origin = arrays.origin
+    for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
+        problem = _problem(part, x, y)
+        if problem:
+            raise UserError(f"{origin}: {problem}.")
+    if train_x.shape[1:] != test_x.shape[1:]:
+        raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
+    problem = sources.class_problem("train_y", train_y)
+    if problem:
+        raise UserError(f"{origin}: {problem}.")
+    known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
+    classes = len(known)
+    for found, said in ((tested - known, "is in test_y, but not in train_y"), (known - tested, "has no test sample")):
+        if found:
+            raise UserError(f"{origin}: class {', '.join(map(str, sorted(found)[:5]))} {said}.")
+    tasks: dict[str, NDArray[np.int64]] = {}
+    if arrays.train_task is not None and arrays.test_task is not None:
+        problem = sources.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task)
+        if problem:
+            raise UserError(f"{origin}: {problem}.")
+        tasks = {
+            "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
+        }  # fmt: skip
+    train, test = _laid_out(train_x), _laid_out(test_x)
+    scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
+    data = DataSet(
+        name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
+        **tasks, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
+    )  # fmt: skip
+    if arrays.stamp is None:
+        return _read_through(data)
+    before = arrays.stamp()
+    contents = outline_cache.recall(outline_cache.key("contents", before))
+    if contents is not None:
+        return replace(data, **contents)
+    data = _read_through(data)
+    if arrays.stamp() == before:
+        outline_cache.keep(outline_cache.key("contents", before), data.sha256, data.mean, data.std)
+    return data
+
+
+def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
+    labels = sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
+    return labels or sources.input_problem(f"{part}_x", x)
+
+
+def _laid_out(x: Stored) -> Stored:
+    return replace(x, laid_out=True) if isinstance(x, OnDisk) else layout(x)
+
+
+def _read_through(data: DataSet) -> DataSet:
+    """With moments and digest, for which all samples are read once.
+
+    Raises:
+        UserError: a float is not finite. (Of arrays in memory this is known.)
+    """
+    moments, digest = Moments(data.train_x), hashlib.sha256()
+    for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):
+        array: Stored | None = getattr(data, name)
+        if array is None:
+            continue
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for start, part in parts(array):
+            if isinstance(array, OnDisk) and part.dtype.kind == "f":
+                problem = sources.finite_problem(*array.origin(name, start), part)
+                if problem:
+                    raise UserError(f"{data.origin}: {problem}.")
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+            if name == "train_x":
+                moments.add(part)
+    mean, std = moments.result(data.top)
+    return replace(data, sha256=digest.hexdigest(), mean=mean, std=std)

@@ -1,0 +1,358 @@
+"""Where data sets come from: files of the data root, arrays embedded in packages, torchvision's readers.
+
+A source gives arrays as they are stored; `clbench.streams.datasets.load` checks them and brings them to one layout.
+Nothing is unpickled except CIFAR's official archives, whose bytes torchvision checks against their published MD5 first.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.errors import UserError
+from clbench.on_disk import Map, OnDisk, Stored
+from clbench.rng import Generator
+from clbench.streams.datasets.synthetic import SyntheticData
+
+DIVIDED = ("train_x", "train_y", "test_x", "test_y")
+"""Arrays of a data set that says which samples are for testing; `train_task` and `test_task` may join."""
+
+WHOLE = ("x", "y")
+"""Arrays of one that does not: every fifth sample of a class is for testing. `task` may join."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """A data set as its source gives it, unchecked.
+
+    Attributes:
+        train_x: (N, F), (N, H, W) or (N, H, W, C).
+        train_y: integers (N,).
+        test_x, test_y: the same for the test part.
+        train_task, test_task: integers (N,), or None where the source says no tasks.
+        top: the stored value that stands for 1.0; None for the usual one of the dtype.
+        origin: the file or package, with which messages begin.
+        stamp: of inputs on the disk: tells JSON values that change where the contents do, so that these need not be
+            read through at each start.
+    """
+
+    train_x: Stored
+    train_y: NDArray[Any]
+    test_x: Stored
+    test_y: NDArray[Any]
+    train_task: NDArray[Any] | None = None
+    test_task: NDArray[Any] | None = None
+    top: float | None = None
+    origin: str
+    stamp: Callable[[], Any] | None = None
+
+
+def data_root() -> Path:
+    """`CLBENCH_DATA`, else the user's cache folder."""
+    given = os.environ.get("CLBENCH_DATA")
+    return Path(given).expanduser() if given else cache_folder()
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/clbench`, by default `~/.cache/clbench`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clbench"
+
+
+def offline() -> bool:
+    """Whether downloads are forbidden."""
+    return os.environ.get("CLBENCH_OFFLINE", "") not in ("", "0")
+
+
+def is_whole(held: Collection[str], where: str, holder: str) -> bool:
+    """Whether arrays are those of an undivided data set.
+
+    Args:
+        held: the names that there are; further ones are not looked at.
+        where: the beginning of a message.
+        holder: what holds the arrays, in words.
+
+    Raises:
+        UserError: one is missing, or both layouts are mixed.
+    """
+    divided = [n for n in (*DIVIDED, "train_task", "test_task") if n in held]
+    whole = [n for n in (*WHOLE, "task") if n in held]
+    if divided and whole:
+        raise UserError(
+            f"{where}: {holder} holds {', '.join(divided + whole)}. Allowed are either {', '.join(DIVIDED)} (with "
+            "train_task, test_task) or x, y (with task), not both."
+        )
+    needed = list(WHOLE if whole else DIVIDED)
+    if "train_task" in divided or "test_task" in divided:
+        needed += ["train_task", "test_task"]
+    for name in needed:
+        if name not in held:
+            there = ", ".join(sorted(held)) or "nothing"
+            other = "" if divided or whole else ", or x and y"
+            raise UserError(
+                f"{where}: array '{name}' is missing; {holder} holds {there}, and needs {', '.join(needed)}{other}."
+            )
+    return bool(whole)
+
+
+def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holder: str) -> Arrays:
+    """Arrays by name, of either layout, to a training and a test part."""
+    if is_whole(held, where, holder):
+        return split(read("x"), read("y"), read("task") if "task" in held else None, where)
+    train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
+    train_x, train_y, test_x, test_y = (read(n) for n in DIVIDED)
+    return Arrays(
+        train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
+        origin=where,
+    )  # fmt: skip
+
+
+def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
+    """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
+
+    Raises:
+        UserError: inputs are not what is allowed, labels or tasks are no integers 0, 1, ..., or a class has fewer than
+            five samples in a task.
+    """
+    problem = (
+        label_problem("x", "y", y, len(x) if x.ndim else 0)
+        or input_problem("x", x)
+        or class_problem("y", y, "sample")
+        or (task_problem("task", task, len(y)) if task is not None else None)
+    )
+    if problem:
+        raise UserError(f"{where}: {problem}.")
+    cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
+    _, first, counts = np.unique(cells, return_index=True, return_counts=True)
+    if len(few := np.flatnonzero(counts < 5)):
+        at, count = first[few[0]], int(counts[few[0]])
+        there, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
+        raise UserError(
+            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{there}; every fifth of a class is for "
+            f"testing, so it needs at least 5{each}."
+        )
+    order = np.argsort(cells, kind="stable")
+    rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    test = np.empty(len(cells), np.bool_)
+    test[order] = rank % 5 == 4
+    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
+    return Arrays(
+        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
+        top=top, origin=where,
+    )  # fmt: skip
+
+
+def input_problem(name: str, x: Stored) -> str | None:
+    """What is wrong with inputs for themselves. The values of those on the disk are looked at when they are read."""
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        return f"{name} must be uint8 or floats, and is {x.dtype}"
+    if not 2 <= x.ndim <= 4:
+        return f"{name} must be (N, F), (N, H, W) or (N, H, W, C), and has the shape {x.shape}"
+    return None if isinstance(x, OnDisk) else finite_problem(name, range(len(x)), x)
+
+
+def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArray[Any]) -> str | None:
+    """Whether floats are finite; `rows` are the numbers that samples are named by, (N,)."""
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        return f"{name} holds NaN or infinity, first in sample {int(rows[int(np.argwhere(~np.isfinite(x))[0][0])])}"
+    return None
+
+
+def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
+    """What is wrong with labels for themselves."""
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        return f"{y_name} must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
+    if samples != len(y):
+        return f"{x_name} has {samples} samples, {y_name} has {len(y)}"
+    if len(y) == 0:
+        return f"{x_name} is empty"
+    if y.min() < 0:
+        return f"{y_name} holds the class {y.min()}; classes count from 0"
+    return None
+
+
+def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample") -> str | None:
+    """Whether 0..C-1 all occur."""
+    found = np.unique(y)
+    gap = np.flatnonzero(found != np.arange(len(found)))
+    return f"class {gap[0]} has no {what}" if len(gap) else None
+
+
+def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
+    """What is wrong with tasks for themselves."""
+    if task.shape != (samples,) or task.dtype.kind not in "iu":
+        return f"{name} must hold one integer a sample ({samples}), and is {task.dtype} of shape {task.shape}"
+    if task.min() < 0:
+        return f"{name} holds the task {task.min()}; tasks count from 0"
+    found = np.unique(task)
+    gap = np.flatnonzero(found != np.arange(len(found)))
+    return f"task {gap[0]} has no sample in {name}" if len(gap) else None
+
+
+def tasks_problem(
+    train_y: NDArray[Any], train_task: NDArray[Any], test_y: NDArray[Any], test_task: NDArray[Any]
+) -> str | None:
+    """Whether training and test parts have the same classes in the same tasks, so that nothing is lost silently."""
+    problem = task_problem("train_task", train_task, len(train_y)) or task_problem("test_task", test_task, len(test_y))
+    if problem:
+        return problem
+    tasks, tested = int(train_task.max()) + 1, int(test_task.max()) + 1
+    if tasks != tested:
+        return f"train_task holds {tasks} tasks, test_task holds {tested}"
+    classes = int(max(train_y.max(), test_y.max())) + 1
+    train = np.unique(train_task.astype(np.int64) * classes + train_y.astype(np.int64))
+    test = np.unique(test_task.astype(np.int64) * classes + test_y.astype(np.int64))
+    for more, less, has, misses in ((train, test, "training", "test"), (test, train, "test", "training")):
+        alone = np.setdiff1d(more, less)
+        if len(alone):
+            task, c = divmod(int(alone[0]), classes)
+            return f"class {c} has {has} samples in task {task}, but no {misses} sample there"
+    return None
+
+
+def npz_path(name: str) -> Path | None:
+    """The npz file behind a name, or None where it is not one."""
+    if name.startswith("npz:"):
+        path = Path(name[4:]).expanduser()
+        if not path.is_file():
+            raise UserError(f"'{name}': no such file.")
+        return path
+    if "/" in name or name.startswith(".") or ":" in name:
+        return None
+    path = data_root() / f"{name}.npz"
+    return path if path.is_file() and name not in ("digits", "synthetic") else None
+
+
+def read_npz(path: Path) -> Arrays:
+    """The arrays of a file, of either layout."""
+    with _open(path) as archive:
+        return arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+
+
+def npz_facts(path: Path) -> tuple[int, bool, int | None]:
+    """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
+    with _open(path) as archive:
+        return _facts(
+            _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
+            str(path), "the file",
+        )  # fmt: skip
+
+
+def _facts(
+    held: Collection[str],
+    read: Callable[[str], NDArray[Any]],
+    shape_of: Callable[[str], tuple[int, ...]],
+    where: str,
+    holder: str,
+) -> tuple[int, bool, int | None]:
+    whole = is_whole(held, where, holder)
+    x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
+    y, shape = read(y_name), shape_of(x_name)
+    problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
+    problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
+    task = read(task_name) if task_name in held else None
+    if task is not None:
+        problem = problem or task_problem(task_name, task, len(y))
+    if problem:
+        raise UserError(f"{where}: {problem}.")
+    return int(y.max()) + 1, len(shape) > 2, None if task is None else int(task.max()) + 1
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npz ({error}).") from None
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
+    """The shape of a member, its values unread."""
+    try:
+        with archive.open(f"{name}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(stream)[0]
+    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+    try:
+        with archive.open(f"{name}.npy") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
+
+
+def npy_folder(name: str) -> Path | None:
+    """The folder of npy files behind a name, or None where it is not one."""
+    if not name.startswith("npy:"):
+        return None
+    folder = Path(name[4:]).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"'{name}': no such folder.")
+    return folder
+
+
+def read_npy(folder: Path) -> Arrays:
+    """The arrays of a folder, of either layout; inputs are memory-mapped."""
+
+    def read(name: str) -> Stored:
+        return OnDisk(Map(folder / f"{name}.npy")) if name in ("x", "train_x", "test_x") else _whole(folder, name)
+
+    return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
+
+
+def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
+    """As `npz_facts`."""
+    held = sorted(path.stem for path in folder.glob("*.npy"))
+    return _facts(
+        held, lambda name: _whole(folder, name), lambda name: Map(folder / f"{name}.npy").shape, str(folder),
+        "the folder",
+    )  # fmt: skip
+
+
+def _whole(folder: Path, name: str) -> NDArray[Any]:
+    path = folder / f"{name}.npy"
+    try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
+
+
+def digits() -> Arrays:
+    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
+
+
+def synthetic(spec: SyntheticData) -> Arrays:
+    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
+    generator = Generator(spec.seed, "synthetic")
+
+    def normal(rows: int) -> NDArray[np.float64]:
+        return generator.normal(rows * spec.features).reshape(rows, spec.features)
+
+    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
+    parts = []
+    for per_class in (spec.train_per_class, spec.test_per_class):
+        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
+        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
+        parts += [x.astype(np.float32), y]
+    train_x, train_y, test_x, test_y = parts
+    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, top=1.0, origin="generated")
