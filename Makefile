@@ -102,7 +102,7 @@ power-law: install ## earlier tasks return by a power law, and the three control
 	done; $(MAKE) --no-print-directory leaderboard && exit $$status
 
 power-law-table: install ## what `make power-law SEEDS="0 1 2 3 4"` found, compared seed by seed, as Markdown
-	@$(BIN)/python benchmarks/environments.py $(OUT) $(call DATA_OR,mnist)
+	@$(BIN)/python benchmarks/studies/environments.py $(OUT) $(call DATA_OR,mnist)
 
 scole: install ## 500 experiences of two random classes, plain SGD, without and with group masking
 	$(RUN) scole_$(call DATA_OR,mnist)-v1 --strategy naive
@@ -141,10 +141,10 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 .PHONY: reproduce optimisers
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
-	$(BIN)/python benchmarks/reproduce.py --out $(OUT)/reproduction $(ARGS)
+	$(BIN)/python benchmarks/studies/reproduce.py --out $(OUT)/reproduction $(ARGS)
 
-optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/classp_study.md; about 40 minutes)
-	$(BIN)/python benchmarks/optimisers.py $(ARGS)
+optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/studies/classp_study.md; about 40 minutes)
+	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
 .PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids
@@ -152,13 +152,13 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
 benchmark-engine: install ## what training, hosting, files and memory cost, beside plain PyTorch and Avalanche
-	$(BIN)/python benchmarks/engine.py $(ARGS)
+	$(BIN)/python benchmarks/speed/engine.py $(ARGS)
 
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
-	$(BIN)/python benchmarks/evaluation.py $(ARGS)
+	$(BIN)/python benchmarks/speed/evaluation.py $(ARGS)
 
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
-	$(BIN)/python benchmarks/grids.py $(ARGS)
+	$(BIN)/python benchmarks/speed/grids.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format
@@ -173,7 +173,7 @@ typecheck: install ## mypy, strict
 	@ln -s $(addprefix $(CURDIR)/,$(wildcard clbench/*)) $(CURDIR)/strategies $(CURDIR)/streams $(TREE)/clbench/
 	MYPYPATH=$(TREE) $(BIN)/mypy -p clbench
 	MYPYPATH=$(TREE) $(BIN)/mypy -p clbench --platform win32
-	MYPYPATH=$(TREE):benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
+	MYPYPATH=$(TREE):benchmarks/speed:benchmarks/studies $(BIN)/mypy --explicit-package-bases benchmarks/*.py benchmarks/*/*.py
 
 test: install ## the tests (under ten minutes on two cores)
 	$(BIN)/pytest -q -m "not slow" -n 2

@@ -22,7 +22,7 @@ from clbench import dataset, on_disk, resolve
 from clbench.errors import UserError
 from clbench.rng import fenced
 from clbench.runner import run as runner
-from clbench.streams.datasets import load, outline_cache, resize
+from clbench.streams.datasets import load, outline_cache, published, resize
 from clbench.streams.datasets.synthetic import SyntheticData
 
 

@@ -1,6 +1,6 @@
 """What inputs on the disk cost: an update in units of one with the same inputs in memory, and the memory that it takes.
 
-    .venv/bin/python benchmarks/larger.py [--pairs 30] [--threads 1] [--gib 4] [--quick]
+    .venv/bin/python benchmarks/speed/larger.py [--pairs 30] [--threads 1] [--gib 4] [--quick]
 
 MNIST, MLP 400-400, SGD, batches of 128; the files are in the page cache, so that no disk is timed.
 

@@ -1,6 +1,6 @@
 """Batched augmentation beside torchvision's, one image at a time: a batch of 128 stored images, 3x32x32, uint8.
 
-    python benchmarks/augmentation.py --pairs 30 --threads 1
+    python benchmarks/speed/augmentation.py --pairs 30 --threads 1
 
 Rows take uint8 tensors to a uint8 batch, random draws and stacking included. Images of uniform noise: none of the
 operations looks at what they show.

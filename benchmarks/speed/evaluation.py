@@ -1,6 +1,6 @@
 """What evaluation after every update costs, beside a plain PyTorch loop and beside stock Avalanche.
 
-    python benchmarks/evaluation.py [--pairs 30] [--threads N] [--only mlp,cnn] [--out DIR] [--quick]
+    python benchmarks/speed/evaluation.py [--pairs 30] [--threads N] [--only mlp,cnn] [--out DIR] [--quick]
 
 Every row trains the same network by the same optimiser on batches of 128 and is evaluated after every update on all
 10,000 test images:
@@ -663,7 +663,7 @@ def main() -> int:
     machine = describe(given.threads, data)
     text = markdown(machine, reports)
     print(text)
-    out = given.out or (None if given.quick else Path(__file__).resolve().parent / "results")
+    out = given.out or (None if given.quick else Path(__file__).resolve().parent.parent / "results")
     if out is not None:
         document = {
             "machine": machine,

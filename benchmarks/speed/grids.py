@@ -1,6 +1,6 @@
 """What `clbench grid` costs beside copies of `clbench run` started by hand.
 
-    .venv/bin/python benchmarks/grids.py [--pairs 5] [--quick]
+    .venv/bin/python benchmarks/speed/grids.py [--pairs 5] [--quick]
 
 efficiency   a study of one strategy with so many seeds, in as many processes as there are cores, against that many
              copies of `clbench run`, each with its share of the seeds; whole processes, imports and boards included
@@ -26,7 +26,7 @@ from pairs import Ratio, Timings, write_json
 
 from clbench.studies.engines.local import cores
 
-RESULTS = Path(__file__).resolve().parent / "results" / "grids.json"
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "grids.json"
 CLBENCH = [sys.executable, "-m", "clbench"]
 BENCHMARK = "split_digits-v1"
 

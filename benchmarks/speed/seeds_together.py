@@ -1,6 +1,6 @@
 """What several seeds of one configuration cost when they train together, beside one run and beside runs side by side.
 
-    python benchmarks/seeds_together.py [--pairs 20] [--only mlp400,digits] [--seeds 2,5,10] [--out DIR] [--quick]
+    python benchmarks/speed/seeds_together.py [--pairs 20] [--only mlp400,digits] [--seeds 2,5,10] [--out DIR] [--quick]
 
 All loops are written by hand: each seed has its own initial weights and batch order, a batch is gathered from uint8
 and normalised, nothing is evaluated. Networks and losses are clbench's; `one` is the quickest of PyTorch's optimisers.
@@ -587,7 +587,7 @@ def main() -> int:
         f"{known['cpu']} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores; torch "
         f"{torch.__version__}; {pairs} pairs a row; load {load:.1f} before and {os.getloadavg()[0]:.1f} after,"
         f" of which this script makes 1 to {CORES}.", "",
-        f"    python benchmarks/{' '.join([Path(__file__).name, *sys.argv[1:]])}", "",
+        f"    python benchmarks/speed/{' '.join([Path(__file__).name, *sys.argv[1:]])}", "",
         "Time of one update of all S seeds, batches gathered from uint8 and normalised, nothing evaluated; medians of"
         " ratios in neighbouring turns, 95 % intervals in brackets. It is the thread's own time on one thread (of two"
         " processes, the longer), and wall time where said, which suffers most from other work. Networks: "
@@ -599,7 +599,7 @@ def main() -> int:
     ]  # fmt: skip
     text = markdown(results, ways, notes)
     print(text)
-    out = given.out or (None if given.quick else Path(__file__).resolve().parent / "results")
+    out = given.out or (None if given.quick else Path(__file__).resolve().parent.parent / "results")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "seeds_together.md").write_text(text)

@@ -1,6 +1,6 @@
 """What the engine costs, beside plain PyTorch loops and beside stock Avalanche: all rows, one table.
 
-    .venv/bin/python benchmarks/engine.py [--pairs 30] [--threads 1] [--only training,hosted,...] [--out DIR] [--quick]
+    python benchmarks/speed/engine.py [--pairs 30] [--threads 1] [--only training,hosted,...] [--out DIR] [--quick]
 
 Every ratio is of neighbouring turns in one process (pairs.py), its median with a 95 % bootstrap interval. The parts:
 
@@ -127,7 +127,7 @@ def stock(rounds: int) -> Iterator[Row]:
 def starting(rounds: int) -> Iterator[Row]:
     command = str(Path(sys.executable).parent / "clbench")
     for arguments in (["--help"], ["list", "streams"], ["validate", "split_mnist-v1.yaml"]):
-        given = [str(HERE.parent / "streams" / a) if a.endswith(".yaml") else a for a in arguments]
+        given = [str(HERE.parents[1] / "streams" / "benchmarks" / a) if a.endswith(".yaml") else a for a in arguments]
         seconds = []
         for _ in range(min(rounds, 10)):
             start = time.perf_counter()
@@ -353,7 +353,7 @@ def main() -> int:
     machine = {**provenance.collect("cuda" if torch.cuda.is_available() else "cpu"), "threads": given.threads}
     text = markdown(machine, rows)
     print(text)
-    out = given.out or (None if given.quick else HERE / "results")
+    out = given.out or (None if given.quick else HERE.parent / "results")
     if out is not None:
         found = [{**asdict(row), "met": row.met} for row in rows]
         write_json(out / "engine.json", {"machine": machine, "seconds": took, "rows": found})

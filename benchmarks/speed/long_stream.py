@@ -1,6 +1,6 @@
 """Whether a stream of 1,000 experiences costs at its end what it costs at its start: time of an update, and memory.
 
-    .venv/bin/python benchmarks/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
+    .venv/bin/python benchmarks/speed/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
 
 Replay (`er`), evaluations and record included, and the same cells all along. A stream's two ends are seconds apart,
 and a shared machine changes in between; so a run at its end and another one at its start take turns.

@@ -1,7 +1,7 @@
-"""Does prototype augmentation hold what its papers promise? The page: strategies/prototypes_study.md.
+"""Does prototype augmentation hold what its papers promise? The page: strategies/studies/prototypes_study.md.
 
-    CLBENCH_DATA=... python benchmarks/prototypes.py --weights FILE     # resumable; --jobs N, --only STREAM, --seeds N
-    python benchmarks/prototypes.py --table                             # the page's tables from the CSV
+    CLBENCH_DATA=... python benchmarks/studies/prototypes.py --weights FILE  # resumes; --jobs, --only, --seeds
+    python benchmarks/studies/prototypes.py --table                             # the page's tables from the CSV
 
 Nothing is tuned: every method has its published hyper-parameters, the suite's defaults, and the benchmark's optimiser.
 Every run is a line of results/prototypes.csv; runs that exist are not run again, and an interrupted one goes on.
@@ -33,11 +33,11 @@ from clbench.run_config import RunConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 VALUES = ROOT / "results" / "prototypes.csv"
 PAGE = Place(
-    ROOT / "strategies" / "prototypes_study.md",
-    "<!-- tables: written by benchmarks/prototypes.py -->",
+    ROOT / "strategies" / "studies" / "prototypes_study.md",
+    "<!-- tables: written by benchmarks/studies/prototypes.py -->",
     "<!-- end of tables -->",
 )
 

@@ -1,6 +1,6 @@
 """What hosting costs: Avalanche's strategies under our runner, beside stock scripts and beside a plain PyTorch loop.
 
-    python benchmarks/hosted.py [--pairs 20] [--threads 1] [--only naive,replay] [--optimizer sgd] [--quick]
+    python benchmarks/speed/hosted.py [--pairs 20] [--threads 1] [--only naive,replay] [--optimizer sgd] [--quick]
 
 Split MNIST, an MLP of 784-400-400-10, batches of 128, one epoch; nothing is evaluated. A turn is one experience of
 some 94 updates, with all that a strategy does around it; after the fifth, a strategy that was made beforehand begins

@@ -1,7 +1,7 @@
 """Kills runs at random moments until they are finished, and compares their bytes with those of runs left alone.
 
-    python benchmarks/kills.py                                  # every strategy of the table on Split-Digits, 50 kills
-    python benchmarks/kills.py --strategy my_lab.methods:Mine --benchmark split_mnist-v1 --kills 10
+    python benchmarks/speed/kills.py                    # every strategy of the table on Split-Digits, 50 kills
+    python benchmarks/speed/kills.py --strategy my_lab.methods:Mine --benchmark split_mnist-v1 --kills 10
 
 Each run is a process of its own, `clbench run`, and is ended from outside by SIGKILL; then the same command is given
 again. The moment is uniform over the time that training takes, from its start, and at every fifth kill over the time

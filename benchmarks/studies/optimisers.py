@@ -1,7 +1,9 @@
-"""Does CLASSP keep more than SGD, Adagrad, Adam and EWC, at equal tuning effort? The page: strategies/classp_study.md.
+"""Does CLASSP keep more than SGD, Adagrad, Adam and EWC, at equal tuning effort?
 
-    CLBENCH_DATA=... python benchmarks/optimisers.py --reviews text_amazon4.npz    # resumable; --jobs N, --only STREAM
-    python benchmarks/optimisers.py --table                                        # the page's tables from the CSV
+The page is strategies/studies/classp_study.md.
+
+    CLBENCH_DATA=... python benchmarks/studies/optimisers.py --reviews text_amazon4.npz
+    python benchmarks/studies/optimisers.py --table                               # the page's tables from the CSV
 
 Every method has the same number of trials on each stream. A trial sees the first two tasks, of which a part of the
 *training* samples is held out; the parameters with the best accuracy on that part at the end of the second task are
@@ -36,11 +38,11 @@ from clbench.rng import Generator
 from clbench.run_config import RunConfig
 from clbench.schema import canonical
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 VALUES = ROOT / "results" / "optimisers.csv"
 PAGE = Place(
-    ROOT / "strategies" / "classp_study.md",
-    "<!-- tables: written by benchmarks/optimisers.py -->",
+    ROOT / "strategies" / "studies" / "classp_study.md",
+    "<!-- tables: written by benchmarks/studies/optimisers.py -->",
     "<!-- end of tables -->",
 )
 

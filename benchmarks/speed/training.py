@@ -1,6 +1,6 @@
 """What training under clbench costs, beside plain PyTorch loops of the same method. Nothing is evaluated.
 
-    .venv/bin/python benchmarks/training.py [--pairs 30] [--threads 1] [--only naive,er,derpp,ewc,classp] [--quick]
+    python benchmarks/speed/training.py [--pairs 30] [--threads 1] [--only naive,er,derpp,ewc,classp] [--quick]
 
 A row is a real run (`clbench.runner.run.execute`, its files and checkpoints in a temporary folder), a few updates a
 turn; its counterpart a loop by hand with everything in memory: a shuffle a pass, each batch gathered from uint8 and

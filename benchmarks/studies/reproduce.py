@@ -33,7 +33,7 @@ from clbench.reports import statistics
 from clbench.resolve import make_run
 from clbench.run_config import RunConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = ROOT / "strategies" / "published.yaml"
 VALUES = ROOT / "results" / "reproduction.csv"
 TABLE = Place(
