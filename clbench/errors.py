@@ -87,7 +87,7 @@ def shown(value: Any, depth: int = 2) -> str:
     >>> shown({"lr": 1e-3, "hidden": [True, None, "a"]})
     "{lr: 0.001, hidden: [true, null, 'a']}"
     >>> shown(float("-inf")), shown([[[1]]]), shown(list(range(99)))
-    ('-.inf', '[[...]]', '[0, 1, 2, 3, 4, 5, ...]')
+    ('-.inf', '[[[...]]]', '[0, 1, 2, 3, 4, 5, ...]')
     """
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]

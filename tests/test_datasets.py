@@ -23,6 +23,7 @@ from clbench.errors import UserError
 from clbench.rng import fenced
 from clbench.runner import run as runner
 from clbench.streams.datasets import load, outline_cache, published, resize
+from clbench.streams.datasets.moments import moments_of
 from clbench.streams.datasets.synthetic import SyntheticData
 
 
@@ -119,7 +120,7 @@ def test_moments_are_exact() -> None:
 def test_moments_do_not_depend_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_disk, "_VALUES", chunk)
     x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 5), np.uint8)
-    mean, std = load._moments(x, 255.0)
+    mean, std = moments_of(x, 255.0)
     for c in range(2):
         values = [int(v) for v in x[:, c].ravel()]
         first, second = sum(values) / len(values), sum(v * v for v in values) / len(values)
@@ -130,7 +131,7 @@ def test_moments_take_little_memory() -> None:
     """47 MB of images; an int64 of each value would be 376 MB."""
     x = np.zeros((60000, 1, 28, 28), np.uint8)
     tracemalloc.start()
-    load._moments(x, 255.0)
+    moments_of(x, 255.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6

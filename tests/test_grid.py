@@ -263,7 +263,7 @@ def test_a_machine_that_fails_is_a_failed_run_too(tmp_path: Path, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clbench.runner.run.run.execute", full)
+    monkeypatch.setattr("clbench.runner.run.execute", full)
     one = "split_digits-v1 naive seed 0: OSError: [Errno 28] No space left on device"
     assert made(tmp_path, BASE + "strategies: [naive]\n").run(Here(), Quiet()).failed[-1] == one
     assert {r["failure"]["kind"] for r in records(tmp_path / "out")} == {"OSError"}

@@ -459,7 +459,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_change_of_a_run_json_is_a_table_or_a_sentence(
     real: Json, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

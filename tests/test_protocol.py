@@ -302,7 +302,7 @@ def training(**said: Any) -> Training:
     return Training(**{"batch_size": 10, "optimizer": {"name": "sgd", "lr": 0.1}, **said})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8), extra=st.integers(0, 500))
 def test_a_budget_of_the_stream_is_shared_in_proportion(sizes: list[int], extra: int) -> None:
     """Each experience gets one update, and its share of all others, rounded; none is lost."""

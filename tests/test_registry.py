@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clbench import import_paths, messages, registry
+from clbench import import_paths, messages, registry, source
 from clbench.errors import UserError
 from clbench.streams import definition, schedules, tasks
 from clbench.streams.families import Schedule, TaskFamily
@@ -48,7 +50,7 @@ def test_every_benchmark_of_the_table_and_no_other_file() -> None:
         assert path is not None
         assert path.is_file()
         assert file == f"{name}.yaml"
-    found = {p.name for p in Path(registry._sibling("streams").__file__ or "").parent.glob("*.yaml")}
+    found = {p.name for p in (source.folder("streams") / "benchmarks").glob("*.yaml")}
     assert found == set(registry.benchmarks().values())
     assert registry.benchmark_path("no such") is None
 
@@ -68,18 +70,44 @@ def test_every_family_of_the_folder_may_be_said_and_names_itself(package: Any, s
     assert set(models) == {c for c in in_folder if issubclass(c, base)}
 
 
-def test_another_package_of_the_same_name_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "strategies").mkdir()
-    (tmp_path / "strategies" / "__init__.py").write_text("")
+@pytest.mark.parametrize(
+    "command", [["-m", "clbench"], ["-c", "from clbench.cli import main; raise SystemExit(main())"]]
+)
+def test_a_users_own_folders_of_these_names_stay_theirs(command: list[str], tmp_path: Path) -> None:
+    for name in ("strategies", "streams"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("OWNER = 'user'\n")
+    (tmp_path / "mine.py").write_text("import strategies, streams\nprint(strategies.OWNER, streams.OWNER)\n")
+    listed = subprocess.run(
+        [sys.executable, *command, "list", "strategies", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(listed.stdout).keys() == registry.strategies().keys()
+    done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "user user\n"
+
+
+def test_nothing_but_clbench_is_installed() -> None:
+    """The folders of a checkout are no packages of their own: names as common as these belong to users."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", "import importlib.util as u; print(u.find_spec('strategies'), u.find_spec('streams'))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "None None\n"
+
+
+def test_a_part_of_another_checkout_is_an_error(tmp_path: Path) -> None:
+    """A copy of the package comes first on the path, and the installation maps its parts to another folder."""
+    shutil.copytree(source.PACKAGE, tmp_path / "clbench", ignore=shutil.ignore_patterns("__pycache__", *source.PARTS))
     done = subprocess.run(
         [sys.executable, "-m", "clbench", "list", "strategies"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    home = Path(registry.__file__).resolve().parent.parent
     assert (done.returncode, done.stdout) == (2, "")
+    here, there = tmp_path.resolve(), source.folder("strategies")
     assert done.stderr == (
-        f"the package 'strategies' was taken from {tmp_path.resolve()}, not from clbench's own {home}. "
-        "Use the command `clbench` instead of `python -m`, or leave the folder that holds another 'strategies'.\n"
+        f"clbench was imported from {here / 'clbench'} and clbench.strategies from {there}, not from "
+        f"{here / 'strategies'}. Install the checkout that is meant: pip install --editable .\n"
     )
 
 

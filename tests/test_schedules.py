@@ -115,7 +115,7 @@ def test_every_sample_of_every_task_comes_once(kind: str, online: int | None) ->
         assert come(stream) == dict.fromkeys(pairs(stream), 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     boundary=st.sampled_from(["linear", "gaussian", "fuzzy"]), width=st.floats(0, 3), always=st.floats(0, 0.5),
     experiences=st.integers(12, 60), seed=st.integers(0, 10**6), labelled=st.sampled_from([1.0, 0.5]),
@@ -139,7 +139,7 @@ def test_blurring_loses_and_doubles_nothing(**given: Any) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(experiences=st.integers(3, 100), seed=st.integers(0, 10**6), online=st.sampled_from([None, 7]))
 def test_a_drift_deals_the_training_set_out(experiences: int, seed: int, online: int | None) -> None:
     stream = compiled(seed, online=online, tasks=TURNED, schedule={"by": "drift", "experiences": experiences})
@@ -594,7 +594,7 @@ CUT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("said", CUT, ids=lambda s: s.get("schedule", {"by": "sequential"})["by"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(samples=st.integers(1, 300), seed=st.integers(0, 1000))
 def test_online_keeps_tasks_visits_and_samples(said: dict[str, Any], samples: int, seed: int) -> None:
     try:

@@ -34,7 +34,7 @@ def digits() -> dataset.DataSet:
     return load.load("digits")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(count=st.integers(1, 10), seed=st.integers(0, 1000))
 def test_classes_are_shared_out_and_none_is_lost(count: int, seed: int) -> None:
     """Also where classes do not divide by tasks: 10 classes in 3 tasks are 4, 3, 3."""

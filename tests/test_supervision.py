@@ -101,7 +101,7 @@ def test_a_long_tail_is_the_same_in_every_task_of_all_classes() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ shots
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shots=st.integers(1, EACH), base=st.integers(0, 4), seed=st.integers(0, 1000))
 def test_every_class_after_the_base_has_as_many_shots(shots: int, base: int, seed: int) -> None:
     stream = supervised(seed, shots=shots, base=base)

@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of what its dependencies import (JAXopt on Python 3.13)
     import avalanche.benchmarks
     import avalanche.training.plugins
-    import avalanche.training.supervised  # noqa: F401
+    import avalanche.training.supervised.lamaml  # noqa: F401
 
 from clbench.avalanche.benchmark import benchmark
 from clbench.avalanche.plugin import ContinualEvaluation

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from clbench.config import evaluation as evaluation_
+from clbench.config.evaluation import Evaluation
 
 
-def evaluations(evaluation: evaluation_.Evaluation, updates: int) -> int:
+def evaluations(evaluation: Evaluation, updates: int) -> int:
     """Evaluations made in a visit, the ones before and after it included.
 
-    >>> evaluations(cfg.Evaluation(every=5, dense=3), 12) - 2
+    >>> evaluations(Evaluation(every=5, dense=3), 12) - 2
     5
     """
     first = min(evaluation.dense, updates)
     return 2 + first + (updates // evaluation.every - first // evaluation.every if evaluation.every else 0)
 
 
-def is_due(evaluation: evaluation_.Evaluation, n: int) -> bool:
+def is_due(evaluation: Evaluation, n: int) -> bool:
     """Whether the n-th update of a visit (n >= 1) is followed by an evaluation.
 
-    >>> [n for n in range(1, 13) if is_due(cfg.Evaluation(every=5, dense=3), n)]
+    >>> [n for n in range(1, 13) if is_due(Evaluation(every=5, dense=3), n)]
     [1, 2, 3, 5, 10]
     """
     return n <= evaluation.dense or bool(evaluation.every and n % evaluation.every == 0)
