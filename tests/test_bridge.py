@@ -161,7 +161,7 @@ def make_run(name: str, parameters: dict[str, Any] | None = None, *overrides: st
     return resolve.make_run("split_digits-v1", strategy=name, overrides=[*base, *given, *overrides])
 
 
-def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Workbench, dict[str, Any], Any]:
+def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Components, dict[str, Any], Any]:
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
         bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
@@ -181,7 +181,7 @@ def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.W
     return bench, state, recorder
 
 
-def trace_of(bench: components.Workbench, recorder: Any) -> Trace:
+def trace_of(bench: components.Components, recorder: Any) -> Trace:
     recorder.chunk()
     trace: Trace = recorder.trace(bench.evaluator.cells, bench.stream.visit_matrix(), bench.stream.origins(), 1, 0)
     return trace
@@ -224,11 +224,11 @@ def test_watching_changes_nothing_with_batch_norm_and_momentum(name: str) -> Non
 
 
 # ------------------------------------------------------------------------------------------------ as in stock Avalanche
-def without_a_fence(bench: components.Workbench) -> TrainingSet:
+def without_a_fence(bench: components.Components) -> TrainingSet:
     return TrainingSet(bench.stream, InputTransform(bench.stream, bench.device), bench.device)
 
 
-def stock_benchmark(bench: components.Workbench) -> CLScenario[Any]:
+def stock_benchmark(bench: components.Components) -> CLScenario[Any]:
     """The training data of a bench as Avalanche's own helpers lay it out."""
     parts, samples = [], without_a_fence(bench)
     for visit in bench.stream.visits:

@@ -308,13 +308,13 @@ NAME = "clbench.strategies.classp:Classp"
 SPLIT = "split_synthetic-v1"
 
 
-def bench(*overrides: str, strategy: str | None = NAME, iterations: int = 6) -> components.Workbench:
+def bench(*overrides: str, strategy: str | None = NAME, iterations: int = 6) -> components.Components:
     overrides = (f"training.iterations={iterations}", *overrides)
     run = resolve.make_run(SPLIT, strategy=strategy, overrides=list(overrides))
     return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
-def trained(b: components.Workbench) -> torch.Tensor:
+def trained(b: components.Components) -> torch.Tensor:
     training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 

@@ -14,7 +14,7 @@ from clbench import resolve
 from clbench.config.training import Parameters
 from clbench.errors import UserError
 from clbench.runner import observer, training_loop
-from clbench.runner.components import Workbench, assemble
+from clbench.runner.components import Components, assemble
 from clbench.strategy import Batch, Learner, Memory, SelfDriven, SelfDrivenLearner, Strategy, is_strategy
 from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
@@ -94,12 +94,12 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "parts", module)
 
 
-def bench(strategy: str, *overrides: str, benchmark: str = "split_digits-v1") -> Workbench:
+def bench(strategy: str, *overrides: str, benchmark: str = "split_digits-v1") -> Components:
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[*SHORT, *overrides])
     return assemble(run, compile_stream(run.benchmark.stream, run.seed))
 
 
-def trained(made: Workbench) -> Workbench:
+def trained(made: Components) -> Components:
     training_loop.train(made, observer.Observation(made, None, lambda: None))
     return made
 

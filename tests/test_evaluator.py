@@ -44,7 +44,7 @@ def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digi
     return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
 
 
-def observed(run: run_config.RunConfig) -> tuple[components.Workbench, Trace]:
+def observed(run: run_config.RunConfig) -> tuple[components.Components, Trace]:
     """Trains and watches without files."""
     bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
     recorder, evaluation = Recorder(bench.device), run.benchmark.evaluation

@@ -469,7 +469,7 @@ def make_run(name: str, stream: dict[str, Any], *overrides: str, **parameters: A
     return resolve.make_run("split_digits-v1", strategy=name, overrides=[budget, *given, *overrides])
 
 
-def run_through(run: run_config.RunConfig) -> components.Workbench:
+def run_through(run: run_config.RunConfig) -> components.Components:
     with fenced():
         bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
         training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))

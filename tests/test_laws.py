@@ -40,7 +40,7 @@ def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int =
     return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
 
 
-def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Workbench, dict[str, Any]]:
+def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Components, dict[str, Any]]:
     """Trains without files; returns the bench and the state of everything that chance and learning move."""
     stream = compile_stream(run.benchmark.stream, run.seed)
     bench = components.assemble(run, stream)

@@ -22,7 +22,7 @@ from clbench.errors import UserError
 from clbench.resolve import make_run
 from clbench.results import files
 from clbench.runner import provenance
-from clbench.runner.signals import Wish
+from clbench.runner.signals import StopRequest
 from clbench.studies.engines import local
 
 HOME = Path(clbench.__file__).resolve().parent.parent
@@ -186,7 +186,7 @@ def test_a_worker_without_signals_is_asked_to_stop_through_its_pipe() -> None:
     ours, theirs = Pipe()
     teller = local._Teller(theirs)
     teller.start(10, 0)
-    with Wish() as wish:
+    with StopRequest() as wish:
         teller.update(1)
         assert wish.to_stop is None
         ours.send(local._STOP)

@@ -25,17 +25,17 @@ SEPARATE = "clbench.strategies.separate:Separate"
 TASK = "stream.setting=task"
 
 
-def bench(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 6) -> components.Workbench:
+def bench(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 6) -> components.Components:
     budget = "training={iterations: %d, epochs: null}" % iterations  # noqa: UP031 - braces
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
     return components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
 
 
-def train(b: components.Workbench, watched: bool = False) -> None:
+def train(b: components.Components, watched: bool = False) -> None:
     training_loop.train(b, observer.Observation(b, recorder.Recorder(b.device) if watched else None, lambda: None))
 
 
-def weights(b: components.Workbench) -> dict[str, torch.Tensor]:
+def weights(b: components.Components) -> dict[str, torch.Tensor]:
     return {n: t.detach().clone() for n, t in b.strategy.model.state_dict().items()}
 
 

@@ -89,8 +89,9 @@ def test_a_users_own_folders_of_these_names_stay_theirs(command: list[str], tmp_
 
 def test_nothing_but_clbench_is_installed() -> None:
     """The folders of a checkout are no packages of their own: names as common as these belong to users."""
+    code = "from importlib.util import find_spec; print(find_spec('strategies'), find_spec('streams'))"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", "import importlib.util as u; print(u.find_spec('strategies'), u.find_spec('streams'))"],
+        [sys.executable, "-I", "-c", code],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "None None\n"

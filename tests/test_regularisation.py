@@ -37,13 +37,13 @@ def make_run(*overrides: str, strategy: str, benchmark: str = SPLIT, iterations:
     return resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
 
 
-def bench(*overrides: str, **kwargs: Any) -> components.Workbench:
+def bench(*overrides: str, **kwargs: Any) -> components.Components:
     run = make_run(*overrides, **kwargs)
     return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
 def live(
-    b: components.Workbench, experiences: int, iterations: int = 6, at_end: Callable[[], None] | None = None
+    b: components.Components, experiences: int, iterations: int = 6, at_end: Callable[[], None] | None = None
 ) -> Any:
     """Trains on the first experiences and begins the next one; `at_end` is called before each `end_experience`."""
     strategy: Any = b.strategy
@@ -59,7 +59,7 @@ def live(
     return strategy
 
 
-def weights(b: components.Workbench) -> Tensor:
+def weights(b: components.Components) -> Tensor:
     training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 

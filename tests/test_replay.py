@@ -96,14 +96,14 @@ def test_state_round_trip(before: int, after: int, per_group: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ the strategy
-def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> components.Workbench:
+def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> components.Components:
     run = resolve.make_run(
         "split_synthetic-v1", strategy=strategy, overrides=[f"training.iterations={iterations}", *overrides]
     )
     return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
 
-def weights(b: components.Workbench) -> torch.Tensor:
+def weights(b: components.Components) -> torch.Tensor:
     training_loop.train(b, observer.Observation(b, None, lambda: None))
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 

@@ -42,7 +42,7 @@ def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> run_config.R
     return resolve.make_run(benchmark, strategy=strategy, overrides=settings)
 
 
-def bench(strategy: str, *overrides: str, benchmark: str = SPLIT) -> components.Workbench:
+def bench(strategy: str, *overrides: str, benchmark: str = SPLIT) -> components.Components:
     run = plan(strategy, *overrides, benchmark=benchmark)
     return components.assemble(run, compile_stream(run.benchmark.stream, 0))
 
@@ -61,7 +61,7 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) -> components.Workbench:
+def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) -> components.Components:
     """Trains, and calls see(strategy, batch) after every update."""
     b = bench(strategy, *overrides, benchmark=benchmark)
     step = b.strategy.step

@@ -61,7 +61,7 @@ class Range(Model):
         return [int(value) if self.whole and value == int(value) else value for value in made]
 
 
-class TuningSettings(Model):
+class TuningConfig(Model):
     """How one of a strategy's combinations is chosen, for each stream by itself. Only strategies with several of them
     are tuned; what was tried, and what that cost, is told in every row."""
 
@@ -87,7 +87,7 @@ class TuningSettings(Model):
     """Of the benchmark, in trials alone: {evaluation: {every: 0, dense: 0}} where only the end counts."""
 
     @pydantic.model_validator(mode="after")
-    def _consistent(self) -> TuningSettings:
+    def _consistent(self) -> TuningConfig:
         for key, by in (("experiences", "first"), ("held_out", "first"), ("stream", "stream")):
             if getattr(self, key) is not None and self.by != by:
                 raise mistake(f"is for tuning by '{by}', not by '{self.by}'", key)
@@ -139,7 +139,7 @@ class StudyConfig(Model):
     """The same for all runs: one thread on the CPU unless told."""
     watch: Watch = Watch()
     """What is recorded beside the counts."""
-    tuning: TuningSettings | None = None
+    tuning: TuningConfig | None = None
     """How hyper-parameters are chosen; without it, every combination is a row."""
     engine: Settings = LocalSettings(name="local")
     """What does the runs."""

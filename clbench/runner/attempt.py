@@ -19,12 +19,12 @@ from clbench.loggers.base import Loggers
 from clbench.results import files, trace_files
 from clbench.runner import provenance
 from clbench.runner.checkpoint import Checkpoints, Due, Every
-from clbench.runner.components import Workbench
+from clbench.runner.components import Components
 from clbench.runner.malloc import give_back
 from clbench.runner.observer import Observation, Position
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import record_failure
-from clbench.runner.signals import Interrupted, Wish
+from clbench.runner.signals import Interrupted, StopRequest
 from clbench.runner.training_loop import train
 from clbench.strategy import Memory, SelfDrivenLearner
 from clbench.trace import Trace
@@ -85,7 +85,7 @@ class Attempt:
 
     def __init__(
         self,
-        bench: Workbench,
+        bench: Components,
         checkpoints: Checkpoints,
         writer: trace_files.TraceWriter,
         made_by: dict[str, Any],
@@ -99,7 +99,7 @@ class Attempt:
         self._progress, self._say, self._warn, self._loggers = progress, say, warn, loggers
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
-        self._wish = Wish()
+        self._wish = StopRequest()
         self._within = not isinstance(bench.strategy, SelfDrivenLearner)
         """Whether a checkpoint can be made within an experience."""
         self._unsaveable = ""

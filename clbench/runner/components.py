@@ -33,7 +33,7 @@ _BITS_BYTES = 128 << 20
 
 
 @dataclass
-class Workbench:
+class Components:
     """A run's parts; two of them share nothing that training changes."""
 
     run: run_config.RunConfig
@@ -85,7 +85,7 @@ class Workbench:
         set_global_state(state["globals"])
 
 
-def assemble(run: run_config.RunConfig, stream: Stream) -> Workbench:
+def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     """Builds model, strategy and evaluator of a run.
 
     Raises:
@@ -129,7 +129,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Workbench:
     )
     chance.seed_globals("strategy")
     strategy = build_strategy(found, chosen, run, setup, stream)
-    built = Workbench(
+    built = Components(
         run=run,
         stream=stream,
         device=device,

@@ -13,7 +13,7 @@ import torch
 
 from clbench.evaluation.schedule import evaluations
 from clbench.formatting import duration
-from clbench.runner.components import Workbench
+from clbench.runner.components import Components
 from clbench.runner.observer import Observation
 from clbench.runner.training_loop import train
 from clbench.strategy import SelfDrivenLearner
@@ -27,7 +27,7 @@ class _Stop(Exception):
     """Ends a probe."""
 
 
-def estimate(bench: Workbench) -> str:
+def estimate(bench: Components) -> str:
     """What a run will take, from a few timed updates and evaluations of a bench that is thrown away."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,7 +58,7 @@ def estimate(bench: Workbench) -> str:
     )
 
 
-def _step_s(bench: Workbench) -> float:
+def _step_s(bench: Components) -> float:
     """Seconds of an update. In the second experience, where replay has begun; a strategy with a loop of its own is
     timed in the first, because it could not be stopped between two."""
     if isinstance(bench.strategy, SelfDrivenLearner):

@@ -12,7 +12,7 @@ from torch import Tensor
 from clbench.evaluation.probes import norm
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.schedule import is_due
-from clbench.runner.components import Workbench
+from clbench.runner.components import Components
 from clbench.strategy import Watcher
 from clbench.trace import Phase
 
@@ -45,7 +45,7 @@ class Observation(Watcher):
 
     def __init__(
         self,
-        bench: Workbench,
+        bench: Components,
         recorder: Recorder | None,
         on_iteration: Callable[[], None],
         on_full: Callable[[], None] = lambda: None,

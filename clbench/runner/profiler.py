@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from clbench.results import files
-from clbench.runner.components import Workbench
+from clbench.runner.components import Components
 from clbench.runner.observer import Observation
 from clbench.strategy import SelfDrivenLearner
 from clbench.training.training_set import TrainingSet
@@ -63,7 +63,7 @@ class Profile:
         return timed
 
     @contextlib.contextmanager
-    def of(self, bench: Workbench, watcher: Observation) -> Iterator[None]:
+    def of(self, bench: Components, watcher: Observation) -> Iterator[None]:
         """Measures a run's parts as long as it lasts."""
         if bench.device.type == "cuda":
             self._wait = torch.cuda.synchronize

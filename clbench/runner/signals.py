@@ -16,7 +16,7 @@ _SIGNALS = [signal.SIGINT, signal.SIGTERM] + [signal.Signals[name] for name in (
 """Signals that stop a run; SIGBREAK is Ctrl-Break, on Windows alone."""
 
 
-class Wish:
+class StopRequest:
     """While it is entered, the first Ctrl-C or SIGTERM is noted; a second Ctrl-C interrupts at once.
 
     Attributes:
@@ -29,7 +29,7 @@ class Wish:
         self.to_stop: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Wish:
+    def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._note)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clbench.runner.components import Workbench
+from clbench.runner.components import Components
 from clbench.runner.observer import Observation, Position
 from clbench.strategy import SelfDrivenLearner
 
 
 def train(
-    bench: Workbench,
+    bench: Components,
     watcher: Observation,
     on_experience: Callable[[], None] = lambda: None,
     start: Position | None = None,
@@ -18,7 +18,7 @@ def train(
     """Trains the strategy from a position of the stream to its end.
 
     Args:
-        bench: what a run is made of; at `start` it has the state of `Workbench.load_state_dict`.
+        bench: what a run is made of; at `start` it has the state of `Components.load_state_dict`.
         watcher: is told of every update.
         on_experience: called after each experience.
         start: where to begin; the stream's start where not given.

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
-from clbench.config.study import Range, TuningSettings
+from clbench.config.study import Range, TuningConfig
 from clbench.errors import UserError
 from clbench.metrics import METRICS
 from clbench.results.record import Record
@@ -45,7 +45,7 @@ class Search:
         trial: one of the runs.
     """
 
-    def __init__(self, study: Study, settings: TuningSettings, stream: int, strategy: int) -> None:
+    def __init__(self, study: Study, settings: TuningConfig, stream: int, strategy: int) -> None:
         self._study, self._settings = study, settings
         self.stream, self.strategy = stream, strategy
         given = study.config.streams[stream]
@@ -113,7 +113,7 @@ class Search:
 class OptunaSearch(Search):
     """Optuna's TPE sampler with a seed: one trial after the other, each told before the next is asked."""
 
-    def __init__(self, study: Study, settings: TuningSettings, stream: int, strategy: int) -> None:
+    def __init__(self, study: Study, settings: TuningConfig, stream: int, strategy: int) -> None:
         super().__init__(study, settings, stream, strategy)
         try:
             optuna: Any = importlib.import_module("optuna")

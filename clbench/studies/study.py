@@ -23,7 +23,7 @@ from clbench import registry
 from clbench.config import strategy_names, strict_yaml
 from clbench.config.benchmark import Benchmark
 from clbench.config.benchmark import Tuning as Tuned
-from clbench.config.study import MOST_VALUES, Range, StudyConfig, TuningSettings
+from clbench.config.study import MOST_VALUES, Range, StudyConfig, TuningConfig
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
 from clbench.messages import Layer, annotation_of, check_section, unknown_key
@@ -274,20 +274,20 @@ def _check_space(source: str, place: str, given: dict[str, Any], needs_steps: bo
     return problems
 
 
-Path_ = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 def _is_range(value: Any) -> bool:
     return isinstance(value, dict) and {"min", "max"} <= value.keys()
 
 
-def spaces(given: dict[str, Any], above: Path_ = ()) -> dict[Path_, list[Any] | dict[str, Any]]:
+def spaces(given: dict[str, Any], above: KeyPath = ()) -> dict[KeyPath, list[Any] | dict[str, Any]]:
     """Where a strategy's mapping leaves a choice: key paths, and the list of values or the range there.
 
     >>> spaces({"name": "er", "memory": [1, 2], "optimizer": {"name": "sgd", "lr": {"min": 0, "max": 1}}})
     {('memory',): [1, 2], ('optimizer', 'lr'): {'min': 0, 'max': 1}}
     """
-    found: dict[Path_, list[Any] | dict[str, Any]] = {}
+    found: dict[KeyPath, list[Any] | dict[str, Any]] = {}
     for key, value in given.items():
         if isinstance(value, list) or _is_range(value):
             found[*above, key] = value
@@ -301,14 +301,14 @@ def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:
     return choices if isinstance(choices, list) else Range.model_validate(choices).values()
 
 
-def with_values(given: dict[str, Any], chosen: dict[Path_, Any]) -> dict[str, Any]:
+def with_values(given: dict[str, Any], chosen: dict[KeyPath, Any]) -> dict[str, Any]:
     """A strategy's mapping with one value in each place.
 
     >>> with_values({"name": "er", "a": {"b": [1, 2]}}, {("a", "b"): 2})
     {'name': 'er', 'a': {'b': 2}}
     """
 
-    def filled(mapping: dict[str, Any], above: Path_) -> Iterator[tuple[str, Any]]:
+    def filled(mapping: dict[str, Any], above: KeyPath) -> Iterator[tuple[str, Any]]:
         for key, value in mapping.items():
             path = (*above, key)
             if path in chosen:
@@ -319,12 +319,12 @@ def with_values(given: dict[str, Any], chosen: dict[Path_, Any]) -> dict[str, An
     return dict(filled(given, ()))
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: KeyPath) -> str:
     """A key path as text."""
     return ".".join(path)
 
 
-def tuned(settings: TuningSettings, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuned:
+def tuned(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuned:
     """What a row says of how it was tuned.
 
     Args:

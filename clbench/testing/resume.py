@@ -19,7 +19,7 @@ from clbench.rng import fenced
 from clbench.run_config import RunConfig
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints
-from clbench.runner.components import Workbench, assemble
+from clbench.runner.components import Components, assemble
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation, Position
 from clbench.runner.training_loop import train
@@ -92,7 +92,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
             )
 
 
-def _stops(bench: Workbench) -> set[int]:
+def _stops(bench: Components) -> set[int]:
     """Updates of every kind: see `check_resume`."""
     total, first = sum(bench.budgets), bench.budgets[0]
     found = {1, first, first + 1, total - 1}

@@ -18,7 +18,7 @@ from clbench.evaluation.recorder import Recorder
 from clbench.rng import Generator, fenced, global_state
 from clbench.run_config import RunConfig
 from clbench.runner.build_strategy import completed, imported
-from clbench.runner.components import Workbench, assemble
+from clbench.runner.components import Components, assemble
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation
 from clbench.runner.run import execute
@@ -110,7 +110,7 @@ def _seldom(run: RunConfig) -> Any:
     return benchmark.model_copy(update={"evaluation": benchmark.evaluation.model_copy(update={"every": 3})})
 
 
-def _bench(run: RunConfig) -> Workbench:
+def _bench(run: RunConfig) -> Components:
     run = completed(run, imported(run.strategy))
     return assemble(run, _compiled(run))
 
@@ -120,7 +120,7 @@ def _compiled(run: RunConfig) -> Stream:
 
 
 def _trained(
-    run: RunConfig, watched: bool = True, prepare: Callable[[Workbench], Callable[[], None] | None] = lambda _: None
+    run: RunConfig, watched: bool = True, prepare: Callable[[Components], Callable[[], None] | None] = lambda _: None
 ) -> dict[str, Any]:
     """A run's state at its end, and what was seen of it.
 
@@ -155,7 +155,7 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
     """Looked at after every update; at the end, with `covers`, for every task."""
     met: list[tuple[int, set[int]]] = []
 
-    def prepare(bench: Workbench) -> Callable[[], None] | None:
+    def prepare(bench: Components) -> Callable[[], None] | None:
         strategy, samples = bench.strategy, bench.samples
         if isinstance(strategy, SelfDrivenLearner):
             return None
@@ -196,7 +196,7 @@ def _check_bounds(strategy: Learner, samples: TrainingSet) -> None:
 def _check_handles(run: RunConfig) -> None:
     """Tasks with other numbers, for the strategy alone: it may use them to find samples, and for nothing else."""
 
-    def prepare(bench: Workbench) -> None:
+    def prepare(bench: Components) -> None:
         strategy, samples = bench.strategy, bench.samples
         if isinstance(strategy, SelfDrivenLearner) or "task_in_training" in strategy.needs(strategy.config):
             return
