@@ -15,7 +15,7 @@ ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=clas
           -o strategy.fill=after -o strategy.loss=weighted
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench verify test test-slow lint typecheck check leaderboard clean
+.PHONY: help install bench verify test test-slow test-elsewhere lint typecheck check leaderboard clean
 
 help: ## this list
 	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"] [DATA=digits]"
@@ -180,6 +180,9 @@ test: install ## the tests (under ten minutes on two cores)
 
 test-slow: install ## the tests that take minutes each
 	$(BIN)/pytest -q -m slow
+
+test-elsewhere: install ## tests that a machine could decide, as on other machines (under ten minutes; ARGS=--all: the whole suite, hours)
+	$(BIN)/python tests/elsewhere.py $(ARGS)
 
 check: lint typecheck test ## what CI runs
 

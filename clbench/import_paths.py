@@ -66,9 +66,8 @@ def _find(module_name: str) -> importlib.machinery.ModuleSpec:
     spec, name = None, ""
     for part in module_name.split("."):
         name += f".{part}" if name else part
-        spec = importlib.machinery.PathFinder.find_spec(name, locations)
-        if spec is None and locations is None:
-            spec = importlib.util.find_spec(name)  # built-in, frozen, or of an editable installation
+        specs = (finder.find_spec(name, locations) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)  # an editable installation has a finder too
         if spec is None:
             guess = hint(part, [m.name for m in pkgutil.iter_modules(locations)])
             raise UserError(f"no module named '{name}'.{guess}")

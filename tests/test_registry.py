@@ -97,6 +97,16 @@ def test_nothing_but_clbench_is_installed() -> None:
     assert done.stdout == "None None\n"
 
 
+def test_a_part_of_the_package_is_an_import_path_before_it_is_imported() -> None:
+    """An editable installation finds `clbench.strategies` by a finder of its own, not below `clbench`."""
+    code = (
+        "import sys\nfrom clbench import import_paths\n"
+        "import_paths.check('clbench.strategies.linear_probe:LinearProbe')\n"
+        "assert not [name for name in sys.modules if name.startswith('clbench.strategies')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_part_of_another_checkout_is_an_error(tmp_path: Path) -> None:
     """A copy of the package comes first on the path, and the installation maps its parts to another folder."""
     shutil.copytree(source.PACKAGE, tmp_path / "clbench", ignore=shutil.ignore_patterns("__pycache__", *source.PARTS))
