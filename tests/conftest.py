@@ -16,7 +16,7 @@ from hypothesis import settings
 os.environ["CLBENCH_OFFLINE"] = "1"
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # its list of fonts takes seconds
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="clbench-tests-")  # outlines of data sets, never the user's
-settings.register_profile("clbench")  # how fast a machine is decides no test
+settings.register_profile("clbench", deadline=None)  # how fast a machine is decides no test
 settings.load_profile("clbench")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it, and so would ours
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
