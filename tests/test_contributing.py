@@ -65,32 +65,15 @@ def changed(text: str, diff: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ a copy
-def files_of_the_repository() -> list[str]:
-    """Committed files and new ones, relative; without git whatever is no result and no cache."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    if shutil.which("git") and (ROOT / ".git").exists():
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-        return [name for name in listed if (ROOT / name).is_file()]
-    tops = [path for path in ROOT.iterdir() if path.name not in ("build", "dist") and not path.name.startswith(".")]
-    paths = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
-    skipped = {"__pycache__", "trace", "trace.npz", "checkpoint"}
-    return [path.relative_to(ROOT).as_posix() for path in paths if not skipped & {*path.parts}]
-
-
 def place(name: str) -> str:
     """Where a file of the repository lies once installed: strategies and streams within the package."""
     return f"clbench/{name}" if name.startswith(tuple(f"{part}/" for part in source.PARTS)) else name
 
 
-@pytest.fixture(scope="module")
-def names() -> list[str]:
-    return files_of_the_repository()
-
-
 @pytest.fixture
-def copy(names: list[str], tmp_path: Path) -> Path:
+def copy(repository_files: list[str], tmp_path: Path) -> Path:
     """The repository in another folder, laid out as installed, so that PYTHONPATH alone finds all of it."""
-    for name in names:
+    for name in repository_files:
         target = tmp_path / place(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
