@@ -15,7 +15,7 @@ ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=clas
           -o strategy.fill=after -o strategy.loss=weighted
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench verify test test-slow test-elsewhere lint typecheck check leaderboard clean
+.PHONY: help install bench verify test test-slow test-elsewhere lint typecheck check dist leaderboard clean
 
 help: ## this list
 	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"] [DATA=digits]"
@@ -186,5 +186,9 @@ test-elsewhere: install ## tests that a machine could decide, as on other machin
 
 check: lint typecheck test ## what CI runs
 
+dist: install ## the source distribution, and the wheel that is built from it, under dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
 clean: ## remove the environment and caches; results stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -6,10 +6,11 @@ torch.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from clbench.dataset import DataSet, Outline
 
 Rows = NDArray[np.int64]
+
+if not TYPE_CHECKING:
+    __getattr__ = importlib.import_module("clbench.moved").attributes(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,10 @@ class Stream:
             stands_for = self.all_tasks[t].stands_for
             found.add(t if stands_for is None else stands_for)
         return tuple(sorted(found))
+
+    def to_avalanche(self) -> Any:
+        """Deprecated: `clbench.avalanche.benchmark` of this stream."""
+        return importlib.import_module("clbench.moved").resolve("clbench.stream:Stream.to_avalanche")(self)
 
     @cached_property
     def test_rows(self) -> tuple[tuple[Rows, ...], ...]:

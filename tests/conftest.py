@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import settings
 os.environ["CLBENCH_OFFLINE"] = "1"
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # its list of fonts takes seconds
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="clbench-tests-")  # outlines of data sets, never the user's
-settings.register_profile("clbench")  # how fast a machine is decides no test
+settings.register_profile("clbench", deadline=None)  # how fast a machine is decides no test
 settings.load_profile("clbench")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it, and so would ours
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
@@ -45,3 +46,17 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     if absent:
         pytest.skip(f"needs {', '.join(absent)} in CLBENCH_DATA")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def repository_files() -> list[str]:
+    """Files of the repository to copy, relative: committed and new ones; without git what is no result and no cache."""
+    root = Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if shutil.which("git") and (root / ".git").exists():
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+        return [name for name in listed if (root / name).is_file()]
+    tops = [path for path in root.iterdir() if path.name not in ("build", "dist") and not path.name.startswith(".")]
+    paths = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
+    skipped = {"__pycache__", "trace", "trace.npz", "checkpoint"}
+    return [path.relative_to(root).as_posix() for path in paths if not skipped & {*path.parts}]

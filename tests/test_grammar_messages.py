@@ -20,10 +20,10 @@ from clbench.streams.compile import compile_stream
 
 SYNTHETIC = "data: synthetic\n  synthetic: {classes: 6, features: 4, train_per_class: 20, test_per_class: 2}"
 CLASSES, SEQUENTIAL = "{by: classes, count: 3}", "{by: sequential}"
-FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given"
-SCHEDULES = (
-    "sequential, power_law, exponential, uniform, none, random_subsets, repetition, blurry, drift, explicit"
-)  # fmt: skip
+FAMILIES, SCHEDULES = (
+    ", ".join(name for model in messages.member_models(union) for name in messages.tags(model))
+    for union in (definition.Tasks, definition.AnySchedule)
+)
 RECURRENCE = "by, variant, exponent, tau, new, rehearsed, share, probability"
 SHARE = "a number > 0 and <= 1"
 
