@@ -83,7 +83,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         definition_hash=definition_hash(config),
         seed=seed,
         normalise=config.normalise,
-        given=layout.given,
+        task_labels_given=layout.task_labels_given,
         held_out=held_out,
     )
     return replace(stream, instance_hash=instance_hash(stream))
@@ -91,7 +91,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
 
 def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
     """One lesson a task, with all of its samples; tasks of the same classes share one list."""
-    if layout.given:
+    if layout.task_labels_given:
         return tuple((t.id, np.flatnonzero(data.train_task == t.id)) for t in layout.tasks)
     lists: dict[tuple[int, ...], Rows] = {}
     for task in layout.tasks:

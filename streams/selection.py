@@ -69,7 +69,7 @@ def select(
             "the stream's experiences."
         )
     visits = [v for v in timetable.visits if v.origin in set(origins[: config.experiences])]
-    aside = _put_aside(data, labels, visits, config.held_out, layout.given, generator)
+    aside = _put_aside(data, labels, visits, config.held_out, layout.task_labels_given, generator)
     kept_tasks = _tasks_in(visits, layout.tasks, timetable.variants)
     number = {old: new for new, old in enumerate(kept_tasks)}
     tasks = tuple(replace(layout.tasks[old], id=new) for old, new in number.items())
@@ -89,13 +89,13 @@ def select(
     made = _all_visited(_without_empty(made), len(tasks))
     held = np.flatnonzero(aside)
     own = None if data.train_task is None else data.train_task[held]
-    if layout.given and own is not None:
+    if layout.task_labels_given and own is not None:
         own = np.array([number.get(t, -1) for t in own.tolist()], np.int64)
     data = replace(data, test_y=labels[held], test_task=own)
     if hasattr(data, "train_x"):
         x = data.train_x
         data = replace(data, test_x=x[aside] if isinstance(x, np.ndarray) else x.only(aside))  # type: ignore[call-arg]
-    _check_tested(data, tasks, layout.given)
+    _check_tested(data, tasks, layout.task_labels_given)
     return Selected(
         data,
         replace(layout, tasks=tasks),
@@ -104,11 +104,11 @@ def select(
     )
 
 
-def _check_tested(data: Outline, tasks: Sequence[Task], given: bool) -> None:
+def _check_tested(data: Outline, tasks: Sequence[Task], task_labels_given: bool) -> None:
     """A class of which nothing could be put aside is not tested; a whole task must not be."""
     for task in tasks:
         found = np.isin(data.test_y, task.classes)
-        if given and data.test_task is not None:
+        if task_labels_given and data.test_task is not None:
             found &= data.test_task == task.id
         if not found.any():
             raise UserError(
@@ -118,7 +118,7 @@ def _check_tested(data: Outline, tasks: Sequence[Task], given: bool) -> None:
 
 
 def _put_aside(
-    data: Outline, labels: Rows, visits: Sequence[Visit], share: float, given: bool, generator: Generator
+    data: Outline, labels: Rows, visits: Sequence[Visit], share: float, task_labels_given: bool, generator: Generator
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which rows are tested on, bool (N,): at least one of each class that has two, and never all of one."""
     come = np.zeros(len(labels), np.bool_)
@@ -126,7 +126,7 @@ def _put_aside(
         for _, rows in visit.parts:
             come[rows] = True
     groups = labels * 1
-    if given and data.train_task is not None:
+    if task_labels_given and data.train_task is not None:
         groups = labels + data.classes * data.train_task
     aside = np.zeros(len(labels), np.bool_)
     for group in np.unique(groups[come]).tolist():

@@ -328,10 +328,10 @@ BESIDE = [
          rest="protocol: {boundaries: false}"),
     case(f"training.optimizer_state: got 'reset', {DENIED}.", training="iterations: 3, optimizer_state: reset",
          rest="protocol: {boundaries: false}"),
-    case("strategy 'er' needs to be told where experiences begin and end as it is configured, which "
+    case("strategy 'er' needs the boundaries of experiences as it is configured, which "
          "protocol.boundaries of mine-v1 denies.",
          rest="protocol: {boundaries: false}\nstrategy: {name: er, fill: after}"),
-    case("strategy 'er' needs to be told where experiences begin and end as it is configured, which "
+    case("strategy 'er' needs the boundaries of experiences as it is configured, which "
          "protocol.boundaries of mine-v1 denies.",
          rest="protocol: {boundaries: false}\nstrategy: {name: er, loss: weighted}"),
 ]  # fmt: skip
@@ -380,11 +380,11 @@ def test_every_word_that_a_protocol_denies() -> None:
     Path("mine.yaml").write_text(text(rest="protocol: {boundaries: false, task_in_training: false}"))
     benchmark = resolve.resolve("mine.yaml", need_strategy=False)[0]
     assert resolve.denied(benchmark, "mine", {"task_at_test", "boundaries", "task_in_training"}) == [
-        "strategy 'mine' needs to be told where experiences begin and end as it is configured, which "
+        "strategy 'mine' needs the boundaries of experiences as it is configured, which "
         "protocol.boundaries of mine-v1 denies.",
-        "strategy 'mine' needs to be told the task of a test sample as it is configured, which "
+        "strategy 'mine' needs the task labels of test samples as it is configured, which "
         "protocol.task_at_test of mine-v1 denies.",
-        "strategy 'mine' needs to be told the tasks of an experience as it is configured, which "
+        "strategy 'mine' needs the task labels of training samples as it is configured, which "
         "protocol.task_in_training of mine-v1 denies.",
     ]
 

@@ -139,7 +139,7 @@ def _check_rows(stream: Stream, where: str, task: int, rows: Rows, labelled: boo
         raise AssertionError(
             f"{where}: row {wrong[0]} is of class {data.train_y[wrong[0]]}, which the task does not have."
         )
-    if stream.given and data.train_task is not None:
+    if stream.task_labels_given and data.train_task is not None:
         of = stream.all_tasks[task].stands_for
         wrong = rows[data.train_task[rows] != (task if of is None else of)]
         require(not len(wrong), f"{where}: row {_first(wrong)} belongs to another task, as the data set says")

@@ -44,4 +44,4 @@ class GivenTasks(TaskFamily):
         for t in range(int(data.train_task.max()) + 1):
             classes = tuple(np.unique(data.train_y[data.train_task == t]).tolist())
             tasks.append(Task(id=t, domain=t, classes=classes, targets=classes))
-        return Layout(tasks=tuple(tasks), domains=tuple(Domain() for _ in tasks), given=True)
+        return Layout(tasks=tuple(tasks), domains=tuple(Domain() for _ in tasks), task_labels_given=True)
