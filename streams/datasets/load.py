@@ -28,9 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet as DataSet
-from clbench.dataset import Facts as Facts
-from clbench.dataset import Outline as Outline
+from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
 from clbench.streams.datasets import imported, outline_cache, sources

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet as DataSet
-from clbench.dataset import Facts as Facts
-from clbench.dataset import Outline as Outline
 from clbench.on_disk import Stored, parts
 
 
