@@ -222,8 +222,8 @@ def test_a_part_that_forgets_is_found() -> None:
         ),
         (
             "er+avalanche.training.supervised:Naive",
-            "strategy 'er+avalanche.training.supervised:Naive': 'avalanche.training.supervised:Naive' has a loop of "
-            "its own and composes with nothing.",
+            "strategy 'er+avalanche.training.supervised:Naive': 'avalanche.training.supervised:Naive' has its "
+            "own training loop and does not compose.",
         ),
     ],
 )

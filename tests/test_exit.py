@@ -476,7 +476,7 @@ def run_through(run: run_config.RunConfig) -> components.Components:
     return bench
 
 
-HOSTED_ON = [k for k in KINDS if k != "given"]  # digits says no tasks of its own
+HOSTED_ON = [k for k in KINDS if k != "given"]  # digits has no tasks of its own
 
 
 @pytest.mark.parametrize("kind", HOSTED_ON)

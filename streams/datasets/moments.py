@@ -24,7 +24,7 @@ class Moments:
         self._sums = np.zeros((channels, 2))
 
     def add(self, part: NDArray[Any]) -> None:
-        """Some more samples."""
+        """Adds samples."""
         channels = [part[:, c] for c in range(part.shape[1])] if part.ndim == 4 else [part]
         self._n += channels[0].size
         for c, values in enumerate(channels):
