@@ -37,11 +37,11 @@ class PassConfig(PrototypeConfig):
     """Hyper-parameters of PASS."""
 
     radius: Annotated[float, Field(ge=0)] | None = None
-    """r, the deviation of the noise around prototypes; found in the first visit where not given."""
+    """r, the deviation of the noise around prototypes; default: estimated in the first experience."""
 
 
 def radius(variance: Tensor) -> float:
-    """r of the mean variances of the features of each class, (C,); NaN has no part in it.
+    """r of the mean variances of the features of each class, (C,); NaN is ignored.
 
     >>> radius(torch.tensor([3.0, float("nan"), 5.0]))
     2.0
@@ -51,7 +51,7 @@ def radius(variance: Tensor) -> float:
 
 
 class Pass(PrototypeReplay):
-    """Learns from images in four orientations, and from past prototypes under noise."""
+    """Trains on images in four orientations, and on past prototypes with noise."""
 
     Config = PassConfig
     of_orientations = False
