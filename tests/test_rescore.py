@@ -220,8 +220,8 @@ def test_failed_and_unfinished_runs_are_named_and_left_alone(capsys: pytest.Capt
     before = [(runs / name / "run.json").read_bytes() for name in "ab"]
     out, err = told(capsys, "runs", "--write")
     assert out == [
-        "runs/a: failed (the loss became NaN at iteration 3), left alone",
-        "runs/b: unfinished, left alone",
+        "runs/a: failed (the loss became NaN at iteration 3), skipped",
+        "runs/b: unfinished, skipped",
         "runs/rotated_digits-v1-naive: nothing changed",
         f"runs/{SPLIT}: nothing changed",
     ]

@@ -805,7 +805,7 @@ def test_a_damaged_piece_of_the_trace_is_said_and_the_checkpoint_before_used(
     damage(pieces[2])
     said: list[str] = []
     again = runner.execute(run, tmp_path / "out", say=said.append)
-    why = ": No such file or directory." if damage is Path.unlink else ": damaged: its SHA-256 is not the one noted."
+    why = ": No such file or directory." if damage is Path.unlink else ": damaged: its SHA-256 is not the recorded one."
     assert said == [
         f"checkpoint at update 12 cannot be used: {pieces[2]}{why}",
         "goes on after update 8 of 35",

@@ -171,7 +171,7 @@ def _saved(
             say(f"checkpoint at update {updates:,} cannot be used: made by other {changed}")
             continue
         try:
-            writer.go_on(state["chunks"])
+            writer.resume(state["chunks"])
         except UserError as error:
             say(f"checkpoint at update {updates:,} cannot be used: {error}")
             continue
