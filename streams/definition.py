@@ -71,7 +71,7 @@ class StreamConfig(Model):
     """Number of samples of the sub-experiences that each experience is cut into: one pass, in an order drawn by the
     stream seed; the last sub-experience may be smaller."""
     setting: Literal["class", "task", "domain"]
-    """Class-incremental, task-incremental (the task is known at test time) or domain-incremental."""
+    """Class-incremental, task-incremental (task labels are available at test time) or domain-incremental."""
     normalise: Literal["unit", "standard"] = "unit"
     """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation, per channel."""
     synthetic: SyntheticData | None = None

@@ -114,7 +114,7 @@ def test_the_gap_has_a_line_for_each_switch_and_earlier_task(capsys: pytest.Capt
     lines, _ = scored(capsys, str(saved(make_trace(dip()))), "--gap")
     head, gap = lines[-2:]
     assert cells(head) == [
-        "switch to experience", "task", "before", "depth", "trough after", "back at 90 % after", "back at 95 % after",
+        "experience", "task", "before", "depth", "trough after", "back at 90 % after", "back at 95 % after",
         "back at 100 % after", "area", "transient", "permanent",
     ]  # fmt: skip
     never = "not within the experience"

@@ -30,7 +30,7 @@ def _compare(options: argparse.Namespace) -> int:
     from clbench.reports.tables import SHOWN
     from clbench.results import files
 
-    sides, problems = comparison.chosen([options.a, options.b], options.within)
+    sides, problems = comparison.select([options.a, options.b], options.within)
     say_left_out(problems)
     pairs, alone = comparison.pairs(*sides)
     found = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
