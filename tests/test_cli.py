@@ -177,7 +177,7 @@ def test_a_failure_counts_more_than_a_run_left_to_another_process(capsys: pytest
     capsys.readouterr()
     with Lock(first.with_name("seed-1")):
         assert main([*command, "--seed", "0", "--seed", "1"]) == main([*command, "--seed", "1", "--seed", "0"]) == 1
-        assert "is at it" in capsys.readouterr().err
+        assert "is already running it" in capsys.readouterr().err
         assert main([*command, "--seed", "1"]) == BUSY
 
 

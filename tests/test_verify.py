@@ -198,7 +198,7 @@ def test_the_interval_by_hand(row: list[Record]) -> None:
 
     metric = again(0.5).metrics[0]
     assert metric.interval == pytest.approx((0.25 - 0.355808, 0.25 + 0.355808), abs=1e-6)
-    assert (metric.row, metric.claimed, metric.found) == pytest.approx((0.25, 0.15, 0.5))
+    assert (metric.row, metric.claimed, metric.repeated) == pytest.approx((0.25, 0.15, 0.5))
     assert again(0.60).verdict == "within its interval"
     assert again(0.61).verdict == "not reproduced"
 

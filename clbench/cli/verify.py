@@ -78,7 +78,7 @@ def _lines(row: str, old: list[Record], new: list[Record], found: Any) -> list[s
             f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
             f"{'yes' if m.within else 'no'}"
         )  # fmt: skip
-        lines.append(f"  {m.name}: {quantity(m.found, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
+        lines.append(f"  {m.name}: {quantity(m.repeated, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
     lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in found.different.items()]
     lines += [f"  {said}" for said in found.surroundings]
     return [*lines, found.verdict]
