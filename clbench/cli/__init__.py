@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return status.MISTAKE
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted; the same command starts again.", file=sys.stderr)
+        print(str(stop) or "interrupted; the same command restarts.", file=sys.stderr)
         return status.INTERRUPTED
     except BrokenPipeError:  # `clbench list ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -250,7 +250,7 @@ class PrototypeReplay(OnFeatures):
 
     def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
         if setup.training.loss != "cross_entropy":
-            raise UserError("training.loss: the strategy has a loss of its own. Allowed: cross_entropy.")
+            raise UserError("training.loss: the strategy has its own loss. Allowed: cross_entropy.")
         self.rotations = rotations_of(config.rotations, setup.input_shape)
         super().__init__(config, setup, make_head)
         units = self.rotations * setup.outputs
