@@ -287,10 +287,10 @@ def test_show_a_strategy_of_the_users_own(capsys: pytest.CaptureFixture[str], mo
     assert main(["show", "my_methods:make"]) == 0
     assert capsys.readouterr().out == (
         "my_methods:make\n\nno clbench Strategy; hyper-parameters (strategy.KEY) are the parameters of the function "
-        "that a benchmark does not give:\n  alpha: default 0.1\n  beta: required\n"
+        "that a benchmark does not set:\n  alpha: default 0.1\n  beta: required\n"
     )
     assert main(["show", "my_methods:Other"]) == 0
-    assert "are the parameters of its constructor that a benchmark does not give:\n  size: default null\n" in (
+    assert "are the parameters of its constructor that a benchmark does not set:\n  size: default null\n" in (
         capsys.readouterr().out
     )
     assert main(["show", "my_methods:NUMBER"]) == 2

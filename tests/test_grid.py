@@ -483,14 +483,14 @@ def test_a_dry_run_of_optuna_tells_what_is_known(tmp_path: Path, capsys: pytest.
     command = ["grid", str(tmp_path / "study.yaml"), "--dry-run", "--out", out, "--processes", "2"]
     assert main(command) == 0
     assert capsys.readouterr().out.splitlines()[-4:] == [
-        "1 runs, 0 exist", "then 2 runs of trials that the earlier ones lead to",
-        "then 2 runs with what the trials choose", "time: unknown for 5 runs",
+        "1 runs, 0 exist", "then 2 runs of trials that depend on earlier ones",
+        "then 2 runs with the values that the trials select", "time: unknown for 5 runs",
     ]  # fmt: skip
     grid.run(Here(), Quiet())
     assert main(command) == 0
     *_, last, counted, time = capsys.readouterr().out.splitlines()
     assert last.startswith("split_digits-v1 er memory=")
-    assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from runs that exist")
+    assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from existing runs")
 
 
 def test_optuna_draws_what_a_range_says(tmp_path: Path) -> None:

@@ -544,7 +544,7 @@ def test_of_two_processes_one_runs(processes: Processes, tmp_path: Path, capsys:
     assert main(command) == 75
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    assert stderr == f"{SPLIT} naive seed 0: {who} is at it; left to that. ({folder(run, out)})\n"
+    assert stderr == f"{SPLIT} naive seed 0: {who} is already running it; left to that. ({folder(run, out)})\n"
     assert main([*command, "--json"]) == 75
     assert json.loads(capsys.readouterr().out)["busy"] == who
     assert main([*command, "--force"]) == 75
@@ -936,8 +936,8 @@ def test_a_strategy_that_cannot_be_saved_runs_to_its_end(named: Any, tmp_path: P
     said: list[str] = []
     run = plan(named(Odd))
     message = (
-        "no checkpoints: state.strategy.odd.of: set is neither a tensor, an array nor a plain value; stopped, the run "
-        "begins anew"
+        "no checkpoints: state.strategy.odd.of: set is neither a tensor, an array nor a plain value; if stopped, "
+        "the run restarts"
     )
     with pytest.raises(Interrupted) as caught:
         runner.execute(run, tmp_path, every=Every(0, 2), say=said.append, progress=At({9}, ctrl_c))

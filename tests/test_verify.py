@@ -83,9 +83,9 @@ def test_a_row_comes_out_again(
         (["zzz"], "no row 'zzz'. Allowed: the row_id of a leaderboard of these runs, or its start."),
         ([""], "'' is the start of 2 rows: "),
         (["ROW", "--seeds", "5"], "--seeds: got 5. Allowed: 1 to 4, the completed runs of the row."),
-        (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be done again."),
-        (["ROW", "--out", "HERE/.."], "holds the row itself, whose runs would not be done again."),
-        (["ROW", "--out", "HERE/new"], "holds the row itself, whose runs would not be done again."),
+        (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be repeated."),
+        (["ROW", "--out", "HERE/.."], "holds the row itself, whose runs would not be repeated."),
+        (["ROW", "--out", "HERE/new"], "holds the row itself, whose runs would not be repeated."),
     ],
 )
 def test_mistakes(

@@ -78,12 +78,12 @@ def measure(benchmark: str, overrides: list[str], strategy: str = "er") -> dict[
     stream = compile_stream(run.benchmark.stream, run.seed)
     late, early, memory = Run(run, stream), Run(run, stream), []
     for _ in range(len(stream.visits) - 50):
-        late.resume()
+        late.go_on()
         memory.append(resident_mib())
     for _ in range(50):
-        early.resume()
+        early.go_on()
     pairs = np.array(
-        [(early.resume(), late.resume()) if i % 2 else (late.resume(), early.resume())[::-1] for i in range(50)]
+        [(early.go_on(), late.go_on()) if i % 2 else (late.go_on(), early.go_on())[::-1] for i in range(50)]
     )
     ratios = pairs[:, 1] / pairs[:, 0]
     drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 50, (10_000, 50))
