@@ -231,7 +231,7 @@ class Items:
         return self._reader(rows)
 
     def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
-        """See `Source`. Of several at a time only the last goes on."""
+        """See `Source`. Of several simultaneous iterations only the last continues."""
         if not self._workers:
             yield from map(self.read, lists)
             return

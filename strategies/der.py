@@ -7,8 +7,8 @@ Reference: Buzzega, Boschini, Porrello, Abati and Calderara 2020, NeurIPS 33, se
 
 h are the network's outputs before the softmax, z' those that it had when x' was learnt from and taken into the memory:
 of the forward pass of that very update, before its step. The mean is over samples and outputs, as in the authors' code,
-to which their alphas belong; each term has a forward pass of its own. Every output is matched, whichever take part in
-the cross-entropies.
+to which their alphas belong; each term has a separate forward pass. Every output is matched, whichever logits are
+active in the cross-entropies.
 
 Differs from the paper: nothing known. As in the authors' code, where training inputs are augmented a replayed input is
 augmented anew, and z' belongs to the augmented input that was learnt from.

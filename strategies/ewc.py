@@ -91,12 +91,12 @@ def score_vectors(
         logits: (N, C).
         kind: whose labels.
         y: true labels, int64 (N,).
-        allowed: outputs that take part, bool (N, C).
+        allowed: active logits, bool (N, C).
         draws: what `sampled` draws from: uniform in [0, 1), float64 (N, 1); for a Gaussian standard normal (N, C).
         gaussian: whether the loss is half the squared distance from the one-hot label, not cross-entropy.
 
     Yields:
-        (N, C), once for each output that takes part where the kind is `exact`, else once.
+        (N, C), once for each active logit where the kind is `exact`, else once.
 
     With p = (0.8, 0.2) it is sqrt(p_c) (p - e_c) for each class c; a label drawn with 0.9 is the second:
 
@@ -134,7 +134,7 @@ def fisher_diagonal(
 
     Args:
         model: in evaluation mode.
-        batches: inputs, true labels, outputs that take part and draws (see `score_vectors`), all of N' samples.
+        batches: inputs, true labels, active logits and draws (see `score_vectors`), all of N' samples.
         kind: whose labels.
         gaussian: see `score_vectors`.
     """

@@ -10,7 +10,7 @@ Euclidean distance, the re-implementation in PyCIL by angle: `nearest`.
 
     svc   one support vector machine a class against all others (squared hinge, in the primal), on features of length 1,
           fitted at the end of each experience; its hyperplanes are the network's last layer, nothing else is kept
-    fc    the last layer goes on learning by the benchmark's optimiser and loss, in the updates of the budget, from
+    fc    the last layer continues to learn by the benchmark's optimiser and loss, in the updates of the budget, from
           features and pseudo-features drawn uniformly (with replacement) from the set that `svc` would be fitted to
 
 In the first experience the front is trained, and with it the linear head that predicts until then.

@@ -38,10 +38,10 @@ to inputs (N, ...) there."""
 class Inputs:
     """Samples of one part of a data set.
 
-    Batches are made where they are asked for. Single samples, for loaders that want them one by one, are inputs on
-    the host, each made once for each task: there Avalanche's loaders (which pin memory) and its buffers (which mix
-    them with copies) want them. Experiences that bring a sample again share its input. Augmented, a single sample is
-    made anew each time, and `eval()` data does not spare it.
+    Batches are computed on demand. Single samples, for loaders that read them one by one, are inputs on the host, each
+    computed once for each task: Avalanche's loaders (which pin memory) and its buffers (which mix them with copies)
+    expect them there. Experiences that repeat a sample share its input. Augmented, a single sample is computed at each
+    access, in `eval()` data too.
 
     Args:
         fetch: makes them.

@@ -43,7 +43,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
         run: a configuration of at least two experiences, preferably small, from `clbench.resolve.make_run`.
         at: updates to resume after; by default the first, the last of the first experience (there also after
             `end_experience`), the first of the second, one in the middle of a second pass over the same samples where
-            there is one, and the last but one. A strategy with a loop of its own can be stopped after experiences only.
+            there is one, and the last but one. A self-driven strategy can be stopped after experiences only.
         remade: attributes that may differ, such as caches, because they are recomputed on demand.
 
     Raises:

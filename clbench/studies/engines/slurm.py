@@ -102,7 +102,7 @@ class OnSlurm:
                             yield number, _lost(jobs[number], f"{reason}, {losses + 1} times")
         finally:
             self._cancel([entry[0] for entry in under_way])
-            if not lost and not (self._slurm and under_way):  # else somebody reads its logs, or jobs their pickles
+            if not lost and not (self._slurm and under_way):  # else its logs or pickles are needed
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     folder.parent.rmdir()
