@@ -1,8 +1,8 @@
 """Several methods as one strategy, as the literature composes them: replay and a penalty, replay and a projection.
 
 In a file, `strategy: [er, {name: ewc, strength: 100}]`; its name is `er+ewc`, its hyper-parameters are below the names.
-One part may say what is learnt from the data (`loss`, which data) and one what is predicted (`predict`); the others
-add what composes by itself: penalties, changes of gradients, an optimiser, what is done around experiences.
+One part may define the training objective (`loss`, which data) and one the prediction (`predict`); the others add
+terms that compose: penalties, changes of gradients, an optimiser, work before and after an experience.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 from clbench.config.strategy_names import key_of, parts_of
 
 _LEARNT, _PREDICTED = ("loss",), ("predict", "available")
-"""Methods that one part of a composition may have of its own."""
+"""Methods that only one part of a composition may override."""
 
 
 class _Composition(pydantic.BaseModel):
@@ -74,15 +74,15 @@ def compose(name: str, parts: list[type[Strategy]]) -> type[Learner]:
         "access": parts[main].access,
         "Config": config,
     }
-    # A model that predicts by itself is asked in a faster way.
+    # Evaluation takes a faster path where the model predicts by itself.
     if asked is not None and _overrides(parts[asked], "predict"):
         body["predict"] = _predict
     return type(name, (Composed,), body)
 
 
 def _overrides(part: type[Strategy], method: str) -> bool:
-    own = getattr(part, method)
-    return getattr(own, "__func__", own) is not getattr(
+    member = getattr(part, method)
+    return getattr(member, "__func__", member) is not getattr(
         getattr(Strategy, method), "__func__", getattr(Strategy, method)
     )
 
@@ -101,13 +101,13 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
         raise UserError(f"strategy '{name}': '{twice}' is named twice.")
     for key, part in zip(keys, parts, strict=True):
         if issubclass(part, SelfDrivenLearner) or _overrides(part, "step"):
-            raise UserError(f"strategy '{name}': '{key}' has a training step of its own and composes with nothing.")
+            raise UserError(f"strategy '{name}': '{key}' has its own training step and does not compose.")
     both = [key for key, part in zip(keys, parts, strict=True) if _own(part)]
     if len(both) > 1:
-        raise UserError(f"strategy '{name}': '{both[0]}' and '{both[1]}' both say what is learnt from the data.")
+        raise UserError(f"strategy '{name}': '{both[0]}' and '{both[1]}' both define the training objective.")
     asked = [key for key, part in zip(keys, parts, strict=True) if _any(part, _PREDICTED)]
     if len(asked) > 1:
-        raise UserError(f"strategy '{name}': '{asked[0]}' and '{asked[1]}' both say what is predicted.")
+        raise UserError(f"strategy '{name}': '{asked[0]}' and '{asked[1]}' both define the prediction.")
     other = [key for key, part in zip(keys, parts, strict=True) if not part.learns_by_outputs]
     looks = [key for key, part in zip(keys, parts, strict=True) if part.differentiates_outputs]
     if other and looks:
@@ -123,9 +123,9 @@ class Composed(Learner):
 
     Attributes:
         parts: key -> class.
-        main_key: the part that says what is learnt from the data; else the one that says what is predicted, else the
-            first. The model is its own.
-        asked_key: the part that says what is predicted; the main one where none does.
+        main_key: the part that defines the training objective; else the one that defines the prediction, else the
+            first. It holds the model.
+        asked_key: the part that defines the prediction; the main one where none does.
         maker_key: the part that brings the optimiser, if one does.
         members: key -> strategy.
     """
@@ -155,15 +155,15 @@ class Composed(Learner):
         self._follow()
 
     def _member(self, key: str, maker: Any, model: nn.Module) -> Strategy:
-        own = replace(self.setup, model=model, generator=self.setup.another(key), make_optimizer=maker)
-        own = replace(own, another=lambda name: self.setup.another(f"{key}/{name}"))
+        setup = replace(self.setup, model=model, generator=self.setup.another(key), make_optimizer=maker)
+        setup = replace(setup, another=lambda name: self.setup.another(f"{key}/{name}"))
         part = self.parts[key]
-        member = part(getattr(self.config, key), own)
+        member = part(getattr(self.config, key), setup)
         member.maker = maker
         return member
 
     def _follow(self) -> None:
-        """What the main part may have replaced is everybody's."""
+        """Shares the model and the optimiser of the main part, which may have replaced them, with all members."""
         for member in self.members.values():
             member.model, member.optimizer = self.main.model, self.main.optimizer
 
@@ -243,7 +243,9 @@ def _predict(self: Composed, model: nn.Module, x: Tensor, task: Tensor | None) -
 
 
 def optimizer_of(config: Any) -> Any:
-    """The optimiser that a strategy's hyper-parameters ask for instead of the benchmark's, or None."""
+    """The optimiser that a strategy's hyper-parameters name instead of the benchmark's, or None."""
     if isinstance(config, _Composition):
-        return next((found for _, part in config if (found := getattr(part, "optimizer", None)) is not None), None)
+        return next(
+            (optimizer for _, part in config if (optimizer := getattr(part, "optimizer", None)) is not None), None
+        )
     return config.optimizer if isinstance(config, Parameters) else None

@@ -12,13 +12,13 @@ from clbench.on_disk import Stored
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be said of a data set without loading its images; None where its own code would have to be run."""
+    """Facts of a data set known without loading its images; None where only running its code would tell."""
 
     classes: int | None
     image: bool | None
     summary: str = ""
     tasks: int | None = None
-    """Number of tasks that the data itself says."""
+    """Number of tasks that the data define."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Outline:
         name: the name in the configuration.
         train_y: int64 (N,), classes 0..classes-1.
         test_y: the same for the test part.
-        train_task, test_task: the data's own task of each sample, int64 (N,), 0..T-1; None where it says none.
+        train_task, test_task: the task label of each sample in the data, int64 (N,), 0..T-1; None where there is none.
         classes: number of classes.
         shape: of a sample: (C, H, W) of images, (F,) of vectors.
         sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.

@@ -1,4 +1,4 @@
-"""The one way in which a user's mistake is told (design law: one clear message, exit status 2)."""
+"""Errors of the user: one clear message, exit status 2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """One or more mistakes of the user. Each problem is one sentence: where, what was given, what is allowed."""
+    """One or more mistakes of the user. Each problem is one sentence: place, value, allowed values."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -33,11 +33,11 @@ class RunFailed(Exception):
 
 
 class Unsaveable(Exception):
-    """A strategy's state cannot be saved, so that a run that is stopped begins anew; the message says what in it."""
+    """A strategy's state cannot be saved, so that a stopped run restarts; the message names the part of the state."""
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str | None:
-    """The allowed word most like the given one, or None where none is alike.
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed word closest to a name, or None where none is close.
 
     >>> nearest("memroy", ["memory", "buffer"]), nearest("acc", ["wc_acc"]), nearest("x", ["xyz"])
     ('memory', 'wc_acc', None)
@@ -46,39 +46,39 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """
     words = list(allowed)
     small = {word.casefold(): word for word in words}
-    return _nearest(given, words) or small.get(_nearest(given.casefold(), list(small)) or "")
+    return _nearest(name, words) or small.get(_nearest(name.casefold(), list(small)) or "")
 
 
-def _nearest(given: str, words: list[str]) -> str | None:
-    parts = [w for w in words if min(len(given), len(w)) > 2 and (given in w or w in given)]
-    found = difflib.get_close_matches(given, words, 1, 0.6) or difflib.get_close_matches(given, parts, 1, 0.0)
-    return found[0] if found else None
+def _nearest(name: str, words: list[str]) -> str | None:
+    parts = [w for w in words if min(len(name), len(w)) > 2 and (name in w or w in name)]
+    matches = difflib.get_close_matches(name, words, 1, 0.6) or difflib.get_close_matches(name, parts, 1, 0.0)
+    return matches[0] if matches else None
 
 
-def hint(given: str, allowed: Iterable[str]) -> str:
+def hint(name: str, allowed: Iterable[str]) -> str:
     """The nearest match as a sentence with a space before it, or nothing.
 
     >>> hint("memroy", ["memory", "buffer"])
     " Did you mean 'memory'?"
     """
-    guess = nearest(given, allowed)
+    guess = nearest(name, allowed)
     return f" Did you mean '{guess}'?" if guess else ""
 
 
-def unknown(what: str, given: str, allowed: Iterable[str], more: str = "") -> str:
+def unknown(what: str, name: str, allowed: Iterable[str], more: str = "") -> str:
     """The tail of a sentence about an unknown name.
 
     Args:
         what: the kind of name.
-        given: what the user wrote.
+        name: the name in the user's input.
         allowed: the names there are.
-        more: what else is allowed.
+        more: further allowed inputs, in words.
 
     >>> unknown("strategy", "nave", ["er", "naive"], "or an import path")
     "unknown strategy 'nave'. Did you mean 'naive'? Allowed: er, naive, or an import path."
     """
     words = sorted(allowed)
-    return f"unknown {what} '{given}'.{hint(given, words)} Allowed: {', '.join([*words, *filter(None, [more])])}."
+    return f"unknown {what} '{name}'.{hint(name, words)} Allowed: {', '.join([*words, *filter(None, [more])])}."
 
 
 def shown(value: Any, depth: int = 2) -> str:

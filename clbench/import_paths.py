@@ -41,7 +41,7 @@ def add_working_directory() -> None:
 
 
 def check(path: str) -> None:
-    """Whether `package.module:Name` names something that exists, found by reading files, not by importing them.
+    """Checks that `package.module:Name` exists, by reading files, not by importing them.
 
     Raises:
         UserError: not of that form, no such module, or no such name in it.

@@ -1,7 +1,7 @@
-"""From what pydantic finds wrong to one clear sentence for each mistake (design law 7).
+"""Wording of validation errors: one clear sentence for each mistake that pydantic reports.
 
-A sentence says who gave the key (a file, its base, a flag), the key's path, what was given, the nearest match, and what
-is allowed; the last comes from the key's own type.
+A sentence names the source of the key (a file, its base, a flag), the key's path, the value, the nearest match, and the
+allowed values, which are derived from the key's type.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clbench.errors import hint, shown
 from clbench.schema import keys_of
 
 Layer = tuple[str, dict[str, Any]]
-"""A mapping of the user's, and where it was given: a file's name, or a flag."""
+"""A mapping of the user's, and its source: a file's name, or a flag."""
 
 
 def member_models(annotation: Any) -> list[type[pydantic.BaseModel]]:
@@ -30,7 +30,7 @@ def member_models(annotation: Any) -> list[type[pydantic.BaseModel]]:
 
 
 def tags(model: type[pydantic.BaseModel]) -> list[str]:
-    """The values of a model's tag, by which it is told from the others of its union."""
+    """The values of a model's tag, which distinguishes it from the others of its union."""
     fields = [model.model_fields[tag] for tag in ("by", "name") if tag in model.model_fields]
     return [v for field in fields for v in _literals(field.annotation)]
 
@@ -51,7 +51,7 @@ def annotation_of(field: FieldInfo) -> Any:
 
 
 def describe(annotation: Any, plural: bool = False, limits: dict[str, Any] | None = None) -> str:
-    """What a type allows, in words.
+    """Allowed values of a type, in words.
 
     >>> describe(Annotated[int, Field(ge=1)] | Literal["all"] | None)
     'an integer >= 1, or all'
@@ -153,44 +153,44 @@ def dotted(path: list[str | int]) -> str:
 
 
 def where(source: str, layers: Iterable[Layer], path: list[str | int]) -> str:
-    """Who gave a key: the file, one of its bases, or a flag; a mapping may be given by a file and flags together."""
+    """Source of a key: the file, one of its bases, or a flag; a mapping may come from a file and flags together."""
     flags: list[str] = []
     for name, content in layers:
-        found: Any = content
+        value: Any = content
         for step in path:
             try:
-                found = found[step]
+                value = value[step]
             except (KeyError, IndexError, TypeError):
                 break
         else:
             if not name.startswith("-"):
                 return f"{name} with {' and '.join(flags)}" if flags else name
             flags.insert(0, name)
-            if not isinstance(found, dict):
+            if not isinstance(value, dict):
                 break
     return " and ".join(flags) or source
 
 
-def key_paths(annotation: Any, given: Any = None, above: str = "") -> list[str]:
-    """The dotted paths of all keys that a type has below it. Of several kinds only the given one's, where one is given;
-    of what may be left out, and is, none.
+def key_paths(annotation: Any, value: Any = None, above: str = "") -> list[str]:
+    """Dotted paths of all keys below a type: of a union only those of the kind named in the value, if one is named; of
+    an optional section that is absent, none.
 
     >>> from clbench.config import Optimizer
     >>> key_paths(Optimizer, {"name": "sgd"}, "optimizer")
     ['optimizer.name', 'optimizer.lr', 'optimizer.momentum', 'optimizer.nesterov', 'optimizer.weight_decay']
     """
-    given = given if isinstance(given, dict) else {}
+    value = value if isinstance(value, dict) else {}
     models = [
         m for branch in _branches(annotation) if typing.get_origin(branch) is not list for m in member_models(branch)
     ]
-    said = {str(given[tag]) for tag in ("by", "name") if tag in given}
-    found: list[str] = []
-    for model in [m for m in models if said & set(tags(m))] or models:
+    tag_values = {str(value[tag]) for tag in ("by", "name") if tag in value}
+    paths: list[str] = []
+    for model in [m for m in models if tag_values & set(tags(m))] or models:
         for key, field in model.model_fields.items():
-            found.append(f"{above}.{key}" if above else key)
-            if given.get(key, field.default) is not None:
-                found += key_paths(annotation_of(field), given.get(key, _tagged(field.default)), found[-1])
-    return list(dict.fromkeys(found))
+            paths.append(f"{above}.{key}" if above else key)
+            if value.get(key, field.default) is not None:
+                paths += key_paths(annotation_of(field), value.get(key, _tagged(field.default)), paths[-1])
+    return list(dict.fromkeys(paths))
 
 
 def _tagged(default: Any) -> Any:
@@ -201,7 +201,7 @@ def unknown_key(key: str, allowed: list[str], elsewhere: Iterable[str] = ()) -> 
     """The tail of a sentence about an unknown key.
 
     Args:
-        key: as it was given; with a path below it (`optimizer.lr`) where that says what was meant.
+        key: as written; with a path below it (`optimizer.lr`) where that shows the intention.
         allowed: the keys there are in its place.
         elsewhere: dotted paths of the keys of other places: those that end like the given one are named, if few do.
 
@@ -218,7 +218,7 @@ def unknown_key(key: str, allowed: list[str], elsewhere: Iterable[str] = ()) -> 
 
 
 def _sentence(error: Any, key: str | int, annotation: Any, elsewhere: Iterable[str] = ()) -> str:
-    """What is wrong, in one sentence.
+    """One error of pydantic as a sentence.
 
     Args:
         error: one of pydantic's.
@@ -226,7 +226,7 @@ def _sentence(error: Any, key: str | int, annotation: Any, elsewhere: Iterable[s
         annotation: the type that is expected there.
         elsewhere: see `unknown_key`.
     """
-    kind, given = error["type"], error["input"]
+    kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         return unknown_key(str(key), keys_of(member_models(annotation)[0]), elsewhere)
     if kind == "missing":
@@ -234,7 +234,7 @@ def _sentence(error: Any, key: str | int, annotation: Any, elsewhere: Iterable[s
     if kind == "union_tag_not_found":
         return f"required, but not given. Allowed: {', '.join(t for m in member_models(annotation) for t in tags(m))}."
     if kind == "union_tag_invalid":
-        given = given[key]
+        value = value[key]
         annotation = Literal[tuple(t for m in member_models(annotation) for t in tags(m))]
     elif kind == "mistake":
         return f"{error['ctx']['sentence']}."
@@ -244,13 +244,13 @@ def _sentence(error: Any, key: str | int, annotation: Any, elsewhere: Iterable[s
     if kind == "finite_number":
         allowed = allowed.replace("a number", "a finite number", 1)
     guess = ""
-    if isinstance(given, str):
-        guess = hint(given, _literals(annotation))
+    if isinstance(value, str):
+        guess = hint(value, _literals(annotation))
         models = member_models(annotation)
         tag = next((tag for tag in ("by", "name") if models and tag in models[0].model_fields), None)
         if tag is not None:
-            guess = f" Did you mean {{{tag}: {given}}}?"
-    return f"got {shown(given)}.{guess} Allowed: {allowed}."
+            guess = f" Did you mean {{{tag}: {value}}}?"
+    return f"got {shown(value)}.{guess} Allowed: {allowed}."
 
 
 def check_section(
@@ -259,11 +259,11 @@ def check_section(
     """Validates one section.
 
     Args:
-        source: where it comes from, for messages.
+        source: its origin, for messages.
         section: its key.
         annotation: its type.
-        value: what was given.
-        layers: where single keys of it come from, for messages; may be empty.
+        value: its content.
+        layers: sources of single keys, for messages; may be empty.
         elsewhere: see `unknown_key`.
 
     Returns:
@@ -272,7 +272,7 @@ def check_section(
     try:
         return pydantic.TypeAdapter(annotation).validate_python(value), []
     except pydantic.ValidationError as failure:
-        found: list[tuple[list[str | int], str, list[str | int]]] = []
+        mistakes: list[tuple[list[str | int], str, list[str | int]]] = []
         for error in failure.errors(include_url=False):
             kind, context = error["type"], error.get("ctx", {})
             path, expected = _locate(section, annotation, error["loc"])
@@ -282,12 +282,12 @@ def check_section(
                 path = [*path, below]
                 giver = path if kind == "union_tag_invalid" else giver
             others = [p for p in elsewhere if p.split(".")[-2:-1] != path[-2:-1]]  # not another `optimizer`'s
-            found.append((path, _sentence(error, path[-1], expected, others), giver))
+            mistakes.append((path, _sentence(error, path[-1], expected, others), giver))
     # Of a union, every branch that was tried has its say; the one that got farthest is the one that was meant.
-    longest = [p for p, _, _ in found]
+    longest = [p for p, _, _ in mistakes]
     lines = [
         f"{where(source, layers, giver)}: {dotted(path)}: {sentence}"
-        for path, sentence, giver in found
+        for path, sentence, giver in mistakes
         if not any(len(other) > len(path) and other[: len(path)] == path for other in longest)
     ]
     return None, list(dict.fromkeys(lines))

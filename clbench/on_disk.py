@@ -1,7 +1,7 @@
 """Samples that stay on the disk: memory-mapped arrays, and the items of data sets of PyTorch.
 
-They take the place of the array of inputs in a data set and are read when they are asked for, in whole batches. What is
-read does not depend on who reads: this process, or worker processes ahead of it (`CLBENCH_WORKERS`, 0 by default).
+They replace the array of inputs in a data set and are read on demand, in whole batches. The values do not depend on the
+reader: this process, or worker processes ahead of it (`CLBENCH_WORKERS`, 0 by default).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from clbench.rng import Chance, fenced
 Rows = NDArray[np.int64]
 
 _VALUES = 1 << 20
-"""Values that are looked at together where all samples are gone through."""
+"""Values read at a time in a pass over all samples."""
 
 
 class Source(Protocol):
-    """Where samples lie, as they are stored there.
+    """Storage of samples, in their stored form.
 
     Attributes:
         shape: (N, F), (N, H, W) or (N, H, W, C).
@@ -76,10 +76,10 @@ class OnDisk:
     @property
     def shape(self) -> tuple[int, ...]:
         """As that of the array."""
-        own = self.source.shape[1:]
-        if self.laid_out and len(own) > 1:
-            own = (own[2], *own[:2]) if len(own) == 3 else (1, *own)
-        return (len(self), *own)
+        shape = self.source.shape[1:]
+        if self.laid_out and len(shape) > 1:
+            shape = (shape[2], *shape[:2]) if len(shape) == 3 else (1, *shape)
+        return (len(self), *shape)
 
     @property
     def ndim(self) -> int:
@@ -103,16 +103,16 @@ class OnDisk:
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Samples by their rows, (n, ...), in memory."""
-        found = self.source.read(self._rows(rows))
-        return layout(found) if self.laid_out else found
+        samples = self.source.read(self._rows(rows))
+        return layout(samples) if self.laid_out else samples
 
     def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
         """`read` of one list after the other, ahead of time where there are workers; `through`: see `Source`."""
-        for found in self.source.in_turn(map(self._rows, lists), through):
-            yield layout(found) if self.laid_out else found
+        for samples in self.source.in_turn(map(self._rows, lists), through):
+            yield layout(samples) if self.laid_out else samples
 
     def origin(self, name: str, start: int) -> tuple[str, Rows]:
-        """What messages call the samples from one on: an array of the source, and their rows in it."""
+        """Name of the samples from `start` on, for messages: an array of the source, and their rows in it."""
         if self.chosen is None:
             return name, np.arange(start, len(self))
         return name.removeprefix("train_").removeprefix("test_"), self.chosen[start:]
@@ -200,10 +200,10 @@ def workers() -> int:
     Raises:
         UserError: no whole number.
     """
-    given = os.environ.get("CLBENCH_WORKERS") or "0"
-    if not given.isdecimal():
-        raise UserError(f"CLBENCH_WORKERS: got '{given}'. Allowed: a whole number, 0 or more.")
-    return int(given)
+    setting = os.environ.get("CLBENCH_WORKERS") or "0"
+    if not setting.isdecimal():
+        raise UserError(f"CLBENCH_WORKERS: got '{setting}'. Allowed: a whole number, 0 or more.")
+    return int(setting)
 
 
 class Items:
@@ -231,7 +231,7 @@ class Items:
         return self._reader(rows)
 
     def in_turn(self, lists: Iterable[Rows], through: bool = False) -> Iterator[NDArray[Any]]:
-        """See `Source`. Of several at a time only the last goes on."""
+        """See `Source`. Of several simultaneous iterations only the last continues."""
         if not self._workers:
             yield from map(self.read, lists)
             return
@@ -245,10 +245,10 @@ class Items:
                 persistent_workers=True, generator=torch.Generator(),
             ))  # fmt: skip
         self._lists.now = lists
-        for found in self._loader[0]:
-            if isinstance(found, list):
-                raise UserError(*found)
-            yield found.numpy()
+        for batch in self._loader[0]:
+            if isinstance(batch, list):
+                raise UserError(*batch)
+            yield batch.numpy()
 
 
 class _Lists:
@@ -262,7 +262,7 @@ class _Lists:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What this process and workers read items with."""
+    """Reader of items, shared by this process and workers."""
 
     image: Callable[[int], NDArray[Any]]
     shape: tuple[int, ...]
@@ -275,13 +275,13 @@ class _Reader:
         with fenced():
             Chance(0).seed_globals("stream")  # so that workers draw what this process would
             for place, i in enumerate(rows.tolist()):
-                found = self.image(i)
-                if (found.shape, found.dtype) != (self.shape, self.dtype):
+                image = self.image(i)
+                if (image.shape, image.dtype) != (self.shape, self.dtype):
                     raise UserError(
                         f"data set '{self.name}': item 0 is {self.dtype} of shape {self.shape}, item {i} "
-                        f"{found.dtype} of shape {found.shape}; all must be alike."
+                        f"{image.dtype} of shape {image.shape}; all must be alike."
                     )
-                out[place] = found
+                out[place] = image
         return out
 
     def __getitem__(self, rows: Rows) -> Any:

@@ -49,12 +49,12 @@ def datasets() -> ModuleType:
 
 # ------------------------------------------------------------------------------------------------ strategies
 def strategies() -> dict[str, str]:
-    """Strategies of the table: name -> "module:Class"."""
+    """Built-in strategies: name -> "module:Class"."""
     return dict(_part("strategies").STRATEGIES)
 
 
 def strategy(name: str) -> Any:
-    """The class or factory of a strategy, by table name or import path, or of several with `+` between their names.
+    """The class or factory of a strategy, by built-in name or import path, or of several with `+` between their names.
 
     Raises:
         UserError: unknown name, an import path that does not import, or strategies that do not compose.
@@ -83,19 +83,19 @@ def _composed(name: str) -> Any:
     from clbench.strategy import is_strategy
 
     parts = [strategy(part) for part in strategy_names.parts_of(name)]
-    for part, found in zip(strategy_names.parts_of(name), parts, strict=True):
-        if not is_strategy(found):
-            raise UserError(f"strategy '{name}': '{part}' has a loop of its own and composes with nothing.")
+    for part, kind in zip(strategy_names.parts_of(name), parts, strict=True):
+        if not is_strategy(kind):
+            raise UserError(f"strategy '{name}': '{part}' has its own training loop and does not compose.")
     return composition.compose(name, parts)
 
 
 def _all_ours(name: str) -> bool:
-    """Whether a name is of the table, or all of the names in it are."""
+    """True if the name, or each of the names joined by `+`, is built-in."""
     return all(part in strategies() for part in name.split("+"))
 
 
 def check_strategy_name(name: str) -> None:
-    """Whether a name is in the table or an import path leads somewhere, told without importing the module.
+    """Checks that a name is built-in or that an import path exists, without importing the module.
 
     Raises:
         UserError: one sentence, with the nearest match.
@@ -116,9 +116,9 @@ def check_strategy_name(name: str) -> None:
 
 
 def strategy_config(name: str) -> Any:
-    """The pydantic model of a strategy's hyper-parameters; None for strategies outside the table.
+    """The pydantic model of a strategy's hyper-parameters; None for user-defined strategies.
 
-    Modules of the table import torch lazily, so this costs none.
+    Built-in modules import torch lazily, so this does not import it.
 
     Raises:
         UserError: strategies that do not compose.
@@ -127,9 +127,9 @@ def strategy_config(name: str) -> Any:
 
 
 def strategy_needs(name: str, parameters: dict[str, Any]) -> frozenset[str]:
-    """What a strategy of the table must be told; nothing is known of others before they are imported."""
+    """Information that a built-in strategy requires; for others it is unknown before they are imported."""
     if not _all_ours(name):
         return frozenset()
-    found = strategy(name)
-    needed: frozenset[str] = found.needs(found.Config.model_validate(parameters))
+    learner = strategy(name)
+    needed: frozenset[str] = learner.needs(learner.Config.model_validate(parameters))
     return needed

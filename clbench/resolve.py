@@ -1,8 +1,8 @@
-"""From a reference and flags to checked configuration.
+"""Resolution of a reference and flags to checked configuration.
 
-A file is read in four steps: strict YAML, `base:` (another benchmark that it changes), overrides from the command
-line, and the models of `clbench.config.benchmark`. Every mistake that can be told without loading data or torch is told
-at once.
+A file is read in four steps: strict YAML, `base:` (another benchmark that it modifies), overrides from the command
+line, and the models of `clbench.config.benchmark`. All mistakes that can be detected without loading data or torch are
+reported at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_benchmark(reference: str) -> list[Layer]:
-    """The raw mappings of a shipped id or of a YAML file: its own, its `base:`, the base of that, and so on.
+    """The raw mappings of a shipped id or of a YAML file: the file, its `base:`, the base of that, and so on.
 
     Raises:
         UserError: no such benchmark or file, or one that is no mapping.
@@ -148,7 +148,7 @@ def resolve(
         overrides: `key.path=value` texts; they go over the file.
         strategy: a name or import path; it goes over the file's `strategy.name`.
         need_strategy: whether a missing strategy is a mistake.
-        above: mappings that go over the file and below the flags, the uppermost first, and where each was given.
+        above: mappings that go over the file and below the flags, the uppermost first, each with its source.
 
     Returns:
         benchmark, strategy (None where none is named and none is needed), seeds, numerics and watch.
@@ -178,8 +178,8 @@ def resolve(
     for name, field in _SECTIONS.items():
         if name in raw:
             annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
-            parts[name], found = check_section(source, name, annotation, raw[name], layers, known)
-            problems += found
+            parts[name], sentences = check_section(source, name, annotation, raw[name], layers, known)
+            problems += sentences
         elif name in _REQUIRED:
             problems.append(f"{source}: {name}: required, but not given.")
     if parts.get("stream") is not None:
@@ -191,8 +191,8 @@ def resolve(
             ]
         ]
     if parts.get("model") is not None:
-        parts["model"], found = _with_weights(source, parts["model"], layers)
-        problems += found
+        parts["model"], sentences = _with_weights(source, parts["model"], layers)
+        problems += sentences
     problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
     if chosen is not None:
@@ -214,38 +214,38 @@ def resolve(
 
 def _key_paths(raw: dict[str, Any]) -> list[str]:
     """The dotted paths of all keys that a configuration has, for hints."""
-    found: list[str] = []
+    paths: list[str] = []
     for name, field in _SECTIONS.items():
         annotation = annotation_of(field) if isinstance(field, FieldInfo) else field
-        found += [name, *key_paths(annotation, raw.get(name), name)]
-    chosen = raw.get("strategy")
-    if isinstance(chosen, dict) and isinstance(chosen.get("name"), str):
-        with contextlib.suppress(UserError):  # told by the check of the strategy
-            found += key_paths(registry.strategy_config(chosen["name"]), chosen, "strategy")
-    return list(dict.fromkeys(found))
+        paths += [name, *key_paths(annotation, raw.get(name), name)]
+    strategy = raw.get("strategy")
+    if isinstance(strategy, dict) and isinstance(strategy.get("name"), str):
+        with contextlib.suppress(UserError):  # reported by the check of the strategy
+            paths += key_paths(registry.strategy_config(strategy["name"]), strategy, "strategy")
+    return list(dict.fromkeys(paths))
 
 
 def _down(key: str, value: Any) -> str:
-    """A key with those below it, as long as each stands alone: what `-o optimizer.lr=1` gives is `optimizer.lr`."""
+    """A key with those below it, as long as each is the only one: `-o optimizer.lr=1` gives `optimizer.lr`."""
     while isinstance(value, dict) and len(value) == 1:
         [(below, value)] = value.items()
         key += f".{below}"
     return key
 
 
-def _not_a_name(given: str) -> str:
-    """What to write instead of a list or a mapping for `--strategy`."""
-    value = strategy_names.as_mapping(strict_yaml.parse(given, "--strategy"))
+def _not_a_name(value_text: str) -> str:
+    """Message for a list or a mapping given to `--strategy`."""
+    value = strategy_names.as_mapping(strict_yaml.parse(value_text, "--strategy"))
     name = value.get("name") if isinstance(value, dict) else None
     named = name if isinstance(name, str) else "er+ewc"
-    text = f"--strategy: got {shown(given)}. Allowed: names with '+' between them, like {named}"
-    return f'{text}; a list or a mapping is given by -o "strategy={given.strip()}".'
+    text = f"--strategy: got {shown(value_text)}. Allowed: names with '+' between them, like {named}"
+    return f'{text}; a list or a mapping is given by -o "strategy={value_text.strip()}".'
 
 
 def check_stream(stream: StreamConfig) -> list[Mistake]:
     """Mistakes that need the data set's facts (its name, its number of classes): key paths and sentences.
 
-    Of data that only code of the user's own can give, nothing is known here; compiling tells.
+    Nothing is known here of user-defined data; compilation reports their mistakes.
     """
     try:
         facts = registry.datasets().facts(stream.data, stream.synthetic)
@@ -253,24 +253,24 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
         return [(["stream", "data"], problem) for problem in error.problems]
     if facts.classes is None or facts.image is None:
         return []
-    found = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks)
-    return [(["stream", *path], sentence) for path, sentence in found]
+    mistakes = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks)
+    return [(["stream", *path], sentence) for path, sentence in mistakes]
 
 
 def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
-    """The network with the SHA-256 of its weights written out, and what is wrong with the file."""
+    """The network with the SHA-256 of its weights written out, and mistakes about the file."""
     if model.weights is None:
         return model, []
     giver = f"{where(source, layers, ['model', 'weights'])}: model.weights"
     try:
         with open(model.weights, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        there = "" if os.path.isabs(model.weights) else f" (from {os.getcwd()}, where this runs)"
-        return model, [f"{giver}: {shown(model.weights)} cannot be read{there}: {error.strerror}."]
-    if model.weights_sha256 not in (None, found):
-        return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {found}, not that of model.weights_sha256."]
-    return model.model_copy(update={"weights_sha256": found}), []
+        folder = "" if os.path.isabs(model.weights) else f" (from {os.getcwd()}, where this runs)"
+        return model, [f"{giver}: {shown(model.weights)} cannot be read{folder}: {error.strerror}."]
+    if model.weights_sha256 not in (None, sha256):
+        return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {sha256}, not that of model.weights_sha256."]
+    return model.model_copy(update={"weights_sha256": sha256}), []
 
 
 def check_augmentation(stream: StreamConfig, training: Training | None) -> list[Mistake]:
@@ -280,30 +280,30 @@ def check_augmentation(stream: StreamConfig, training: Training | None) -> list[
     try:
         facts = registry.datasets().facts(stream.data, stream.synthetic)
     except UserError:
-        return []  # `check_stream` tells
+        return []  # `check_stream` reports it
     if facts.image is None:
         return []
-    found = augmentation_mistakes(training.augmentation, f"'{stream.data_name}'", facts.image)
-    return [(["training", *path], sentence) for path, sentence in found]
+    mistakes = augmentation_mistakes(training.augmentation, f"'{stream.data_name}'", facts.image)
+    return [(["training", *path], sentence) for path, sentence in mistakes]
 
 
 def denied(benchmark: Benchmark, strategy: str, needed: Iterable[str]) -> list[str]:
-    """A sentence for each thing that a strategy must be told and the protocol denies."""
+    """A sentence for each piece of information that a strategy requires and the protocol denies."""
     protocol = benchmark.protocol
-    told = {
+    granted = {
         "task_in_training": protocol.task_in_training,
         "task_at_test": benchmark.task_at_test,
         "boundaries": protocol.boundaries,
     }
     words = {
-        "task_in_training": "to be told the tasks of an experience",
-        "task_at_test": "to be told the task of a test sample",
-        "boundaries": "to be told where experiences begin and end",
+        "task_in_training": "the task labels of training samples",
+        "task_at_test": "the task labels of test samples",
+        "boundaries": "the boundaries of experiences",
     }
     return [
         f"strategy '{strategy}' needs {words[key]} as it is configured, which protocol.{key} of {benchmark.id} denies."
         for key in sorted(needed)
-        if not told[key]
+        if not granted[key]
     ]
 
 
@@ -319,7 +319,7 @@ def _contradictions(source: str, parts: dict[str, Any], layers: list[Layer]) -> 
 
 
 def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer], known: list[str]) -> list[str]:
-    """Mistakes in a strategy's name or hyper-parameters, without importing torch for strategies of the table."""
+    """Mistakes in a strategy's name or hyper-parameters, without importing torch for built-in strategies."""
     try:
         registry.check_strategy_name(strategy.name)
     except UserError as error:
@@ -333,7 +333,7 @@ def _check_strategy(source: str, strategy: StrategyConfig, layers: list[Layer], 
 
 
 def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
-    """The strategy with its defaults written out, so that the saved configuration says them."""
+    """The strategy with its defaults written out, so that the saved configuration contains them."""
     model = registry.strategy_config(strategy.name)
     if model is None:
         return strategy
@@ -354,10 +354,10 @@ def make_run(
 
     Args:
         reference: a shipped benchmark id or a path to YAML.
-        strategy: a name or import path, over the file's own.
+        strategy: a name or import path; overrides the file's.
         seed: the run's seed, >= 0.
         overrides: `key.path=value` texts.
-        threads, device: where the configuration's `numerics` does not say them; part of the run's id.
+        threads, device: used where the configuration's `numerics` does not set them; part of the run's id.
         above: see `resolve`.
 
     Raises:

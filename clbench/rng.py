@@ -140,7 +140,7 @@ class Chance:
 
 
 def global_state(cuda: bool = False) -> dict[str, Any]:
-    """Where the global generators stand (Python's, NumPy's, torch's), as tensors, arrays and plain values.
+    """State of the global generators (Python's, NumPy's, torch's), as tensors, arrays and plain values.
 
     Args:
         cuda: also the generator of the current CUDA device.
@@ -158,7 +158,7 @@ def global_state(cuda: bool = False) -> dict[str, Any]:
 
 
 def set_global_state(state: dict[str, Any]) -> None:
-    """Puts the global generators back to where `global_state` found them."""
+    """Restores a `global_state` of the global generators."""
     import torch
 
     version, words, spare = state["python"]
@@ -171,7 +171,7 @@ def set_global_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def fenced(cuda: bool = False) -> Iterator[None]:
-    """What is drawn from global generators inside leaves no trace outside.
+    """Restores the global generators on exit, so that draws inside leave no trace.
 
     Args:
         cuda: also the generator of the current CUDA device.

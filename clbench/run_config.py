@@ -1,4 +1,4 @@
-"""Everything that a run is a function of, resolved."""
+"""The resolved configuration that determines a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESERVED = re.compile(r"^(con|prn|aux|nul|(com|lpt)[0-9])(?=\.|$)", re.IGNORECA
 
 
 class RunConfig(pydantic.BaseModel):
-    """Everything that a run is a function of, resolved."""
+    """The resolved configuration that determines a run."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class RunConfig(pydantic.BaseModel):
     watch: Watch = Watch()
     tuning: Tuning | None = None
     modified: bool
-    """Whether the benchmark differs from the shipped one of its id (or no such one is shipped)."""
+    """True if the benchmark differs from the shipped one of its id, or if none is shipped."""
 
     @property
     def stream_seed(self) -> int:

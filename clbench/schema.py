@@ -1,4 +1,4 @@
-"""What every piece of configuration is: a frozen model whose mistakes are sentences, and its hash."""
+"""Base of all configuration models: frozen, with mistakes as sentences, and hashed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 class Model(pydantic.BaseModel):
     """A frozen piece of configuration: unknown keys are mistakes, numbers are finite.
 
-    The text below a field is what `clbench show` says of it.
+    `clbench show` prints the text below a field.
     """
 
     model_config = pydantic.ConfigDict(
@@ -24,22 +24,22 @@ class Model(pydantic.BaseModel):
 
 
 def keys_of(model: type[pydantic.BaseModel]) -> list[str]:
-    """The keys of a model, its own before those that it inherits."""
-    own = [key for key in model.model_fields if key in model.__annotations__]
-    return [*own, *(key for key in model.model_fields if key not in own)]
+    """The keys of a model, before those that it inherits."""
+    declared = [key for key in model.model_fields if key in model.__annotations__]
+    return [*declared, *(key for key in model.model_fields if key not in declared)]
 
 
 def mistake(sentence: str, key: str = "") -> PydanticCustomError:
-    """What a validator raises: a sentence without its full stop, and the key below that it is about."""
+    """An error for a validator to raise: a sentence without its full stop, and the key below that it concerns."""
     return PydanticCustomError("mistake", "{sentence}", {"sentence": sentence, "key": key})
 
 
 def one_of(model: Model, first: str, second: str) -> None:
     """Two keys of which exactly one is to be given."""
-    given = [key for key in (first, second) if getattr(model, key) is not None]
-    if len(given) == 2:
+    present = [key for key in (first, second) if getattr(model, key) is not None]
+    if len(present) == 2:
         raise mistake(f"got both '{first}' and '{second}'. Allowed: one of them; null unsets a key")
-    if not given:
+    if not present:
         raise mistake(f"needs '{first}' or '{second}'")
 
 
@@ -50,19 +50,19 @@ def unique_classes(classes: list[int]) -> None:
         raise mistake(f"{name_classes(twice)} listed twice")
 
 
-def name_classes(found: Iterable[int], kind: str = "class") -> str:
+def name_classes(numbers: Iterable[int], kind: str = "class") -> str:
     """
     >>> name_classes([3]), name_classes([3, 5]), name_classes([2, 4], "task")
     ('class 3 is', 'classes 3, 5 are', 'tasks 2, 4 are')
     """
-    words = [str(c) for c in found]
+    words = [str(c) for c in numbers]
     several = len(words) > 1
     plural = ("es" if kind.endswith("s") else "s") * several
     return f"{kind}{plural} {', '.join(words)} {'are' if several else 'is'}"
 
 
 Mistake = tuple[list[str | int], str]
-"""A key path below a section, and a sentence: what a model cannot tell without the data's facts."""
+"""A key path below a section, and a sentence: a mistake that a model cannot detect without the data's facts."""
 
 ClassNumber = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -81,10 +81,10 @@ def content_hash(value: Any) -> str:
 
 
 DEFAULTS_VERSION = 1
-"""Raised when a default changes its value; a new key whose default means what was before leaves it."""
+"""Incremented when a default changes its value; a new key whose default keeps the behaviour does not change it."""
 
 
 def definition(model: pydantic.BaseModel, exclude: Any = None) -> dict[str, Any]:
-    """What a piece of configuration says beyond the defaults: a grammar that grows leaves old hashes as they are."""
-    said = model.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
-    return {"defaults": DEFAULTS_VERSION, **said}
+    """The values that differ from the defaults: new keys leave old hashes as they are."""
+    values = model.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
+    return {"defaults": DEFAULTS_VERSION, **values}

@@ -1,7 +1,7 @@
 """The protocol of a strategy: a way to learn from a stream.
 
-A method usually overrides `loss` alone. It knows its model, its own generator, the experience it is in, and the
-samples it has met; it knows nothing of files, evaluation, or later experiences.
+A method usually overrides `loss` alone. It knows its model, its generator, the current experience, and the
+samples seen so far; it knows nothing of files, evaluation, or later experiences.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Knowledge = Literal["task_in_training", "task_at_test", "boundaries"]
-"""What a protocol may deny; see `clbench.config.benchmark.Protocol`."""
+"""Information that a protocol may deny; see `clbench.config.benchmark.Protocol`."""
 
 
 class NoParameters(Parameters):
-    """A strategy without hyper-parameters of its own."""
+    """Config of a strategy without hyper-parameters."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Batch:
     Attributes:
         x: inputs, float32 (N, ...).
         y: targets, int64 (N,).
-        index: rows of the training set, int64 (N,); what a replay buffer stores.
+        index: rows of the training set, int64 (N,); the entries of a replay buffer.
         task: the task (or variant) of every sample: one number, or int64 (N,) where tasks are mixed. It is the handle
             by which `Samples.fetch` finds the sample's input; as knowledge it needs `needs`.
     """
@@ -50,14 +50,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Experience:
-    """What a strategy may know of the experience it is in.
+    """Information about the current experience that a strategy may use.
 
     Attributes:
         number: 0..V-1.
         tasks: ids of the tasks in it, ascending; empty where the protocol denies them in training.
         outputs: output units of these tasks, ascending.
         index: rows of the training set, int64 (N,), on the host.
-        task: the task (or variant) of each row, int64 (N,), on the host: what `Samples.fetch` needs.
+        task: the task (or variant) of each row, int64 (N,), on the host, for `Samples.fetch`.
         part, parts: which sub-experience of its origin it is, from 0, and of how many; 0 of 1 where it is whole.
         unlabelled: rows that come without a label, int64 (M,).
         unlabelled_task: the task of each, int64 (M,).
@@ -91,7 +91,7 @@ class Samples(Protocol):
         Args:
             index: rows, int64 (N,), on the device.
             task: the task (or variant) of all, or of each.
-            plain: whether samples come as they are stored, where others are augmented: for class means, herding.
+            plain: whether samples are returned without augmentation: for class means, herding.
 
         Returns:
             x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
@@ -103,28 +103,28 @@ class Samples(Protocol):
         ...
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""
+        """Training labels of rows, on the host, (N,); -1 for unlabelled samples."""
         ...
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the runner hands to a strategy.
+    """Arguments of a strategy from the runner.
 
     Attributes:
         model: the freshly initialised network, on the device.
         make_optimizer: parameters -> the benchmark's optimiser.
         samples: see `Samples`.
         training: the budget.
-        generator: the strategy's own source of chance.
-        another: makes a further source, independent of it, for a name; its state is the strategy's to save.
+        generator: the strategy's random generator.
+        another: makes a further, independent generator for a name; the strategy saves its state.
         outputs: number of output units.
         task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
         device: where the model is.
         autocast: a context for forward passes and losses of training; it changes nothing but where `numerics.amp` asks.
-        changed: to be called after a change of what is predicted that is no update, such as new class means between
-            two stages of `end_experience`: it is evaluated there and then. The end of `begin_experience`, every
+        changed: to be called after a change of the predictions without an update, such as new class means between
+            two stages of `end_experience`: an evaluation follows at once. The end of `begin_experience`, every
             update and the end of `end_experience` are evaluated anyway.
     """
 
@@ -144,11 +144,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a strategy keeps of the past, beside the model and its optimiser; None where unknown.
+    """Memory that a strategy keeps beside the model and its optimiser; None where unknown.
 
     Attributes:
         samples: past samples held.
-        bytes: what they would take as copies, and what all else takes: logits, importances, anchors, class means.
+        bytes: size of the samples as copies, and of all else: logits, importances, anchors, class means.
     """
 
     samples: int | None = 0
@@ -156,7 +156,7 @@ class Memory:
 
 
 class Learner:
-    """The contract of a strategy: all that a run asks of one.
+    """The contract between a strategy and a run.
 
     It keeps no state of training, so that a composition of strategies and the host of another framework's derive from
     it too. A method derives from `Strategy`.
@@ -175,21 +175,21 @@ class Learner:
 
     Config: ClassVar[type[pydantic.BaseModel]] = NoParameters
     learns_by_outputs: ClassVar[bool] = True
-    """Whether what is learnt from data is a loss of the model's outputs. Where it is not, as with a head that predicts
-    in one way and is trained in another, nothing that looks at the outputs' gradients can stand beside it."""
+    """True if the training objective is a loss of the model's outputs. Otherwise, as with a head that predicts in one
+    way and is trained in another, it does not compose with a method that needs the outputs' gradients."""
     differentiates_outputs: ClassVar[bool] = False
-    """Whether it looks at them itself: at gradients of a function of `model(x)` beside that of the update."""
+    """True if the method needs gradients of a function of `model(x)` beside that of the update."""
     access: Literal["experience", "past", "stream"] = "experience"
     """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
-        """What the method must be told; it is refused by a protocol that denies it."""
+        """Information that the method requires; a protocol that denies it refuses the method."""
         return frozenset()
 
     @classmethod
     def optimizer_maker(cls, config: Any, setup: Setup) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-        """What makes the optimiser of some parameters; a method that is an optimiser brings its own."""
+        """Factory of the optimiser of some parameters; a method that is an optimiser overrides it."""
         return setup.make_optimizer
 
     def __init__(self, config: Any, setup: Setup) -> None:
@@ -214,24 +214,24 @@ class Learner:
         return loss.detach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """What is minimised on a batch, a scalar."""
+        """Training objective on a batch, a scalar."""
         raise NotImplementedError
 
     def penalty(self) -> Tensor | None:
-        """What is minimised beside it, a scalar function of the parameters alone; None where there is none."""
+        """Penalty added to the loss, a scalar function of the parameters alone; None where there is none."""
         return None
 
     def before_update(self, batch: Batch) -> None:
-        """Called when the gradients are there: a method may change them."""
+        """Called after the backward pass: a method may change the gradients."""
 
     def after_update(self, batch: Batch) -> None:
-        """Called after the optimiser's step: what has been learnt from may be remembered."""
+        """Called after the optimiser's step: the batch may be stored."""
 
     def end_experience(self, experience: Experience) -> None:
         """Called after the last update of an experience: consolidation, class means, buffers."""
 
     def available(self) -> bool:
-        """Whether there is something to predict with yet; `predict` is not asked before."""
+        """True once the strategy can predict; `predict` is not called before."""
         return True
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
@@ -240,13 +240,13 @@ class Learner:
         Args:
             model: a read-only twin of `self.model` in evaluation mode; use it, not `self.model`.
             x: inputs (N, ...).
-            task: the task of each sample where the protocol tells it at test time, else None.
+            task: the task of each sample where the protocol grants it at test time, else None.
         """
         scores: Tensor = model(x)
         return scores
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs, as tensors and plain values."""
+        """State to resume from, as tensors and plain values."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -258,21 +258,21 @@ class Learner:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def memory(self) -> Memory:
-        """What is kept of the past now; one that keeps more than samples adds it here."""
+        """Memory in use; a method that keeps more than samples adds it here."""
         samples = len(self.held()[0])
         return Memory(samples, samples * self.setup.samples.sample_bytes)
 
     def report(self) -> dict[str, float]:
-        """Figures of the method's own at the end of a run, by name, for its record."""
+        """Figures of the method at the end of a run, by name, for its record."""
         return {}
 
 
 class Strategy(Learner):
-    """Fine-tuning on what comes: the base of all methods, and itself the strategy `naive`.
+    """Fine-tuning on incoming data: the base of all methods, and itself the strategy `naive`.
 
     Args:
         config: the strategy's hyper-parameters, an instance of its `Config`.
-        setup: what the runner gives.
+        setup: see `Setup`.
     """
 
     def __init__(self, config: Any, setup: Setup) -> None:
@@ -318,7 +318,7 @@ class Strategy(Learner):
 
     # -------------------------------------------------------------------------------- for methods
     def criterion(self, logits: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
-        """Mean of `training.loss` over the outputs that `training.active_outputs` lets take part.
+        """Mean of `training.loss` over the active logits, see `training.active_outputs`.
 
         Args:
             logits: (N, outputs).
@@ -356,8 +356,8 @@ class Strategy(Learner):
             return None
         tasks = self.setup.task_outputs
         active = torch.zeros((len(tasks), self.setup.outputs), dtype=torch.bool, device=self.setup.device)
-        for t, own in enumerate(tasks):
-            active[t, sorted({*own, *self._outputs_seen}) if mode == "seen" else list(own)] = True
+        for t, units in enumerate(tasks):
+            active[t, sorted({*units, *self._outputs_seen}) if mode == "seen" else list(units)] = True
         return active
 
 
@@ -374,18 +374,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Watcher:
-    """What a strategy that drives itself calls while it trains; the runner's side of `SelfDriven.fit`."""
+    """Callbacks of a strategy that drives itself, the runner's side of `SelfDriven.fit`."""
 
     def before_first_update(self) -> None:
-        """The model stands as the first update of the experience will find it."""
+        """Called when the model is ready for the first update of the experience."""
 
     def after_iteration(self, loss: Tensor) -> bool:
-        """One update is done. Returns whether another one is within the budget."""
+        """Called after each update. Returns True while the budget allows another one."""
         return True
 
 
 class SelfDrivenLearner(Learner):
-    """The contract of a strategy that has its own training loop, such as one of another framework."""
+    """The contract of a strategy with a training loop, such as one of another framework."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
@@ -395,7 +395,7 @@ class SelfDrivenLearner(Learner):
         """Trains on an experience, calling the watcher at every iteration.
 
         Args:
-            experience: what to train on.
+            experience: the training data.
             iterations: updates that the budget allows; a strategy may do fewer.
             watcher: to be called before the first update and after each.
         """
@@ -403,9 +403,9 @@ class SelfDrivenLearner(Learner):
 
 
 class SelfDriven(SelfDrivenLearner, Strategy):
-    """A strategy with its own training loop."""
+    """A strategy with a custom training loop."""
 
 
 def is_strategy(candidate: Any) -> TypeGuard[type[Learner]]:
-    """Whether an object is the class of a strategy, and not of another framework or a function."""
+    """True if an object is the class of a strategy, and not of another framework or a function."""
     return isinstance(candidate, type) and issubclass(candidate, Learner)

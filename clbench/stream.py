@@ -1,4 +1,4 @@
-"""A stream: what is learnt, when, and from how much, as index lists; and what the steps of its compilation pass on.
+"""A stream: tasks, their order and their samples, as index lists; and the values passed between compilation steps.
 
 `streams/compile.py` makes a `Stream` of a definition and a seed. Nothing here knows models, and nothing here imports
 torch.
@@ -43,7 +43,7 @@ class Domain:
 
     @property
     def kind(self) -> Literal["identity", "permutation", "rotation"]:
-        """What is done to positions."""
+        """Transform of the pixel positions."""
         if self.permutation is not None:
             return "permutation"
         return "rotation" if self.degrees else "identity"
@@ -51,13 +51,13 @@ class Domain:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learnt: a set of classes under one domain.
+    """A set of classes under one domain.
 
     Attributes:
         id: 0..T-1 of a task, T and more of a variant; never changes.
         domain: index into `Stream.domains`.
         classes: the data set's classes, in their order of entry.
-        targets: what is predicted for each of `classes` (output units).
+        targets: output unit of each of `classes`.
         stands_for: of a variant, which is trained on but not evaluated: the task that it is counted to.
     """
 
@@ -70,7 +70,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Visit:
-    """One experience of the stream: which training samples come, and from which task each is.
+    """One experience of the stream: its training samples, and the task of each.
 
     Index lists are joined when they are asked for: thousands of experiences that share a task's list share its memory.
 
@@ -119,17 +119,18 @@ class Stream:
 
     Attributes:
         data: the data set; an outline of it, without images, where the stream is only looked at.
-        labels: class of each training row as the learner is told it, int64; -1 where it is told none.
+        labels: training label of each row, int64; -1 for unlabelled rows.
         setting: "class", "task" or "domain".
         domains: the input transforms.
-        tasks: what is to be learnt, T of them.
-        variants: what is trained on beside them, under ids from T on: the steps of a drift.
+        tasks: T tasks.
+        variants: trained on but not evaluated, under ids from T on: the steps of a drift.
         visits: the experiences in order, V of them.
         outputs: number of output units that a model needs.
         definition_hash: SHA-256 over the definition without the seed.
         seed: of the axis "stream".
         normalise: see `StreamConfig.normalise`.
-        given: whether a sample belongs to the task that the data set says, and not to each that has its class.
+        task_labels_given: whether the data set labels each sample with its task; else a sample belongs to each task
+            that has its class.
         held_out: rows of the training set that the test part consists of, where hyper-parameters are chosen on it.
         instance_hash: SHA-256 over data, domains, tasks, labels and index lists.
     """
@@ -145,7 +146,7 @@ class Stream:
     definition_hash: str
     seed: int
     normalise: str
-    given: bool = False
+    task_labels_given: bool = False
     held_out: Rows | None = None
     instance_hash: str = field(default="")
 
@@ -157,8 +158,8 @@ class Stream:
     def targets(self, labels: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         """Output units of classes within a task or variant; -1 for a class it does not have, and for no label."""
         table = np.full(self.data.classes + 1, -1, np.int64)
-        found = self.all_tasks[task]
-        table[list(found.classes)] = found.targets
+        member = self.all_tasks[task]
+        table[list(member.classes)] = member.targets
         return table[labels]
 
     def origins(self) -> NDArray[np.int32]:
@@ -174,11 +175,11 @@ class Stream:
 
     def present(self, visit: Visit) -> tuple[int, ...]:
         """Tasks that an experience is about or has samples of, ascending; a variant counts as its task."""
-        found = set(visit.tasks)
+        tasks = set(visit.tasks)
         for t, _ in visit.parts:
             stands_for = self.all_tasks[t].stands_for
-            found.add(t if stands_for is None else stands_for)
-        return tuple(sorted(found))
+            tasks.add(t if stands_for is None else stands_for)
+        return tuple(sorted(tasks))
 
     def to_avalanche(self) -> Any:
         """Deprecated: `clbench.avalanche.benchmark` of this stream."""
@@ -189,7 +190,7 @@ class Stream:
         """Rows of the test set: for each task, for each of its classes, int64 ascending."""
         data = self.data
         of_class = [np.flatnonzero(data.test_y == c) for c in range(data.classes)]
-        if not self.given:
+        if not self.task_labels_given:
             return tuple(tuple(of_class[c] for c in t.classes) for t in self.tasks)
         assert data.test_task is not None
         return tuple(tuple(of_class[c][data.test_task[of_class[c]] == t.id] for c in t.classes) for t in self.tasks)
@@ -198,24 +199,25 @@ class Stream:
 # ------------------------------------------------------------------------------------------------ steps of compilation
 @dataclass(frozen=True)
 class Layout:
-    """What a family of tasks returns.
+    """Result of a family of tasks.
 
     Attributes:
         tasks, domains: see `Stream`.
         lessons: (task, rows) in order, where a task's samples come in parts; None: each task is one lesson with all
             training samples of its classes.
-        given: whether a sample belongs to the task that the data set says, and not to each that has its class.
+        task_labels_given: whether the data set labels each sample with its task; else a sample belongs to each task
+            that has its class.
     """
 
     tasks: tuple[Task, ...]
     domains: tuple[Domain, ...]
     lessons: tuple[tuple[int, Rows], ...] | None = None
-    given: bool = False
+    task_labels_given: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a schedule arranges.
+    """Input of a schedule.
 
     Attributes:
         data: the data set, perhaps without images.
@@ -236,11 +238,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timetable:
-    """What a schedule returns.
+    """Result of a schedule.
 
     Attributes:
         visits: the experiences.
-        variants, domains: what is trained on beside the tasks, and the input transforms that this adds.
+        variants, domains: variants of tasks to train on, and the input transforms that they add.
     """
 
     visits: list[Visit]

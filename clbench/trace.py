@@ -115,7 +115,7 @@ class Trace:
         return np.repeat(np.arange(len(self.cell_size)), self.cell_size)
 
     def sample_correct(self, view: str, evaluations: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-        """Whether each sample was predicted correctly at some evaluations (all where not given), (e, N).
+        """Per-sample correctness at some evaluations (default: all), (e, N).
 
         Raises:
             KeyError: the bits of this view were not recorded.
@@ -183,9 +183,9 @@ class Trace:
         absent = sorted(set(values["bits"]) - set(values["correct"]))
         if absent:
             raise ValueError(f"array 'correct.{absent[0]}' is missing")
-        for name, found, expected in _shapes(values):
-            if found != expected:
-                raise ValueError(f"array '{name}' has the shape {found}, expected {expected}")
+        for name, shape, expected in _shapes(values):
+            if shape != expected:
+                raise ValueError(f"array '{name}' has the shape {shape}, expected {expected}")
         for name in ("every", "dense"):
             values[name] = int(values[name])
         values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}

@@ -37,8 +37,8 @@ class ReferenceConfig(FillConfig):
     """Hyper-parameters of A-GEM."""
 
     buffer: Literal["reservoir", "class_balanced", "task_balanced", "ring", "task_ring"] = "class_balanced"
-    """A uniform sample of all met; equal shares for the classes or the tasks met, of each a uniform sample or (`ring`)
-    the last samples."""
+    """A uniform sample of all data so far; equal shares for the classes or tasks so far, of each a uniform sample or
+    (`ring`) the last samples."""
     fill: Literal["online", "after"] = "after"
     """Samples are offered to the buffer after each update, or all at the end of their experience."""
 
@@ -60,7 +60,7 @@ def projected(g: Tensor, r: Tensor) -> Tensor | None:
 
 
 def loss_gradient(strategy: Strategy, x: Tensor, y: Tensor, task: Tensor) -> Tensor:
-    """The gradient of the loss on samples, (P,); gradients that the parameters hold stay as they are.
+    """The gradient of the loss on samples, (P,); `.grad` of the parameters is unchanged.
 
     Args:
         strategy: whose model and criterion.
@@ -73,7 +73,7 @@ def loss_gradient(strategy: Strategy, x: Tensor, y: Tensor, task: Tensor) -> Ten
 
 
 def learning(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that learn."""
+    """The parameters that require gradients."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -84,19 +84,19 @@ def flat(parameters: list[nn.Parameter], gradients: Iterable[Tensor | None]) -> 
 
 
 def put(parameters: list[nn.Parameter], gradient: Tensor) -> None:
-    """Makes a vector (P,) the gradients of the parameters."""
+    """Sets `.grad` of the parameters from a vector (P,)."""
     for p, piece in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
         p.grad = piece.view_as(p)
 
 
 class Projections:
-    """Counts how many updates were constrained, and how many of them projected."""
+    """Counts of constrained and of projected updates."""
 
     def __init__(self) -> None:
         self.counts = {"constrained_updates": 0, "projected_updates": 0}
 
     def apply(self, model: nn.Module, projection: Callable[[Tensor], Tensor | None]) -> None:
-        """Changes the gradients that a model's parameters hold.
+        """Changes `.grad` of a model's parameters.
 
         Args:
             model: whose.
@@ -104,13 +104,13 @@ class Projections:
         """
         self.counts["constrained_updates"] += 1
         parameters = learning(model)
-        found = projection(flat(parameters, [p.grad for p in parameters]))
-        if found is not None:
+        gradient = projection(flat(parameters, [p.grad for p in parameters]))
+        if gradient is not None:
             self.counts["projected_updates"] += 1
-            put(parameters, found)
+            put(parameters, gradient)
 
     def report(self) -> dict[str, float]:
-        """Updates that were constrained, and those that were projected."""
+        """Numbers of constrained and of projected updates."""
         return {name: float(n) for name, n in self.counts.items()}
 
 

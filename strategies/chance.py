@@ -1,8 +1,8 @@
-"""Chance: nothing is learnt, and every input is guessed at. The lower reference that shows what a number is worth.
+"""Chance level: random guesses, without learning. The lower-bound baseline of every benchmark.
 
-A guess is a pseudo-random function of the input's bits and of the run's seed: the same whenever, in whatever order and
-in whatever company an input is asked for. All outputs get independent scores, so that in every view each of the k that
-compete is the guess with probability 1/k. Inputs of equal bits get equal guesses.
+A guess is a pseudo-random function of the input's bits and of the run's seed: independent of the time, the order and
+the batch of a prediction. All outputs get independent scores, so that in every view each of the k active logits is the
+guess with probability 1/k. Inputs of equal bits get equal guesses.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _shifted(words: Tensor, by: int) -> Tensor:
 
 
 def guesses(x: Tensor, outputs: int, key: int) -> Tensor:
-    """Scores (N, outputs), float64, as good as independent and uniform in [0, 1).
+    """Scores (N, outputs), float64, practically independent and uniform in [0, 1).
 
     Args:
         x: inputs, float32 (N, ...); of each row only its own bits matter.
@@ -53,7 +53,7 @@ def guesses(x: Tensor, outputs: int, key: int) -> Tensor:
 
 
 class Chance(Strategy):
-    """Guesses. Its training step does nothing, and the loss it returns is 0."""
+    """Random guesses. The training step does nothing and returns the loss 0."""
 
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)

@@ -4,14 +4,14 @@ alone:
 
     from clbench.strategies.classp import CLASSP
 
-Being an optimiser it composes with every method that has none of its own: `strategy: [er, classp]`.
+As an optimiser it composes with every method that does not bring another: `strategy: [er, classp]`.
 
 Schedule (section 4.1 of the paper): without decay in the first experience, with it afterwards. An experience that was
 cut into sub-experiences counts as one.
 
-Differs from the paper: the benchmark says what becomes of an optimiser's state between experiences. The paper keeps the
-accumulator for the whole stream, as `training.optimizer_state: keep` does; with `reset` it begins anew in each
-experience. `numerics.fused` changes nothing here: there is no such kernel.
+Differs from the paper: the benchmark determines whether an optimiser's state is kept between experiences. The paper
+keeps the accumulator for the whole stream, as `training.optimizer_state: keep` does; with `reset` it restarts in each
+experience. `numerics.fused` has no effect: there is no such kernel.
 """
 
 from __future__ import annotations
@@ -45,21 +45,20 @@ class ClasspConfig(Model):
     """Hyper-parameters of CLASSP. There is no `optimizer`: it is one."""
 
     lr: LearningRate = 0.2
-    """As in the published code, as are `epsilon` and `power`."""
+    """Learning rate; default, as for `epsilon` and `power`, of the published code."""
     threshold: NonNegative = 0.0
-    """Squared gradients up to this change nothing. 0 as in the published experiment on the second task; the code's
-    0.5 does nothing in it."""
+    """Gate: squared gradients up to it are suppressed. 0 as in the published experiment on the second task; the code's
+    0.5 has no effect there."""
     epsilon: NonNegative = 1e-5
-    """Added to the accumulator, in the root."""
+    """Added to the accumulator under the root."""
     power: Annotated[float, Field(gt=0)] = 1.0
-    """p: of the gradients that are accumulated, and of the root."""
+    """p: exponent of the accumulated gradients, and of the root."""
     variant: Literal["paper", "official"] = "paper"
-    """The paper's rule, or what the published code does: one gate a tensor, and sums of absolute gradients for every
-    p."""
+    """Rule of the paper, or of the published code: one gate a tensor, and sums of absolute gradients for every p."""
     apply_decay: Literal["after_first_experience", "always", "never"] = "after_first_experience"
-    """When steps shrink by the accumulator, which grows anyway."""
+    """Experiences in which steps are divided by the accumulator, which grows in all."""
     foreach: bool | None = None
-    """Whether all tensors are updated together, or one by one. Default: together on a GPU."""
+    """All tensors are updated together, or one by one. Default: together on a GPU."""
 
 
 class Classp(Strategy):
@@ -78,8 +77,8 @@ class Classp(Strategy):
     ) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
         from clbench.strategies.classp_optimizer import CLASSP
 
-        given = config.model_dump(exclude={"apply_decay"})
-        return partial(CLASSP, **given, apply_decay=config.apply_decay == "always")
+        options = config.model_dump(exclude={"apply_decay"})
+        return partial(CLASSP, **options, apply_decay=config.apply_decay == "always")
 
     def __init__(self, config: ClasspConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -92,7 +91,7 @@ class Classp(Strategy):
                 group["apply_decay"] = experience.number > experience.part
 
     def memory(self) -> Memory:
-        """The accumulator is what it keeps of the past."""
+        """The memory of the accumulator."""
         return Memory(0, self._own.accumulator_bytes)
 
     def report(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ accumulator A that begins at 0:
 Equation 1 sums gradients up to t - 1, algorithm 1 up to t; this is algorithm 1. With threshold 0 and p = 2 it is
 Adagrad with epsilon as the first value of its accumulator.
 
-`variant="official"` is what the published code does (oswaldoludwig/CLASSP, CLASSP.py), which is another method:
+`variant="official"` is the published code (oswaldoludwig/CLASSP, CLASSP.py), which is another method:
 
     open:   any(g^2) > threshold             one truth value, 0 or 1, for a whole tensor: with a threshold below 1 open
                                              wherever one gradient of it is not 0, from 1 on never
@@ -72,7 +72,7 @@ def scale(accumulator: Tensor, epsilon: float, power: float) -> Tensor:
 
 
 class CLASSP(Optimizer):
-    """The optimiser.
+    """Optimiser CLASSP.
 
     Args:
         params: parameters, or groups of them with hyper-parameters of their own.
@@ -118,21 +118,21 @@ class CLASSP(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds parameters with hyper-parameters of their own.
+        """Adds parameters with separate hyper-parameters.
 
         Raises:
             ValueError: a hyper-parameter out of its range.
         """
-        given = {**self.defaults, **param_group}
+        group = {**self.defaults, **param_group}
         for name in ("lr", "threshold", "epsilon", "power"):
-            value = given[name]
+            value = group[name]
             number = isinstance(value, (int, float)) and math.isfinite(value)
             if not number or value < 0 or (name == "power" and value == 0):
                 raise ValueError(f"Invalid {name}: {value!r}")
-        if given["variant"] not in ("paper", "official"):
-            raise ValueError(f"Invalid variant: {given['variant']!r}")
-        if not isinstance(given["apply_decay"], bool):
-            raise ValueError(f"Invalid apply_decay: {given['apply_decay']!r}")
+        if group["variant"] not in ("paper", "official"):
+            raise ValueError(f"Invalid variant: {group['variant']!r}")
+        if not isinstance(group["apply_decay"], bool):
+            raise ValueError(f"Invalid apply_decay: {group['apply_decay']!r}")
         super().add_param_group(param_group)
 
     @property
@@ -144,7 +144,7 @@ class CLASSP(Optimizer):
 
     @property
     def accumulator_bytes(self) -> int:
-        """What the accumulators take."""
+        """Memory of the accumulators."""
         return sum(state["accumulator"].nbytes for state in self.state.values())
 
     @overload
@@ -153,7 +153,7 @@ class CLASSP(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update. Parameters without a gradient are left alone.
+        """One update. Parameters without a gradient are unchanged.
 
         Args:
             closure: computes the gradients again and returns the loss.
@@ -194,7 +194,7 @@ def _count(group: dict[str, Any], opened: Tensor, size: int) -> None:
 
 
 def _one_by_one(group: dict[str, Any], params: list[Tensor], grads: list[Tensor], accumulators: list[Tensor]) -> None:
-    """The specification."""
+    """The specification, one tensor at a time."""
     lr, epsilon, power = group["lr"], group["epsilon"], group["power"]
     for p, gradient, accumulator in zip(params, grads, accumulators, strict=True):
         opened = gate(gradient, group["threshold"], group["variant"])

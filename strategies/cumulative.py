@@ -1,4 +1,4 @@
-"""Cumulative training: every phase trains on all data met so far. What replay approaches as its memory grows."""
+"""Cumulative training: every phase trains on all data so far. The limit of replay with unlimited memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from clbench.strategy import Strategy
 
 
 class Cumulative(Strategy):
-    """Minimises the training loss of batches drawn from everything up to the current experience."""
+    """Minimises the training loss of batches from all data up to the current experience."""
 
     access = "past"

@@ -1,4 +1,4 @@
-"""Dark experience replay: the network's own past outputs are replayed, and in DER++ the labels beside them.
+"""Dark experience replay: past logits of the network are replayed, and in DER++ the labels too.
 
 Reference: Buzzega, Boschini, Porrello, Abati and Calderara 2020, NeurIPS 33, section 3 (`der`, and DER++: `derpp`).
 
@@ -7,8 +7,8 @@ Reference: Buzzega, Boschini, Porrello, Abati and Calderara 2020, NeurIPS 33, se
 
 h are the network's outputs before the softmax, z' those that it had when x' was learnt from and taken into the memory:
 of the forward pass of that very update, before its step. The mean is over samples and outputs, as in the authors' code,
-to which their alphas belong; each term has a forward pass of its own. Every output is matched, whichever take part in
-the cross-entropies.
+to which their alphas belong; each term has a separate forward pass. Every output is matched, whichever logits are
+active in the cross-entropies.
 
 Differs from the paper: nothing known. As in the authors' code, where training inputs are augmented a replayed input is
 augmented anew, and z' belongs to the augmented input that was learnt from.
@@ -32,7 +32,7 @@ class DarkConfig(MemoryConfig):
     """Hyper-parameters of DER."""
 
     alpha: NonNegative = 0.5
-    """Weight of the squared distance to the outputs stored; at 0 there is no such term."""
+    """Weight of the squared distance to the stored logits; at 0 there is no such term."""
 
 
 class DarkPlusConfig(DarkConfig):
@@ -56,7 +56,7 @@ def distance_to_stored(outputs: Tensor, stored: Tensor) -> Tensor:
 
 
 class DarkReplay(Replaying):
-    """DER: cross-entropy of what comes, and squared distance to the outputs stored of past samples."""
+    """DER: cross-entropy of incoming data, and squared distance to the stored logits of past samples."""
 
     Config = DarkConfig
 

@@ -1,4 +1,4 @@
-"""Predicts by an exponential moving average of the weights; training does not notice.
+"""Predicts by an exponential moving average of the weights; training is unaffected.
 
 Reference: Soutif-Cormerais, Carta and van de Weijer 2023, "Improving online continual learning performance and
 stability with temporal ensembles" (CoLLAs).
@@ -33,7 +33,7 @@ class AverageConfig(Parameters):
 
 
 class AveragedWeights(Strategy):
-    """Fine-tuning, or what it is composed with; predicts by averaged weights."""
+    """Fine-tuning, or the strategy it is composed with; predicts by averaged weights."""
 
     Config = AverageConfig
 
@@ -45,7 +45,7 @@ class AveragedWeights(Strategy):
     def after_update(self, batch: Batch) -> None:
         now = _floating(self.model)
         fits = {n: a for n, a in self._average.items() if n in now and now[n].shape == a.shape}
-        # What is new in the network, or has another size than before, starts its average anew.
+        # New parameters, and those that changed their size, restart their average.
         self._average = {n: fits[n] if n in fits else t.clone() for n, t in now.items()}
         torch._foreach_lerp_(list(fits.values()), [now[n] for n in fits], 1 - self.config.momentum)
 
@@ -54,7 +54,7 @@ class AveragedWeights(Strategy):
         return scores
 
     def memory(self) -> Memory:
-        """The average counts: it is of the past."""
+        """Memory, the average included."""
         return Memory(0, sum(t.nbytes for t in self._average.values()))
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Experience replay: a small memory of past samples is learnt again beside the new ones.
+"""Experience replay: a small memory of past samples is replayed beside the new ones.
 
 Reference: Ratcliff 1990; Robins 1995; as evaluated by Chaudhry et al. 2019 ("On Tiny Episodic Memories") and, with
 the weighted loss, by van de Ven, Tuytelaars and Tolias 2022 (Nature Machine Intelligence 4).
@@ -36,7 +36,7 @@ class ReplayConfig(FillConfig):
     loss: Literal["concatenated", "weighted"] = "concatenated"
     """One mean over new and replayed samples, or a weighted sum of the two means."""
     new_weight: Annotated[float, Field(ge=0, le=1)] | Literal["share"] = "share"
-    """w of the weighted loss; `share` is 1/k in experience k, which counts once where it comes in pieces."""
+    """w of the weighted loss; `share` is 1/k in experience k, sub-experiences counted as one."""
 
 
 def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
@@ -49,13 +49,13 @@ def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
 
 
 class ExperienceReplay(Replaying):
-    """Replays from a buffer at every iteration in which it holds something."""
+    """Replays from a buffer at every iteration, once it is not empty."""
 
     Config: ClassVar[type[ReplayConfig]] = ReplayConfig
 
     @classmethod
     def needs(cls, config: ReplayConfig) -> frozenset[Knowledge]:
-        """What the memory needs, and the number of experiences so far where it decides the weight."""
+        """Requirements of the memory, and boundaries where the weight depends on the number of experiences."""
         counts = config.loss == "weighted" and config.new_weight == "share"
         return super().needs(config) | frozenset({"boundaries"} if counts else ())
 
@@ -78,5 +78,5 @@ class ExperienceReplay(Replaying):
         return weighted_loss(new, self.criterion(logits[n:], y, task), weight)
 
     def replayed(self, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Inputs, targets and tasks of up to n samples to learn again; None where there are none."""
+        """Inputs, targets and tasks of up to n samples to replay; None where there are none."""
         return self.fetch(self.buffer.slots(n)) if len(self.buffer) else None

@@ -1,4 +1,4 @@
-"""ER-ACE: new samples compete among themselves, replayed ones with all that has been seen.
+"""ER-ACE: the active logits of new samples are those of the batch, of replayed ones those of all classes seen.
 
 Reference: Caccia, Aljundi, Asadi, Tuytelaars, Pineau and Belilovsky 2022, ICLR, "New insights on reducing abrupt
 representation change in online continual learning".
@@ -32,7 +32,7 @@ class AsymmetricConfig(FillConfig):
 
 
 def among(logits: Tensor, competing: Tensor) -> Tensor:
-    """Logits with -inf where an output does not compete.
+    """Logits with -inf for inactive ones.
 
     Args:
         logits: (N, outputs).

@@ -1,4 +1,4 @@
-"""Experience replay with the projection of A-GEM: what is minimised, and the path on which it is.
+"""Experience replay with the projection of A-GEM: both the objective and the optimisation path.
 
 Reference: Hess, Tuytelaars and van de Ven 2023, "Two complementary perspectives to continual learning: ask not only
 what to optimize, but also how" (PMLR 249); A-GEM: Chaudhry et al. 2019.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ProjectedReplay(ExperienceReplay):
-    """Experience replay whose step does not point against the gradient of the samples that it replays."""
+    """Experience replay whose step does not point against the gradient of the replayed samples."""
 
     def __init__(self, config: ReplayConfig, setup: Setup) -> None:
         super().__init__(config, setup)

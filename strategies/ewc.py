@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: weights that matter to what was learnt are held by springs.
+"""Elastic weight consolidation: a quadratic penalty anchors the weights by their importance for earlier tasks.
 
 Reference: Kirkpatrick et al. 2017 (PNAS 114; Eq. 3), one anchor for each experience; online: Schwarz et al. 2018
 ("Progress & Compress", Eq. 9) and Huszar 2018. On the kinds of Fisher information: van de Ven 2025 (arXiv 2502.11756).
@@ -7,29 +7,29 @@ Reference: Kirkpatrick et al. 2017 (PNAS 114; Eq. 3), one anchor for each experi
     F_k = 1/N sum_n E_y[(d log p(y | x_n, w_k) / d w)^2]         over the N samples of experience k
     online: one anchor w_k, and F <- decay F + F_k
 
-p is the likelihood of the training loss: a softmax over the outputs that take part in it (of an experience, with
+p is the likelihood of the training loss: a softmax over the active logits (of an experience, with
 `active_outputs: batch`), or a Gaussian of unit variance for squared error. The kinds of F differ in y:
 
-    exact      the expectation over the model's own p: as many backward passes as outputs take part
+    exact      the expectation over the model's p: as many backward passes as active logits
     sampled    one y drawn from p for each sample; unbiased
     empirical  the true label
     batched    squared gradients of the mean loss of batches of `fisher_batch` samples with true labels, averaged over
-               batches: no Fisher information, and smaller by up to that size; it is what many libraries compute
+               batches: no Fisher information, and smaller by up to that size; many libraries compute it
 
 The first three do not depend on how samples are batched. The network is in evaluation mode for all: of batch
 normalisation the running statistics are used.
 
-A sum of springs is one spring: with A = sum_k F_k and the weighted mean m = sum_k F_k w_k / A,
+A sum of quadratic penalties is one: with A = sum_k F_k and the weighted mean m = sum_k F_k w_k / A,
 
     sum_k F_k (w - w_k)^2 = A (w - m)^2 + sum_k F_k (w_k - m)^2,
 
-so that `separate` keeps A, m and the constant instead of all F_k and w_k, and costs the same after one experience and
-after a thousand. m is a running mean in double precision, rounded to float32 for use: to the gradient A (w - m) that
-is as if a weight were moved by up to half a unit in its last place.
+so that `separate` keeps A, m and the constant instead of all F_k and w_k, at a constant cost for any number of
+experiences. m is a running mean in double precision, rounded to float32 for use: for the gradient A (w - m) that is
+equivalent to moving a weight by up to half a unit in its last place.
 
 Differs from the papers:
 1. The Fisher of an experience is that of the loss trained on, without the prior that Kirkpatrick et al. derive it from.
-2. Buffers of batch normalisation are not held, only weights.
+2. Buffers of batch normalisation are not anchored, only weights.
 3. Online: Schwarz et al. multiply F by `decay` in the penalty too (Eq. 9). With a decay below 1 their strength is this
    one divided by it.
 """
@@ -63,15 +63,15 @@ class EwcConfig(Parameters):
     """lambda of the paper; the penalty is lambda/2 times the weighted squared distances. Values do not carry over from
     one kind of Fisher information to another. Under SGD a value above about 2 / (lr F) diverges."""
     fisher: Literal["exact", "sampled", "empirical", "batched"] = "exact"
-    """Over the model's own labels, one of them drawn, the true ones; or the squared gradient of whole batches."""
+    """Expectation over the model's labels, one of them drawn, the true ones; or squared gradients of whole batches."""
     fisher_samples: Annotated[int, Field(ge=1)] | None = None
-    """Samples of an experience, drawn anew each time, from which it is estimated; null: all."""
+    """Number of samples of an experience for the estimate, redrawn each time; null: all."""
     fisher_batch: Annotated[int, Field(ge=1)] | None = None
-    """Batch size of `batched`; 128 where not given. 1 is `empirical`."""
+    """Batch size of `batched`; default 128. 1 is `empirical`."""
     mode: Literal["separate", "online"] = "separate"
-    """A spring for each experience, or one for all that is tied to the latest weights."""
+    """One anchor for each experience, or one for all at the latest weights."""
     decay: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Of the older Fisher information in the mode `online`; 1 where not given."""
+    """Of the older Fisher information in the mode `online`; default 1."""
 
     @pydantic.model_validator(mode="after")
     def _used(self) -> EwcConfig:
@@ -91,12 +91,12 @@ def score_vectors(
         logits: (N, C).
         kind: whose labels.
         y: true labels, int64 (N,).
-        allowed: outputs that take part, bool (N, C).
+        allowed: active logits, bool (N, C).
         draws: what `sampled` draws from: uniform in [0, 1), float64 (N, 1); for a Gaussian standard normal (N, C).
         gaussian: whether the loss is half the squared distance from the one-hot label, not cross-entropy.
 
     Yields:
-        (N, C), once for each output that takes part where the kind is `exact`, else once.
+        (N, C), once for each active logit where the kind is `exact`, else once.
 
     With p = (0.8, 0.2) it is sqrt(p_c) (p - e_c) for each class c; a label drawn with 0.9 is the second:
 
@@ -134,7 +134,7 @@ def fisher_diagonal(
 
     Args:
         model: in evaluation mode.
-        batches: inputs, true labels, outputs that take part and draws (see `score_vectors`), all of N' samples.
+        batches: inputs, true labels, active logits and draws (see `score_vectors`), all of N' samples.
         kind: whose labels.
         gaussian: see `score_vectors`.
     """
@@ -150,7 +150,7 @@ def fisher_diagonal(
 def fold(
     mean: Sequence[Tensor], importance: Sequence[Tensor], weights: Sequence[Tensor], fisher: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor], float]:
-    """Two springs at each weight as one: the weighted mean, the sum of importances, and the constant that remains.
+    """Two quadratic penalties as one: the weighted mean, the sum of importances, and the remaining constant.
 
     Args:
         mean: float64.

@@ -1,16 +1,16 @@
-"""FeTrIL: features of past classes are made by moving those of new classes to where the past ones were.
+"""FeTrIL: pseudo-features of past classes, features of new classes translated to the past means.
 
     pseudo-feature of a past class p   f(x) + mu_p - mu_n,   x of the new class n nearest to p
 
-The front is frozen; of a past class only its mean is kept. A linear classifier is fitted to the features of the new
-classes and the pseudo-features of all others.
+The feature extractor is frozen; of a past class only its mean is kept. A linear classifier is fitted to the features of
+the new classes and the pseudo-features of all others.
 
 Reference: Petit, Popescu, Schindler, Picard and Delezoide 2023 (WACV, arXiv 2211.13131). The authors' code chooses n by
 Euclidean distance, the re-implementation in PyCIL by angle: `nearest`.
 
     svc   one support vector machine a class against all others (squared hinge, in the primal), on features of length 1,
           fitted at the end of each experience; its hyperplanes are the network's last layer, nothing else is kept
-    fc    the last layer goes on learning by the benchmark's optimiser and loss, in the updates of the budget, from
+    fc    the last layer continues to learn by the benchmark's optimiser and loss, in the updates of the budget, from
           features and pseudo-features drawn uniformly (with replacement) from the set that `svc` would be fitted to
 
 In the first experience the front is trained, and with it the linear head that predicts until then.
@@ -51,17 +51,18 @@ class FetrilConfig(Parameters):
     """Hyper-parameters of FeTrIL."""
 
     extractor: Literal["first_experience", "frozen"] = "first_experience"
-    """The front: trained in the first visit and then frozen; or as it starts (see `model.weights`)."""
+    """The feature extractor: trained in the first experience and then frozen; or frozen from the start (see
+    `model.weights`)."""
     nearest: Literal["euclidean", "cosine"] = "euclidean"
-    """By what the new class is chosen whose features are moved: distance of the means, or their angle."""
+    """Criterion for the new class whose features are translated: distance of the means, or their angle."""
     classifier: Literal["svc", "fc"] = "svc"
     """Support vector machines, or a linear layer trained by the benchmark's optimiser."""
     c: Annotated[float, Field(gt=0)] = 1.0
     """C of the support vector machines: smaller is more regular."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
-    """At which their optimiser stops."""
+    """Tolerance of their optimiser."""
     features_per_step: Annotated[int, Field(ge=1)] | None = None
-    """Features and pseudo-features of an update of `fc`; as many as the batch has samples where not given."""
+    """Features and pseudo-features of an update of `fc`; default: the samples of the batch."""
 
     @pydantic.model_validator(mode="after")
     def _of_one_classifier(self) -> FetrilConfig:
@@ -88,7 +89,7 @@ def nearest(past: Tensor, new: Tensor, by: str) -> Tensor:
 
 
 class PseudoFeatures:
-    """Real features of the classes at hand, and those of the other known classes, made when they are asked for.
+    """Real features of the current classes, and pseudo-features of the other known classes, computed on demand.
 
     Args:
         features: float32 (N, F).
@@ -98,24 +99,24 @@ class PseudoFeatures:
         by: see `nearest`.
 
     Attributes:
-        classes: known ones and those at hand, ascending, (K,).
-        source: the class at hand whose features each has, (K,); its own where it is at hand.
+        classes: known and current ones, ascending, (K,).
+        source: the current class whose features each has, (K,); the class itself where it is current.
     """
 
     def __init__(self, features: Tensor, y: Tensor, means: Tensor, known: Tensor, by: str) -> None:
-        here = Moments(len(known), features.shape[1], features.device)
-        here.add(features, y)
-        new = torch.nonzero(here.known).flatten()
-        self.classes = torch.nonzero(here.known | known).flatten()
-        own = here.mean()
+        current = Moments(len(known), features.shape[1], features.device)
+        current.add(features, y)
+        new = torch.nonzero(current.known).flatten()
+        self.classes = torch.nonzero(current.known | known).flatten()
+        current_means = current.mean()
         self.source = torch.where(
-            here.known[self.classes], self.classes, new[nearest(means[self.classes], own[new], by)]
+            current.known[self.classes], self.classes, new[nearest(means[self.classes], current_means[new], by)]
         )
         moved = (self.source != self.classes)[:, None]
-        self._shift = ((means[self.classes] - own[self.source]) * moved).to(features.dtype)
+        self._shift = ((means[self.classes] - current_means[self.source]) * moved).to(features.dtype)
         order = torch.argsort(y, stable=True)
         self._features = features[order]
-        count = here.count.to(torch.int64)
+        count = current.count.to(torch.int64)
         self._first = (count.cumsum(0) - count)[self.source]
         self._ends = count[self.source].cumsum(0)
         self._begins = self._ends - count[self.source]
@@ -168,7 +169,7 @@ class Fetril(Extractor):
 
     @classmethod
     def needs(cls, config: FetrilConfig) -> frozenset[Knowledge]:
-        """Features are compared within an experience."""
+        """Boundaries: features are compared within an experience."""
         return frozenset({"boundaries"})
 
     def __init__(self, config: FetrilConfig, setup: Setup) -> None:
@@ -213,7 +214,7 @@ class Fetril(Extractor):
         return self._fitted
 
     def _prepare(self, experience: Experience) -> None:
-        """Features of the experience, each sample once, and what is made from them."""
+        """Features of the experience, each sample once, and the pseudo-features."""
         parts = [(self.features(x), y, task) for x, y, task in self.plain_batches(experience)]
         features, y, task = (torch.cat(column) for column in zip(*parts, strict=True))
         self._task_of[y] = task
@@ -226,7 +227,7 @@ class Fetril(Extractor):
         classes, weight, bias = separate(features, y, self.config.c, self.config.tolerance)
         with torch.no_grad():
             self.head.weight.zero_()
-            # Below every score of a feature of length 1: what has never been met is never predicted.
+            # Below every score of a feature of length 1: a class never seen is never predicted.
             self.head.bias.fill_(-1.0 - float((np.linalg.norm(weight, axis=1) + np.abs(bias)).max()))
             self.head.weight[classes] = torch.from_numpy(weight).to(self.head.weight)
             self.head.bias[classes] = torch.from_numpy(bias).to(self.head.bias)
@@ -237,8 +238,8 @@ class Fetril(Extractor):
 
     def state_dict(self) -> dict[str, Any]:
         rows = None if self._rows is None else list(self._rows)
-        own = {"seen": self.seen.state_dict(), "task_of": self._task_of.clone(), "rows": rows}
-        return {**super().state_dict(), **own, "fitted": self._fitted, "unit": self.head.unit}
+        fields = {"seen": self.seen.state_dict(), "task_of": self._task_of.clone(), "rows": rows}
+        return {**super().state_dict(), **fields, "fitted": self._fitted, "unit": self.head.unit}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

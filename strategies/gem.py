@@ -15,7 +15,7 @@ All memory of every past task goes through the network in every update, as in th
 Differs from the paper: nothing known where tasks come once and samples too (with several epochs the memory is offered
 each sample several times, and may hold it so). A task that comes again does not constrain itself. Where a
 batch mixes tasks, its current task is the one that most of its samples come from. `per: experience` needs no tasks:
-each experience, or what online sub-experiences were cut from, is a task of its own, whichever classes it brings.
+each experience (before the cut into online sub-experiences) is a separate task, whichever classes it has.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class EpisodicConfig(Parameters):
     strength: NonNegative = 0.5
     """s, the least of each dual variable; `memory_strength` in the authors' code."""
     per: Literal["task", "experience"] = "task"
-    """What has a memory and a constraint of its own."""
+    """Unit with a separate memory and constraint."""
     memory_each: Annotated[int, Field(ge=1)] | None = None
-    """Samples held of each task (or experience); 256 where neither this nor `memory` is given."""
+    """Samples stored of each task (or experience); default, without `memory`, 256."""
     memory: Annotated[int, Field(ge=1)] | None = None
-    """Samples held in all, shared by the tasks met, instead of `memory_each`."""
+    """Samples stored in total, shared by the tasks so far, instead of `memory_each`."""
     keep: Literal["last", "random"] = "last"
     """Of each task the last samples, as in the paper, or a uniform sample."""
 
@@ -86,7 +86,7 @@ def multipliers(gram: NDArray[np.float64], products: NDArray[np.float64], streng
 
 
 def projected(g: Tensor, constraints: Tensor, strength: float, ridge: float = _RIDGE) -> Tensor | None:
-    """What becomes of a gradient; None where it points against no constraint.
+    """The projected gradient; None where it violates no constraint.
 
     Args:
         g: gradient of the update, (P,).
@@ -114,7 +114,7 @@ class GradientEpisodicMemory(Replaying):
 
     @classmethod
     def needs(cls, config: EpisodicConfig) -> frozenset[Knowledge]:
-        """Tasks, or where experiences begin."""
+        """Tasks, or boundaries of experiences."""
         return frozenset({"task_in_training" if config.per == "task" else "boundaries"})
 
     def __init__(self, config: EpisodicConfig, setup: Setup) -> None:
@@ -141,12 +141,12 @@ class GradientEpisodicMemory(Replaying):
         now = self._current(batch)
         past = [group for group in self.buffer.groups if group != now]
         if past:
-            found = [loss_gradient(self, *self.fetch(self.buffer.slots_of(group))) for group in past]
-            constraints = torch.stack(found)
+            gradients = [loss_gradient(self, *self.fetch(self.buffer.slots_of(group))) for group in past]
+            constraints = torch.stack(gradients)
             self._projections.apply(self.model, lambda g: projected(g, constraints, self.config.strength))
 
     def _current(self, batch: Batch) -> int:
-        """The group that is being learnt."""
+        """The current group."""
         if self.config.per == "experience":
             return self._origin
         return batch.task if isinstance(batch.task, int) else int(torch.bincount(batch.task).argmax())
@@ -155,8 +155,8 @@ class GradientEpisodicMemory(Replaying):
         return self._projections.report()
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"projections": dict(self._projections.counts), "origin": self._origin}
-        return {**super().state_dict(), **own}
+        fields = {"projections": dict(self._projections.counts), "origin": self._origin}
+        return {**super().state_dict(), **fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Joint training: every phase trains on the data of the whole stream, shuffled. The upper reference; not continual.
+"""Joint training: every phase trains on the shuffled data of the whole stream. The upper-bound baseline; not continual.
 
 It has as many phases and as many updates as any strategy on the benchmark, so that costs compare (5 x 2,000 updates
 on Split-MNIST, as in van de Ven et al. 2022).
@@ -10,6 +10,6 @@ from clbench.strategy import Strategy
 
 
 class Joint(Strategy):
-    """Minimises the training loss of batches drawn from the whole stream."""
+    """Minimises the training loss of batches from the whole stream."""
 
     access = "stream"

@@ -1,4 +1,4 @@
-"""Linear probe: the features of the network as it is at the start, and a head that alone is trained.
+"""Linear probe: only the head is trained, on the features of the initial network.
 
 As initialised they are random features, and the reference for how much of a result the features' learning makes; with
 `model.weights` they are pre-trained ones, and the reference for what continual learning of features adds. All but the

@@ -1,4 +1,4 @@
-"""Learning without forgetting: on the new samples, the network is to answer as it did before the experience.
+"""Learning without forgetting: distillation from the network before the experience, on the new samples.
 
 Reference: Li and Hoiem 2016 (ECCV; TPAMI 2018, Eqs. 1 to 5); in the three settings: van de Ven, Tuytelaars and Tolias
 2022 (Nature Machine Intelligence 4; GMvandeVen/continual-learning).
@@ -9,8 +9,8 @@ Reference: Li and Hoiem 2016 (ECCV; TPAMI 2018, Eqs. 1 to 5); in the three setti
 z are the logits for a new sample and z* those of the network as it was at the end of the last experience (of all its
 pieces, where it comes in pieces). Where the
 training loss is over the outputs of the task alone, there is a group G for each task learnt before, its outputs; else
-there is one group: the outputs of earlier experiences (`outputs: seen`), or all (`outputs: all`: those not learnt yet
-are to stay where they were too). There is no factor T^2, by which Hinton et al. keep the gradient's size.
+there is one group: the outputs of earlier experiences (`outputs: seen`), or all (`outputs: all`, those not learnt yet
+included). There is no factor T^2, by which Hinton et al. preserve the scale of the gradient.
 
 Differs from the papers:
 1. The old network answers for each batch (a third more per update), where Li and Hoiem record its answers for the whole
@@ -42,17 +42,17 @@ class LwfConfig(Parameters):
     """Hyper-parameters of learning without forgetting."""
 
     alpha: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the old answers (lambda_o of Li and Hoiem)."""
+    """Weight of distillation (lambda_o of Li and Hoiem)."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
-    """T: above 1, small probabilities count for more."""
+    """T: above 1, small probabilities have more weight."""
     outputs: Literal["seen", "all"] = "seen"
-    """Whose answers are kept: outputs of earlier experiences, or all. Where each task has its own: of earlier tasks."""
+    """Distilled outputs: those of earlier experiences, or all. Where each task has separate ones: of earlier tasks."""
     growing: bool = False
-    """Whether alpha is multiplied by the number of experiences before this one; one in pieces counts once."""
+    """alpha is multiplied by the number of earlier experiences, sub-experiences counted as one."""
 
 
 def distillation(logits: Tensor, old: Tensor, groups: Sequence[Sequence[int]], temperature: float) -> Tensor:
-    """Cross-entropy of the old answers at a temperature, a mean over samples and a sum over groups of outputs.
+    """Distillation loss at a temperature, a mean over samples and a sum over groups of outputs.
 
     Args:
         logits, old: (N, outputs).
@@ -72,13 +72,13 @@ def distillation(logits: Tensor, old: Tensor, groups: Sequence[Sequence[int]], t
 
 
 class LwF(Strategy):
-    """Keeps a copy of the network from the end of the last experience."""
+    """Distils from a copy of the network from the end of the last experience."""
 
     Config = LwfConfig
 
     @classmethod
     def needs(cls, config: LwfConfig) -> frozenset[Knowledge]:
-        """When to copy the network."""
+        """Boundaries: the network is copied there."""
         return frozenset({"boundaries"})
 
     def __init__(self, config: LwfConfig, setup: Setup) -> None:
@@ -90,9 +90,9 @@ class LwF(Strategy):
             raise UserError("strategy.outputs: got 'all', which has no effect where each task has outputs of its own.")
         self.old: nn.Module | None = None
         self.learnt: list[list[int]] = []
-        """Groups of outputs whose answers are kept."""
+        """Distilled groups of outputs."""
         self.ended = 0
-        """Experiences that have ended."""
+        """Number of completed experiences."""
 
     def loss(self, batch: Batch) -> Tensor:
         if self.old is None:
@@ -119,8 +119,8 @@ class LwF(Strategy):
 
     def _groups(self, experience: Experience) -> list[list[int]]:
         if self.setup.training.active_outputs == "task":
-            own = [sorted(self.setup.task_outputs[t]) for t in experience.tasks]
-            return [*self.learnt, *(group for group in own if group not in self.learnt)]
+            groups = [sorted(self.setup.task_outputs[t]) for t in experience.tasks]
+            return [*self.learnt, *(group for group in groups if group not in self.learnt)]
         return [sorted(self._outputs_seen) if self.config.outputs == "seen" else list(range(self.setup.outputs))]
 
     def memory(self) -> Memory:

@@ -1,11 +1,11 @@
-"""Memory aware synapses: a weight matters by how much the squared length of the outputs depends on it.
+"""Memory aware synapses: importance of a weight is the sensitivity of the squared norm of the outputs to it.
 
 Reference: Aljundi et al. 2018 (ECCV; Eqs. 2 to 4), the global version.
 
     Omega_i = 1/N sum_n | d ||f(x_n)||^2 / d w_i |        over the N samples of an experience, with or without labels
     L       = L_new + strength sum_i Omega_i (w_i - w*_i)^2
 
-f are the outputs that take part in the training loss; w* the weights at the end of the last experience. The network is
+f are the active logits; w* the weights at the end of the last experience. The network is
 in evaluation mode: of batch normalisation the running statistics are used. Importances of experiences are added up, as
 in the authors' code (rahafaljundi/MAS-Memory-Aware-Synapses), or averaged.
 
@@ -38,9 +38,9 @@ class MasConfig(Parameters):
     """lambda of the paper, 1 there; the penalty has no factor 1/2. Added up over many experiences it diverges under SGD
     sooner."""
     samples: Annotated[int, Field(ge=1)] | None = None
-    """Samples of an experience, drawn anew each time, from which importance is estimated; null: all."""
+    """Number of samples of an experience for the estimate, redrawn each time; null: all."""
     accumulate: Literal["sum", "mean"] = "sum"
-    """Whether importances of experiences are added up, or their mean is taken."""
+    """Sum or mean of the importances of experiences."""
 
 
 def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor) -> list[Tensor]:
@@ -55,7 +55,7 @@ def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor) -> list[Tens
 
 
 class MAS(Anchored):
-    """Estimates how much the outputs depend on each weight at the end of every experience."""
+    """Estimates the sensitivity of the outputs to each weight at the end of every experience."""
 
     Config = MasConfig
     differentiates_outputs = True
@@ -65,7 +65,7 @@ class MAS(Anchored):
         self.config: MasConfig = config
         self.factor = config.strength
         self.ended = 0
-        """Experiences that have ended."""
+        """Number of completed experiences."""
 
     def end_experience(self, experience: Experience) -> None:
         new, kept = self._importance(experience), self.ended

@@ -1,6 +1,6 @@
-"""Naive fine-tuning: every experience is trained on as it comes, and nothing is done against forgetting.
+"""Naive fine-tuning: trains on the experiences sequentially, with no measure against forgetting.
 
-The lower reference of every table. The papers' names for it are "None", "SGD", "fine-tuning", "finetune".
+The lower-bound baseline of every table. The papers' names for it are "None", "SGD", "fine-tuning", "finetune".
 """
 
 from __future__ import annotations

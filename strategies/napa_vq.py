@@ -57,17 +57,17 @@ class NapaVqConfig(PrototypeConfig):
     neighbour_weight: Annotated[float, Field(ge=0)] = 1.0
     """Of NA."""
     later_lr: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Factor of all learning rates after the first visit."""
+    """Factor of all learning rates after the first experience."""
     neighbours: Annotated[int, Field(ge=1)] = 15
-    """k, vectors that a feature links its nearest one to, itself among them."""
+    """k, number of vectors linked to the nearest one of a feature, itself included."""
     edge_decay: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """By which a link fades when its unit is met without it."""
+    """Decay factor of a link whose unit occurs without it."""
     edge_age: Annotated[int, Field(ge=0)] = 10
-    """How often a link may fade before it is gone."""
+    """Number of decays before a link is removed."""
 
 
 def relinked(edges: Tensor, near: Tensor, decay: float, age: int) -> Tensor:
-    """The graph after some features, not yet symmetric.
+    """The graph updated by some features, not yet symmetric.
 
     In a batch, order does not count: a unit that was the nearest of n features, m of which had j among their nearest,
     has its link to j set to 1 where m > 0 and faded n - m times.
@@ -94,16 +94,16 @@ def neighbourhood_loss(squared: Tensor, y: Tensor, linked: Tensor) -> Tensor:
 
     Args:
         squared: squared distances to the vectors, (N, U).
-        y: each feature's own unit, (N,).
+        y: unit of each feature, (N,).
         linked: the units around that one, without itself, bool (N, U); where there is none, the sum is 0.
 
     >>> linked = torch.tensor([[False, True, False]])
     >>> neighbourhood_loss(torch.tensor([[5.0, 1.0, 9.0]]), torch.tensor([0]), linked).item()
     4.0
     """
-    own = squared.gather(1, y[:, None]).squeeze(1)
+    nearest = squared.gather(1, y[:, None]).squeeze(1)
     weight = torch.softmax((-_NEARNESS * squared.detach()).masked_fill(~linked, float("-inf")), 1).nan_to_num(0.0)
-    return (own - (weight * squared).sum(1)).clamp_min(0).mean()
+    return (nearest - (weight * squared).sum(1)).clamp_min(0).mean()
 
 
 def one_of(choices: Tensor, chance: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def one_of(choices: Tensor, chance: Tensor) -> Tensor:
 
 
 class NapaVq(PrototypeReplay):
-    """Learns a front and coding vectors, and a graph of which vectors are around each other."""
+    """Learns a feature extractor, coding vectors, and a graph of neighbouring vectors."""
 
     Config = NapaVqConfig
     of_orientations = True
@@ -139,7 +139,7 @@ class NapaVq(PrototypeReplay):
 
     def begin_experience(self, experience: Experience) -> None:
         super().begin_experience(experience)
-        self._meet()
+        self._collect()
         later = 1.0 if self.old is None else self.config.later_lr
         self._rate = min(self.config.vector_lr * later, self.rotations * len(experience.outputs) / 2)
         if self.old is None:
@@ -183,7 +183,7 @@ class NapaVq(PrototypeReplay):
         return self.criterion(logits, y, task), neighbourhood
 
     def _mixed(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """n prototypes of past classes, mixed with those of units around them; their units and tasks."""
+        """n prototypes of past classes, mixed with those of neighbouring units; their units and tasks."""
         c = self.some_past(n)
         u = self.rotations * c
         picked, share = torch.from_numpy(self.setup.generator.uniform(2 * n)).to(self.prototypes).view(2, n, 1)
@@ -192,7 +192,7 @@ class NapaVq(PrototypeReplay):
         return share * self.prototypes[u] + (1 - share) * self.prototypes[other], u, self._task_of[c]
 
     def before_update(self, batch: Batch) -> None:
-        """Vectors learn here, and are no matter of the optimiser: it finds no gradient of theirs."""
+        """Updates the coding vectors, which have no gradient for the optimiser."""
         gradient = self.head.weight.grad
         if gradient is not None:
             gradient.unflatten(0, (-1, self.rotations))[self.past] = 0.0
@@ -200,8 +200,8 @@ class NapaVq(PrototypeReplay):
                 self.head.weight -= self._rate * gradient
             self.head.weight.grad = None
 
-    def _meet(self) -> None:
-        """The units of all classes met, ascending."""
+    def _collect(self) -> None:
+        """Collects the units of all classes so far, ascending."""
         classes = torch.tensor(sorted(self._outputs_seen), dtype=torch.int64, device=self.setup.device)
         self._met = (self.rotations * classes[:, None] + torch.arange(self.rotations, device=classes.device)).flatten()
 
@@ -219,4 +219,4 @@ class NapaVq(PrototypeReplay):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.edges, self._rate = state["edges"].to(self.setup.device), state["rate"]
-        self._meet()
+        self._collect()

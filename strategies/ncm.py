@@ -1,10 +1,10 @@
-"""Nearest class mean: a sample is of the class whose mean feature is nearest.
+"""Nearest class mean: predicts the class with the nearest mean feature.
 
     predict   argmin_c |f(x) - mu_c|   or   argmax_c cos(f(x), mu_c),   mu_c the mean of f over the samples of c
 
 Reference: Mensink, Verbeek, Perronnin and Csurka 2013 (TPAMI 35); in continual learning Rebuffi et al. 2017 (iCaRL),
 which takes the means over a memory. With true means, equal priors and one isotropic covariance it is the Bayes rule.
-On a frozen front it is the reference that methods without a memory have to beat.
+On a frozen feature extractor it is the baseline for methods without a memory.
 
 Means are running ones: a class that comes again adds its samples to those of before. Each sample counts once for each
 experience that brings it, as it is stored, not augmented. Between boundaries the means grow with the batches of the
@@ -36,19 +36,19 @@ class NcmConfig(Parameters):
     """Hyper-parameters of the nearest class mean."""
 
     extractor: Literal["first_experience", "frozen", "trained"] = "first_experience"
-    """The front: trained in the first visit and then frozen; as it starts; or trained all the time."""
+    """Feature extractor: trained in the first experience and then frozen; frozen from the start; or always trained."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
-    """What near means: distance, or angle."""
+    """Distance of features, or angle."""
 
 
 class NearestClassMean(Extractor):
-    """Predicts by class means; the linear head only trains the front."""
+    """Predicts by class means; the linear head only trains the feature extractor."""
 
     Config = NcmConfig
 
     @classmethod
     def needs(cls, config: NcmConfig) -> frozenset[Knowledge]:
-        """The end of the first visit."""
+        """Boundaries: the end of the first experience."""
         return frozenset({"boundaries"} if config.extractor == "first_experience" else ())
 
     def __init__(self, config: NcmConfig, setup: Setup) -> None:
@@ -105,8 +105,8 @@ class NearestClassMean(Extractor):
 
     def state_dict(self) -> dict[str, Any]:
         moments = {"settled": self.settled.state_dict(), "running": self.running.state_dict()}
-        own = {"samples": self._samples, "met": self._met, "shown": self._shown}
-        return {**super().state_dict(), **moments, **own}
+        fields = {"samples": self._samples, "met": self._met, "shown": self._shown}
+        return {**super().state_dict(), **moments, **fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -13,7 +13,7 @@ over the features of the whole batch.
 Reference: Zhu, Zhang, Wang, Yin and Liu 2021 (CVPR).
 
 Differs from the authors' code: (1) learning rates do not fall (they: x 0.1 every 45 epochs); (2) all outputs exist from
-the start, and `training.active_outputs: seen` lets those of seen classes take part, as a head that grows does;
+the start, and `training.active_outputs: seen` activates those of seen classes, as a growing head does;
 (3) means and r are of samples as they are stored (they: augmented ones, without a last smaller batch); (4) what is
 past, recurs or comes in pieces: see `clbench.strategies.shared.prototypes.PrototypeReplay`; classes with one sample
 have no part in r; (5) vectors and images that are not square are not turned, R = 1.
@@ -37,11 +37,11 @@ class PassConfig(PrototypeConfig):
     """Hyper-parameters of PASS."""
 
     radius: Annotated[float, Field(ge=0)] | None = None
-    """r, the deviation of the noise around prototypes; found in the first visit where not given."""
+    """r, the deviation of the noise around prototypes; default: estimated in the first experience."""
 
 
 def radius(variance: Tensor) -> float:
-    """r of the mean variances of the features of each class, (C,); NaN has no part in it.
+    """r of the mean variances of the features of each class, (C,); NaN is ignored.
 
     >>> radius(torch.tensor([3.0, float("nan"), 5.0]))
     2.0
@@ -51,7 +51,7 @@ def radius(variance: Tensor) -> float:
 
 
 class Pass(PrototypeReplay):
-    """Learns from images in four orientations, and from past prototypes under noise."""
+    """Trains on images in four orientations, and on past prototypes with noise."""
 
     Config = PassConfig
     of_orientations = False

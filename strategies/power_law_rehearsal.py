@@ -1,4 +1,4 @@
-"""Rehearsal in which the chance of a task falls as a power of the time since it was last met.
+"""Rehearsal in which the probability of a task is a power law of the time since it last occurred.
 
     P(task k is replayed) = w_k / sum_j w_j,   w_k = (t - last_k)^-d
 
@@ -33,9 +33,9 @@ class PowerLawConfig(ReplayConfig):
     """Hyper-parameters of power-law rehearsal."""
 
     exponent: Annotated[float, Field(gt=0)] = 1.0
-    """d; towards 0 every past task is as likely as another."""
+    """d; towards 0 all past tasks are equally likely."""
     buffer: Literal["task_balanced", "class_balanced"] = "task_balanced"
-    """What has a clock and an equal share of the memory: tasks, or classes."""
+    """Units with a clock and an equal share of the memory: tasks, or classes."""
 
 
 def chances(lags: NDArray[np.int64], exponent: float) -> NDArray[np.float64]:
@@ -54,13 +54,13 @@ def chances(lags: NDArray[np.int64], exponent: float) -> NDArray[np.float64]:
 
 
 class PowerLawRehearsal(ExperienceReplay):
-    """Experience replay of what was met long ago less than of what was met lately."""
+    """Experience replay with a recency weight for each group."""
 
     Config = PowerLawConfig
 
     @classmethod
     def needs(cls, config: ReplayConfig) -> frozenset[Knowledge]:
-        """What experience replay needs, and where experiences begin."""
+        """Requirements of experience replay, and boundaries."""
         return super().needs(config) | frozenset({"boundaries"})
 
     def __init__(self, config: PowerLawConfig, setup: Setup) -> None:
@@ -85,14 +85,14 @@ class PowerLawRehearsal(ExperienceReplay):
         return self.fetch(self._one_of_each([past[i] for i in chosen.tolist()]))
 
     def _one_of_each(self, groups: list[int]) -> Integers:
-        """A slot of each group named, drawn with replacement, (n,)."""
+        """A slot of each of the groups, drawn with replacement, (n,)."""
         shares = {group: self.buffer.slots_of(group) for group in set(groups)}
         where = self._draws.uniform(len(groups))
         return np.array([shares[g][int(u * len(shares[g]))] for g, u in zip(groups, where.tolist(), strict=True)])
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"draws": self._draws.state_dict(), "clock": self._clock, "last": dict(self._last)}
-        return {**super().state_dict(), **own}
+        fields = {"draws": self._draws.state_dict(), "clock": self._clock, "last": dict(self._last)}
+        return {**super().state_dict(), **fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

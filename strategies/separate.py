@@ -1,6 +1,6 @@
-"""Separate networks: one for each task, all from the same initialisation. What is learnt for one changes no other.
+"""Separate networks: one for each task, all from the same initialisation.
 
-The reference without interference and without transfer, at the price of a network a task and of being told the task.
+The baseline without interference and without transfer, at the cost of a network a task; it requires task labels.
 "SepNets" of van de Ven, Tuytelaars and Tolias 2022 (Nature Machine Intelligence 4).
 
 Differs from the paper: there each network is initialised by itself and has outputs for its own task alone; on
@@ -39,8 +39,8 @@ def networks_of(model: nn.Module, task_outputs: Sequence[Sequence[int]]) -> nn.M
         def forward(self, x: Tensor) -> Tensor:
             scores = torch.stack([network(x) for network in self], 1)
             owner = torch.zeros(scores.shape[2], dtype=torch.int64, device=x.device)
-            for t, own in enumerate(task_outputs):
-                owner[list(own)] = t
+            for t, outputs in enumerate(task_outputs):
+                owner[list(outputs)] = t
             return scores.gather(1, owner.expand(len(x), 1, -1)).squeeze(1)
 
     return Networks([copy.deepcopy(model) for _ in task_outputs])
@@ -65,13 +65,13 @@ def routed(networks: nn.Module, x: Tensor, task: Tensor | int) -> Tensor:
 
 
 class Separate(Strategy):
-    """Minimises the loss of each sample over the network of its task. Networks without one in the batch stay."""
+    """Minimises the loss of each sample over the network of its task. Networks of absent tasks are unchanged."""
 
     learns_by_outputs = False
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
-        """The task, in training and at test time."""
+        """Task labels, in training and at test time."""
         return frozenset({"task_in_training", "task_at_test"})
 
     def __init__(self, config: Any, setup: Setup) -> None:

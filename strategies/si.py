@@ -1,4 +1,4 @@
-"""Synaptic intelligence: a weight matters by how much its own path through training has lowered the loss.
+"""Synaptic intelligence: importance of a weight is its contribution to the decrease of the loss along the path.
 
 Reference: Zenke, Poole and Ganguli 2017 (ICML; Eqs. 3 to 5).
 
@@ -38,9 +38,9 @@ class SiConfig(Parameters):
     strength: Annotated[float, Field(ge=0)] = 1.0
     """c of the paper; the penalty has no factor 1/2."""
     damping: Annotated[float, Field(gt=0)] = 0.1
-    """xi of the paper: bounds the importance of a weight that has hardly moved."""
+    """xi of the paper: bounds the importance of a weight that has barely moved."""
     path: Literal["data", "total"] = "data"
-    """Whose gradient is integrated: that of the data's loss, or of the loss with the penalty."""
+    """Integrated gradient: of the loss of the data, or of the loss with the penalty."""
 
 
 def path_importance(omega: Tensor, moved: Tensor, damping: float) -> Tensor:
@@ -53,7 +53,7 @@ def path_importance(omega: Tensor, moved: Tensor, damping: float) -> Tensor:
 
 
 class SI(Anchored):
-    """Integrates along the path of each experience; the anchor of the first one is where it starts."""
+    """Integrates along the path of each experience; the first anchor is the initial weights."""
 
     Config = SiConfig
 
@@ -62,7 +62,7 @@ class SI(Anchored):
         self.config: SiConfig = config
         self.factor = config.strength
         self.omega: list[Tensor] = []
-        """The integral so far, of this experience."""
+        """The integral of the current experience."""
         self._step: tuple[list[Tensor], list[Tensor]] | None = None  # gradient and weights, between the two hooks
 
     def begin_experience(self, experience: Experience) -> None:

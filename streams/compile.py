@@ -1,7 +1,7 @@
 """Compilation of a stream: a definition (configuration without a seed) and a seed to index lists.
 
-In five steps, each with its files: tasks, supervision, schedule, the cut into sub-experiences, and the selection of
-what hyper-parameters may be chosen on.
+In five steps, each with its files: tasks, supervision, schedule, the cut into sub-experiences, and the selection of the
+stream for hyper-parameter tuning.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
 
     Args:
         config: the definition.
-        seed: seed of the axis "stream".
-        data: the data set, where it is loaded already; an outline of it gives a stream that cannot be trained on.
+        seed: seed "stream".
+        data: the data set, if it is loaded already; an outline of it gives a stream without training inputs.
 
     Raises:
-        UserError: the data set cannot be had or is damaged, or the definition asks for what it does not hold.
+        UserError: the data set is unavailable or damaged, or does not meet the definition.
     """
     if data is None:
         data = load.load(config.data, config.synthetic, config.size)
-    own = None if data.train_task is None else int(data.train_task.max()) + 1
-    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, own)
+    tasks = None if data.train_task is None else int(data.train_task.max()) + 1
+    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks)
     if problems:
         raise UserError(*(f"stream.{messages.dotted(path)}: {sentence}" for path, sentence in problems))
     layout = config.tasks.lay_out(data, Generator(seed, "stream", config.tasks.by))
@@ -53,7 +53,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         config.supervision, data, layout.tasks, layout.lessons or _whole_tasks(layout, data), seed
     )
     plan = Plan(data, layout.tasks, layout.domains, lessons)
-    # The laws of recurrence share their chance: what the controls take from the power law is that of the same seed.
+    # The laws of recurrence share one generator: the controls depend on the power law of the same seed.
     shared = "power_law" if isinstance(config.schedule, RecurrenceSchedule) else config.schedule.by
     timetable = config.schedule.arrange(config.tasks, plan, Generator(seed, "stream", "schedule", shared))
     visits = timetable.visits
@@ -64,15 +64,15 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     outputs = max(max(t.targets) for t in layout.tasks) + 1
     held_out = None
     if config.selection is not None:
-        chosen = select(
+        selected = select(
             config.selection, data, labels, layout, replace(timetable, visits=visits),
             Generator(seed, "stream", "selection"),
         )  # fmt: skip
-        data, layout, timetable = chosen.data, chosen.layout, chosen.timetable
-        visits, held_out = timetable.visits, chosen.held_out
+        data, layout, timetable = selected.data, selected.layout, selected.timetable
+        visits, held_out = timetable.visits, selected.held_out
     _check_visits(visits, layout.tasks)
     stream = Stream(
-        data=data,  # type: ignore[arg-type]  # an outline where nothing will be trained
+        data=data,  # type: ignore[arg-type]  # an outline where nothing is trained
         labels=labels,
         setting=config.setting,
         domains=layout.domains + timetable.domains,
@@ -83,7 +83,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         definition_hash=definition_hash(config),
         seed=seed,
         normalise=config.normalise,
-        given=layout.given,
+        task_labels_given=layout.task_labels_given,
         held_out=held_out,
     )
     return replace(stream, instance_hash=instance_hash(stream))
@@ -91,7 +91,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
 
 def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
     """One lesson a task, with all of its samples; tasks of the same classes share one list."""
-    if layout.given:
+    if layout.task_labels_given:
         return tuple((t.id, np.flatnonzero(data.train_task == t.id)) for t in layout.tasks)
     lists: dict[tuple[int, ...], Rows] = {}
     for task in layout.tasks:
@@ -103,19 +103,19 @@ def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
 
 
 def _by_label(visit: Visit, labels: Rows) -> Visit:
-    """The samples without a label apart."""
-    told = [(t, rows[labels[rows] >= 0]) for t, rows in visit.parts]
-    untold = [(t, rows[labels[rows] < 0]) for t, rows in visit.parts]
+    """Separates the unlabelled samples."""
+    labelled = [(t, rows[labels[rows] >= 0]) for t, rows in visit.parts]
+    unlabelled = [(t, rows[labels[rows] < 0]) for t, rows in visit.parts]
     return Visit(
-        tuple((t, rows) for t, rows in told if len(rows)),
+        tuple((t, rows) for t, rows in labelled if len(rows)),
         visit.tasks,
         visit.origin,
-        tuple((t, rows) for t, rows in untold if len(rows)),
+        tuple((t, rows) for t, rows in unlabelled if len(rows)),
     )
 
 
 def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
-    """Nothing is lost in silence: no experience is empty, and no task is left out by chance."""
+    """Checks that no experience is empty, and that every task occurs."""
     for v, visit in enumerate(visits):
         if not visit.samples:
             raise UserError(f"stream: experience {v} of {len(visits)} has no labelled training sample.")

@@ -1,7 +1,7 @@
 """The `stream:` section of a benchmark: data set x tasks x schedule x supervision.
 
-Each family of tasks and each schedule is one file: its keys, what they ask of the data, and what they compile to. A new
-one joins the unions below.
+Each family of tasks and each schedule is one file: its keys, their requirements on the data, and their compilation. A
+new one joins the unions below.
 """
 
 from __future__ import annotations
@@ -57,27 +57,27 @@ def data_name(data: str | list[str]) -> str:
 
 
 class StreamConfig(Model):
-    """What is learnt, when, and from how much: data set x tasks x schedule x supervision."""
+    """Definition of a stream: data set x tasks x schedule x supervision."""
 
     data: str | Annotated[list[str], Field(min_length=1)]
     """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
     stay on the disk, or a list of names, with tasks by given."""
     size: Annotated[int, Field(ge=2, le=1024)] | None = None
-    """Height and width that images are brought to; of a list of data sets the first one's by default."""
+    """Height and width that images are resized to; default for a list of data sets: those of the first."""
     tasks: Tasks
     schedule: AnySchedule = SequentialSchedule()
     supervision: Supervision = Supervision()
     online: Count | None = None
-    """Samples of the sub-experiences that each experience is cut into: it comes once, piece by piece, in an order
-    drawn by the stream seed; the last piece may be smaller."""
+    """Number of samples of the sub-experiences that each experience is cut into: one pass, in an order drawn by the
+    stream seed; the last sub-experience may be smaller."""
     setting: Literal["class", "task", "domain"]
-    """Class-incremental, task-incremental (the task is known at test time) or domain-incremental."""
+    """Class-incremental, task-incremental (task labels are available at test time) or domain-incremental."""
     normalise: Literal["unit", "standard"] = "unit"
-    """`unit`: pixels in [0, 1], float arrays as they are. `standard`: then minus mean, by deviation, per channel."""
+    """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation, per channel."""
     synthetic: SyntheticData | None = None
-    """What the data set `synthetic` is made like; for that data set alone."""
+    """Parameters of the data set `synthetic`; for that data set alone."""
     selection: Selection | None = None
-    """Only what hyper-parameters may be chosen on; studies set it for their trials."""
+    """Restriction to the data for hyper-parameter tuning; studies set it for their trials."""
 
     @property
     def data_name(self) -> str:
@@ -91,7 +91,7 @@ class StreamConfig(Model):
         return self
 
     def _combination_mistakes(self) -> Iterator[Combination]:
-        """Keys that do not go together; the first one is told."""
+        """Conflicts between keys; the first one is reported."""
         by, within = self.tasks.by, getattr(self.tasks, "labels", "class") == "within_task"
         if within and by != "classes":
             yield "tasks.labels", f"got 'within_task', which needs tasks by classes, not by {by}"
@@ -114,13 +114,13 @@ class StreamConfig(Model):
         yield from self.supervision.combination_mistakes(self.tasks, isinstance(self.schedule, DriftSchedule))
 
     def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> list[Mistake]:
-        """What a definition asks of a data set that does not hold it.
+        """Requirements of a definition that a data set does not meet.
 
         Args:
             name: of the data set, for sentences.
             classes: their number.
             image: whether samples are images.
-            tasks: number of tasks that the data set itself says; None where it says none.
+            tasks: number of tasks that the data set defines; None where it defines none.
 
         Returns:
             Key paths below `stream`, each with a sentence.

@@ -1,6 +1,6 @@
 """Online: experiences cut into small sub-experiences, each sample in one of them.
 
-Every sub-experience keeps the origin and the tasks of what it was cut from, so that all metrics mean the same. Within
+Every sub-experience keeps the origin and the tasks of its experience, so that all metrics mean the same. Within
 an experience samples come in an order drawn by the stream seed; the last sub-experience may be smaller, none is lost.
 """
 
@@ -13,7 +13,7 @@ from clbench.stream import Rows, Visit, joined
 
 
 def cut(visits: list[Visit], samples: int, generator: Generator) -> list[Visit]:
-    """Sub-experiences of `samples` samples. Those without a label are dealt out evenly over them."""
+    """Sub-experiences of `samples` samples. Unlabelled ones are distributed evenly over them."""
     out: list[Visit] = []
     places: dict[int, int] = {}  # origin before the cut -> its first sub-experience
     for visit in visits:

@@ -1,8 +1,8 @@
-"""Selection: the stream that hyper-parameters are chosen on, its first experiences alone, tested on training samples.
+"""Selection: the stream for hyper-parameter tuning, its first experiences alone, tested on held-out training samples.
 
-No test sample is seen, and none of what comes later. Tested is on samples that the learner is told a label of, with
-that label; they are left out of training. What a benchmark fixes beforehand stays as it is: the number of outputs, and
-under `normalise: standard` mean and deviation of all training inputs.
+No test sample is seen, and no later experience. The held-out samples are labelled ones, tested with their training
+labels and excluded from training. The number of outputs, and under `normalise: standard` mean and deviation of all
+training inputs, stay those of the benchmark.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from clbench.stream import Layout, Rows, Task, Timetable, Visit
 
 
 class Selection(Model):
-    """The stream that hyper-parameters are chosen on: its first experiences alone, tested on a share of their training
-    samples, which are left out of training. No test sample is seen."""
+    """The stream for hyper-parameter tuning: its first experiences alone, tested on a held-out share of their training
+    samples. No test sample is seen."""
 
     experiences: Count
-    """How many of the first."""
+    """Number of first experiences."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class's training samples, rounded; at least one, and one stays."""
+    """Share of each class's training samples, rounded; at least one, and at least one stays in training."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What is left of a stream.
+    """The selected part of a stream.
 
     Attributes:
-        data: whose test part is what was put aside.
-        layout, timetable: with the tasks that come, under ids from 0 on in their old order.
-        held_out: rows of the training set that were put aside, int64, ascending: the test part.
+        data: with the held-out samples as its test part.
+        layout, timetable: with the tasks that occur, renumbered from 0 on in their old order.
+        held_out: held-out rows of the training set, int64, ascending: the test part.
     """
 
     data: Outline
@@ -50,14 +50,14 @@ class Selected:
 def select(
     config: Selection, data: Outline, labels: Rows, layout: Layout, timetable: Timetable, generator: Generator
 ) -> Selected:
-    """The first experiences of a stream, and a share of their training samples to test on.
+    """The first experiences of a stream, with a held-out share of their training samples for testing.
 
     Args:
-        config: how many, and how large a share.
+        config: number of experiences, and share.
         data: the data set, perhaps without inputs.
-        labels: class of each training row as the learner is told it, -1 for none.
+        labels: training label of each row, -1 for unlabelled rows.
         layout, timetable: the whole stream's.
-        generator: of what is put aside: the same share of each class (of each class in each task of the data's own).
+        generator: draws the held-out samples: the same share of each class (of each class in each task of the data).
 
     Raises:
         UserError: the stream has fewer experiences.
@@ -69,7 +69,7 @@ def select(
             "the stream's experiences."
         )
     visits = [v for v in timetable.visits if v.origin in set(origins[: config.experiences])]
-    aside = _put_aside(data, labels, visits, config.held_out, layout.given, generator)
+    aside = _hold_out(data, labels, visits, config.held_out, layout.task_labels_given, generator)
     kept_tasks = _tasks_in(visits, layout.tasks, timetable.variants)
     number = {old: new for new, old in enumerate(kept_tasks)}
     tasks = tuple(replace(layout.tasks[old], id=new) for old, new in number.items())
@@ -85,48 +85,50 @@ def select(
         left = [(number[t], rows[~aside[rows]]) for t, rows in parts]
         return tuple((t, rows) for t, rows in left if len(rows))
 
-    made = [Visit(renamed(v.parts), tuple(number[t] for t in v.tasks), v.origin, renamed(v.unlabelled)) for v in visits]
-    made = _all_visited(_without_empty(made), len(tasks))
+    selected = [
+        Visit(renamed(v.parts), tuple(number[t] for t in v.tasks), v.origin, renamed(v.unlabelled)) for v in visits
+    ]
+    selected = _all_visited(_without_empty(selected), len(tasks))
     held = np.flatnonzero(aside)
-    own = None if data.train_task is None else data.train_task[held]
-    if layout.given and own is not None:
-        own = np.array([number.get(t, -1) for t in own.tolist()], np.int64)
-    data = replace(data, test_y=labels[held], test_task=own)
+    task = None if data.train_task is None else data.train_task[held]
+    if layout.task_labels_given and task is not None:
+        task = np.array([number.get(t, -1) for t in task.tolist()], np.int64)
+    data = replace(data, test_y=labels[held], test_task=task)
     if hasattr(data, "train_x"):
         x = data.train_x
         data = replace(data, test_x=x[aside] if isinstance(x, np.ndarray) else x.only(aside))  # type: ignore[call-arg]
-    _check_tested(data, tasks, layout.given)
+    _check_tested(data, tasks, layout.task_labels_given)
     return Selected(
         data,
         replace(layout, tasks=tasks),
-        replace(timetable, visits=made, variants=tuple(variants)),
+        replace(timetable, visits=selected, variants=tuple(variants)),
         held,
     )
 
 
-def _check_tested(data: Outline, tasks: Sequence[Task], given: bool) -> None:
-    """A class of which nothing could be put aside is not tested; a whole task must not be."""
+def _check_tested(data: Outline, tasks: Sequence[Task], task_labels_given: bool) -> None:
+    """Checks that each task has held-out samples; a single class may have none."""
     for task in tasks:
-        found = np.isin(data.test_y, task.classes)
-        if given and data.test_task is not None:
-            found &= data.test_task == task.id
-        if not found.any():
+        tested = np.isin(data.test_y, task.classes)
+        if task_labels_given and data.test_task is not None:
+            tested &= data.test_task == task.id
+        if not tested.any():
             raise UserError(
                 f"stream.selection: task {task.id} has one labelled sample of each class in these experiences, "
                 "and none to spare for testing."
             )
 
 
-def _put_aside(
-    data: Outline, labels: Rows, visits: Sequence[Visit], share: float, given: bool, generator: Generator
+def _hold_out(
+    data: Outline, labels: Rows, visits: Sequence[Visit], share: float, task_labels_given: bool, generator: Generator
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which rows are tested on, bool (N,): at least one of each class that has two, and never all of one."""
+    """Mask of the held-out rows, bool (N,): at least one of each class that has two, and never all of one."""
     come = np.zeros(len(labels), np.bool_)
     for visit in visits:
         for _, rows in visit.parts:
             come[rows] = True
     groups = labels * 1
-    if given and data.train_task is not None:
+    if task_labels_given and data.train_task is not None:
         groups = labels + data.classes * data.train_task
     aside = np.zeros(len(labels), np.bool_)
     for group in np.unique(groups[come]).tolist():
@@ -137,24 +139,24 @@ def _put_aside(
 
 
 def _tasks_in(visits: Sequence[Visit], tasks: tuple[Task, ...], variants: tuple[Task, ...]) -> list[int]:
-    """Tasks that an experience is about, has samples of, or has a variant of; ascending."""
-    found = {t for v in visits for t in v.tasks}
+    """Tasks that an experience visits, has samples of, or has a variant of; ascending."""
+    ids = {t for v in visits for t in v.tasks}
     for visit in visits:
         for t, _ in (*visit.parts, *visit.unlabelled):
             stands_for = variants[t - len(tasks)].stands_for if t >= len(tasks) else t
-            found.add(t if stands_for is None else stands_for)
-    return sorted(found)
+            ids.add(t if stands_for is None else stands_for)
+    return sorted(ids)
 
 
 def _without_empty(visits: list[Visit]) -> list[Visit]:
-    """Pieces of an online stream whose only samples were put aside go; origins are counted anew."""
+    """Drops pieces of an online stream whose samples were all held out; origins are renumbered."""
     left = [v for v in visits if v.parts]
     first: dict[int, int] = {}
     return [replace(v, origin=first.setdefault(v.origin, i)) for i, v in enumerate(left)]
 
 
 def _all_visited(visits: list[Visit], tasks: int) -> list[Visit]:
-    """Where only a few samples of a task come along, as around a blurred boundary, these are its visit."""
+    """Counts a few samples of a task, as around a blurred boundary, as its visit if it has no other."""
     for t in sorted(set(range(tasks)) - {t for v in visits for t in v.tasks}):
         at = next(i for i, v in enumerate(visits) if t in dict(v.parts))
         both = tuple(sorted({*visits[at].tasks, t}))

@@ -1,4 +1,4 @@
-"""Supervision: which samples come, and with which labels. Long tail, then shots, then missing and wrong labels.
+"""Supervision: number of samples, and their labels. Long tail, then shots, then missing and wrong labels.
 
 Long tail: exponential (Cui et al. 2019), Pareto (Liu et al. 2019), step (Buda et al. 2018). Symmetric and asymmetric
 noise: van Rooyen et al. 2015, Patrini et al. 2017; confined to the classes of a sample's task, which are the ones that
@@ -46,7 +46,7 @@ class LabelNoise(Model):
     pairs: (
         Annotated[list[Annotated[list[ClassNumber], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None
     ) = None
-    """Asymmetric: [class, what it is taken for]; other classes keep their labels."""
+    """Asymmetric: [class, wrong class]; other classes keep their labels."""
 
     @pydantic.field_validator("pairs")
     @classmethod
@@ -71,7 +71,7 @@ class LabelNoise(Model):
 
 
 class Supervision(Model):
-    """How much of the data comes, and how much of it is labelled rightly. Applied in the order of these keys."""
+    """Amount of data, and quality of its labels. Applied in the order of these keys."""
 
     long_tail: LongTail | None = None
     """Classes of unequal size."""
@@ -80,18 +80,18 @@ class Supervision(Model):
     base: Annotated[int, Field(ge=0)] = 1
     """Tasks at the start that keep all of their samples where `shots` is given."""
     labelled: Share = 1.0
-    """Share of each class's samples in each task that have a label, at least one; the others come without."""
+    """Share of labelled samples of each class in each task, at least one sample; the others are unlabelled."""
     noise: LabelNoise | None = None
     """Wrong labels."""
 
     def combination_mistakes(self, tasks: TaskFamily, drift: bool) -> Iterator[Combination]:
-        """Keys that do not go together, or not with the tasks."""
+        """Conflicts between keys, or with the tasks."""
         if self.base != 1 and self.shots is None:
             yield "supervision.base", "is for few shots; give 'shots', or leave it out"
         if self.shots is not None and self.labelled < 1:
             yield "supervision.labelled", "leave it out; shots are labelled samples already"
         if self.shots is not None and drift:
-            sentence = "a drift deals out one training set, and has no tasks with shots of their own"
+            sentence = "a drift distributes one training set, and has no shots per task"
             yield "supervision.shots", sentence
         if self.shots is not None and tasks.in_parts:
             yield "supervision.shots", f"shots are counted in whole tasks, and tasks by {tasks.by} come in parts"
@@ -103,17 +103,17 @@ Lessons = tuple[tuple[int, Rows], ...]
 def supervise(
     config: Supervision, data: Outline, tasks: tuple[Task, ...], lessons: Lessons, seed: int
 ) -> tuple[Lessons, Rows]:
-    """The samples that come, and the class of each training row as the learner is told it (-1: not told).
+    """The samples of the stream, and the training label of each row (-1: unlabelled).
 
     Args:
-        config: what is asked for.
+        config: the settings.
         data: gives the true classes.
         tasks: their classes, in order of entry.
         lessons: (task, rows).
-        seed: of the axis "stream"; each step draws from a generator of its own.
+        seed: seed "stream"; each step has a separate generator.
 
     Raises:
-        UserError: a class has fewer samples than shots are asked for, or no other class to be confused with.
+        UserError: a class has fewer samples than shots, or no other class to be confused with.
     """
     if config.long_tail is not None:
         kept = tail(config.long_tail, data, tasks, Generator(seed, "stream", "long tail"))
@@ -132,7 +132,7 @@ def supervise(
 
 
 def _whole(lessons: Lessons) -> Lessons:
-    """Tasks that come in parts put together: shares are of a task's samples, and those of small parts round to 0."""
+    """Joins the parts of a task: shares are of a task's samples, and those of small parts would round to 0."""
     parts: dict[int, list[Rows]] = {}
     for t, rows in lessons:
         parts.setdefault(t, []).append(rows)
@@ -140,7 +140,7 @@ def _whole(lessons: Lessons) -> Lessons:
 
 
 def shares(config: LongTail, classes: int) -> list[float]:
-    """What the class of each rank keeps, from 1 down to 1 / ratio.
+    """Share of samples that the class of each rank keeps, from 1 down to 1 / ratio.
 
     >>> shares(LongTail(shape="exponential", ratio=100), 3), shares(LongTail(shape="step", ratio=10), 4)
     ([1.0, 0.1, 0.01], [1.0, 1.0, 0.1, 0.1])
@@ -155,7 +155,7 @@ def shares(config: LongTail, classes: int) -> list[float]:
 
 
 def tail(config: LongTail, data: Outline, tasks: tuple[Task, ...], generator: Generator) -> NDArray[np.bool_]:
-    """Which training rows a long tail keeps, bool (N,): numbers rounded down as by Cui et al., at least one a class."""
+    """Mask of the rows that a long tail keeps, bool (N,): numbers rounded down as by Cui et al., at least 1 a class."""
     entry = list(dict.fromkeys(c for t in tasks for c in t.classes))
     order = {"entry": entry, "natural": sorted(entry), "seed": [entry[i] for i in generator.permutation(len(entry))]}
     kept = np.zeros(len(data.train_y), np.bool_)
@@ -166,34 +166,34 @@ def tail(config: LongTail, data: Outline, tasks: tuple[Task, ...], generator: Ge
 
 
 def _shots(shots: int, task: int, rows: Rows, data: Outline, generator: Generator) -> Rows:
-    chosen = []
+    drawn = []
     for c in np.unique(data.train_y[rows]).tolist():
         mine = rows[data.train_y[rows] == c]
         if len(mine) < shots:
             raise UserError(
                 f"stream.supervision.shots: got {shots}, but class {c} has {len(mine)} training samples in task {task}."
             )
-        chosen.append(pick(generator, mine, shots))
-    return np.sort(np.concatenate(chosen))
+        drawn.append(pick(generator, mine, shots))
+    return np.sort(np.concatenate(drawn))
 
 
 def _hidden(labels: Rows, share: float, lessons: Lessons, data: Outline, generator: Generator) -> Rows:
-    """Labels, -1 where they are not told. A sample that several tasks have is told in all of them, or in none."""
+    """Labels, -1 for unlabelled samples. A sample of several tasks is labelled in all of them, or in none."""
     labels, decided = labels.copy(), np.zeros(len(labels), np.bool_)
     for _, lesson in lessons:
         rows = lesson[~decided[lesson]]
         decided[rows] = True
         for c in np.unique(data.train_y[rows]).tolist():
             mine = rows[data.train_y[rows] == c]
-            told = pick(generator, mine, max(1, rounded(share * len(mine))))
-            labels[np.setdiff1d(mine, told, assume_unique=True)] = -1
+            labelled = pick(generator, mine, max(1, rounded(share * len(mine))))
+            labels[np.setdiff1d(mine, labelled, assume_unique=True)] = -1
     return labels
 
 
 def _noisy(
     labels: Rows, config: LabelNoise, tasks: tuple[Task, ...], lessons: Lessons, data: Outline, generator: Generator
 ) -> Rows:
-    """Labels with a share of each class's wrong; those not told stay so."""
+    """Labels with a share of each class's wrong; unlabelled samples stay unlabelled."""
     labels, decided = labels.copy(), np.zeros(len(labels), np.bool_)
     partner = {c: taken_for for c, taken_for in config.pairs or []}
     nowhere = sorted(partner.keys() - {c for t in tasks for c in t.classes})
@@ -207,7 +207,7 @@ def _noisy(
         decided[rows] = True
         for place, c in enumerate(members):
             mine = rows[labels[rows] == c]
-            mine = mine[data.train_y[mine] == c]  # not what has just been given this label
+            mine = mine[data.train_y[mine] == c]  # not samples that have just received this label
             wrong = pick(generator, mine, rounded(config.rate * len(mine)))
             if config.kind == "symmetric":
                 others = np.array([m for m in members if m != c], np.int64)

@@ -387,7 +387,7 @@ def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
     assert record["status"] == "failed"
     assert record["failure"]["kind"] == "over_budget"
     assert record["failure"]["message"] == (
-        "the strategy goes on after the last update that training.iterations allows"
+        "the strategy continues after the last update that training.iterations allows"
     )
 
 

@@ -86,20 +86,20 @@ def test_split_digits_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
         "data set": f"digits, from scikit-learn, sha256 {data.sha256[:16]}",
         "data": "1,442 training samples, 355 test samples, 10 classes",
         "shape": "1x8x8 (channels x height x width)",
-        "setting": "class-incremental (all classes compete at test time)",
+        "setting": "class-incremental (all logits are active at test time)",
         "tasks": "5, with 2 classes each",
         "experiences": "5",
         "samples per experience": "min 284, median 289, mean 288.4, max 291, total 1,442",
-        "coverage": "1,442 of 1,442 (100 %) training samples come",
-        "times each comes": "1 each",
+        "coverage": "1,442 of 1,442 (100 %) training samples occur",
+        "occurrences per sample": "1 each",
         "classes per experience": "2 each",
         "visits per task": "1 each",
         "return times": "none; there are no two visits to one task",
         "overlap": "0.000, mean Jaccard index (common / all) of the classes of successive experiences",
         # 110 / (10 x 1442), by ranks of the ten counts
-        "imbalance": "Gini coefficient 0.008 over 10 classes of how often their samples come; "
+        "imbalance": "Gini coefficient 0.008 over 10 classes of the occurrences of their samples; "
         "largest to smallest 147 : 140 = 1.05",
-        "protocol": "told: tasks of an experience, where experiences begin and end; not told: task of a test sample",
+        "protocol": "available: task labels in training, boundaries of experiences; denied: task labels at test time",
         "updates per experience": "min 29, median 29, mean 29.2, max 30, total 146",
         "definition hash": stream.definition_hash,
         "instance hash, seed 0": stream.instance_hash,
@@ -135,9 +135,9 @@ def test_returns_overlap_lost_and_repeated_samples(capsys: pytest.CaptureFixture
     )
     assert found["tasks"] == "2, with 1 to 2 classes"
     assert found["samples per experience"] == "min 142, median 289, mean 287.75, max 431, total 1,151"
-    assert found["coverage"] == "431 of 1,442 (29.9 %) training samples come; 1,011 never do"
+    assert found["coverage"] == "431 of 1,442 (29.9 %) training samples occur; 1,011 never do"
     # 289 samples three times, 142 twice
-    assert found["times each comes"] == "min 2, median 3, mean 2.67, max 3; 431 of 431 (100 %) more than once"
+    assert found["occurrences per sample"] == "min 2, median 3, mean 2.67, max 3; 431 of 431 (100 %) more than once"
     assert found["classes per experience"] == "min 1, median 2, mean 2, max 3"
     assert found["visits per task"] == "min 2, median 2.5, mean 2.5, max 3"
     assert found["return times"] == (
@@ -157,7 +157,7 @@ def test_classes_that_never_come_are_named(capsys: pytest.CaptureFixture[str]) -
     path = write({"tasks": {"by": "classes", "count": 2}, "schedule": schedule})
     found, table = rows(capsys, path)
     there = [int(c) for c in table[1][3].split(", ")]
-    assert found["never come"] == f"class {ranges(c for c in range(10) if c not in there)}"
+    assert found["never occur"] == f"class {ranges(c for c in range(10) if c not in there)}"
     assert found["imbalance"].endswith(" : 0")
     assert "overlap" not in found, "there is no pair of experiences"
 
@@ -167,11 +167,11 @@ def test_missing_and_wrong_labels(capsys: pytest.CaptureFixture[str]) -> None:
     found, table = rows(capsys, write({"supervision": {"labelled": 0.1, "noise": {"rate": 0.2}}}))
     tenth = [int(n / 10 + 0.5) for n in TRAIN]
     assert (sum(tenth), set(tenth)) == (145, {14, 15})
-    assert found["labelled"] == "145 of 1,442 (10.1 %) training samples that come"
+    assert found["labelled"] == "145 of 1,442 (10.1 %) occurring training samples"
     assert found["labelled per experience"].endswith("total 145")
     assert found["unlabelled per experience"].endswith("total 1,297")
-    assert found["wrong labels"] == "30 of 145 (20.7 %) training samples that come with a label"
-    assert found["coverage"] == "1,442 of 1,442 (100 %) training samples come"
+    assert found["wrong labels"] == "30 of 145 (20.7 %) occurring labelled training samples"
+    assert found["coverage"] == "1,442 of 1,442 (100 %) training samples occur"
     assert table[0] == ["experience", "tasks", "samples", "unlabelled", "classes", "updates"]
     assert table[1] == ["0", "0", str(tenth[0] + tenth[1]), str(289 - tenth[0] - tenth[1]), "0, 1", "3"]
 
@@ -190,8 +190,8 @@ def test_sub_experiences(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_drift_and_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = rows(capsys, "drift_digits-v1")
-    assert found["tasks"] == "5, with 10 classes each; samples come under 72 transforms between theirs"
-    assert found["experiences"] == "72, parts of 5 visits"
+    assert found["tasks"] == "5, with 10 classes each; samples have 72 transforms between theirs"
+    assert found["experiences"] == "72, sub-experiences of 5 experiences"
     assert found["visits per task"] == "1 each"
     found, table = rows(capsys, "power_law_digits-v1")
     assert found["visits per task"] == "1 each"
@@ -202,7 +202,7 @@ def test_drift_and_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
     assert table[0][:4] == ["experience", "tasks", "also", "samples"]
     assert table[4][:4] == ["3", "3", "0-2", "750"]
     found, _ = rows(capsys, "split_mnist_task-v1")
-    assert found["protocol"].startswith("told: tasks of an experience, where experiences begin and end, task of a test")
+    assert found["protocol"].endswith("boundaries of experiences, task labels at test time; denied: nothing")
 
 
 def test_a_budget_of_the_stream_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,7 +177,7 @@ def test_a_failure_counts_more_than_a_run_left_to_another_process(capsys: pytest
     capsys.readouterr()
     with Lock(first.with_name("seed-1")):
         assert main([*command, "--seed", "0", "--seed", "1"]) == main([*command, "--seed", "1", "--seed", "0"]) == 1
-        assert "is at it" in capsys.readouterr().err
+        assert "is already running it" in capsys.readouterr().err
         assert main([*command, "--seed", "1"]) == BUSY
 
 
@@ -287,10 +287,10 @@ def test_show_a_strategy_of_the_users_own(capsys: pytest.CaptureFixture[str], mo
     assert main(["show", "my_methods:make"]) == 0
     assert capsys.readouterr().out == (
         "my_methods:make\n\nno clbench Strategy; hyper-parameters (strategy.KEY) are the parameters of the function "
-        "that a benchmark does not give:\n  alpha: default 0.1\n  beta: required\n"
+        "that a benchmark does not set:\n  alpha: default 0.1\n  beta: required\n"
     )
     assert main(["show", "my_methods:Other"]) == 0
-    assert "are the parameters of its constructor that a benchmark does not give:\n  size: default null\n" in (
+    assert "are the parameters of its constructor that a benchmark does not set:\n  size: default null\n" in (
         capsys.readouterr().out
     )
     assert main(["show", "my_methods:NUMBER"]) == 2

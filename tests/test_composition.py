@@ -199,14 +199,14 @@ def test_a_part_that_forgets_is_found() -> None:
     ("name", "sentence"),
     [
         ("er+er", "strategy 'er+er': 'er' is named twice."),
-        ("er+joint", "strategy 'er+joint': 'er' and 'joint' both say what is learnt from the data."),
+        ("er+joint", "strategy 'er+joint': 'er' and 'joint' both define the training objective."),
         (
             "parts:Opposite+er+parts:Contrary",
-            "strategy 'parts:Opposite+er+parts:Contrary': 'Opposite' and 'Contrary' both say what is predicted.",
+            "strategy 'parts:Opposite+er+parts:Contrary': 'Opposite' and 'Contrary' both define the prediction.",
         ),
         (
             "naive+parts:Own",
-            "strategy 'naive+parts:Own': 'Own' has a training step of its own and composes with nothing.",
+            "strategy 'naive+parts:Own': 'Own' has its own training step and does not compose.",
         ),
         (
             "ncm+ewc",
@@ -222,8 +222,8 @@ def test_a_part_that_forgets_is_found() -> None:
         ),
         (
             "er+avalanche.training.supervised:Naive",
-            "strategy 'er+avalanche.training.supervised:Naive': 'avalanche.training.supervised:Naive' has a loop of "
-            "its own and composes with nothing.",
+            "strategy 'er+avalanche.training.supervised:Naive': 'avalanche.training.supervised:Naive' has its "
+            "own training loop and does not compose.",
         ),
     ],
 )

@@ -174,7 +174,7 @@ def test_torchvisions_own_layout(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         load.load("mnist")
     assert re.fullmatch(
         rf"torchvision, {re.escape(str(root))}: not the published 'mnist' \(SHA-256 [0-9a-f]{{16}}..., expected "
-        r"[0-9a-f]{16}...\); it is damaged, or data of your own, which needs another name.",
+        r"[0-9a-f]{16}...\); it is damaged, or your data, which needs another name.",
         str(caught.value),
     )
     unchecked = dataclasses.replace(load.DATASETS["mnist"], sha256=None)
@@ -220,7 +220,7 @@ def test_usps_lies_in_the_root_itself(root: Path, monkeypatch: pytest.MonkeyPatc
         load.load("usps")
     assert str(caught.value) == (
         f"torchvision, {root}: not the published 'usps' (10 classes, 20 training and 10 test samples; published: 10 "
-        "classes, 7,291 training and 2,007 test samples); it is damaged, or data of your own, which needs another name."
+        "classes, 7,291 training and 2,007 test samples); it is damaged, or your data, which needs another name."
     )
     small = dataclasses.replace(load.DATASETS["usps"], samples=(20, 10))
     monkeypatch.setitem(load.DATASETS, "usps", small)
@@ -492,7 +492,7 @@ def test_lists_that_do_not_go_together(root: Path) -> None:
         "data set 'synthetic' holds vectors; a list of data sets needs images."
     )
     assert refused_list(root, "digits", "own", own=tasked()) == (
-        "data set 'own' says tasks of its own; in a list each data set is one task."
+        "data set 'own' has tasks; in a list each data set is one task."
     )
     assert refused_list(root, "digits", "digit").startswith("unknown data set 'digit'. Did you mean 'digits'?")
     assert refused_list(root, "digits", "kmnist").startswith(f"data set 'kmnist' is not in {root}")
@@ -851,7 +851,7 @@ def test_functions_of_ones_own(own: str, root: Path, cache: Path) -> None:
     assert joined.train_x.shape == (24 + 21, 3, 4, 5)
     with pytest.raises(UserError) as caught:
         load.load([f"{own}:whole", f"{own}:parts"])
-    assert str(caught.value) == (f"data set '{own}:parts' says tasks of its own; in a list each data set is one task.")
+    assert str(caught.value) == (f"data set '{own}:parts' has tasks; in a list each data set is one task.")
     with pytest.raises(UserError) as caught:
         load.load([f"{own}:four", "digits"])
     assert str(caught.value) == (
@@ -889,7 +889,7 @@ def test_ones_own_code_draws_the_same_and_leaves_no_trace(own: str, capsys: pyte
 
 
 def test_nothing_of_ones_own_runs_before_loading(own: str, root: Path) -> None:
-    assert load.facts(f"{own}:parts") == dataset.Facts(None, None, "data of your own code")
+    assert load.facts(f"{own}:parts") == dataset.Facts(None, None, "user-defined data")
     assert load.facts([f"{own}:parts", "digits"]) == dataset.Facts(10, True, tasks=2), "else it is refused"
     assert load.facts([f"{own}:parts"]) == dataset.Facts(None, True, tasks=1)
     load.require(f"{own}:raises")
@@ -954,7 +954,7 @@ def test_a_published_class(root: Path, module: str) -> None:
     with pytest.raises(UserError) as caught:
         load.load(f"{module}:EMNIST")
     assert str(caught.value) == (
-        f"data set '{module}:EMNIST': needs the argument 'split'; name a function of your own that gives it and "
+        f"data set '{module}:EMNIST': needs the argument 'split'; name a user-defined function that passes it and "
         "returns the arrays train_x, train_y, test_x, test_y."
     )
     with pytest.raises(UserError) as caught:
@@ -986,7 +986,7 @@ REFUSED = {
     "Words": "data set 'OWN:Words': the label of item 0 is 'word 0', not a whole number.",
     "Bare": "data set 'OWN:Bare': item 0 is of type ndarray, not a tuple (input, label).",
     "Empty": "data set 'OWN:Empty': holds no sample.",
-    "Needy": "data set 'OWN:Needy': needs the argument 'letters'; name a function of your own that gives it and "
+    "Needy": "data set 'OWN:Needy': needs the argument 'letters'; name a user-defined function that passes it and "
     "returns the arrays train_x, train_y, test_x, test_y.",
     "part": "data set 'OWN:part' does not import: module 'OWN' has no 'part'. Did you mean 'parts'?",
 }

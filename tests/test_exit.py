@@ -202,7 +202,7 @@ def test_the_kinds_show_what_they_are_for() -> None:
     assert any(t >= len(drift.tasks) for v in drift.visits for t, _ in v.parts)
     for kind in ("power law, task", "blurry, task", "online, recurring"):
         assert any(len(e.task_labels) > 1 for e in benchmark_.benchmark(made[kind]).train_stream)
-    assert made["given"].given
+    assert made["given"].task_labels_given
     assert [len(t.classes) for t in made["ten classes in three tasks"].tasks] == [4, 3, 3]
     moved = [d for d in made["transforms"].domains if d.noise]
     assert moved
@@ -476,7 +476,7 @@ def run_through(run: run_config.RunConfig) -> components.Components:
     return bench
 
 
-HOSTED_ON = [k for k in KINDS if k != "given"]  # digits says no tasks of its own
+HOSTED_ON = [k for k in KINDS if k != "given"]  # digits has no tasks of its own
 
 
 @pytest.mark.parametrize("kind", HOSTED_ON)

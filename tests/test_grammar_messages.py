@@ -107,7 +107,7 @@ TASKS = [
          tasks="{by: classes_and_instances, count: 3, parts: 2, part: 1}"),
     case("stream.tasks.first: got 0. Allowed: an integer >= 1.", tasks="{by: classes, count: 3, first: 0}"),
     case("stream.tasks.first: is for two tasks and more, and 'count' is 1.", tasks="{by: classes, count: 1, first: 3}"),
-    case("stream.tasks.first: leave it out; 'blocks' says the classes of the first task already.",
+    case("stream.tasks.first: leave it out; 'blocks' defines the classes of the first task already.",
          tasks="{by: classes, blocks: [[0, 1], [2]], first: 2}"),
     case("stream.tasks.first: 5 of 6 classes leave 1 for 2 other tasks.", tasks="{by: classes, count: 3, first: 5}"),
     case("stream.tasks.first: 9 of 6 classes leave 0 for 2 other tasks.", tasks="{by: classes, count: 3, first: 9}"),
@@ -147,7 +147,7 @@ TASKS = [
            tasks="{by: transforms, transforms: [{}, {rotation: 30}]}"),
     domain("stream.tasks.transforms[1].invert: needs images, and 'synthetic' holds vectors.",
            tasks="{by: transforms, transforms: [{}, {invert: true}]}"),
-    case("stream.tasks.by: got 'given', but 'synthetic' says no tasks; a file says them by train_task and test_task.",
+    case("stream.tasks.by: got 'given', but 'synthetic' has no tasks; a file gives them by train_task and test_task.",
          tasks="{by: given}"),
     case("stream.data: a list of data sets needs tasks by given, not by classes.", data="data: [digits, usps]"),
     case("stream.synthetic: is for the data set 'synthetic', not for ['digits', 'usps']; null unsets it.",
@@ -228,7 +228,7 @@ SCHEDULE = [
          schedule="{by: blurry, experiences: 9, boundary: normal}"),
     case("stream.schedule.always: got 1.5. Allowed: a number from 0 to 1.",
          schedule="{by: blurry, experiences: 9, always: 1.5}"),
-    domain("stream.schedule.always: classes that are always there need tasks by classes, not by permutations.",
+    domain("stream.schedule.always: blurry classes need tasks by classes, not by permutations.",
            tasks="{by: permutations, count: 3}", schedule="{by: blurry, experiences: 9, always: 0.5}"),
     case("stream.schedule.by: got 'drift', which needs tasks by rotations or transforms, not by classes.",
          schedule="{by: drift, experiences: 9}"),
@@ -251,7 +251,7 @@ SCHEDULE = [
          schedule="{by: explicit, experiences: [{tasks: [0]}]}"),
     case("stream.schedule.experiences: got []. Allowed: a list of one or more mappings.",
          schedule="{by: explicit, experiences: []}"),
-    case("stream.schedule.experiences[1].tasks: task 5 is not there; the stream has tasks 0 to 2.",
+    case("stream.schedule.experiences[1].tasks: task 5 is not in the stream, which has tasks 0 to 2.",
          schedule="{by: explicit, experiences: [{tasks: [0, 1, 2]}, {tasks: [5]}]}"),
     case("stream.schedule.experiences[0].tasks: a task is listed twice.",
          schedule="{by: explicit, experiences: [{tasks: [0, 1, 2, 1]}]}"),
@@ -287,7 +287,7 @@ SUPERVISION = [
     case(f"stream.supervision.labelled: got 0. Allowed: {SHARE}.", more="supervision: {labelled: 0}"),
     domain("stream.supervision.shots: shots are counted in whole tasks, and tasks by instances come in parts.",
            tasks="{by: instances, count: 3}", more="supervision: {shots: 2}"),
-    domain("stream.supervision.shots: a drift deals out one training set, and has no tasks with shots of their own.",
+    domain("stream.supervision.shots: a drift distributes one training set, and has no shots per task.",
            tasks="{by: transforms, transforms: [{}, {noise: 0.2}]}", schedule="{by: drift, experiences: 4}",
            more="supervision: {shots: 2}"),
     case("stream.supervision.noise.rate: got 1. "
@@ -328,10 +328,10 @@ BESIDE = [
          rest="protocol: {boundaries: false}"),
     case(f"training.optimizer_state: got 'reset', {DENIED}.", training="iterations: 3, optimizer_state: reset",
          rest="protocol: {boundaries: false}"),
-    case("strategy 'er' needs to be told where experiences begin and end as it is configured, which "
+    case("strategy 'er' needs the boundaries of experiences as it is configured, which "
          "protocol.boundaries of mine-v1 denies.",
          rest="protocol: {boundaries: false}\nstrategy: {name: er, fill: after}"),
-    case("strategy 'er' needs to be told where experiences begin and end as it is configured, which "
+    case("strategy 'er' needs the boundaries of experiences as it is configured, which "
          "protocol.boundaries of mine-v1 denies.",
          rest="protocol: {boundaries: false}\nstrategy: {name: er, loss: weighted}"),
 ]  # fmt: skip
@@ -380,11 +380,11 @@ def test_every_word_that_a_protocol_denies() -> None:
     Path("mine.yaml").write_text(text(rest="protocol: {boundaries: false, task_in_training: false}"))
     benchmark = resolve.resolve("mine.yaml", need_strategy=False)[0]
     assert resolve.denied(benchmark, "mine", {"task_at_test", "boundaries", "task_in_training"}) == [
-        "strategy 'mine' needs to be told where experiences begin and end as it is configured, which "
+        "strategy 'mine' needs the boundaries of experiences as it is configured, which "
         "protocol.boundaries of mine-v1 denies.",
-        "strategy 'mine' needs to be told the task of a test sample as it is configured, which "
+        "strategy 'mine' needs the task labels of test samples as it is configured, which "
         "protocol.task_at_test of mine-v1 denies.",
-        "strategy 'mine' needs to be told the tasks of an experience as it is configured, which "
+        "strategy 'mine' needs the task labels of training samples as it is configured, which "
         "protocol.task_in_training of mine-v1 denies.",
     ]
 
@@ -399,7 +399,7 @@ COMPILED: list[Any] = [
     case("stream.schedule.experiences: got 121, but there are 120 samples.", schedule="{by: blurry, experiences: 121}"),
     case("stream.schedule.always: got 0.7, which is 4 of 6 classes; each task keeps one that is not always there, so "
          "that 3 can be.", schedule="{by: blurry, experiences: 9, always: 0.7}"),
-    case("stream.schedule.experiences: got 3, too few for task 1 to be met.",
+    case("stream.schedule.experiences: got 3, too few for task 1 to occur.",
          tasks="{by: classes, blocks: [[0, 3, 4, 5], [1], [2]]}", schedule="{by: blurry, experiences: 3}"),
     case("stream.schedule.experiences[1].samples: got 50, but task 2 has 40 training samples.",
          schedule="{by: explicit, experiences: [{tasks: [0, 1]}, {tasks: [2], samples: 50}]}"),

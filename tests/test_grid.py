@@ -254,7 +254,7 @@ def test_a_process_that_dies_is_a_failed_run_and_stops_nothing(mine: Path) -> No
     summary = made(mine, text.replace("seeds: 2", "seeds: 1")).run(local, quiet)
     assert summary.completed == 2
     assert summary.failed == ["split_digits-v1 bad_methods:Dies seed 0: its process was killed by SIGKILL, 2 times"]
-    assert quiet.warned == ["its process was killed by SIGKILL; it goes on in another"] * 2
+    assert quiet.warned == ["its process was killed by SIGKILL; it resumes in another"] * 2
     died = next(r for r in records(mine / "out") if r["status"] == "failed")
     assert died["failure"]["kind"] == "process_lost"
 
@@ -348,7 +348,7 @@ def test_interrupted_it_goes_on(number: signal.Signals, mine: Path) -> None:
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
-    assert "0 of 2 runs are done, and the same command goes on." in said
+    assert "0 of 2 runs are done, and the same command resumes." in said
     assert "Traceback" not in said
     _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert list((mine / "results").rglob("checkpoint/*"))
@@ -437,7 +437,7 @@ def test_where_no_trial_ends_well_nothing_is_chosen(tmp_path: Path) -> None:
     summary = made(tmp_path, (TUNING % 1e30).replace("[0.05, ", "[1.0e+31, ")).run(Here(), Quiet())
     assert summary.completed == 2
     (said,) = summary.failed
-    assert said.startswith("split_digits-v1 er: no trial ended well: the loss became")
+    assert said.startswith("split_digits-v1 er: all trials failed: the loss became")
 
 
 def test_lower_is_better_where_it_is(tmp_path: Path) -> None:
@@ -483,14 +483,14 @@ def test_a_dry_run_of_optuna_tells_what_is_known(tmp_path: Path, capsys: pytest.
     command = ["grid", str(tmp_path / "study.yaml"), "--dry-run", "--out", out, "--processes", "2"]
     assert main(command) == 0
     assert capsys.readouterr().out.splitlines()[-4:] == [
-        "1 runs, 0 exist", "then 2 runs of trials that the earlier ones lead to",
-        "then 2 runs with what the trials choose", "time: unknown for 5 runs",
+        "1 runs, 0 exist", "then 2 runs of trials that depend on earlier ones",
+        "then 2 runs with the values that the trials select", "time: unknown for 5 runs",
     ]  # fmt: skip
     grid.run(Here(), Quiet())
     assert main(command) == 0
     *_, last, counted, time = capsys.readouterr().out.splitlines()
     assert last.startswith("split_digits-v1 er memory=")
-    assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from runs that exist")
+    assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from existing runs")
 
 
 def test_optuna_draws_what_a_range_says(tmp_path: Path) -> None:
@@ -513,7 +513,7 @@ def test_nothing_is_chosen_while_a_trial_is_at_work_elsewhere(tmp_path: Path) ->
     with Lock(busy.directory(tmp_path / "out" / "trials")):
         summary = grid.run(Here(), Quiet())
     (said,) = summary.unfinished
-    assert said.startswith("split_digits-v1 er: nothing is chosen: the trial split_digits-v1 er memory=10")
+    assert said.startswith("split_digits-v1 er: nothing is selected: the trial split_digits-v1 er memory=10")
     assert summary.completed == 2
     assert {r["config"]["strategy"]["name"] for r in records(tmp_path / "out")} == {"naive"}  # the others go on
 

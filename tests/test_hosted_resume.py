@@ -253,7 +253,7 @@ def test_killed_and_resumed_in_another_process_it_ends_in_the_same_bytes(
         [sys.executable, "-W", "ignore", "-c", ELSEWHERE, here, str(tmp_path / "parts")],
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert "goes on after update 10 of 15" in done.stderr, done.stderr
+    assert "resumes after update 10 of 15" in done.stderr, done.stderr
     [parts] = [path.parent for path in (tmp_path / "parts").rglob("run.json")]
     assert outcome(whole) == outcome(parts)
 
@@ -334,9 +334,9 @@ def test_a_run_that_cannot_be_saved_says_so_and_begins_anew(tmp_path: Path) -> N
     run = make_run("Naive", {"plugins": [{"name": HERE + "Counting"}]})
     said: list[str] = []
     message = (
-        "no checkpoints: plugin Counting: attribute 'numbers['drawn']' is a generator; stopped, the run begins anew"
+        "no checkpoints: plugin Counting: attribute 'numbers['drawn']' is a generator; if stopped, the run restarts"
     )
-    with pytest.raises(Interrupted, match=r"the same command starts the run again\."):
+    with pytest.raises(Interrupted, match=r"the same command restarts the run\."):
         runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append, progress=At(12))
     assert said[1:] == [message]
     parts = runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append).directory

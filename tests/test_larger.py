@@ -452,10 +452,10 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Moody", ": item 0 is another each time it is asked for; random changes belong to training.augmentation."),
+        ("Moody", ": item 0 differs each time it is read; random changes belong to training.augmentation."),
         ("Broken", " fails at item 37: {file}, line 35: ZeroDivisionError: division by zero."),
         ("Uneven", ": item 0 is uint8 of shape (6, 5), item 37 uint8 of shape (5, 5); all must be alike."),
-        ("Needs", f": needs the argument 'path'; name a function of your own that gives it and returns {PAIR}."),
+        ("Needs", f": needs the argument 'path'; name a user-defined function that passes it and returns {PAIR}."),
         ("needs", ": needs the argument 'path'. Allowed: none."),
         ("nothing", f": returned type NoneType. Allowed: {PAIR}."),
         ("three", f": returned type list with 3 members. Allowed: {PAIR}."),

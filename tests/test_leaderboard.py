@@ -491,7 +491,7 @@ def test_any_change_of_a_run_json_is_a_table_or_a_sentence(
     assert all(text.encode() for text in printed)
     assert all(rows(payload) for payload in files)
     try:
-        (left, right), _ = comparison.chosen([str(root / "good"), str(root / "0")], root)
+        (left, right), _ = comparison.select([str(root / "good"), str(root / "0")], root)
         found = [
             f for pair in comparison.pairs(left, right)[0] for f in comparison.findings(pair, ["average_accuracy"])
         ]
@@ -566,7 +566,7 @@ def test_mistakes(finished: Path, capsys: pytest.CaptureFixture[str], arguments:
 
 # ------------------------------------------------------------------------------------------------ compare
 def compared(root: Path, a: str, b: str, *metrics: str) -> list[comparison.Finding]:
-    (left, right), _ = comparison.chosen([a, b], root)
+    (left, right), _ = comparison.select([a, b], root)
     pairs, _ = comparison.pairs(left, right)
     return [finding for pair in pairs for finding in comparison.findings(pair, metrics or ["average_accuracy"])]
 
@@ -681,16 +681,16 @@ def test_names_of_rows(make: Make, tmp_path: Path) -> None:
     one = row_id(make("er"))
 
     def ids(text: str) -> list[str]:
-        return [row.id for row in comparison.chosen([text], root)[0][0]]
+        return [row.id for row in comparison.select([text], root)[0][0]]
 
     assert ids(one) == ids(one[:9]) == ids("split_synthetic-v1:er") == ids(":er") == ids(str(root / "0")) == [one]
     for text, sentence in (
-        ("xyz", f"xyz: no such folder, no benchmark:strategy, and no row's id in {root} begins so."),
+        ("xyz", f"xyz: no such folder, no benchmark:strategy, and no row in {root} with this prefix."),
         (":err", f"{root}: unknown row ':err'. Did you mean ':er'? Allowed: :er, :naive."),
         (str(root), f"{root}: 2 rows of split_synthetic-v1; name one of them: "),
     ):  # fmt: skip
         with pytest.raises(UserError) as caught:
             ids(text)
         assert str(caught.value).startswith(sentence)
-    with pytest.raises(UserError, match="no such folder; rows are looked for there"):
-        comparison.chosen(["er"], root / "nowhere")
+    with pytest.raises(UserError, match="no such folder; --in names the folder of the rows"):
+        comparison.select(["er"], root / "nowhere")

@@ -436,7 +436,7 @@ def test_a_logger_that_breaks_does_not_break_the_run(
     log = ["tensorboard", "wandb", "tensorboard"]
     outcome = runner.execute(plan(), tmp_path / "broken", every=Every(0, 5), log=log, warn=told.append)
     reason = "OSError: [Errno 28] No space left on device"
-    assert told == [f"tensorboard broke ({reason}); the run goes on without it"]
+    assert told == [f"tensorboard broke ({reason}); the run continues without it"]
     same(whole, outcome.directory)
     assert series_of(server.rows[plan().run_id]) == expected(trace_files.read_trace(whole)), "the other one goes on"
 

@@ -148,7 +148,7 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ("count: 2", "order: seed", "stream.tasks: needs 'count' or 'blocks'."),
         (
             "count: 2", "blocks: [[0], [1]], order: natural",
-            "stream.tasks.order: leave it out; 'blocks' says the order of classes already.",
+            "stream.tasks.order: leave it out; 'blocks' defines the order of classes already.",
         ),
         (
             "by: classes, count: 2", "by: permutations, count: 2",

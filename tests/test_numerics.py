@@ -112,7 +112,7 @@ def test_a_hosted_strategy_refuses_amp(tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy=name, overrides=["numerics.amp=bfloat16"])
     with pytest.raises(UserError) as caught:
         runner.execute(run, tmp_path)
-    assert str(caught.value) == f"numerics.amp: '{name}' has a training step of its own, in float32. Allowed: null."
+    assert str(caught.value) == f"numerics.amp: '{name}' has its own training step, in float32. Allowed: null."
 
 
 def float32_settings() -> list[Any]:

@@ -211,7 +211,7 @@ def test_denying_boundaries_changes_nothing_for_who_does_not_use_them(strategy: 
 
 
 def test_who_needs_boundaries_is_refused_before_it_runs(named: Any, tmp_path: Path) -> None:
-    sentence = "needs to be told where experiences begin and end as it is configured, which protocol.boundaries of "
+    sentence = "needs the boundaries of experiences as it is configured, which protocol.boundaries of "
     for flags in (["strategy.fill=after"], ["strategy.loss=weighted"]):
         with pytest.raises(UserError, match=f"strategy 'er' {sentence}{SPLIT} denies"):
             execute(tmp_path, "er", UNBOUNDED, *flags)

@@ -687,7 +687,7 @@ def test_lwf_keeps_the_network_of_the_last_experience_and_not_of_a_piece() -> No
         (LWF, ["training.loss=squared_error"], "'lwf' keeps probabilities"),
         (LWF, ["stream.setting=task", "strategy.outputs=all"], "has no effect where each task has outputs of its own"),
         (LWF, ["protocol.boundaries=false", "stream.online=50"], "boundaries"),
-        (f"er+{LWF}", [], "both say what is learnt from the data"),
+        (f"er+{LWF}", [], "both define the training objective"),
         (EWC, ["protocol.boundaries=false", "stream.online=50"], "boundaries"),
     ],
 )

@@ -220,8 +220,8 @@ def test_failed_and_unfinished_runs_are_named_and_left_alone(capsys: pytest.Capt
     before = [(runs / name / "run.json").read_bytes() for name in "ab"]
     out, err = told(capsys, "runs", "--write")
     assert out == [
-        "runs/a: failed (the loss became NaN at iteration 3), left alone",
-        "runs/b: unfinished, left alone",
+        "runs/a: failed (the loss became NaN at iteration 3), skipped",
+        "runs/b: unfinished, skipped",
         "runs/rotated_digits-v1-naive: nothing changed",
         f"runs/{SPLIT}: nothing changed",
     ]
@@ -297,7 +297,7 @@ def test_a_run_of_which_run_json_alone_was_kept(capsys: pytest.CaptureFixture[st
     (runs / "a" / "trace.npz").unlink()
     out, err = told(capsys, "runs")
     assert out == ["runs/rotated_digits-v1-naive: nothing changed", f"runs/{SPLIT}: nothing changed"]
-    assert err == ["left alone: 1 of 3 runs have no trace.npz, such as runs/a"]
+    assert err == ["skipped: 1 of 3 runs have no trace.npz, such as runs/a"]
     out, err = told(capsys, "runs/a", status=2)
     assert (out, err) == ([], ["runs/a/trace.npz: no such file."])
 

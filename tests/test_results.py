@@ -151,7 +151,7 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> Non
     (directory,) = results.find_runs(tmp_path)
     record = results.read_run(directory)
     assert record["status"] == "interrupted"
-    message = "interrupted; the same command starts the run again."
+    message = "interrupted; the same command restarts the run."
     assert record["failure"] == {"kind": "interrupted", "message": message, "iteration": 5}
     (chunk,) = (directory / "trace").iterdir()
     assert len(results.read_arrays(chunk)["loss"]) == 5

@@ -544,7 +544,7 @@ def test_of_two_processes_one_runs(processes: Processes, tmp_path: Path, capsys:
     assert main(command) == 75
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    assert stderr == f"{SPLIT} naive seed 0: {who} is at it; left to that. ({folder(run, out)})\n"
+    assert stderr == f"{SPLIT} naive seed 0: {who} is already running it; left to that. ({folder(run, out)})\n"
     assert main([*command, "--json"]) == 75
     assert json.loads(capsys.readouterr().out)["busy"] == who
     assert main([*command, "--force"]) == 75
@@ -646,11 +646,11 @@ def test_a_signal_stops_all_runs_of_a_command_with_one_line(number: int, lab: An
     command = ["run", SPLIT, "--strategy", name, "--threads", "1", "--quiet", "-o", SMALL, "--out", str(tmp_path / "o")]
     several = [*command, "--seed", "0", "--seed", "1"]
     assert main(several) == 130
-    assert capsys.readouterr() == ("", "interrupted; the same command goes on after update 9.\n")
+    assert capsys.readouterr() == ("", "interrupted; the same command resumes after update 9.\n")
     [record] = (tmp_path / "o").rglob("run.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
     assert main(several) == 130, "9 updates further"
-    assert capsys.readouterr().err == "interrupted; the same command goes on after update 18.\n"
+    assert capsys.readouterr().err == "interrupted; the same command resumes after update 18.\n"
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
     lab(STOPS.format(at=set(), signals=[]))
     said = main([*command[:6], *command[7:]])
@@ -662,9 +662,9 @@ def test_a_second_ctrl_c_stops_at_once(lab: Any, tmp_path: Path, capsys: Any) ->
     name = lab(STOPS.format(at={9}, signals=[2, 2]))
     command = ["run", SPLIT, "--strategy", name, "--threads", "1", "--quiet", "-o", SMALL, "--out", str(tmp_path / "o")]
     assert main(command) == 130
-    assert capsys.readouterr().err == "interrupted; the same command starts the run again.\n"
+    assert capsys.readouterr().err == "interrupted; the same command restarts the run.\n"
     assert main([*command, "--checkpoint", "4"]) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on after update 8.\n"
+    assert capsys.readouterr().err == "interrupted; the same command resumes after update 8.\n"
     [record] = (tmp_path / "o").rglob("run.json")
     assert json.loads(record.read_text())["failure"]["iteration"] == 8
 
@@ -788,7 +788,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(damage: Any, left:
     why = "damaged: its SHA-256 is not that of its content"
     if damage is not Path.unlink:
         assert said.pop(0) == f"checkpoint at update 12 cannot be used: {newest}: {why}"
-    assert said == ["goes on after update 8 of 35"]
+    assert said == ["resumes after update 8 of 35"]
     assert sorted(int(p.stem) for p in (place / "checkpoint").iterdir()) == [8, 9], "the damaged one crowds out nobody"
     again = runner.execute(run, tmp_path / "out")
     assert again.record["costs"]["resumed_at"] == [8, 9]
@@ -805,10 +805,10 @@ def test_a_damaged_piece_of_the_trace_is_said_and_the_checkpoint_before_used(
     damage(pieces[2])
     said: list[str] = []
     again = runner.execute(run, tmp_path / "out", say=said.append)
-    why = ": No such file or directory." if damage is Path.unlink else ": damaged: its SHA-256 is not the one noted."
+    why = ": No such file or directory." if damage is Path.unlink else ": damaged: its SHA-256 is not the recorded one."
     assert said == [
         f"checkpoint at update 12 cannot be used: {pieces[2]}{why}",
-        "goes on after update 8 of 35",
+        "resumes after update 8 of 35",
     ]
     assert outcome(again.directory) == whole
 
@@ -833,7 +833,7 @@ def test_a_damaged_record(left: Any, tmp_path: Path) -> None:
     said: list[str] = []
     again = runner.execute(run, tmp_path / "out", say=said.append)
     assert said[0].startswith(f"{place / 'run.json'}: damaged or truncated (")
-    assert said[1:] == ["goes on after update 12 of 35"]
+    assert said[1:] == ["resumes after update 12 of 35"]
     assert outcome(again.directory) == whole
     cut(place / "run.json")
     with pytest.raises(UserError) as caught:
@@ -936,13 +936,13 @@ def test_a_strategy_that_cannot_be_saved_runs_to_its_end(named: Any, tmp_path: P
     said: list[str] = []
     run = plan(named(Odd))
     message = (
-        "no checkpoints: state.strategy.odd.of: set is neither a tensor, an array nor a plain value; stopped, the run "
-        "begins anew"
+        "no checkpoints: state.strategy.odd.of: set is neither a tensor, an array nor a plain value; if stopped, "
+        "the run restarts"
     )
     with pytest.raises(Interrupted) as caught:
         runner.execute(run, tmp_path, every=Every(0, 2), say=said.append, progress=At({9}, ctrl_c))
     assert said[1:] == [message]
-    assert str(caught.value) == "interrupted; the same command starts the run again."
+    assert str(caught.value) == "interrupted; the same command restarts the run."
     outcome(runner.execute(run, tmp_path, every=Every(0, 2), say=said.append).directory)
     assert said.count(message) == 2
 

@@ -114,7 +114,7 @@ def test_the_gap_has_a_line_for_each_switch_and_earlier_task(capsys: pytest.Capt
     lines, _ = scored(capsys, str(saved(make_trace(dip()))), "--gap")
     head, gap = lines[-2:]
     assert cells(head) == [
-        "switch to experience", "task", "before", "depth", "trough after", "back at 90 % after", "back at 95 % after",
+        "experience", "task", "before", "depth", "trough after", "back at 90 % after", "back at 95 % after",
         "back at 100 % after", "area", "transient", "permanent",
     ]  # fmt: skip
     never = "not within the experience"
@@ -202,7 +202,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     directory = saved(make_trace(dip()))
     record = json.loads((directory / "run.json").read_text())
     files.write_json(directory / "run.json", {**record, "status": "running"})
-    assert scored(capsys, "run", status=2) == ([], ["run: unfinished; only a finished run has a whole trace."])
+    assert scored(capsys, "run", status=2) == ([], ["run: unfinished; only a finished run has a complete trace."])
     files.write_json(directory / "run.json", {**record, "primary_view": "task"})
     assert scored(capsys, "run", status=2) == ([], ["run/trace.npz: the run's primary view 'task' is missing."])
     assert scored(capsys, "run", "--view", "class")[1] == []

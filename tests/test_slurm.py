@@ -311,8 +311,8 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"time": 3}, "'time' is said by 'minutes'"),
-        ({"array": "0-3"}, "'array' is the engine's own"),
+        ({"time": 3}, "'time' is set by 'minutes'"),
+        ({"array": "0-3"}, "'array' is set by the engine"),
         ({"--account": "a"}, "got {--account: 'a'}. Allowed: sbatch's long options without dashes"),
         ({"account": "a\nb"}, "got {account: 'a\\nb'}. Allowed: sbatch's long options without dashes"),
     ],

@@ -83,9 +83,9 @@ def test_a_row_comes_out_again(
         (["zzz"], "no row 'zzz'. Allowed: the row_id of a leaderboard of these runs, or its start."),
         ([""], "'' is the start of 2 rows: "),
         (["ROW", "--seeds", "5"], "--seeds: got 5. Allowed: 1 to 4, the completed runs of the row."),
-        (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be done again."),
-        (["ROW", "--out", "HERE/.."], "holds the row itself, whose runs would not be done again."),
-        (["ROW", "--out", "HERE/new"], "holds the row itself, whose runs would not be done again."),
+        (["ROW", "--out", "HERE"], "holds the row itself, whose runs would not be repeated."),
+        (["ROW", "--out", "HERE/.."], "holds the row itself, whose runs would not be repeated."),
+        (["ROW", "--out", "HERE/new"], "holds the row itself, whose runs would not be repeated."),
     ],
 )
 def test_mistakes(
@@ -198,7 +198,7 @@ def test_the_interval_by_hand(row: list[Record]) -> None:
 
     metric = again(0.5).metrics[0]
     assert metric.interval == pytest.approx((0.25 - 0.355808, 0.25 + 0.355808), abs=1e-6)
-    assert (metric.row, metric.claimed, metric.found) == pytest.approx((0.25, 0.15, 0.5))
+    assert (metric.row, metric.claimed, metric.repeated) == pytest.approx((0.25, 0.15, 0.5))
     assert again(0.60).verdict == "within its interval"
     assert again(0.61).verdict == "not reproduced"
 

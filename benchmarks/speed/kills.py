@@ -73,7 +73,7 @@ def attempt(arguments: list[str], kill_after_s: float | None, training_in: Path 
         _, said = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"{' '.join(arguments)}: exit status {process.returncode}\n{said.decode()}")
-    return process.returncode != 0, said.count(b": goes on after update ")
+    return process.returncode != 0, said.count(b": resumes after update ")
 
 
 def trial(benchmark: str, strategy: str, draw: random.Random, options: argparse.Namespace, kills: int) -> bool:

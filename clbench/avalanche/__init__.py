@@ -1,17 +1,17 @@
-"""Avalanche, there and back: this package alone imports it.
+"""Bridge to and from Avalanche: this package alone imports it.
 
 Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner. It keeps its own training loop;
 a plugin at the end of its list calls our observer, and our evaluator predicts through a twin of its model.
 
-The other way: `ContinualEvaluation` is a plugin for somebody's own Avalanche script, and `benchmark` turns one of our
-streams into an ordinary Avalanche benchmark.
+Export: `ContinualEvaluation` is a plugin for Avalanche scripts, and `benchmark` turns one of our streams into an
+ordinary Avalanche benchmark.
 """
 
 import warnings
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "no QP solver found|higher not found", UserWarning)  # said when one is needed
-    warnings.simplefilter("ignore", DeprecationWarning)  # of what its dependencies import (JAXopt on Python 3.13)
+    warnings.filterwarnings("ignore", "no QP solver found|higher not found", UserWarning)  # GEM reports it itself
+    warnings.simplefilter("ignore", DeprecationWarning)  # of its dependencies (JAXopt on Python 3.13)
     import avalanche.benchmarks
     import avalanche.training.plugins
     import avalanche.training.supervised.lamaml  # noqa: F401

@@ -1,4 +1,4 @@
-"""Batches for hosted Avalanche strategies: one gather and one transform each, in the order of Avalanche's own loaders.
+"""Batches for hosted Avalanche strategies: one gather and one transform each, in the order of Avalanche's loaders.
 
 All of Avalanche's loaders end in PyTorch's `DataLoader` over a tree of concatenations and subsets. Where the leaves of
 that tree are samples of ours and nothing on the way changes a sample, the tree is read once into index arrays, and
@@ -38,10 +38,10 @@ to inputs (N, ...) there."""
 class Inputs:
     """Samples of one part of a data set.
 
-    Batches are made where they are asked for. Single samples, for loaders that want them one by one, are inputs on
-    the host, each made once for each task: there Avalanche's loaders (which pin memory) and its buffers (which mix
-    them with copies) want them. Experiences that bring a sample again share its input. Augmented, a single sample is
-    made anew each time, and `eval()` data does not spare it.
+    Batches are computed on demand. Single samples, for loaders that read them one by one, are inputs on the host, each
+    computed once for each task: Avalanche's loaders (which pin memory) and its buffers (which mix them with copies)
+    expect them there. Experiences that repeat a sample share its input. Augmented, a single sample is computed at each
+    access, in `eval()` data too.
 
     Args:
         fetch: makes them.
@@ -64,7 +64,7 @@ class Inputs:
         self._made: dict[int, Tensor] = {}
 
     def prepare(self, places: NDArray[np.int64]) -> None:
-        """Makes those that are not there yet; see `Rows`."""
+        """Computes missing inputs; see `Rows`."""
         keys = (places[1] * self._rows + places[0]).tolist()
         absent = [i for i, key in enumerate(keys) if key not in self._made]
         if absent:
@@ -77,7 +77,7 @@ class Inputs:
 
 
 class Rows(Dataset[tuple[Tensor, int]]):
-    """Samples of a stream, part after part; asked for one, it makes all inputs of the part that it is in.
+    """Samples of a stream, part after part; access to one computes all inputs of its part.
 
     Args:
         inputs: gives them.
@@ -106,10 +106,10 @@ class Rows(Dataset[tuple[Tensor, int]]):
 
 @contextlib.contextmanager
 def gathered() -> Iterator[None]:
-    """While this lasts, loaders over samples of ours make every batch at once, and do not look for FFCV's.
+    """Makes loaders over samples of ours gather whole batches, without FFCV, while the context lasts.
 
     Those that Avalanche's code reads, or that pin memory because their batches go to a GPU, give them on the device;
-    code of the user's own finds them on the host, where it always did.
+    user-defined code still gets them on the host.
 
     Raises:
         RunFailed: Avalanche's `cycle` asks a loader that has no batch, which it would do for ever.
@@ -119,8 +119,10 @@ def gathered() -> Iterator[None]:
     def begin_gathering(loader: DataLoader[Any]) -> Any:
         asking = sys._getframe(1)
         if asking.f_code is cycle.__code__ and length_hint(loader.batch_sampler, 1) == 0:
-            wanted, there = loader.batch_size, length_hint(loader.dataset)
-            raise RunFailed("no_batch", f"Avalanche would wait for ever for a batch of {wanted} out of {there} samples")
+            wanted, available = loader.batch_size, length_hint(loader.dataset)
+            raise RunFailed(
+                "no_batch", f"Avalanche would wait for ever for a batch of {wanted} out of {available} samples"
+            )
         batches = _batches(loader)
         if batches is None:
             return begin(loader)
@@ -149,7 +151,7 @@ def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
 
 
 class _Batches(Dataset[Any]):
-    """Data that gives whole batches, as `default_collate` would make them of its samples.
+    """Data of whole batches, as `default_collate` would form them from its samples.
 
     Args:
         whole: the data.
@@ -210,11 +212,11 @@ class _Batches(Dataset[Any]):
 
 # ------------------------------------------------------------------------------------------------ reading the tree
 class _Unknown(Exception):
-    """Values that `default_collate` may make something else of than a row of int64."""
+    """Values that `default_collate` may not turn into a row of int64."""
 
 
 def _batches(loader: DataLoader[Any]) -> _Batches | None:
-    """What makes a loader's batches at once; None where it loads nothing of ours, or in another way."""
+    """Whole-batch data of a loader; None where it loads nothing of ours, or in another way."""
     if type(loader) is not DataLoader or loader.num_workers or loader.batch_sampler is None:
         return None
     if loader.collate_fn is not default_collate:
@@ -280,14 +282,14 @@ def _gather(data: Any, leaf: Callable[[Any], NDArray[np.int64]], group: str | No
     of = np.searchsorted(data._cumulative_sizes, index, side="right")
     values = leaf(range(len(index)))
     for n in np.unique(of).tolist():
-        here = of == n
+        mask = of == n
         start = data._cumulative_sizes[n - 1] if n else 0
-        values[..., here] = _gather(parts[n], leaf, group)[..., index[here] - start]
+        values[..., mask] = _gather(parts[n], leaf, group)[..., index[mask] - start]
     return values
 
 
 def _has_ours(data: Any) -> bool:
-    """Whether there are samples of ours in a data set or in a part of it."""
+    """True if a data set or a part of it has samples of ours."""
     if isinstance(data, AvalancheDataset):
         return _is_ordinary(data) and _has_ours(data._flat_data)
     return any(map(_has_ours, data._datasets)) if isinstance(data, FlatData) else type(data) is Rows
@@ -313,7 +315,7 @@ def _places(met: set[Inputs], leaf: Any) -> NDArray[np.int64]:
 
 
 def _numbers(leaf: Any) -> NDArray[np.int64]:
-    """Values of which `default_collate` makes int64."""
+    """Values that `default_collate` turns into int64."""
     if type(leaf) is ConstantSequence and type(leaf._constant_value) is int:
         return np.full(len(leaf), leaf._constant_value)
     if type(leaf) in (list, tuple, range) and all(type(v) is int for v in leaf):

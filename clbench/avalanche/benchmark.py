@@ -25,10 +25,10 @@ from clbench.training.training_set import TrainingSet
 
 
 class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
-    """One whose data a strategy may replace, as Avalanche's older benchmarks let it (BiC does).
+    """An experience whose data a strategy may replace, as in Avalanche's older benchmarks (BiC does).
 
     Attributes:
-        test_experiences: numbers of the test experiences (tasks) that it is about; masked in training and evaluation.
+        test_experiences: numbers of its test experiences (tasks); masked in training and evaluation.
     """
 
     def about(self, tasks: tuple[int, ...]) -> None:
@@ -45,32 +45,31 @@ class _Experience(DatasetExperience[Any]):  # type: ignore[misc]
 
 
 class _SubExperience(_Experience, OnlineCLExperience[Any]):  # type: ignore[misc]
-    """A part of one visit."""
+    """A sub-experience."""
 
 
 def benchmark(
     stream: Stream, device: str | torch.device = "cpu", *, access_task_boundaries: bool = False
 ) -> CLScenario[Any]:
-    """A stream as an ordinary Avalanche benchmark, for anybody's script.
+    """A stream as an ordinary Avalanche benchmark, for any script.
 
     `train_stream` has one experience for each of ours, `test_stream` one for each task (none for a drift's steps). Both
-    are lists. Inputs are those that our runs train and are evaluated on, made at the first use of an experience and
-    then kept in memory; targets are output units, as the learner is told them in training (with label noise: wrongly)
-    and as they are in the test. Samples without a label are left out: an experience of Avalanche's has no place for
-    them. Test samples are in order of class within their task.
+    are lists. Inputs are those of our runs, computed at the first use of an experience and then kept in memory; targets
+    are output units, noisy labels in training included, and true ones in the test. Unlabelled samples are left out: an
+    experience of Avalanche's has no place for them. Test samples are in order of class within their task.
 
     Task labels are the task's id in the task setting and 0 otherwise, as in Avalanche's own benchmarks. An experience
     that mixes tasks has several, and no `task_label`; a `MultiHeadClassifier` then needs `masking=False`.
 
     Experiences know their classes (`classes_in_this_experience`, `previous_classes`, `classes_seen_so_far`,
-    `future_classes`) by the samples that they bring; a class is to come wherever a later experience brings it, known
-    or not. Where visits come in parts (online, blurry, drift), each part is an `OnlineCLExperience`.
+    `future_classes`) from their samples; a class is a future one wherever a later experience has it, known or not.
+    Sub-experiences (online, blurry, drift) are `OnlineCLExperience`s.
 
     Args:
         stream: the stream, with its data.
         device: where inputs are computed; they are handed out on the host.
-        access_task_boundaries: whether a strategy may see in training which parts are the first and the last of their
-            visit, and grows its heads for the whole of it; else loggers alone see it.
+        access_task_boundaries: whether a strategy may see in training which sub-experiences are the first and the last,
+            and grows its heads for the whole experience; else loggers alone see it.
 
     Raises:
         UserError: the stream was compiled from an outline, without inputs.
@@ -94,15 +93,15 @@ def to_avalanche(
     augmented: bool = False,
     target_tasks: TargetTasks | None = None,
 ) -> CLScenario[Any]:
-    """What `benchmark` describes, over training samples that exist already and may have a fence.
+    """See `benchmark`, over existing training samples, perhaps with a fence.
 
     Args:
         stream: the stream.
         samples: its training samples.
         device: where they are.
-        transform: stored samples to inputs; gives the test stream, which there is none of without it.
+        transform: stored samples to inputs; without it there is no test stream.
         access_task_boundaries: see `benchmark`.
-        augmented: whether samples come out differently each time they are fetched.
+        augmented: whether samples are augmented at each fetch.
         target_tasks: table in which the tasks of each training batch's targets are recorded; None for none.
     """
 
@@ -147,7 +146,7 @@ def to_avalanche(
 
 
 def _training_data(stream: Stream, inputs: Inputs) -> Callable[[int, int], Any]:
-    """The data of the visits from one on and up to another."""
+    """Factory of the data of a range of experiences."""
     index, task = joined(part for visit in stream.visits for part in visit.parts)
     targets = np.empty(len(index), np.int64)
     for t in np.unique(task).tolist():
@@ -174,18 +173,20 @@ def _test_data(stream: Stream, transform: InputTransform, device: torch.device) 
 
 def _task_labels(stream: Stream) -> NDArray[np.int64]:
     """Avalanche's label of each task and variant."""
-    own = [t.id if t.stands_for is None else t.stands_for for t in stream.all_tasks]
-    return np.array(own if stream.setting == "task" else [0] * len(own), np.int64)
+    tasks = [t.id if t.stands_for is None else t.stands_for for t in stream.all_tasks]
+    return np.array(tasks if stream.setting == "task" else [0] * len(tasks), np.int64)
 
 
 def _mixes_labels(stream: Stream) -> bool:
-    """Whether any visit has samples of several tasks, and tasks have labels of their own."""
-    labels, met = _task_labels(stream), dict[int, int]()
-    return any(met.setdefault(v.origin, int(labels[t])) != labels[t] for v in stream.visits for t, _ in v.parts)
+    """True if any experience has samples of several tasks with different labels."""
+    labels, label_of_origin = _task_labels(stream), dict[int, int]()
+    return any(
+        label_of_origin.setdefault(v.origin, int(labels[t])) != labels[t] for v in stream.visits for t, _ in v.parts
+    )
 
 
 def _spans(stream: Stream, rows: Rows, mixed: bool) -> Callable[[int, int], Any]:
-    """Data with a target and a task label for each sample, of the parts from one on and up to another.
+    """Factory of data with a target and a task label for each sample, of a range of parts.
 
     All are subsets of the same rows, which Avalanche joins by their indices alone. Its own data has a constant sequence
     for labels, and iCaRL joins no other; but lists and constant sequences cannot be joined, so all have lists where any
@@ -210,7 +211,7 @@ def _spans(stream: Stream, rows: Rows, mixed: bool) -> Callable[[int, int], Any]
 
 
 def _stream(name: str, experiences: list[_Experience]) -> Any:
-    """A list of experiences that know their task labels, and which classes come when.
+    """A list of experiences with their task labels and their past and future classes.
 
     Avalanche's `with_classes_timeline` takes classes that return for past ones. Equal sets are shared, so that
     thousands of experiences over thousands of classes take little.
@@ -234,12 +235,12 @@ def _stream(name: str, experiences: list[_Experience]) -> Any:
 
 
 def _add_order_of_classes(scenario: CLScenario[Any], stream: Stream) -> None:
-    """What some of Avalanche's methods (iCaRL) read of the older class-incremental benchmark."""
+    """Adds attributes of the older class-incremental benchmark, for some of Avalanche's methods (iCaRL)."""
     order: dict[int, None] = {}
     entered = []
     for visit, experience in zip(stream.visits, scenario.train_stream, strict=True):
-        before, there = len(order), set(experience.classes_in_this_experience)
-        order.update((o, None) for t, _ in visit.parts for o in stream.all_tasks[t].targets if o in there)
+        before, classes = len(order), set(experience.classes_in_this_experience)
+        order.update((o, None) for t, _ in visit.parts for o in stream.all_tasks[t].targets if o in classes)
         entered.append(len(order) - before)
     scenario.n_classes_per_exp = entered
     scenario.classes_order = list(order)

@@ -28,70 +28,74 @@ OURS = {
     "evaluator": None,
     "eval_every": "evaluation.every",
 }
-"""Arguments of Avalanche's strategies that the benchmark decides, and the key that decides each."""
+"""Arguments of Avalanche's strategies that the benchmark determines, and the key of each."""
 
-_GIVEN = ("criterion", "feature_extractor", "classifier")
-"""Arguments that are given too, unless the configuration says another."""
+_OFFERED = ("criterion", "feature_extractor", "classifier")
+"""Further arguments that are passed by default, unless the configuration sets them."""
 
 NEEDS: dict[type, tuple[str, Callable[[], bool]]] = {
     GEMPlugin: ("the package quadprog, which is not installed", lambda: _installed("quadprog")),
     LaMAML: ("the package higher, which is not installed", lambda: _installed("higher")),
     BiCPlugin: ("torch < 2.7, whose MultiStepLR takes 'verbose'", lambda: "verbose" in parameters_of(MultiStepLR)[0]),
 }
-"""What parts of Avalanche's need and miss in the midst of training only, and whether it is there."""
+"""Requirements of Avalanche's parts that fail only during training, and a check of each."""
 
 
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def invoke(found: Callable[..., Any], arguments: dict[str, Any], where: str, spare: Set[str] = frozenset()) -> Any:
-    """What somebody else's constructor makes; whatever it raises is told in one sentence.
+def invoke(factory: Callable[..., Any], arguments: dict[str, Any], where: str, spare: Set[str] = frozenset()) -> Any:
+    """Calls a third-party constructor or factory; any exception becomes one sentence.
 
-    A spare argument is left out where the constructor gives it to its base itself (StreamingLDA and `model`).
+    A spare argument is omitted where the constructor passes it to its base already (StreamingLDA and `model`).
     """
     try:
-        return found(**arguments)
+        return factory(**arguments)
     except UserError:
         raise
     except Exception as error:
-        # Python 3.11 says it with a KeyError at times.
+        # Python 3.11 sometimes raises a KeyError for it.
         twice = re.search(r"(?:multiple values for (?:keyword )?argument |^)'(\w+)'$", str(error))
         if twice and twice[1] in arguments.keys() & spare:
-            return invoke(found, {k: v for k, v in arguments.items() if k != twice[1]}, where, spare)
-        said = str(error).rstrip(".") or type(error).__name__
-        raise UserError(f"{where}: cannot be built: {said}.") from error
+            return invoke(factory, {k: v for k, v in arguments.items() if k != twice[1]}, where, spare)
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise UserError(f"{where}: cannot be built: {reason}.") from error
 
 
-def keywords(found: Callable[..., Any]) -> dict[str, Any]:
-    """What a strategy's constructor or factory takes that a benchmark does not give (see `host`), with the defaults.
+def keywords(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Parameters of a strategy's constructor or factory that a benchmark does not set (see `host`), with the defaults.
 
     Raises:
-        ValueError: its signature cannot be told (some built-in functions).
+        ValueError: it has no signature (some built-in functions).
     """
-    return {key: default for key, default in parameters_of(found)[0].items() if key not in {*OURS, *_GIVEN}}
+    return {key: default for key, default in parameters_of(factory)[0].items() if key not in {*OURS, *_OFFERED}}
 
 
-def parameters_of(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+def parameters_of(factory: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Keyword parameters of a callable (name -> default), `**kwargs` of constructors followed to their bases."""
     accepted: dict[str, Any] = {}
-    chain = [vars(c)["__init__"] for c in found.__mro__ if "__init__" in vars(c)] if inspect.isclass(found) else [found]
+    chain = (
+        [vars(c)["__init__"] for c in factory.__mro__ if "__init__" in vars(c)]
+        if inspect.isclass(factory)
+        else [factory]
+    )
     for function in chain:
         parameters = list(inspect.signature(function).parameters.values())
-        for p in parameters[1:] if inspect.isclass(found) else parameters:
+        for p in parameters[1:] if inspect.isclass(factory) else parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 accepted.setdefault(p.name, p.default)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return accepted, False
-    return accepted, not inspect.isclass(found)
+    return accepted, not inspect.isclass(factory)
 
 
 def import_parts(value: Any) -> None:
-    """Imports what a configuration value names, so that no module is first imported in the middle of a run."""
+    """Imports the modules named in a configuration value, so that none is first imported in the middle of a run."""
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
         import_parts(part)
     if isinstance(value, dict) and ":" in str(value.get("name", "")):
-        with contextlib.suppress(ImportError):  # told where it is built
+        with contextlib.suppress(ImportError):  # reported when it is built
             importlib.import_module(value["name"].partition(":")[0])
 
 
@@ -108,19 +112,19 @@ def build(value: Any, where: str) -> Any:
         raise UserError(f"{where}: {error}") from None
     module, _, attribute = path.partition(":")
     part = getattr(importlib.import_module(module), attribute)
-    known = inspect.isclass(part) and (
+    allowed = inspect.isclass(part) and (
         issubclass(part, (BasePlugin, nn.Module)) or part.__module__.startswith("avalanche.")
     )
-    if not known:  # a file of settings builds parts of a method; it does not call whatever is importable
+    if not allowed:  # a configuration builds parts of a method; it does not call arbitrary functions
         raise UserError(f"{where}: '{path}' is no plugin, no network module and no class of Avalanche's.")
     arguments = {k: build(v, where) for k, v in value.items() if k != "name"}
     return invoke(part, arguments, f"{where}: '{path}'")
 
 
 def split(model: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
-    """A network as feature extractor and classifier: everything but the last layer, and the last layer."""
+    """Feature extractor and classifier of a network: everything but the last layer, and the last layer."""
     if not isinstance(model, nn.Sequential):
         raise UserError(
-            f"{where}: this model cannot be cut into feature extractor and classifier; use one of the suite's own."
+            f"{where}: this model cannot be cut into feature extractor and classifier; use one of the suite."
         )
     return model[:-1], model[-1]

@@ -1,10 +1,7 @@
-"""The bridge to Avalanche: this module, `bridge_batches` and `bridge_state` alone import it.
+"""Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner.
 
-Hosting: any Avalanche strategy, or a factory of one, runs unmodified under our runner. It keeps its own training
-loop; a plugin at the end of its list calls our watcher, and our evaluator predicts through a twin of its model.
-
-The other way: `ContinualEvaluation` is a plugin for somebody's own Avalanche script, and `benchmark` turns one of our
-streams into an ordinary Avalanche benchmark.
+It keeps its training loop; a plugin at the end of its list calls our watcher, and our evaluator predicts through a twin
+of its model.
 """
 
 from __future__ import annotations
@@ -76,7 +73,9 @@ class _Calls(SupervisedPlugin[Any]):  # type: ignore[misc]
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         if not self._more:
-            raise RunFailed("over_budget", "the strategy goes on after the last update that training.iterations allows")
+            raise RunFailed(
+                "over_budget", "the strategy continues after the last update that training.iterations allows"
+            )
         more = self._watcher.after_iteration(strategy.loss.detach().reshape(()))
         if self._limited and not more:
             self._more = False
@@ -172,11 +171,11 @@ class Hosted(SelfDrivenLearner):
             target_tasks=target_tasks,
         ).train_stream
         self._data = [experience.dataset for experience in self._experiences]
-        self._parts = Parts(hosted, [self._calls, criterion, *_given(self._experiences)], self._data[0])
+        self._parts = Parts(hosted, [self._calls, criterion, *_shared_parts(self._experiences)], self._data[0])
 
     @property
     def model(self) -> nn.Module:  # type: ignore[override]
-        """The hosted strategy's present model; it may have replaced the one it was given."""
+        """The hosted strategy's current model; it may have replaced the original one."""
         model: nn.Module = self.hosted.model
         return model
 
@@ -196,7 +195,7 @@ class Hosted(SelfDrivenLearner):
             options["drop_last"] = True
         with hushed(), gathered(), target_tasks or contextlib.nullcontext():
             if training.optimizer_state == "reset" and experience.part and self.hosted.optimizer is not None:
-                self.hosted.make_optimizer(reset_optimizer_state=True)  # which it does itself where a visit begins
+                self.hosted.make_optimizer(reset_optimizer_state=True)  # it does so itself at a whole experience
             self.hosted.train(self._experiences[experience.number], eval_streams=[], **options)
         self._calls.leave()
         for name, value in vars(self.hosted).items():
@@ -208,7 +207,7 @@ class Hosted(SelfDrivenLearner):
         return scores(self.hosted, model, x, task if self._by_task else None, self._experiences[number])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the hosted strategy consists of, between two experiences; see `bridge_state`.
+        """State of the hosted strategy between two experiences; see `clbench.avalanche.state`.
 
         Raises:
             Unsaveable: something in it cannot be saved.
@@ -226,7 +225,7 @@ class Hosted(SelfDrivenLearner):
             self._experiences[n].dataset = data
 
     def memory(self) -> Memory:
-        """Samples in the storage policies of its plugins; unknown where a plugin keeps them in its own way."""
+        """Samples in the storage policies of its plugins; unknown where a plugin stores them differently."""
         policies = [getattr(p, "storage_policy", None) for p in [self.hosted, *self.hosted.plugins]]
         held = sum(len(p.buffer) for p in policies if p is not None)
         if not any(p is not None for p in policies):
@@ -234,8 +233,8 @@ class Hosted(SelfDrivenLearner):
         return Memory(held, held * self.setup.samples.sample_bytes)
 
 
-def _given(experiences: Any) -> list[Any]:
-    """What a stream's experiences are made of, which a strategy may refer to and does not change."""
+def _shared_parts(experiences: Any) -> list[Any]:
+    """Parts of a stream's experiences, which a strategy may refer to and does not change."""
     data = experiences[0].dataset
     targets = [part for of in (data.targets, data.targets_task_labels) for part in getattr(of.data, "_datasets", [])]
     whole = {id(e): e for e in (getattr(e, "origin_experience", None) for e in experiences) if e is not None}
@@ -244,25 +243,24 @@ def _given(experiences: Any) -> list[Any]:
 
 
 def needs(stream: Stream) -> frozenset[str]:
-    """What any hosted strategy is told: it is called at each experience, and task labels come with the samples."""
+    """Information that any hosted strategy receives: it is called at each experience, and samples have task labels."""
     return frozenset({"boundaries", "task_in_training"} if stream.setting == "task" else {"boundaries"})
 
 
-def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Hosted:
-    """An Avalanche strategy, or a factory that returns one, ready to be run.
+def host(constructor: Any, config: StrategyConfig, setup: Setup, stream: Stream) -> Hosted:
+    """An Avalanche strategy, from its class or a factory, ready to run.
 
     It is called with those of `model`, `optimizer`, `criterion`, `train_mb_size`, `train_epochs`, `eval_mb_size`,
     `device`, `evaluator`, `eval_every`, `feature_extractor` and `classifier` that it has parameters for, and with
     the keys beside `name` in the configuration. A value of the form `{name: package.module:Class, ...}`, alone or in
-    a list, is built first (plugins, for example). A criterion that it has as a default and that is no cross-entropy
-    is left to it.
+    a list, is built first (plugins, for example). A default criterion other than cross-entropy is kept.
 
     Raises:
-        UserError: what was named cannot be called so, or is no Avalanche strategy; the message says what it accepts.
+        UserError: it does not accept these arguments, or is no Avalanche strategy; the message names what it accepts.
     """
-    where = f"strategy '{chosen.name}'"
-    if not callable(found):
-        raise UserError(f"{where}: expected a class or a function, found {type(found).__name__}.")
+    where = f"strategy '{config.name}'"
+    if not callable(constructor):
+        raise UserError(f"{where}: expected a class or a function, found {type(constructor).__name__}.")
     criterion: Any = nn.CrossEntropyLoss()
     if setup.training.active_outputs not in (None, "all"):
         criterion = _ActiveCrossEntropy(setup)
@@ -279,11 +277,11 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
         "feature_extractor": lambda: split(setup.model, where)[0],
         "classifier": lambda: split(setup.model, where)[1],
     }
-    accepted, open_ended = parameters_of(found)
-    if not (accepted.keys() & offered.keys()):  # a file of settings does not call whatever is importable
-        known = ", ".join(offered)
-        raise UserError(f"{where}: neither a strategy nor a factory of one, which would take some of {known}.")
-    for key in chosen.parameters:
+    accepted, open_ended = parameters_of(constructor)
+    if not (accepted.keys() & offered.keys()):  # a configuration does not call arbitrary functions
+        names = ", ".join(offered)
+        raise UserError(f"{where}: neither a strategy nor a factory of one, which would take some of {names}.")
+    for key in config.parameters:
         if key in OURS:
             decided = f"; set {OURS[key]} instead" if OURS[key] else ""
             raise UserError(f"{where}: '{key}' is decided by the benchmark{decided}.")
@@ -292,19 +290,17 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
             guess = nearest(key, free)
             hint = f" Did you mean '{guess}'?" if guess else ""
             raise UserError(f"{where}: unknown key '{key}'.{hint} Allowed: {', '.join(free) or 'none'}.")
-    given = accepted.keys() & (offered.keys() | chosen.parameters.keys())
-    absent = [k for k, default in accepted.items() if default is inspect.Parameter.empty and k not in given]
+    passed = accepted.keys() & (offered.keys() | config.parameters.keys())
+    absent = [k for k, default in accepted.items() if default is inspect.Parameter.empty and k not in passed]
     if absent:
         raise UserError(f"{where}: needs {', '.join(absent)}; give it beside 'name' in the configuration.")
     if not isinstance(accepted.get("criterion"), (nn.CrossEntropyLoss, type(inspect.Parameter.empty))):
         del offered["criterion"]
     active = setup.training.active_outputs
-    if active in ("seen", "batch") and ("criterion" not in offered or "criterion" in chosen.parameters):
-        raise UserError(
-            f"{where}: has a criterion of its own, so training.active_outputs '{active}' has no effect on it."
-        )
+    if active in ("seen", "batch") and ("criterion" not in offered or "criterion" in config.parameters):
+        raise UserError(f"{where}: has its own criterion, so training.active_outputs '{active}' has no effect on it.")
     with hushed():
-        arguments = {k: build(v, f"{where}: {k}") for k, v in chosen.parameters.items()}
+        arguments = {k: build(v, f"{where}: {k}") for k, v in config.parameters.items()}
         for key, default in accepted.items():
             if key in arguments:
                 continue
@@ -312,7 +308,7 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
                 arguments[key] = offered[key]()
             elif isinstance(default, (BasePlugin, nn.Module)):  # one for all strategies of the process otherwise
                 arguments[key] = copy.deepcopy(default)
-        hosted = invoke(found, arguments, where, spare=offered.keys() - chosen.parameters.keys())
+        hosted = invoke(constructor, arguments, where, spare=offered.keys() - config.parameters.keys())
     if isinstance(hosted, JointTraining):
         raise UserError(
             f"{where}: it is trained once, on a whole stream, and refuses a second experience; use 'joint'."
@@ -322,7 +318,7 @@ def host(found: Any, chosen: StrategyConfig, setup: Setup, stream: Stream) -> Ho
             f"{where}: gave {type(hosted).__name__}, which is no Avalanche strategy and no clbench Strategy."
         )
     for part in (hosted, *hosted.plugins):
-        for of, (what, there) in NEEDS.items():
-            if isinstance(part, of) and not there():
+        for of, (what, available) in NEEDS.items():
+            if isinstance(part, of) and not available():
                 raise UserError(f"{where}: {type(part).__name__} needs {what}.")
-    return Hosted(hosted, chosen, setup, stream, criterion)
+    return Hosted(hosted, config, setup, stream, criterion)

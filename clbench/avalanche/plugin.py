@@ -22,7 +22,7 @@ from clbench.trace import Phase, Trace
 
 
 class _Watched:
-    """An Avalanche strategy in the midst of an experience, as the evaluator sees one."""
+    """Adapter of an Avalanche strategy during an experience to the evaluator."""
 
     def __init__(self, strategy: Any, labels: Tensor) -> None:
         self._strategy, self._labels = strategy, labels
@@ -43,16 +43,16 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         test_stream: the experiences to evaluate on; number i of it belongs to number i of the training stream, or a
             single one to all; those of `benchmark` know theirs. Each has one task label, which models with a head for
             each task are given.
-        setting: "class", "task" or "domain": which outputs compete, see `Evaluator`. In Avalanche's own evaluation
-            it is all outputs that the model has, as in "domain".
-        outputs: number of output units; the largest class + 1 where not given.
+        setting: "class", "task" or "domain": active logits, see `Evaluator`. In Avalanche's evaluation all outputs of
+            the model are active, as in "domain".
+        outputs: number of output units; default: the largest class + 1.
         every: period in iterations within an experience, >= 0; 0 evaluates around experiences only.
         batch_size: samples per forward pass.
         device: where the model is.
 
-    Put it last in the list of plugins. Afterwards `trace()` gives the record and `clbench.metrics.compute` every
-    metric. Test data is read once, here, in evaluation transforms. Experiences of an online stream that come from
-    one experience are one visit to it.
+    Put it last in the list of plugins. Afterwards `trace()` returns the record and `clbench.metrics.compute` every
+    metric. Test data are read once, here, in evaluation transforms. Sub-experiences of an online stream count as one
+    experience.
 
     Raises:
         UserError: a wrong setting or period, an experience that mixes task labels; in training, an experience that
@@ -142,8 +142,8 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
     def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
         return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
 
-    def _record(self, found: Evaluation, phase: Phase) -> None:
-        self._recorder.add(found, self._iterations, len(self._visits) - 1, phase)
+    def _record(self, evaluation: Evaluation, phase: Phase) -> None:
+        self._recorder.add(evaluation, self._iterations, len(self._visits) - 1, phase)
 
     def trace(self) -> Trace:
         """The record so far.
@@ -169,16 +169,16 @@ def _materialise(
     x, y, task = [], [], []
     labels: list[int] = []
     for number, experience in enumerate(test_stream):
-        found: set[int] = set()
+        task_labels: set[int] = set()
         for item in experience.dataset.eval():
             x.append(torch.as_tensor(item[0]))
             y.append(int(item[1]))
             task.append(number)
-            found.add(int(item[2]) if len(item) > 2 else 0)
-        if len(found) != 1:
-            what = f"mixes task labels {', '.join(map(str, sorted(found)))}" if found else "is empty"
+            task_labels.add(int(item[2]) if len(item) > 2 else 0)
+        if len(task_labels) != 1:
+            what = f"mixes task labels {', '.join(map(str, sorted(task_labels)))}" if task_labels else "is empty"
             raise UserError(f"ContinualEvaluation: test experience {number} {what}; each needs samples of one task.")
-        labels += found
+        labels += task_labels
     return torch.stack(x), np.array(y, np.int64), np.array(task, np.int64), labels
 
 

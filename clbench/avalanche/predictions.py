@@ -1,4 +1,4 @@
-"""Predictions of Avalanche strategies, which need not be those of their model."""
+"""Predictions of Avalanche strategies, which may differ from those of their model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from clbench.errors import RunFailed
 
 
 def scores(strategy: Any, model: nn.Module, x: Tensor, labels: Tensor | None, experience: Any) -> Tensor | None:
-    """What the evaluation loop of an Avalanche strategy would compute; None while it has nothing to predict with.
+    """Scores of the evaluation loop of an Avalanche strategy; None while it cannot predict.
 
-    The loop runs on a shallow copy of the strategy, which has no labels to look at: the forward pass, and then what
-    plugins make of its output (BiC corrects it, CoPE looks for the nearest prototype). Plugins that keep account of
-    a whole evaluation measure, and are left out. A network that is told the task sees one task at a time.
+    The loop runs on a shallow copy of the strategy without access to labels: the forward pass, and then the plugins
+    that change its output (BiC corrects it, CoPE finds the nearest prototype). Plugins with state of a whole evaluation
+    only measure, and are skipped. A network with task labels receives one task at a time.
 
     Args:
-        strategy: stays as it is.
-        model: to be used in place of the strategy's, in evaluation mode.
+        strategy: unchanged.
+        model: replaces the strategy's, in evaluation mode.
         x: inputs (N, ...).
         labels: Avalanche task labels (N,), for models with a head for each task; None stands for 0.
-        experience: the experience that is trained or was trained last.
+        experience: the current or last experience.
 
     Raises:
-        RunFailed: what comes out is no tensor.
+        RunFailed: the output is no tensor.
     """
     if labels is not None and is_multi_task_module(model) and bool((labels != labels[0]).any()):
         parts = {

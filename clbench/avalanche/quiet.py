@@ -1,4 +1,4 @@
-"""Avalanche without its noise: imports without warnings, and an evaluator that writes nothing."""
+"""Suppression of Avalanche's output: no warnings, and a silent evaluator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avalanche.training.templates.base import PositionalArgumentsDeprecatedWarni
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Avalanche's notices about its own code and habits are dropped, and what it prints goes to stderr.
+    """Drops Avalanche's warnings about its own code, and redirects its output to stderr.
 
     Each of its deprecated functions puts a filter in front of all others, so that no filter reaches its warnings;
     they are recognised where they are shown. The filters are as before afterwards.
@@ -38,10 +38,10 @@ def hushed() -> Iterator[None]:
 
 
 class SilentEvaluator(EvaluationPlugin):  # type: ignore[misc]
-    """Avalanche's evaluator, which says nothing, not even that it says nothing.
+    """Avalanche's evaluator without output, not even the warning of missing loggers.
 
-    Avalanche's own takes part in every event of an iteration, and changes the strategy's experience to and fro for it.
-    This one does so from the moment on that somebody gives it a metric or a logger.
+    Avalanche's handles every event of an iteration, and swaps the strategy's experience for it. This one does so only
+    once it has a metric or a logger.
     """
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class SilentEvaluator(EvaluationPlugin):  # type: ignore[misc]
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith(("before_", "after_")):
-            own = object.__getattribute__(self, "__dict__")
-            if not own["metrics"] and own["loggers"] == [_NOBODY]:
+            attributes = object.__getattribute__(self, "__dict__")
+            if not attributes["metrics"] and attributes["loggers"] == [_NOBODY]:
                 raise AttributeError(name)
         return super().__getattribute__(name)
 

@@ -1,13 +1,12 @@
 """The state of a hosted Avalanche strategy as plain values, and back.
 
-A strategy is a graph of objects: network, optimiser, plugins and their helpers, buffers. All that can be reached from
-it is written down, each object once, so that what was shared is shared again. It is restored into a strategy built by
-the same configuration: objects that were there when it was built are found by their number and filled in place, and
-those made in training are made anew, without their constructors. What has a state that cannot be seen (a generator, an
-open file) is refused. Functions are never written, only recognised; their globals, and attributes of classes, are not
-looked at.
+A strategy is a graph of objects: network, optimiser, plugins and their helpers, buffers. All reachable objects are
+saved once, so that sharing is preserved. The state is restored into a strategy built by the same configuration: objects
+of its construction are identified by number and filled in place, and those created in training are created again,
+without their constructors. Objects with hidden state (a generator, an open file) are refused. Functions are never
+saved, only recognised; their globals, and attributes of classes, are ignored.
 
-Nothing that a file says is imported or run: it may name what the new strategy holds, and classes of Avalanche and
+Nothing in a file is imported or run: it may refer to objects of the new strategy, and to classes of Avalanche and
 PyTorch that are imported already.
 """
 
@@ -54,48 +53,48 @@ _FIXED = (
     type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, enum.Enum,
     logging.Logger, BaseLogger,
 )  # fmt: skip
-"""Kinds that are not made anew."""
+"""Types that are never recreated."""
 
 
 class _Refused(Exception):
-    """What a value is that cannot be saved."""
+    """A value that cannot be saved; the message describes it."""
 
 
 class Parts:
-    """What a newly built strategy consists of.
+    """Objects of a newly built strategy.
 
     Args:
-        strategy: just built.
-        given: objects that are there again in every process, and whose own state is not part of the strategy's.
-        beside: another object to number, such as data like those that the strategy will be given.
+        strategy: newly built.
+        shared: objects that exist in every process, whose state is not part of the strategy's.
+        beside: another object to number, such as an example of the strategy's data.
     """
 
-    def __init__(self, strategy: Any, given: Iterable[Any], beside: Any = None) -> None:
+    def __init__(self, strategy: Any, shared: Iterable[Any], beside: Any = None) -> None:
         self._strategy = strategy
-        self._objects = list(given)
-        self._given = {id(part) for part in self._objects}
-        self._objects += [part for part, *_ in _reached([(strategy, "", ""), (beside, "", "")], self._given)]
+        self._objects = list(shared)
+        self._shared = {id(part) for part in self._objects}
+        self._objects += [part for part, *_ in _reached([(strategy, "", ""), (beside, "", "")], self._shared)]
         self._number = {id(part): n for n, part in enumerate(self._objects)}
         names = "\n".join(_name(type(part)) for part in self._objects)
         self._kinds = hashlib.sha256(names.encode()).hexdigest()
 
     def state_dict(self, more: Any = None) -> dict[str, Any]:
-        """The strategy's present state.
+        """The strategy's current state.
 
         Args:
-            more: a value that is saved with it, and may share with it.
+            more: a value to save with it, which may share objects with it.
 
         Raises:
-            Unsaveable: something in it cannot be saved; the message says what and where.
+            Unsaveable: a part cannot be saved; the message names it.
         """
         writer = _Writer(self._objects, self._number)
         start = [(self._strategy, f"strategy {type(self._strategy).__name__}", ""), (more, "experience", "")]
-        found = _reached(start, self._given)
-        where = {id(part): n for n, (part, *_) in enumerate(found)}
+        reached = _reached(start, self._shared)
+        where = {id(part): n for n, (part, *_) in enumerate(reached)}
         nodes = []
-        for part, owner, path in found:
+        for part, owner, path in reached:
             try:
-                nodes.append(writer.node(part, where, id(part) in self._given))
+                nodes.append(writer.node(part, where, id(part) in self._shared))
             except _Refused as error:
                 raise Unsaveable(f"{owner}: attribute '{path}' is {error}" if path else f"{owner} is {error}") from None
         return {
@@ -129,30 +128,30 @@ def _dict(part: Any) -> dict[str, Any] | None:
     return object.__getattribute__(part, "__dict__") if any("__dict__" in vars(c) for c in kind.__mro__) else None
 
 
-def _reached(start: Sequence[tuple[Any, str, str]], given: Container[int]) -> list[tuple[Any, str, str]]:
-    """All objects that can be reached, each once, the nearest first; with whose they are, and by which attributes.
+def _reached(start: Sequence[tuple[Any, str, str]], shared: Container[int]) -> list[tuple[Any, str, str]]:
+    """All reachable objects, each once, the nearest first; each with its owner and its attribute path.
 
     Args:
-        start: where from, likewise.
-        given: ids of objects whose insides are not looked at.
+        start: roots, likewise.
+        shared: ids of objects that are not descended into.
     """
-    found = [(part, owner, path) for part, owner, path in start if type(part) not in _PLAIN]
-    met = {id(part) for part, *_ in found}
-    for part, owner, path in found:  # which grows
-        if id(part) in given:
+    reached = [(part, owner, path) for part, owner, path in start if type(part) not in _PLAIN]
+    seen = {id(part) for part, *_ in reached}
+    for part, owner, path in reached:  # which grows
+        if id(part) in shared:
             continue
         if isinstance(part, BasePlugin):
             owner, path = f"plugin {type(part).__name__}", ""
         for step, inner in _inside(part):
-            if type(inner) in _PLAIN or id(inner) in met:
+            if type(inner) in _PLAIN or id(inner) in seen:
                 continue
-            met.add(id(inner))
-            found.append((inner, owner, (path + step).lstrip(".")))
-    return found
+            seen.add(id(inner))
+            reached.append((inner, owner, (path + step).lstrip(".")))
+    return reached
 
 
 def _inside(part: Any) -> list[tuple[str, Any]]:
-    """The values that an object holds, each with what is written after the object's name to mean it."""
+    """The values in an object, each with its access expression."""
     if type(part) in _ROWS:
         return [] if _integers(part) else [(f"[{n}]", item) for n, item in enumerate(part)]
     if type(part) in _MAPS:
@@ -186,16 +185,16 @@ def _cells(function: Any) -> list[Any]:
 
 
 def _generator_function(generator: Any) -> Any:
-    """The function of Avalanche's that a generator comes from, if nothing was asked of it yet; else None."""
+    """The function of Avalanche's that created a generator, if the generator has not started; else None."""
     frame: Any = generator.gi_frame
     if inspect.getgeneratorstate(generator) != inspect.GEN_CREATED:
         return None
-    function = _found(f"{frame.f_globals.get('__name__')}:{generator.__qualname__}")
+    function = _imported(f"{frame.f_globals.get('__name__')}:{generator.__qualname__}")
     return function if _makes_generators(function) and function.__code__ is generator.gi_code else None
 
 
 def _makes_generators(function: Any) -> bool:
-    """Whether it runs nothing when it is called with positional arguments."""
+    """True if a call with positional arguments runs nothing."""
     odd = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
     if not inspect.isgeneratorfunction(function) or not inspect.isfunction(function):
         return False
@@ -204,7 +203,7 @@ def _makes_generators(function: Any) -> bool:
 
 
 def _integers(part: Any) -> bool:
-    """Whether it is a list that is better kept as an array."""
+    """True for a list that is stored as an array."""
     small = type(part) is list and len(part) > 16 and all(type(v) is int for v in part)
     return small and min(part) >= -(2**63) and max(part) < 2**63
 
@@ -223,20 +222,20 @@ class _Writer:
         """A plain value, or the number of a node in a tuple."""
         return value if type(value) in _PLAIN else (where[id(value)],)
 
-    def node(self, part: Any, where: dict[int, int], given: bool) -> dict[str, Any]:
-        """One object.
+    def node(self, part: Any, where: dict[int, int], shared: bool) -> dict[str, Any]:
+        """The node of one object.
 
         Raises:
             _Refused: it cannot be saved.
         """
         number = self._number.get(id(part))
-        known = {} if number is None else {"built": number}
-        if given:
-            return known
+        built = {} if number is None else {"built": number}
+        if shared:
+            return built
         values = [self.of(value, where) for _, value in _inside(part)]
-        return {**self._content(part, number is not None), **known, "of": values}
+        return {**self._content(part, number is not None), **built, "of": values}
 
-    def _content(self, part: Any, known: bool) -> dict[str, Any]:
+    def _content(self, part: Any, built: bool) -> dict[str, Any]:
         kind: Any = type(part)
         if kind in _ROWS:
             return self._row(part)
@@ -258,7 +257,7 @@ class _Writer:
             return {"kind": "torch_generator", "device": str(part.device), "value": part.get_state()}
         if kind in (np.random.Generator, np.random.RandomState):
             state = part.bit_generator.state if kind is np.random.Generator else part.get_state(legacy=False)
-            self._require_known(known, part)
+            self._require_built(built, part)
             return {"kind": "numpy_generator", "value": state}
         if kind is random.Random:
             return {"kind": "python_generator", "value": part.getstate()}
@@ -269,13 +268,13 @@ class _Writer:
         if kind is types.GeneratorType and (function := _generator_function(part)) is not None:
             return {"kind": "generator", "value": _name(function)}
         if kind is object or isinstance(part, _FIXED):
-            self._require_known(known, part)
+            self._require_built(built, part)
             return {"kind": "function" if kind is types.FunctionType else "fixed"}
         held = _dict(part)
         if held is None:
             raise _Refused(_a(kind))
         names = [name for name in held if name != "__orig_class__"]
-        return {"kind": "object", "class": None if known else self._class(kind), "names": names}
+        return {"kind": "object", "class": None if built else self._class(kind), "names": names}
 
     def _row(self, part: Any) -> dict[str, Any]:
         kind = type(part)
@@ -289,7 +288,7 @@ class _Writer:
         return {"kind": _ROWS[kind], "most": part.maxlen if kind is deque else None}
 
     def _check_key(self, key: Any) -> None:
-        """Whether it is found again in another process: by its value, or because it is itself."""
+        """Checks that a key is found again in another process, by value or by identity."""
         if type(key) is tuple:
             for item in key:
                 self._check_key(item)
@@ -331,12 +330,12 @@ class _Writer:
         turned = part.flags.f_contiguous and not part.flags.c_contiguous
         return {"kind": "array", "turned": turned, "value": part.T if turned else part}
 
-    def _require_known(self, known: bool, part: Any) -> None:
-        if not known:
+    def _require_built(self, built: bool, part: Any) -> None:
+        if not built:
             raise _Refused(f"{_a(type(part))} that it was not built with")
 
     def _class(self, kind: type) -> str | int:
-        if _found(_name(kind)) is kind:
+        if _imported(_name(kind)) is kind:
             return _name(kind)
         if kind in self._like:
             return int(self._like[kind])
@@ -347,49 +346,49 @@ def _a(kind: type) -> str:
     return f"a{'n' * (kind.__name__[0] in 'AEIOUaeiou')} {kind.__name__}"
 
 
-def _found(name: str) -> Any:
-    """What has a name in a module of Avalanche's or PyTorch's that is imported; None where nothing has."""
+def _imported(name: str) -> Any:
+    """The object of a name in an imported module of Avalanche's or PyTorch's; None if there is none."""
     module, _, path = name.partition(":")
-    here: Any = sys.modules.get(module) if f"{module}.".startswith(_KNOWN) else None
+    value: Any = sys.modules.get(module) if f"{module}.".startswith(_KNOWN) else None
     for n, step in enumerate(path.split(".")):
-        here = vars(here).get(step) if isinstance(here, type if n else types.ModuleType) else None
-    return here if getattr(here, "__module__", None) == module else None
+        value = vars(value).get(step) if isinstance(value, type if n else types.ModuleType) else None
+    return value if getattr(value, "__module__", None) == module else None
 
 
 class _Reader:
-    """Nodes to objects: first all of them, then what is in them."""
+    """Nodes to objects: first all of them, then their contents."""
 
     def __init__(self, objects: list[Any], state: dict[str, Any]) -> None:
         self._objects, self._nodes = objects, state["nodes"]
         self._storages = [raw.clone().untyped_storage() for raw in state["storages"]]
-        self._made: dict[int, Any] = {}
+        self._restored: dict[int, Any] = {}
 
     def read(self, more: Any) -> Any:
         for n, _ in enumerate(self._nodes):
             self._object(n)
         for n, node in enumerate(self._nodes):
             if "kind" in node:
-                self._fill(self._made[n], node, [self._value(v) for v in node["of"]])
+                self._fill(self._restored[n], node, [self._value(v) for v in node["of"]])
         return self._value(more)
 
     def _value(self, value: Any) -> Any:
         return self._object(value[0]) if isinstance(value, tuple) else value
 
     def _object(self, n: int) -> Any:
-        if n not in self._made:
+        if n not in self._restored:
             node = self._nodes[n]
-            self._made[n] = self._objects[node["built"]] if "built" in node else self._new(node)
-        return self._made[n]
+            self._restored[n] = self._objects[node["built"]] if "built" in node else self._new(node)
+        return self._restored[n]
 
     def _new(self, node: dict[str, Any]) -> Any:
         kind: str = node["kind"]
         value: Any = node.get("value")
         if kind == "object":
             named = node["class"]
-            found = _found(named) if isinstance(named, str) else type(self._objects[named])
-            if not isinstance(found, type):
+            cls = _imported(named) if isinstance(named, str) else type(self._objects[named])
+            if not isinstance(cls, type):
                 raise RunFailed("not_the_same", f"{named} is no class that is imported")
-            return object.__new__(found)
+            return object.__new__(cls)
         if kind in ("tensor", "parameter"):
             view = self._view(node)
             return nn.Parameter(view, node["learns"]) if kind == "parameter" else view
@@ -402,7 +401,7 @@ class _Reader:
             pairs = {self._value(k): self._value(v) for k, v in zip(named[::2], named[1::2], strict=True)}
             return functools.partial(self._value(function), *self._value(arguments), **pairs)
         if kind == "generator":
-            function = _found(value)
+            function = _imported(value)
             if not _makes_generators(function):
                 raise RunFailed("not_the_same", f"{value} is no generator function that is imported")
             return function(*(self._value(v) for v in node["of"]))
@@ -429,39 +428,39 @@ class _Reader:
         storage, dtype = self._storages[node["storage"]], getattr(torch, node["dtype"])
         return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, *node["place"])
 
-    def _fill(self, made: Any, node: dict[str, Any], values: list[Any]) -> None:
+    def _fill(self, part: Any, node: dict[str, Any], values: list[Any]) -> None:
         kind = node["kind"]
         if kind == "object":
-            held = object.__getattribute__(made, "__dict__")
+            held = object.__getattribute__(part, "__dict__")
             kept = {n: v for n, v in held.items() if n == "__orig_class__"}
             held.clear()
             held.update(kept, **dict(zip(node["names"], values, strict=True)))
         elif kind in ("tensor", "parameter"):
             if "built" in node:
-                made.data = self._view(node)
-            made.requires_grad_(node["learns"])
-            made.grad = values[0]
+                part.data = self._view(node)
+            part.requires_grad_(node["learns"])
+            part.grad = values[0]
         elif kind in ("list", "integers"):
-            made[:] = node["value"].tolist() if kind == "integers" else values
+            part[:] = node["value"].tolist() if kind == "integers" else values
         elif kind in ("set", "deque"):
-            made.clear()
-            (made.update if kind == "set" else made.extend)(values)
+            part.clear()
+            (part.update if kind == "set" else part.extend)(values)
         elif kind in ("dict", "ordered", "default"):
             if kind == "default":
-                made.default_factory = values.pop(0)
-            made.clear()
-            made.update(zip(values[::2], values[1::2], strict=True))
+                part.default_factory = values.pop(0)
+            part.clear()
+            part.update(zip(values[::2], values[1::2], strict=True))
         elif kind == "array" and "built" in node:
-            made[...] = node["value"].T if node["turned"] else node["value"]
+            part[...] = node["value"].T if node["turned"] else node["value"]
         elif kind == "torch_generator":
-            made.set_state(node["value"].cpu())
+            part.set_state(node["value"].cpu())
         elif kind == "numpy_generator":
-            if isinstance(made, np.random.Generator):
-                made.bit_generator.state = node["value"]
+            if isinstance(part, np.random.Generator):
+                part.bit_generator.state = node["value"]
             else:
-                made.set_state(node["value"])
+                part.set_state(node["value"])
         elif kind == "python_generator":
-            made.setstate(node["value"])
-        elif kind == "function" and _cells(made) != values:
-            for cell, value in zip(made.__closure__ or (), values, strict=True):
+            part.setstate(node["value"])
+        elif kind == "function" and _cells(part) != values:
+            for cell, value in zip(part.__closure__ or (), values, strict=True):
                 cell.cell_contents = value

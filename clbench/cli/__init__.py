@@ -14,7 +14,7 @@ from clbench.errors import UserError
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="clbench", description="Continual-learning benchmarks, watched at every iteration.")
+    parser = Parser(prog="clbench", description="Continual-learning benchmarks, evaluated at every iteration.")
     parser.add_argument("--version", action="version", version=f"clbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     for each in (run, grid, list_, show, validate, leaderboard, compare, verify, plot, score, rescore):
@@ -23,7 +23,7 @@ def _parser() -> Parser:
 
 
 def _write_utf8() -> None:
-    """Lets tables be piped: Windows encodes what is not for a terminal in a code page that lacks some of our signs."""
+    """Writes UTF-8, for pipes on Windows, whose default code page lacks some of our characters."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return status.MISTAKE
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted; the same command starts again.", file=sys.stderr)
+        print(str(stop) or "interrupted; the same command restarts.", file=sys.stderr)
         return status.INTERRUPTED
     except BrokenPipeError:  # `clbench list ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

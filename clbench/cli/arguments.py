@@ -1,4 +1,4 @@
-"""How the command line is read: one sentence for a mistake, with the nearest match."""
+"""Command-line parser: one sentence for a mistake, with the nearest match."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clbench.errors import UserError, hint, unknown
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one sentence, with the nearest match, and leaves with `status.MISTAKE`."""
+    """Reports a mistake in one sentence, with the nearest match, and exits with `status.MISTAKE`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -64,7 +64,7 @@ def integers(text: str) -> list[int]:
 
 
 def metrics_named(names: list[str] | None) -> list[str] | None:
-    """Metrics named by `--metric`, each once; None where none was.
+    """Metrics named by `--metric`, each once; None if there are none.
 
     Raises:
         UserError: an unknown name.
@@ -80,7 +80,7 @@ def metrics_named(names: list[str] | None) -> list[str] | None:
 
 
 def say_left_out(problems: list[str]) -> None:
-    """A line on standard error for each file that is left out."""
+    """Prints a line to standard error for each excluded file."""
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
 

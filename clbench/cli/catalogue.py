@@ -26,12 +26,12 @@ def summary(text: str | None) -> str:
     first, *_ = inspect.cleandoc(text or "").split("\n\n")
     line = first.partition("\n")[0].rstrip()
     words = " ".join(first.split())
-    ends = [found.end() for found in _SENTENCE_END.finditer(words)] or [len(words)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(words)] or [len(words)]
     return words[: max((end for end in ends if end <= len(line)), default=ends[0])]
 
 
 def words(function: Any) -> str:
-    """A function's text, without its examples."""
+    """Docstring of a function, without its examples."""
     return inspect.cleandoc(function.__doc__ or "").partition(">>>")[0].strip()
 
 
@@ -46,13 +46,13 @@ def catalogue(kind: str) -> dict[str, str]:
         table = registry.strategies()
         return {n: summary(importlib.import_module(p.partition(":")[0]).__doc__) for n, p in sorted(table.items())}
     if kind == "datasets":
-        found: dict[str, str] = registry.datasets().available()
+        names: dict[str, str] = registry.datasets().available()
         return {
-            **found,
-            "npz:PATH": "your own arrays: train_x, train_y, test_x, test_y, or x, y; with tasks if they have any",
+            **names,
+            "npz:PATH": "your arrays: train_x, train_y, test_x, test_y, or x, y; with task labels if they exist",
             "npy:FOLDER": "the same as files train_x.npy, ..., left on the disk: for data larger than memory",
-            "lazy:package.module:Name": "a torch data set whose items are read when they are wanted",
-            "package.module:Name": "your own function that returns such arrays, or a data set class",
+            "lazy:package.module:Name": "a torch data set whose items are read on demand",
+            "package.module:Name": "your function that returns such arrays, or a data set class",
         }
     if kind == "models":
         return {messages.tags(m)[0]: summary(m.__doc__) for m in messages.member_models(networks.Network)}

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """The verb."""
     versus = verbs.add_parser("compare", help="two strategies on the same streams, paired by seed")
-    which = "a run's folder, or one above; benchmark:strategy; or how the id of a leaderboard's row begins"
+    which = "a run's folder, or one above; benchmark:strategy; or a prefix of the row_id in a leaderboard"
     versus.add_argument("a", metavar="A", help=which)
     versus.add_argument("b", metavar="B", help="the same of the other")
-    versus.add_argument("--in", dest="within", type=Path, default=Path("results"), metavar="DIR", help="where rows are")
+    versus.add_argument(
+        "--in", dest="within", type=Path, default=Path("results"), metavar="DIR", help="folder of the rows"
+    )
     versus.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
-    versus.add_argument("--csv", type=Path, metavar="FILE", help="also write what is printed, unrounded")
+    versus.add_argument("--csv", type=Path, metavar="FILE", help="also write the printed values, unrounded")
     versus.set_defaults(act=_compare)
 
 
@@ -30,11 +32,11 @@ def _compare(options: argparse.Namespace) -> int:
     from clbench.reports.tables import SHOWN
     from clbench.results import files
 
-    sides, problems = comparison.chosen([options.a, options.b], options.within)
+    sides, problems = comparison.select([options.a, options.b], options.within)
     say_left_out(problems)
     pairs, alone = comparison.pairs(*sides)
-    found = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
+    findings = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
     if options.csv is not None:
-        files.write_bytes(options.csv, comparison.to_csv(found))
-    print("\n".join([*alone, comparison.to_text(found)]))
+        files.write_bytes(options.csv, comparison.to_csv(findings))
+    print("\n".join([*alone, comparison.to_text(findings)]))
     return 0

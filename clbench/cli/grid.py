@@ -24,14 +24,14 @@ from clbench.cli.progress import Shown, Silent
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    grid = verbs.add_parser("grid", help="do a study: streams x strategies x hyper-parameters x seeds")
+    grid = verbs.add_parser("grid", help="run a study: streams x strategies x hyper-parameters x seeds")
     grid.add_argument("study", type=Path, metavar="STUDY.yaml")
-    grid.add_argument("--engine", choices=tuple(ENGINES), help="over the study's own; default local")
+    grid.add_argument("--engine", choices=tuple(ENGINES), help="overrides the study's; default local")
     grid.add_argument("--processes", type=integer(1, 4096), metavar="N", help="of the engine local")
     grid.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, for the engine ray")
     grid.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
-    grid.add_argument("--dry-run", action="store_true", help="what there is to do, and how long it may take")
-    grid.add_argument("--retry-failed", action="store_true", help="do again what failed")
+    grid.add_argument("--dry-run", action="store_true", help="print the missing runs and the expected time")
+    grid.add_argument("--retry-failed", action="store_true", help="repeat failed runs")
     grid.add_argument("--quiet", action="store_true", help="no progress")
     grid.set_defaults(act=_grid)
 
@@ -39,10 +39,10 @@ def add(verbs: Verbs) -> None:
 def _grid(options: argparse.Namespace) -> int:
     from clbench.cli.run import writable
     from clbench.loggers import base
-    from clbench.studies import study as studies
+    from clbench.studies.study import read
 
     try:
-        study = studies.read(options.study)
+        study = read(options.study)
     except UserError:
         if _is_benchmark(options.study):
             name = options.study
@@ -62,9 +62,9 @@ def _grid(options: argparse.Namespace) -> int:
         raise UserError(f"--out {options.out}: cannot be written to.")
     from clbench.studies.engines.base import engine
 
-    made = engine(settings, numerics.threads, numerics.device == "cuda")
+    executor = engine(settings, numerics.threads, numerics.device == "cuda")
     signal.signal(signal.SIGTERM, _as_interrupt)
-    summary = grid.run(made, Silent() if options.quiet else Shown())
+    summary = grid.run(executor, Silent() if options.quiet else Shown())
     print("\n".join(summary.lines()))
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
@@ -72,14 +72,14 @@ def _grid(options: argparse.Namespace) -> int:
 
 
 def _is_benchmark(path: Path) -> bool:
-    """Whether what was given as a study is the id or the file of a benchmark."""
+    """True if the argument is the id or the file of a benchmark."""
     from clbench import registry
     from clbench.config import strict_yaml
 
     if not path.exists():
         return registry.benchmark_path(str(path)) is not None
-    given = strict_yaml.parse_file(path).keys()
-    return bool({"stream", "base"} & given) and not {"streams", "strategies"} & given
+    keys = strict_yaml.parse_file(path).keys()
+    return bool({"stream", "base"} & keys) and not {"streams", "strategies"} & keys
 
 
 def _as_interrupt(number: int, frame: Any) -> None:
@@ -88,58 +88,58 @@ def _as_interrupt(number: int, frame: Any) -> None:
 
 
 def _settings(options: argparse.Namespace, study: Study) -> Any:
-    """The engine's settings, with what the command line says over the study."""
+    """The engine's settings, overridden by the command line."""
     import pydantic
 
     from clbench.config.engines import Settings
 
-    said: dict[str, Any] = study.config.engine.model_dump(exclude_none=True)
-    name = options.engine or said["name"]
-    if name != said["name"]:
-        said = {"name": name}
+    values: dict[str, Any] = study.config.engine.model_dump(exclude_none=True)
+    name = options.engine or values["name"]
+    if name != values["name"]:
+        values = {"name": name}
     for key, of in (("processes", "local"), ("address", "ray")):
         value = getattr(options, key)
         if value is not None:
             if name != of:
                 raise UserError(f"--{key} is for the engine '{of}', not for '{name}'.")
-            said[key] = value
-    return pydantic.TypeAdapter(Settings).validate_python(said)
+            values[key] = value
+    return pydantic.TypeAdapter(Settings).validate_python(values)
 
 
 def _write_boards(out: Path) -> None:
     from clbench.reports import leaderboard, tables
     from clbench.results import files, record
 
-    found, problems = record.collect(out)
+    records, problems = record.collect(out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    files.write_bytes(out / "leaderboard.csv", tables.to_csv(leaderboard.table(found)))
-    files.write_bytes(out / "runs.csv", tables.to_csv(leaderboard.runs(found)))
+    files.write_bytes(out / "leaderboard.csv", tables.to_csv(leaderboard.table(records)))
+    files.write_bytes(out / "runs.csv", tables.to_csv(leaderboard.runs(records)))
 
 
 def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
     from clbench.studies.engines.local import cores
 
-    found = grid.survey()
-    lines = [f"{_row(row)}  (trial)" for row in found.trials] + [_row(row) for row in found.rows]
-    everything = [*found.trials, *found.rows]
+    survey = grid.survey()
+    lines = [f"{_row(row)}  (trial)" for row in survey.trials] + [_row(row) for row in survey.rows]
+    everything = [*survey.trials, *survey.rows]
     todo = [(row, sum(row.states.count(s) for s in grid.to_do)) for row in everything]
     total = sum(len(row.states) for row in everything)
     lines.append(f"{total} runs, {sum(row.states.count('completed') for row in everything)} exist")
-    chosen = found.to_choose * len(grid.study.seeds)
-    if found.later:
-        lines.append(f"then {found.later} runs of trials that the earlier ones lead to")
-    if chosen:
-        lines.append(f"then {chosen} runs with what the trials choose")
-    known = [row.seconds for row, n in todo for _ in range(n) if row.seconds is not None]
-    unknown = sum(n for _, n in todo) - len(known) + found.later + chosen
-    seconds, how = sum(known), "in all"
+    to_choose = survey.to_choose * len(grid.study.seeds)
+    if survey.later:
+        lines.append(f"then {survey.later} runs of trials that depend on earlier ones")
+    if to_choose:
+        lines.append(f"then {to_choose} runs with the values that the trials select")
+    known_s = [row.seconds for row, n in todo for _ in range(n) if row.seconds is not None]
+    unknown = sum(n for _, n in todo) - len(known_s) + survey.later + to_choose
+    seconds, how = sum(known_s), "in all"
     if settings.name == "local":
         processes = max(1, settings.processes or cores() // threads)
-        seconds = max([seconds / processes, *known])
+        seconds = max([seconds / processes, *known_s])
         how = f"with {processes} processes" if processes > 1 else "with 1 process"
-    told = [f"{duration(seconds)} {how}, from runs that exist"] if known or not unknown else []
-    lines.append(f"time: {'; '.join([*told, *[f'unknown for {unknown} runs'] * bool(unknown)])}")
+    known_time = [f"{duration(seconds)} {how}, from existing runs"] if known_s or not unknown else []
+    lines.append(f"time: {'; '.join([*known_time, *[f'unknown for {unknown} runs'] * bool(unknown)])}")
     return lines
 
 

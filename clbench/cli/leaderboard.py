@@ -29,13 +29,13 @@ def add(verbs: Verbs) -> None:
 
 
 def _collected(directories: list[Path]) -> list[Record]:
-    """The records under some folders; what is left out is said."""
+    """The records under some folders; excluded files are reported."""
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; runs are written there by `clbench run`.")
-    from clbench.results import record as records
+    from clbench.results.record import collect
 
-    collected, problems = records.collect(*directories)
+    collected, problems = collect(*directories)
     say_left_out(problems)
     return collected
 

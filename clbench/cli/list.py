@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    listing = verbs.add_parser("list", help="what there is")
+    listing = verbs.add_parser("list", help="names of streams, strategies, data sets, models, metrics")
     listing.add_argument("kind", choices=KINDS, metavar="|".join(KINDS))
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(act=_list)

@@ -1,4 +1,4 @@
-"""`clbench plot`: pictures of runs and of streams."""
+"""`clbench plot`: figures of runs and of streams."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _plot_stream(options: argparse.Namespace, streams: list[str]) -> int:
-    """A picture of what a stream brings."""
+    """Draws the figure of a stream."""
     if len(options.runs) > 1:
         raise UserError(f"{streams[0]}: a picture of a stream shows this one alone; got {len(options.runs)} names.")
     flags = {"view": options.view, "tasks": options.tasks, "loss": options.loss, "first": options.first}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Silent:
-    """Only what must be read."""
+    """Warnings alone."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
         self._labels = labels
@@ -30,7 +30,7 @@ class Silent:
 
 
 class Shown(Silent):
-    """A bar on a terminal, a line for each run elsewhere; with the time that is left."""
+    """A bar on a terminal, a line for each run elsewhere; with the remaining time."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
         from tqdm import tqdm

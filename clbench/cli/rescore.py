@@ -1,4 +1,4 @@
-"""`clbench rescore`: metrics of finished runs computed again."""
+"""`clbench rescore`: recomputed metrics of finished runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    rescore = verbs.add_parser("rescore", help="metrics of finished runs computed again, and what that changes")
+    rescore = verbs.add_parser("rescore", help="metrics of finished runs recomputed, and the differences")
     rescore.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run's folder, or one above")
-    rescore.add_argument("--write", action="store_true", help="put the new metrics into each run.json")
+    rescore.add_argument("--write", action="store_true", help="write the new metrics to each run.json")
     rescore.set_defaults(act=_rescore)
 
 
@@ -26,12 +26,12 @@ def _rescore(options: argparse.Namespace) -> int:
     from clbench.results.rescore import rescore
 
     problems: list[str] = []
-    found = load.directories(options.runs)
-    without = [] if len(found) == 1 else [directory for directory in found if _without_trace(directory)]
+    folders = load.directories(options.runs)
+    without = [] if len(folders) == 1 else [directory for directory in folders if _without_trace(directory)]
     if without:
-        said = f"{len(without)} of {len(found)} runs have no trace.npz, such as {without[0]}"
-        print(f"left alone: {said}", file=sys.stderr)
-    for directory in found:
+        summary = f"{len(without)} of {len(folders)} runs have no trace.npz, such as {without[0]}"
+        print(f"skipped: {summary}", file=sys.stderr)
+    for directory in folders:
         if directory in without:
             continue
         try:
@@ -46,7 +46,7 @@ def _rescore(options: argparse.Namespace) -> int:
 
 
 def _without_trace(directory: Path) -> bool:
-    """Whether it is a completed run of which run.json alone was kept."""
+    """True for a completed run whose run.json alone was kept."""
     from clbench.results import files, load
 
     if (directory / "trace.npz").exists():

@@ -33,14 +33,14 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--threads", type=integer(1, 1024), metavar="N", help="CPU threads; default: the machine's cores")
-    run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else there")
+    run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
-    run.add_argument("--force", action="store_true", help="begin anew, whatever there is of the run")
+    run.add_argument("--force", action="store_true", help="restart, whatever exists of the run")
     run.add_argument(
         "--checkpoint",
         type=interval,
         metavar="N",
-        help="how often the state is saved: 60s (default), 500 for every 500 updates, 0 for never",
+        help="interval of checkpoints: 60s (default), 500 for every 500 updates, 0 for never",
     )
     run.add_argument(
         "--log",
@@ -80,9 +80,9 @@ def _run(options: argparse.Namespace) -> int:
 
     import torch
 
-    from clbench.runner import run as runner
     from clbench.runner.checkpoint import Every
     from clbench.runner.profiler import Profile
+    from clbench.runner.run import execute
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         say = None if options.quiet else _say(label)
         profile = Profile() if options.profile else None
         with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-            outcome = runner.execute(
+            outcome = execute(
                 run,
                 options.out,
                 force=options.force,
@@ -110,7 +110,9 @@ def _run(options: argparse.Namespace) -> int:
         failed = record["status"] == "failed"
         statuses.append(status.BUSY if outcome.busy else status.FAILED if failed else status.DONE)
         if outcome.busy:
-            print(f"{label}: {outcome.busy} is at it; left to that. ({outcome.directory})", file=sys.stderr)
+            print(
+                f"{label}: {outcome.busy} is already running it; left to that. ({outcome.directory})", file=sys.stderr
+            )
         if options.json:
             _print_json(outcome)
         elif outcome.busy:

@@ -17,28 +17,28 @@ def add(verbs: Verbs) -> None:
     score = verbs.add_parser("score", help="every metric of a finished run, from its trace")
     score.add_argument("run", type=Path, metavar="RUN_DIR", help="a run's folder")
     score.add_argument("--view", metavar="VIEW", help="default: the run's primary view")
-    score.add_argument("--gap", action="store_true", help="also the gap of each earlier task after each switch")
-    score.add_argument("--dialects", action="store_true", help="also what other libraries would print")
-    score.add_argument("--csv", type=Path, metavar="FILE", help="also write what is printed, unrounded")
+    score.add_argument("--gap", action="store_true", help="also the stability gap of earlier tasks at each boundary")
+    score.add_argument("--dialects", action="store_true", help="also the values of other libraries")
+    score.add_argument("--csv", type=Path, metavar="FILE", help="also write the printed values, unrounded")
     score.set_defaults(act=_score)
 
 
 def _score(options: argparse.Namespace) -> int:
-    from clbench.reports import score as scores
+    from clbench.reports.score import dialects, gaps, metrics, to_csv, to_text
     from clbench.results import files, load
 
-    found = load.directories([options.run])
-    if len(found) > 1:
-        raise UserError(f"{options.run}: {len(found)} runs below it; name one of them, such as {found[0]}.")
-    run = load.read(found[0])
+    folders = load.directories([options.run])
+    if len(folders) > 1:
+        raise UserError(f"{options.run}: {len(folders)} runs below it; name one of them, such as {folders[0]}.")
+    run = load.read(folders[0])
     view = run.view(options.view)
-    tables = [scores.metrics(run, view)]
+    tables = [metrics(run, view)]
     if options.gap:
-        tables.append(scores.gaps(run, view))
+        tables.append(gaps(run, view))
     if options.dialects:
-        tables.append(scores.dialects(run, view))
+        tables.append(dialects(run, view))
     if options.csv is not None:
-        files.write_bytes(options.csv, scores.to_csv(tables, view))
+        files.write_bytes(options.csv, to_csv(tables, view))
     print(f"{run.label}, view {view}\n")
-    print("\n\n".join(map(scores.to_text, tables)))
+    print("\n\n".join(map(to_text, tables)))
     return 0

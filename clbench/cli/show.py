@@ -15,8 +15,8 @@ from clbench import import_paths, messages, registry, resolve
 from clbench.cli.arguments import integer
 from clbench.cli.catalogue import KINDS, catalogue, summary, words
 from clbench.cli.stream_argument import compiled, is_stream, load, outline
-from clbench.config import benchmark as config
 from clbench.config import evaluation, networks, strategy_names, training
+from clbench.config.benchmark import Numerics, Protocol, Seeds, StrategyConfig
 from clbench.errors import UserError, shown, unknown
 from clbench.schema import keys_of
 from clbench.streams import definition
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "stream": definition.StreamConfig,
-    "protocol": config.Protocol,
+    "protocol": Protocol,
     "training": training.Training,
     "evaluation": evaluation.Evaluation,
-    "numerics": config.Numerics,
-    "seeds": config.Seeds,
+    "numerics": Numerics,
+    "seeds": Seeds,
     "watch": evaluation.Watch,
 }
 
@@ -41,7 +41,7 @@ def add(verbs: Verbs) -> None:
     show.add_argument("name", metavar="NAME")
     show.add_argument("--seed", type=integer(0), metavar="N", help="of a stream's card; default 0")
     show.add_argument("--markdown", action="store_true", help="only the card of a stream, as Markdown")
-    show.add_argument("--deep", action="store_true", help="also look for test samples in the training set")
+    show.add_argument("--deep", action="store_true", help="also check for test samples in the training set")
     show.set_defaults(act=_show)
 
 
@@ -72,14 +72,14 @@ def _show(options: argparse.Namespace) -> int:
         print(f"{name}: {summary(_SECTIONS[name].__doc__)}\n{_fields(_SECTIONS[name])}")
         return 0
     if name == "model":
-        print("model: a network by its name; `clbench show NAME` says what the keys of one allow.")
+        print("model: a network by its name; `clbench show NAME` prints the allowed keys of one.")
         print("\n".join(_kinds(networks.Network)))
         return 0
     if name == "strategy":
         print(
             "strategy: a method by its name or import path, with its hyper-parameters beside it; `clbench list "
-            "strategies` says which there are, `clbench show NAME` what the keys of one allow.\n"
-            f"{_fields(config.StrategyConfig)}\n{_fields(training.Parameters)}"
+            "strategies` prints their names, `clbench show NAME` the allowed keys of one.\n"
+            f"{_fields(StrategyConfig)}\n{_fields(training.Parameters)}"
         )
         return 0
     known = {n: s for kind in KINDS for n, s in catalogue(kind).items()}
@@ -95,7 +95,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _show_benchmark(options: argparse.Namespace) -> int:
-    """The resolved YAML and the card, or the card alone. Where there is no data, the card says why it is short."""
+    """Prints the resolved YAML and the card, or the card alone; without data the card gives the reason."""
     from clbench.reports import stream_card
     from clbench.streams.compile import definition_hash
 
@@ -106,7 +106,7 @@ def _show_benchmark(options: argparse.Namespace) -> int:
         resolved = benchmark.model_dump(mode="json")
         if strategy is not None:
             resolved["strategy"] = strategy.model_dump(mode="json")
-        if seeds != config.Seeds():
+        if seeds != Seeds():
             resolved["seeds"] = seeds.model_dump(exclude_none=True)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100), end="")
         print(f"# stream definition hash {definition_hash(benchmark.stream)}")
@@ -124,10 +124,10 @@ def _show_benchmark(options: argparse.Namespace) -> int:
     stream = compiled(options.name, benchmark, seeds, options.seed, known)
     data = load(benchmark.stream) if options.deep else None
     try:
-        made = stream_card.make(benchmark, stream, data)
+        card = stream_card.make(benchmark, stream, data)
     except UserError as error:
         raise UserError(*(f"{options.name}: {problem}" for problem in error.problems)) from None
-    print(stream_card.to_markdown(made) if options.markdown else f"\n{stream_card.to_text(made)}")
+    print(stream_card.to_markdown(card) if options.markdown else f"\n{stream_card.to_text(card)}")
     return 0
 
 
@@ -141,37 +141,37 @@ def _show_strategy(name: str, key: str) -> None:
 
 
 def _show_imported(path: str, key: str) -> None:
-    """A strategy of the user's own; of a class or function that is none, what may be given to it."""
+    """Prints a user-defined strategy; for another class or function, its parameters."""
     with contextlib.redirect_stdout(sys.stderr):
-        found = registry.strategy(path)
+        target = registry.strategy(path)
     from clbench.strategy import is_strategy
 
-    if not callable(found):
-        raise UserError(f"{path}: expected a strategy's class or a function that makes one, found {shown(found)}.")
-    text = f"{path}\n\n{inspect.cleandoc(found.__doc__ or '')}".strip()
-    if is_strategy(found):
-        print(f"{text}\n\nhyper-parameters (strategy.{key}):\n{_fields(found.Config) or '  none'}")
+    if not callable(target):
+        raise UserError(f"{path}: expected a strategy's class or a function that makes one, found {shown(target)}.")
+    text = f"{path}\n\n{inspect.cleandoc(target.__doc__ or '')}".strip()
+    if is_strategy(target):
+        print(f"{text}\n\nhyper-parameters (strategy.{key}):\n{_fields(target.Config) or '  none'}")
         return
     from clbench.avalanche import construction
 
     try:
-        parameters = construction.keywords(found)
+        parameters = construction.keywords(target)
     except ValueError:
-        raise UserError(f"{path}: no clbench Strategy, and Python does not tell its parameters.") from None
-    of = "its constructor" if isinstance(found, type) else "the function"
-    beside = f"hyper-parameters (strategy.{key}) are the parameters of {of} that a benchmark does not give"
+        raise UserError(f"{path}: no clbench Strategy, and its signature is unknown.") from None
+    of = "its constructor" if isinstance(target, type) else "the function"
+    beside = f"hyper-parameters (strategy.{key}) are the parameters of {of} that a benchmark does not set"
     print(f"{text}\n\nno clbench Strategy; {beside}:")
     for parameter, default in parameters.items():
         required = default is inspect.Parameter.empty
         plain = default is None or isinstance(default, bool | int | float | str | list | dict)
-        said = _plain(default) if plain else getattr(default, "__name__", type(default).__name__)
-        print(f"  {parameter}: {'required' if required else f'default {said}'}")
+        default_text = _plain(default) if plain else getattr(default, "__name__", type(default).__name__)
+        print(f"  {parameter}: {'required' if required else f'default {default_text}'}")
     if not parameters:
         print("  none")
 
 
 def _fields(model: type[pydantic.BaseModel]) -> str:
-    """Each key with what it allows, its default, the text below it in the source, and the keys that stand below it."""
+    """Each key with its allowed values, its default, its description, and its nested keys."""
     lines = []
     for key in keys_of(model):
         field = model.model_fields[key]
@@ -183,7 +183,7 @@ def _fields(model: type[pydantic.BaseModel]) -> str:
 
 
 def _plain(default: Any) -> str:
-    """A default in one line; of keys and values the kind, and what differs from their own defaults."""
+    """A default in one line; of keys and values the kind, and the differences from their defaults."""
     if isinstance(default, pydantic.BaseModel):
         kind = {key: getattr(default, key) for key in ("by", "name") if hasattr(default, key)}
         default = {**kind, **default.model_dump(exclude_defaults=True)}

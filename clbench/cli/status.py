@@ -1,12 +1,12 @@
-"""Exit statuses, and which of several a command leaves with.
+"""Exit statuses, and their precedence.
 
     2    a user's mistake
     1    a run failed, or a row was not reproduced
-    75   a run was left to another process or was stopped; the same command later goes on
+    75   a run was left to another process or was stopped; the same command resumes it
     0    everything is done
 
-The first that occurs, in this order, is the command's: a mistake has to be corrected, and a failure looked at, before
-it helps to try again. Beside these a command that is interrupted leaves with 130.
+The first that occurs, in this order, is the command's: a mistake has to be corrected, and a failure examined, before
+another attempt. An interrupted command exits with 130.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ DONE = 0
 FAILED = 1
 MISTAKE = 2
 BUSY = 75
-"""The system's own for "try again later" (EX_TEMPFAIL)."""
+"""EX_TEMPFAIL of the system, "try again later"."""
 
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 and the number of SIGINT, as in shells."""
 
 _ORDER = (MISTAKE, FAILED, BUSY, DONE)
 

@@ -1,4 +1,4 @@
-"""Streams named on the command line: an id or a YAML file, its data set, and the stream compiled."""
+"""Streams on the command line: an id or a YAML file, its data set, and the compiled stream."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import sys
 from typing import Any
 
 from clbench import registry
-from clbench.config import benchmark as config
+from clbench.config.benchmark import Benchmark, Seeds
 from clbench.errors import UserError
-from clbench.streams import definition
+from clbench.streams.definition import StreamConfig
 
 
 def is_stream(name: str) -> bool:
-    """Whether a name is a shipped benchmark or a YAML file."""
+    """True for a shipped benchmark or a YAML file."""
     return registry.benchmark_path(name) is not None or name.endswith((".yaml", ".yml"))
 
 
-def outline(said: definition.StreamConfig) -> Any:
-    """The data set without its inputs. What a download or code of the user's own prints goes to stderr."""
+def outline(config: StreamConfig) -> Any:
+    """The data set without its inputs. Output of downloads and of user-defined code goes to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
-        return registry.datasets().outline(said.data, said.synthetic, said.size)
+        return registry.datasets().outline(config.data, config.synthetic, config.size)
 
 
-def load(said: definition.StreamConfig) -> Any:
+def load(config: StreamConfig) -> Any:
     """The whole data set; prints as `outline` does."""
     with contextlib.redirect_stdout(sys.stderr):
-        return registry.datasets().load(said.data, said.synthetic, said.size)
+        return registry.datasets().load(config.data, config.synthetic, config.size)
 
 
-def compiled(name: str, benchmark: config.Benchmark, seeds: config.Seeds, seed: int | None, data: Any) -> Any:
-    """The stream that a run of this seed has, by an outline of its data set."""
+def compiled(name: str, benchmark: Benchmark, seeds: Seeds, seed: int | None, data: Any) -> Any:
+    """The stream of a run with this seed, from an outline of its data set."""
     from clbench.streams.compile import compile_stream
 
     try:

@@ -1,4 +1,4 @@
-"""`clbench validate`: every mistake that a file alone shows."""
+"""`clbench validate`: every mistake in a file alone."""
 
 from __future__ import annotations
 

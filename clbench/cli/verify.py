@@ -1,4 +1,4 @@
-"""`clbench verify`: a row of a leaderboard once more."""
+"""`clbench verify`: repetition of a row of a leaderboard."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    verify = verbs.add_parser("verify", help="do runs of a row again, and say whether they come out the same")
+    verify = verbs.add_parser("verify", help="repeat runs of a row, and report whether they agree")
     verify.add_argument("row", metavar="ROW", help="row_id in the leaderboard, or its first digits")
     verify.add_argument("--in", dest="directory", type=Path, default=Path("results"), metavar="DIR",
-                        help="where the row's run.json files are; default ./results")  # fmt: skip
+                        help="folder of the row's run.json files; default ./results")  # fmt: skip
     verify.add_argument("--seeds", type=integer(1), default=1, metavar="K", help="the first K of its seeds; default 1")
     verify.add_argument("--out", type=Path, metavar="DIR", help="keep the new runs there; default: they are not kept")
     verify.add_argument("--quiet", action="store_true", help="no progress")
@@ -35,17 +35,17 @@ def _verify(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise UserError(f"{options.directory}: no such folder.")
     from clbench.reports import leaderboard
-    from clbench.results import record as records
+    from clbench.results.record import collect
     from clbench.studies import verification
 
-    collected, problems = records.collect(options.directory)
+    collected, problems = collect(options.directory)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     runs = verification.row(collected, options.row, str(options.directory))
     if options.seeds > len(runs):
         raise UserError(f"--seeds: got {options.seeds}. Allowed: 1 to {len(runs)}, the completed runs of the row.")
     if options.out is not None and _overlap(options.out.resolve(), options.directory.resolve()):
-        raise UserError(f"--out {options.out}: holds the row itself, whose runs would not be done again.")
+        raise UserError(f"--out {options.out}: holds the row itself, whose runs would not be repeated.")
     for record in runs:
         verification.configuration(record)
     numerics = verification.configuration(runs[0]).numerics
@@ -57,28 +57,28 @@ def _verify(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as held:
         out = options.out or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="clbench-verify-")))
         again = verification.run_again(runs, options.seeds, out, local, Silent() if options.quiet else Shown())
-    found = verification.compare(runs, again)
-    print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, found)))
-    return status.FAILED if found.verdict == "not reproduced" else status.DONE
+    result = verification.compare(runs, again)
+    print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, result)))
+    return status.FAILED if result.verdict == "not reproduced" else status.DONE
 
 
 def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _lines(row: str, old: list[Record], new: list[Record], found: Any) -> list[str]:
+def _lines(row: str, old: list[Record], new: list[Record], verification: Any) -> list[str]:
     from clbench.metrics import METRICS
 
     first = old[0]
     again, seeds = (", ".join(str(n) for n in sorted(r.seed for r in some)) for some in (new, old))
     lines = [f"{row}: {first.benchmark} {first.config.strategy.name}, seeds {again} of {seeds}"]
-    for m in found.metrics:
+    for m in verification.metrics:
         unit = METRICS[m.name].unit
         interval = "" if m.interval is None else (
             f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
             f"{'yes' if m.within else 'no'}"
         )  # fmt: skip
-        lines.append(f"  {m.name}: {quantity(m.found, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
-    lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in found.different.items()]
-    lines += [f"  {said}" for said in found.surroundings]
-    return [*lines, found.verdict]
+        lines.append(f"  {m.name}: {quantity(m.repeated, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
+    lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in verification.different.items()]
+    lines += [f"  {line}" for line in verification.surroundings]
+    return [*lines, verification.verdict]

@@ -1,4 +1,4 @@
-"""Models of what a YAML file may say, one file for each section; the `stream:` section is in `clbench.streams`."""
+"""Configuration models, one file for each section of a YAML file; the `stream:` section is in `clbench.streams`."""
 
 from clbench.config.augmentation import Augmentation, ColorJitter, HorizontalFlip, RandomCrop, Rotation
 from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, Tuning

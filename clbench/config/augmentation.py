@@ -1,4 +1,4 @@
-"""Models of `training.augmentation`, and what they ask of the data."""
+"""Models of `training.augmentation`, and their requirements on the data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import pydantic
 from pydantic import Field
 
 from clbench.config.optimizers import NonNegative
-from clbench.schema import Mistake, mistake
-from clbench.schema import Model as Model
-from clbench.streams.definition import StreamConfig as StreamConfig
+from clbench.schema import Mistake, Model, mistake
 
 
 class RandomCrop(Model):
-    """A window of the image's own size, at a random place of the image with zeros around it."""
+    """A window of the size of the image, at a random position of the zero-padded image."""
 
     name: Literal["random_crop"]
     padding: Annotated[int, Field(ge=1)] = 4
@@ -23,7 +21,7 @@ class RandomCrop(Model):
 
 
 class HorizontalFlip(Model):
-    """Left and right change places."""
+    """Mirrors left and right."""
 
     name: Literal["horizontal_flip"]
     probability: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -37,7 +35,7 @@ class Rotation(Model):
 
 
 class ColorJitter(Model):
-    """Changes of colour, each by a factor of its own, in random order. Grey images have no saturation and no hue."""
+    """Changes of colour, by independent factors, in random order. Grey images have no saturation and no hue."""
 
     name: Literal["color_jitter"]
     brightness: NonNegative = 0.0
@@ -60,11 +58,11 @@ Augmentation = Annotated[RandomCrop | HorizontalFlip | Rotation | ColorJitter, F
 def augmentation_mistakes(
     parts: Sequence[Augmentation], data: str, image: bool, channels: int | None = None
 ) -> list[Mistake]:
-    """What an augmentation asks of data that cannot give it.
+    """Requirements of an augmentation that the data do not meet.
 
     Args:
         parts: `training.augmentation`.
-        data: what sentences call the data set.
+        data: name of the data set in sentences.
         image: whether samples are images.
         channels: of an image; None where that is not known yet.
 

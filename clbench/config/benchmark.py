@@ -1,6 +1,6 @@
-"""What a benchmark and a strategy may be told: frozen models, one for every key of a YAML file.
+"""Configuration models of a benchmark and a strategy: frozen, one for every key of a YAML file.
 
-The stream's own keys are in `streams/definition.py`. The text below a field is what `clbench show` says of it.
+The keys of the stream are in `streams/definition.py`. `clbench show` prints the text below a field.
 `clbench.resolve` reads files into these models.
 """
 
@@ -15,26 +15,25 @@ from clbench.config.evaluation import Evaluation
 from clbench.config.networks import Network
 from clbench.config.training import Training
 from clbench.errors import shown
-from clbench.schema import Model as Model
-from clbench.schema import canonical, mistake
-from clbench.streams.definition import StreamConfig as StreamConfig
+from clbench.schema import Model, canonical, mistake
+from clbench.streams.definition import StreamConfig
 
 
 class Numerics(Model):
-    """What decides the last bits of a result."""
+    """Settings that determine the last bits of a result."""
 
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """CPU threads of torch. A single run takes the machine's cores unless told."""
+    """CPU threads of torch. Default of a single run: the machine's cores."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the model is trained. A single run takes a GPU where there is one unless told."""
+    """Device of training. Default of a single run: a GPU if there is one."""
     dtype: Literal["float32"] = "float32"
     """Floating-point type of parameters and inputs."""
     deterministic: bool = True
-    """Whether torch is to use deterministic algorithms where it has them."""
+    """Deterministic algorithms of torch where they exist."""
     amp: Literal["bfloat16"] | None = None
     """Forward passes of training under torch's autocast to this type; parameters and evaluation stay in `dtype`."""
     fused: bool = False
-    """Whether optimisers take a whole step in one kernel: sooner done, with other last bits."""
+    """Fused optimisers, a whole step in one kernel: faster, with other last bits."""
 
     @property
     def off(self) -> set[str]:
@@ -64,18 +63,18 @@ class StrategyConfig(pydantic.BaseModel):
 
 
 class Protocol(Model):
-    """What a strategy may know. One that needs what is denied is refused before it runs."""
+    """Information available to a strategy. A strategy that requires denied information is refused before it runs."""
 
     task_in_training: bool = True
-    """Whether it is told the tasks of an experience."""
+    """Task labels of training samples are available."""
     task_at_test: bool | None = None
-    """Whether it is told the task of a test sample. Default: in the task setting."""
+    """Task labels of test samples are available. Default: in the task setting."""
     boundaries: bool = True
-    """Whether it is told where experiences begin and end. If not, the stream is one long experience to it."""
+    """Boundaries of experiences are available. If not, the strategy sees the stream as one long experience."""
 
 
 def knows_task_at_test(setting: str, task_at_test: bool | None) -> bool:
-    """Whether a strategy knows the task of a test sample; by default in the task setting alone.
+    """True if task labels of test samples are available to a strategy; by default in the task setting alone.
 
     Args:
         setting: of the stream.
@@ -105,7 +104,7 @@ class Benchmark(Model):
 
     @property
     def task_at_test(self) -> bool:
-        """Whether a strategy knows the task of a test sample."""
+        """True if task labels of test samples are available to a strategy."""
         return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
 
     @pydantic.model_validator(mode="after")
@@ -120,22 +119,22 @@ def contradictions(stream: StreamConfig, training: Training, protocol: Protocol)
     setting, active = stream.setting, training.active_outputs
     if active is None and setting == "task":
         active = "task"
-    denied, found = "which needs the boundaries that the protocol denies", []
-    by_default, chosen = knows_task_at_test(setting, None), knows_task_at_test(setting, protocol.task_at_test)
-    if setting != "domain" and chosen != by_default:
-        sentence = f"got {str(chosen).lower()}. Allowed in the setting '{setting}': {str(by_default).lower()}"
-        found.append(("protocol.task_at_test", sentence))
+    denied, mistakes = "which needs the boundaries that the protocol denies", []
+    by_default, granted = knows_task_at_test(setting, None), knows_task_at_test(setting, protocol.task_at_test)
+    if setting != "domain" and granted != by_default:
+        sentence = f"got {str(granted).lower()}. Allowed in the setting '{setting}': {str(by_default).lower()}"
+        mistakes.append(("protocol.task_at_test", sentence))
     if not protocol.task_in_training and active == "task":
-        found.append(("training.active_outputs", "got 'task', which needs the tasks that the protocol denies"))
+        mistakes.append(("training.active_outputs", "got 'task', which needs the tasks that the protocol denies"))
     if not protocol.boundaries and active == "seen":
-        found.append(("training.active_outputs", f"got 'seen', {denied}"))
+        mistakes.append(("training.active_outputs", f"got 'seen', {denied}"))
     if not protocol.boundaries and training.optimizer_state == "reset":
-        found.append(("training.optimizer_state", f"got 'reset', {denied}"))
-    return found
+        mistakes.append(("training.optimizer_state", f"got 'reset', {denied}"))
+    return mistakes
 
 
 class Seeds(Model):
-    """Seeds of single axes, where they shall not follow the run's."""
+    """Seeds of single sources of randomness that do not follow the run's."""
 
     stream: Annotated[int, Field(ge=0)] | None = None
     init: Annotated[int, Field(ge=0)] | None = None
@@ -153,25 +152,25 @@ class Seeds(Model):
 
 
 class Tuning(Model):
-    """How a strategy's hyper-parameters came to be what they are: part of what a row is."""
+    """Selection of a strategy's hyper-parameters: part of the identity of a row."""
 
     by: Literal["first", "stream", "test"]
-    """Chosen on the first experiences, tested on training samples put aside; on another stream; or on the test samples
-    of the stream that is then reported."""
+    """Selected on the first experiences, tested on held-out training samples; on another stream; or on the test samples
+    of the reported stream."""
     experiences: Annotated[int, Field(ge=1)] | None = None
     """Of `first`."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Of `first`: share of each class's training samples that was put aside."""
+    """Of `first`: share of each class's training samples that was held out."""
     definition_hash: str
     """Of the benchmark that trials ran on."""
     metric: str
-    """What was best."""
+    """Selection metric."""
     search: Literal["grid", "optuna"]
     trials: Annotated[int, Field(ge=1)]
-    """Configurations that were tried."""
+    """Number of configurations tried."""
     seeds: list[Annotated[int, Field(ge=0)]]
     """Of each trial."""
     failed: Annotated[int, Field(ge=0)] = 0
     """Runs of trials that failed."""
     updates: Annotated[int, Field(ge=0)]
-    """Of all trials together: what choosing cost."""
+    """Of all trials together: the cost of selection."""

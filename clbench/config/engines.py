@@ -1,4 +1,4 @@
-"""What each engine may be told: the section `engine` of a study."""
+"""Models of the engines: the section `engine` of a study."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from clbench.schema import Count, Model, mistake
 
 
 class LocalSettings(Model):
-    """Processes of this machine; each does many runs, and a GPU is shared by all of them."""
+    """Processes of this machine; each executes many runs, and all share a GPU."""
 
     name: Literal["local"]
     processes: Count | None = None
-    """Default: as many as the machine's cores, by the threads of a run, give work."""
+    """Default: the machine's cores divided by the threads of a run."""
 
 
 class RaySettings(Model):
@@ -29,24 +29,24 @@ class RaySettings(Model):
     gpus: Annotated[float, Field(gt=0, le=1)] | None = None
     """GPUs of one run; 0.25 for four runs on one. Default: 1 for runs on a GPU."""
     retries: Annotated[int, Field(ge=0)] = 3
-    """How often a run is begun again, on another node, where its own is lost."""
+    """Restarts of a run on another node after its node is lost."""
 
 
-_SAID_ELSEWHERE = {
+_SET_BY_KEYS = {
     "partition": "partition",
     "time": "minutes",
     "mem": "memory_gb",
     "gpus-per-node": "gpus",
     "cpus-per-task": "numerics.threads",
 }
-_ENGINES_OWN = {
+_SET_BY_ENGINE = {
     "array", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "job-name", "nodes", "ntasks",
     "ntasks-per-node", "wrap", "wait",
 }  # fmt: skip
 
 
 class SlurmSettings(Model):
-    """SLURM through submitit: an array of jobs that are queued again where they are pre-empted."""
+    """SLURM through submitit: an array of jobs, requeued after pre-emption."""
 
     name: Literal["slurm"]
     partition: str | None = None
@@ -61,9 +61,9 @@ class SlurmSettings(Model):
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs of one job. Default: 1 for runs on a GPU."""
     options: dict[str, Any] = {}
-    """Further ones of sbatch, without their dashes: {account: cl, constraint: a100, exclusive: true}."""
+    """Further options of sbatch, without dashes: {account: cl, constraint: a100, exclusive: true}."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """How often a run is submitted again whose job died; one that is pre-empted is queued again anyway."""
+    """Resubmissions of a run whose job died; a pre-empted job is requeued anyway."""
     cluster: Literal["slurm", "local"] = "slurm"
     """`local`: submitit's processes on this machine, to try a study before it is submitted."""
 
@@ -71,16 +71,16 @@ class SlurmSettings(Model):
     @classmethod
     def _are_free(cls, options: dict[str, Any]) -> dict[str, Any]:
         for key, value in options.items():
-            said = isinstance(value, (str, int)) and value is not False and "\n" not in str(value)
-            if not re.fullmatch("[a-z]+(-[a-z]+)*", key) or not said:
+            allowed = isinstance(value, (str, int)) and value is not False and "\n" not in str(value)
+            if not re.fullmatch("[a-z]+(-[a-z]+)*", key) or not allowed:
                 raise mistake(
                     f"got {shown({key: value})}. Allowed: sbatch's long options without dashes, with text in one line, "
                     "a whole number, or true"
                 )
-            if key in _SAID_ELSEWHERE:
-                raise mistake(f"'{key}' is said by '{_SAID_ELSEWHERE[key]}'")
-            if key in _ENGINES_OWN:
-                raise mistake(f"'{key}' is the engine's own")
+            if key in _SET_BY_KEYS:
+                raise mistake(f"'{key}' is set by '{_SET_BY_KEYS[key]}'")
+            if key in _SET_BY_ENGINE:
+                raise mistake(f"'{key}' is set by the engine")
         return options
 
 

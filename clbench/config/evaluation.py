@@ -9,27 +9,25 @@ from pydantic import Field
 
 from clbench.config.optimizers import BelowOne
 from clbench.errors import shown
-from clbench.schema import Model as Model
-from clbench.schema import mistake
-from clbench.streams.definition import StreamConfig as StreamConfig
+from clbench.schema import Model, mistake
 
 View = Literal["class", "task", "domain"]
 
 
 class Evaluation(Model):
-    """When and on what the learner is watched."""
+    """Evaluation schedule and test data."""
 
     every: Annotated[int, Field(ge=0)] = 1
-    """Period in iterations, counted within each visit (an experience, or what sub-experiences were cut from); 0: only
-    before and after each visit."""
+    """Period in iterations, counted within each experience (before it is cut into sub-experiences); 0: only before and
+    after each experience."""
     dense: Annotated[int, Field(ge=0)] = 0
-    """Iterations at the start of each visit that are all evaluated, whatever the period."""
+    """Iterations at the start of each experience that are all evaluated, whatever the period."""
     scope: Literal["seen", "all"] = "seen"
     """Cells evaluated after an iteration. Points before a first update evaluate all."""
     subset: Annotated[int, Field(ge=1)] | None = None
-    """Test samples of each task that are used, drawn once by the stream seed and stratified by class; null: all."""
+    """Number of test samples of each task, drawn once by the stream seed and stratified by class; null: all."""
     views: Annotated[list[View], Field(min_length=1)] | None = None
-    """Outputs that compete: all seen classes, the task's own, all. Default: the setting's, and task beside class."""
+    """Active logits: of all classes seen so far, of the task, or all. Default: the setting's, and task beside class."""
     batch_size: Annotated[int, Field(ge=1)] = 1000
     """Most samples of a forward pass; fewer where activations are large. It can change the last bit of a logit."""
 
@@ -41,10 +39,10 @@ class Evaluation(Model):
 
 
 class Watch(Model):
-    """What is recorded beside the counts, and how the model is asked. Nothing here changes training or the counts."""
+    """Additional records, and the numerics of evaluation. Nothing here changes training or the counts."""
 
     bits: bool | None = None
-    """Whether each test sample is recorded as right or wrong. Default: where that takes up to 128 MiB uncompressed."""
+    """Per-sample correctness is recorded. Default: if that takes up to 128 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
     """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
     ema: list[BelowOne] = []
@@ -52,9 +50,9 @@ class Watch(Model):
     last: list[Annotated[int, Field(ge=2)]] = []
     """Numbers of last updates whose mean weights are evaluated beside the weights themselves."""
     gradients: bool = False
-    """Whether gradient norms are recorded, of each update and of each task's test loss. Several times the cost."""
+    """Gradient norms are recorded, of each update and of each task's test loss. Several times the cost."""
     features: bool = False
-    """Whether the movement of each task's features is recorded. About twice the cost."""
+    """Drift of each task's features is recorded. About twice the cost."""
 
     @pydantic.model_validator(mode="after")
     def _distinct(self) -> Watch:

@@ -6,16 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clbench.schema import Model as Model
-from clbench.streams.definition import StreamConfig as StreamConfig
+from clbench.schema import Model
 
 
 class _Network(Model):
     weights: str | None = None
-    """A file of the network's own (a state dictionary by `torch.save`): it starts with these. The last layer may be
-    missing in it."""
+    """A file of initial weights (a state dictionary by `torch.save`). The last layer may be missing in it."""
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None = None
-    """Of that file. Where not given it is that of the file as found; runs with other files have other ids."""
+    """Of that file. Default: computed from the file; runs with other files have other ids."""
 
 
 class Mlp(_Network):
@@ -24,7 +22,7 @@ class Mlp(_Network):
     name: Literal["mlp"]
     hidden: list[Annotated[int, Field(ge=1)]] = [400, 400]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability by which each hidden unit is left out of an update."""
+    """Dropout probability of the hidden units."""
 
 
 class Linear(_Network):
@@ -49,8 +47,8 @@ class SlimResNet18(_Network):
 
 
 class Imported(_Network):
-    """A network of your own: `factory` is called with an input's shape and the number of outputs. An `nn.Sequential`
-    that ends in an `nn.Linear` has a front that can be frozen."""
+    """A user-defined network: `factory` is called with an input's shape and the number of outputs. An `nn.Sequential`
+    that ends in an `nn.Linear` has a feature extractor that can be frozen."""
 
     name: Literal["imported"]
     factory: Annotated[

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clbench.schema import Model as Model
-from clbench.streams.definition import StreamConfig as StreamConfig
+from clbench.schema import Model
 
 LearningRate = Annotated[float, Field(gt=0)]
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def key_of(name: str) -> str:
@@ -25,21 +22,21 @@ def parts_of(name: str) -> list[str]:
     return name.split("+")
 
 
-def as_mapping(given: Any) -> Any:
-    """A list of strategies, or the name of one, as the mapping that it stands for; anything else as it is.
+def as_mapping(value: Any) -> Any:
+    """The mapping equivalent to a list of strategies or to a name; any other value unchanged.
 
     >>> as_mapping("er")
     {'name': 'er'}
     >>> as_mapping(["er", {"name": "ewc", "strength": 2}])
     {'name': 'er+ewc', 'er': {}, 'ewc': {'strength': 2}}
     """
-    if isinstance(given, str):
-        return {"name": given}
-    if not isinstance(given, list):
-        return given
-    parts = [{"name": part} if isinstance(part, str) else part for part in given]
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, list):
+        return value
+    parts = [{"name": part} if isinstance(part, str) else part for part in value]
     if not parts or not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
-        return given  # the check of its type says what is wrong
+        return value  # the check of its type reports the mistake
     if len(parts) == 1:
         return parts[0]
     below = {key_of(part["name"]): {k: v for k, v in part.items() if k != "name"} for part in parts}

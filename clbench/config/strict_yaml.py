@@ -1,4 +1,4 @@
-"""YAML as people expect it: scalars of YAML 1.2, no duplicate keys, no tags.
+"""Strict YAML: scalars of YAML 1.2, no duplicate keys, no tags.
 
 PyYAML alone reads `1e-3` as a string, `no` as False and `010` as 8, and keeps the last of two equal keys in silence.
 """
@@ -78,7 +78,7 @@ def parse(text: str, source: str) -> Any:
 
     Args:
         text: one YAML document.
-        source: where it comes from, for messages.
+        source: its origin, for messages.
 
     Raises:
         UserError: not YAML, a duplicate key, a key that is no word, or a tag.
@@ -104,11 +104,11 @@ def parse(text: str, source: str) -> Any:
 
 
 def parse_file(path: Path, source: str | None = None) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """The mapping in a YAML file.
 
     Args:
         path: the file.
-        source: its name in messages; the path where not given.
+        source: its name in messages; default: the path.
 
     Raises:
         UserError: the file cannot be read, is no YAML, or holds something else than keys and values.

@@ -15,18 +15,18 @@ from clbench.errors import shown, unknown
 from clbench.schema import Count, Model, mistake
 
 MOST_VALUES = 100_000
-"""Combinations of one strategy: more are a slip."""
+"""Largest number of combinations of one strategy: more are a slip."""
 
 _End = Annotated[int | float, Field(ge=-1e300, le=1e300, title="a finite number up to 1e300 in size")]
 
 
 class Range(Model):
-    """Values between two. Optuna draws whole numbers where both ends are written as such: 1 and 9, not 1.0 and 9."""
+    """A range of values. Optuna draws integers where both ends are written as integers: 1 and 9, not 1.0 and 9."""
 
     min: _End
     max: _End
     steps: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """How many values, both ends among them; without, a search by Optuna draws any."""
+    """Number of values, both ends included; without it, a search by Optuna draws from the whole range."""
     scale: Literal["linear", "log"] = "linear"
 
     @pydantic.model_validator(mode="after")
@@ -39,12 +39,12 @@ class Range(Model):
 
     @property
     def whole(self) -> bool:
-        """Whether both ends are written as whole numbers."""
+        """True if both ends are written as whole numbers."""
         return isinstance(self.min, int) and isinstance(self.max, int)
 
     def values(self) -> list[float | int]:
-        """As many as `steps` says. Nothing is rounded to whole numbers: where one lies between two of them, it is told
-        by whoever takes none.
+        """Evenly spaced values, `steps` of them. Nothing is rounded to whole numbers: a setting that takes only those
+        reports the mistake.
 
         >>> Range.model_validate({"min": 1, "max": 1000, "steps": 4, "scale": "log"}).values()
         [1, 10, 100, 1000]
@@ -57,28 +57,27 @@ class Range(Model):
         shares = [k / (self.steps - 1) for k in range(1, self.steps - 1)]
         points = [low * (1 - share) + high * share for share in shares]
         between = [float(f"{math.exp(p) if log else p:.6g}") for p in points]  # 0.1, and not 0.10000000000000002
-        made = [self.min, *between, self.max]
-        return [int(value) if self.whole and value == int(value) else value for value in made]
+        values = [self.min, *between, self.max]
+        return [int(value) if self.whole and value == int(value) else value for value in values]
 
 
 class TuningConfig(Model):
-    """How one of a strategy's combinations is chosen, for each stream by itself. Only strategies with several of them
-    are tuned; what was tried, and what that cost, is told in every row."""
+    """Selection of one of a strategy's combinations, for each stream separately. Only strategies with several are
+    tuned; every row reports the trials and their cost."""
 
     by: Literal["first", "stream", "test"]
-    """`first`: on the first experiences of the stream as the trial's seed draws it, tested on training samples that are
-    put aside. `stream`: on another stream. `test`: on the test samples of the stream itself, which every row then
-    says."""
+    """`first`: on the first experiences of the stream drawn by the trial's seed, tested on held-out training samples.
+    `stream`: on another stream. `test`: on the test samples of the stream itself, which every row then reports."""
     experiences: Count | None = None
-    """Of `first`: how many. Default 2."""
+    """Of `first`: their number. Default 2."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Of `first`: share of each class's training samples. Default 0.2."""
     stream: str | None = None
     """Of `stream`: a benchmark's id or a path to YAML."""
     metric: str = "average_accuracy"
-    """What is to be best, in the stream's own view, as a mean over seeds."""
+    """Selection metric, in the stream's view, as a mean over seeds."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1000]
-    """Of trials. With seeds of their own, no run that is reported was used for a choice."""
+    """Of trials. With separate seeds, no reported run was used for selection."""
     search: Literal["grid", "optuna"] = "grid"
     """Every combination, or Optuna's TPE sampler."""
     trials: Count | None = None
@@ -123,25 +122,25 @@ class StudyConfig(Model):
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", max_length=80, title="a name like my_study")]
     title: str = ""
     streams: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
-    """Benchmarks: an id, a path to YAML, or a mapping with `name` and sections that are changed."""
+    """Benchmarks: an id, a path to YAML, or a mapping with `name` and modified sections."""
     strategies: Annotated[list[str | dict[str, Any] | _Composition], Field(min_length=1)]
-    """Names, compositions as lists, or mappings with `name` and hyper-parameters. A list of values is tried one by one,
-    at any depth; a value that is itself a list stands within one. {min, max, steps, scale} is a range."""
+    """Names, compositions as lists, or mappings with `name` and hyper-parameters. Each value of a list is tried, at any
+    depth; a value that is a list is written inside another list. {min, max, steps, scale} is a range."""
     seeds: Annotated[int, Field(ge=1, le=10_000, strict=True)] | Annotated[list[_Seed], Field(min_length=1)] = 5
-    """How many, from 0 on; or which. Each strategy has the same, so that comparisons are paired."""
+    """Number of seeds, from 0 on; or a list. The same for each strategy, so that comparisons are paired."""
     axes: Seeds = Seeds()
-    """Seeds of single axes (stream, init, order, augmentation, strategy) that do not follow the run's."""
+    """Seeds of single sources of randomness (stream, init, order, augmentation, strategy), instead of the run's."""
     budget: dict[str, Any] = {}
-    """Of learning, on every stream: keys of `training` such as epochs or iterations."""
+    """Training budget on every stream: keys of `training` such as epochs or iterations."""
     changes: dict[str, Any] = {}
     """Of every benchmark: sections and their keys."""
     numerics: Numerics = Numerics()
-    """The same for all runs: one thread on the CPU unless told."""
+    """The same for all runs. Default: one thread on the CPU."""
     watch: Watch = Watch()
-    """What is recorded beside the counts."""
+    """Additional records beside the counts."""
     tuning: TuningConfig | None = None
-    """How hyper-parameters are chosen; without it, every combination is a row."""
+    """Selection of hyper-parameters; without it, every combination is a row."""
     engine: Settings = LocalSettings(name="local")
-    """What does the runs."""
+    """Executor of the runs."""
     log: list[Literal["tensorboard", "wandb"]] = []
     """Loggers."""

@@ -1,4 +1,4 @@
-"""What is evaluated: test samples in order of task, then class, and the cells that they make up."""
+"""Layout of the evaluation: test samples in order of task, then class, and their cells."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clbench.stream import Stream
 
 @dataclass(frozen=True)
 class Cells:
-    """Test samples in order of task, then class, and the cells that they make up.
+    """Test samples in order of task, then class, and their cells.
 
     Attributes:
-        domain, label: what a cell is: one class in one domain, int32 (K,).
+        domain, label: of a cell, one class in one domain, int32 (K,).
         size: evaluated test samples of each cell, int32 (K,).
         population: test samples of each cell in the data set, int32 (K,).
         task: the task that a cell belongs to, int64 (K,), ascending.
@@ -42,7 +42,7 @@ class Cells:
 
     @property
     def membership(self) -> NDArray[np.bool_]:
-        """Which cells make up a task, (T, K)."""
+        """Cells of each task, a mask (T, K)."""
         return np.equal.outer(np.arange(self.tasks), self.task)
 
     @property
@@ -57,9 +57,8 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
 
     Args:
         stream: its tasks and its test set.
-        subset: test samples of each task that are evaluated, shared out over its classes in proportion; all where not
-            given or not fewer than there are.
-        seed: of the axis "stream"; draws the subset, once for the whole run.
+        subset: number of test samples of each task, stratified by class; default, or if not fewer than there are: all.
+        seed: seed "stream"; draws the subset, once for the whole run.
     """
     members = [(t, c, target) for t in stream.tasks for c, target in zip(t.classes, t.targets, strict=True)]
     rows = [mine for of_task in stream.test_rows for mine in of_task]

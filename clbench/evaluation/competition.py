@@ -1,4 +1,4 @@
-"""Which outputs compete for a prediction in each view, and which of them wins."""
+"""Active logits of a prediction in each view, and the predicted output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clbench.evaluation.cells import Cells
 
 
 class Competition:
-    """Predictions among competing outputs.
+    """Predictions among the active logits.
 
     Args:
         cells: their targets and their order by task.
@@ -28,7 +28,7 @@ class Competition:
         self._index: dict[tuple[int, ...], Tensor] = {}
 
     def best(self, scores: Tensor, view: str, tasks: list[int], offset: int, seen: frozenset[int]) -> Tensor:
-        """The predicted output of each sample, (N,), among the outputs that the view lets compete."""
+        """The predicted output of each sample, (N,), among the active logits of the view."""
         best = []
         for a, b, outputs in self._blocks(scores.shape[1], view, tasks, offset, seen):
             if outputs is None:
@@ -38,7 +38,7 @@ class Competition:
         return torch.cat(best) if len(best) > 1 else best[0]
 
     def margin(self, scores: Tensor, tasks: list[int], offset: int, seen: frozenset[int]) -> Tensor:
-        """Best score minus second best among the competitors, the smallest over the views, (N,)."""
+        """Best score minus second best among the active logits, the smallest over the views, (N,)."""
         smallest: Tensor | None = None
         for view in self._views:
             margins = []
@@ -57,7 +57,7 @@ class Competition:
     def _blocks(
         self, columns: int, view: str, tasks: list[int], offset: int, seen: frozenset[int]
     ) -> Iterator[tuple[int, int, Tensor | None]]:
-        """Neighbouring tasks with the same competitors: first sample, one past the last, outputs (None: all)."""
+        """Neighbouring tasks with the same active logits: first sample, one past the last, outputs (None: all)."""
         allowed = [self.allowed(view, t, seen) for t in tasks]
         i = 0
         while i < len(tasks):
@@ -69,20 +69,20 @@ class Competition:
             i = j
 
     def allowed(self, view: str, task: int, seen: frozenset[int]) -> tuple[int, ...]:
-        """Outputs that compete for a task, ascending."""
+        """Active logits of a task, ascending."""
         if view == "domain":
             return self._all
-        own = self.task_outputs[task]
+        outputs = self.task_outputs[task]
         if view == "task":
-            return own
+            return outputs
         if seen != self._seen[0]:
             self._seen = seen, tuple(sorted(seen))
-        return self._seen[1] if seen.issuperset(own) else tuple(sorted(seen.union(own)))
+        return self._seen[1] if seen.issuperset(outputs) else tuple(sorted(seen.union(outputs)))
 
     def _on_device(self, outputs: tuple[int, ...]) -> Tensor:
         """Output units as a tensor, copied to the device once: a copy at every evaluation would make a GPU wait."""
         if outputs not in self._index:
-            if len(self._index) > 4 * len(self.task_outputs):  # what competed before earlier experiences
+            if len(self._index) > 4 * len(self.task_outputs):  # active logits of earlier experiences
                 self._index.clear()
             self._index[outputs] = torch.tensor(outputs, device=self._device)
         return self._index[outputs]

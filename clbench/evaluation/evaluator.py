@@ -1,12 +1,12 @@
-"""The evaluator: watches a strategy at any iteration and changes nothing.
+"""The evaluator: measures a strategy at any iteration without side effects.
 
-It asks `Strategy.predict` with a *twin* of the model: the same parameter tensors under copies of the modules, in
-evaluation mode, with buffers of its own. Module modes, batch-norm statistics and gradients of the trained model are
-never touched, so nothing has to be put back; what a prediction draws from global generators is fenced.
+It calls `Strategy.predict` with a *twin* of the model: the same parameter tensors under copies of the modules, in
+evaluation mode, with separate buffers. Module modes, batch-norm statistics and gradients of the trained model are
+never touched, so nothing has to be restored; draws of a prediction from global generators are fenced.
 
 All views come out of one forward pass. Where a strategy predicts by its model alone (`Strategy.predict` as it is), and
-the model is made of ordinary layers, the pass is cheaper without another result: a frozen front's features are kept
-(`clbench.evaluation.frozen_features`), and reduced precision decides what it decides safely
+the model is made of ordinary layers, the pass is cheaper with the same result: features of a frozen feature extractor
+are cached (`clbench.evaluation.frozen_features`), and reduced precision decides predictions with a safe margin
 (`clbench.evaluation.reduced_precision`).
 """
 
@@ -48,14 +48,14 @@ _PASS_BYTES = 8 << 20
 """Largest activation of one forward pass on a CPU: beyond the caches, and where memory is mapped anew at every layer,
 a convolutional network takes twice the time."""
 
-_MADE_AT_ONCE = 500
-"""Test inputs that are made together."""
+_TRANSFORMED_AT_ONCE = 500
+"""Test inputs that are transformed together."""
 
 _BYTE = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class Predictor(Protocol):
-    """What the evaluator needs of a strategy."""
+    """The part of a strategy that the evaluator uses."""
 
     @property
     def model(self) -> nn.Module: ...
@@ -65,12 +65,12 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found, on the device. On a GPU nothing waited for it.
+    """Result of one evaluation, on the device; on a GPU it is not waited for.
 
     Attributes:
         counts: per view, int32 (K,): correct predictions, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES.
         bits: per view, uint8 (ceil(N / 8),): the samples predicted correctly, the first in the highest bit.
-        extra: per name, float32 (T,): what `Watch` asks for beside.
+        extra: per name, float32 (T,): further quantities of `Watch`.
     """
 
     counts: dict[str, Tensor]
@@ -79,8 +79,8 @@ class Evaluation:
 
 
 @dataclass
-class _Look:
-    """One model to ask: the strategy's own or an average of its weights."""
+class _Evaluated:
+    """One model to evaluate: the strategy's or an average of its weights."""
 
     suffix: str
     average: Average | None
@@ -92,16 +92,16 @@ class Evaluator:
     """Counts correct predictions per view and cell.
 
     Args:
-        cells: what is evaluated.
+        cells: the test samples.
         inputs: the test inputs in the order of the cells, (N, ...), ready on the device; or a function of a first
-            and a last position that makes them.
-        views: "class" lets all seen classes compete (and, for a task not yet seen, that task's own beside them);
-            "task" lets the task's own compete; "domain" lets all outputs compete. The first is the stream's own.
+            and a last position that returns them.
+        views: active logits: in "class" those of all classes seen so far (and, for a task not yet seen, of that task);
+            in "task" those of the task; in "domain" all. The first view is the stream's.
         device: where the model is.
         batch_size: most samples of a forward pass; fewer where activations are large.
-        tell_task: whether `predict` is given the task of each sample.
-        watch: averages, precision, and what else is recorded.
-        bits: whether every sample's bit is kept.
+        tell_task: whether `predict` receives the task of each sample.
+        watch: averages, precision, and further records.
+        bits: whether per-sample correctness is kept.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Evaluator:
         reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
         averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
         self._looks = [
-            _Look(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
+            _Evaluated(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
             for a in (None, *averages)
         ]
         self._internals = Internals(watch.gradients, watch.features, cells.tasks)
@@ -160,8 +160,8 @@ class Evaluator:
         """The evaluator of a stream.
 
         Args:
-            seed: of the axis "stream"; draws the subset of the test set, where there is one.
-            tell_task: whether `predict` is given the task of each sample.
+            seed: seed "stream"; draws the subset of the test set, if there is one.
+            tell_task: whether `predict` receives the task of each sample.
         """
         cells = lay_out_cells(stream, evaluation.subset, seed)
         stored = StoredInputs(stream.data.test_x, device)
@@ -172,15 +172,15 @@ class Evaluator:
         shape = stream.data.test_x.shape[1:]
         if len(row) * int(np.prod(shape)) * 4 <= _CACHE_BYTES:
             inputs = torch.empty((len(row), *shape), device=device)
-            # All at once would take its size several times over.
+            # In blocks: all at once would need several times the memory.
             bounds = [
-                (a, min(a + _MADE_AT_ONCE, end))
+                (a, min(a + _TRANSFORMED_AT_ONCE, end))
                 for begin, end in itertools.pairwise(start.tolist())
-                for a in range(begin, end, _MADE_AT_ONCE)
+                for a in range(begin, end, _TRANSFORMED_AT_ONCE)
             ]
             tasks = np.searchsorted(start, [a for a, _ in bounds], side="right") - 1
-            for (a, b), t, found in zip(bounds, tasks.tolist(), stored.in_turn(row, bounds), strict=True):
-                inputs[a:b] = transform(found, t, row[a:b], "test")
+            for (a, b), t, samples in zip(bounds, tasks.tolist(), stored.in_turn(row, bounds), strict=True):
+                inputs[a:b] = transform(samples, t, row[a:b], "test")
         else:
 
             def inputs(a: int, b: int) -> Tensor:
@@ -199,7 +199,7 @@ class Evaluator:
         )
 
     def renew(self) -> None:
-        """To be called where a model's plain containers may have changed: around experiences."""
+        """Call at the boundaries of experiences, where a model's plain containers may have changed."""
         self._twin.renew()
         for look in self._looks:
             if look.average is not None:
@@ -208,22 +208,22 @@ class Evaluator:
                 look.reduced.renew()
 
     def begin(self, model: nn.Module) -> None:
-        """To be called before the first update of a run: averages start from these weights."""
+        """Call before the first update of a run: averages start from these weights."""
         self.after_update(model)
 
     def after_update(self, model: nn.Module) -> None:
-        """To be called after every update, evaluated or not: averages follow the weights."""
+        """Call after every update, evaluated or not: averages follow the weights."""
         for look in self._looks:
             if look.average is not None:
                 look.average.update(model)
 
     def learned(self, tasks: Iterable[int]) -> None:
-        """To be called before the last evaluation of an experience, with its tasks: feature drift is measured from
+        """Call before the last evaluation of an experience, with its tasks: feature drift is measured from
         the end of a task's first visit."""
         self._internals.learned(tasks)
 
     def report(self) -> dict[str, Any]:
-        """How predictions were made, per model: see `Reduced.report`."""
+        """Numerics of the predictions, per model: see `Reduced.report`."""
         return {
             look.suffix.lstrip(".") or "model": look.reduced.report()
             for look in self._looks
@@ -231,7 +231,7 @@ class Evaluator:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What later evaluations depend on: averages of weights, features compared with, and how passes are made."""
+        """State of later evaluations: averages of weights, reference features, and sizes of passes."""
         return {
             "largest": self._largest,
             "averages": [look.average.state_dict() for look in self._looks if look.average is not None],
@@ -261,8 +261,8 @@ class Evaluator:
                 each.load_state_dict(its_state)
 
     def held_bytes(self) -> dict[str, int]:
-        """What it keeps, by kind: test inputs, the same in reduced precision, frozen features, averages of weights;
-        and what one forward pass takes for a moment: an activation and the next."""
+        """Memory by kind: test inputs, the same in reduced precision, frozen features, averages of weights; and the
+        peak of one forward pass: an activation and the next."""
         n = self._batch_size
         if self._largest and self._device.type == "cpu":
             n = min(n, max(32, int(_PASS_BYTES / self._largest)))
@@ -277,15 +277,15 @@ class Evaluator:
 
     # ---------------------------------------------------------------------------------------- one evaluation
     def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:
-        """Which predictions are correct now.
+        """Evaluates the current predictions.
 
         Args:
-            strategy: is asked to predict; its model and its chance are left as they are.
+            strategy: predicts; its model and its generators are left unchanged.
             scope: tasks to evaluate.
-            seen: tasks that the learner has met, the current ones included.
+            seen: tasks seen so far, the current ones included.
 
         Raises:
-            RunFailed: a prediction changed what it was given.
+            RunFailed: a prediction changed its arguments.
         """
         counts = {
             v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device)
@@ -316,13 +316,13 @@ class Evaluator:
         return Evaluation(counts, bits, extra)
 
     @contextmanager
-    def _model(self, look: _Look, model: nn.Module) -> Iterator[nn.Module]:
+    def _model(self, look: _Evaluated, model: nn.Module) -> Iterator[nn.Module]:
         with self._twin.of(model) if look.average is None else look.average.of(model) as twin:
             yield twin
 
     def _count(
         self,
-        look: _Look,
+        look: _Evaluated,
         strategy: Predictor,
         model: nn.Module,
         runs: list[list[int]],
@@ -331,7 +331,7 @@ class Evaluator:
         right: dict[str, Tensor],
     ) -> None:
         """Fills in the counts and bits of one model's views."""
-        ask = self._way(look, strategy, model, seen)
+        ask = self._route(look, strategy, model, seen)
         runs = list(runs)
         for tasks in runs:
             a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
@@ -364,10 +364,10 @@ class Evaluator:
         return (whole * self._byte).sum(1, dtype=torch.uint8)
 
     # ---------------------------------------------------------------------------------------- scores
-    def _way(
-        self, look: _Look, strategy: Predictor, model: nn.Module, seen: frozenset[int]
+    def _route(
+        self, look: _Evaluated, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
-        """How the scores of consecutive tasks, samples a..b, are come by: (tasks, a, b) -> (b - a, outputs so far)."""
+        """Computation of the scores of consecutive tasks, samples a..b: (tasks, a, b) -> (b - a, outputs so far)."""
         if isinstance(strategy, Learner) and not strategy.available():
             return lambda tasks, a, b: None
         by_model = getattr(strategy.predict, "__func__", None) is Learner.predict
@@ -398,7 +398,7 @@ class Evaluator:
 
     def _lay_out(self, model: nn.Module) -> bool:
         """Puts images for a convolutional network in the order in which a CPU convolves and pools 1.5 to 2.5 times
-        faster, channels last; a score moves by its last bits. Whether they are in that order."""
+        faster, channels last; a score moves by its last bits. True if they are in that order."""
         assert isinstance(self._inputs, Tensor)
         if (
             self._inputs.ndim != 4
@@ -413,7 +413,7 @@ class Evaluator:
         return True
 
     def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
-        """Scores of the samples a..b by the strategy's own `predict`, (b - a, outputs)."""
+        """Scores of the samples a..b by the strategy's `predict`, (b - a, outputs)."""
         parts = []
         bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
         for start, end in itertools.pairwise(bounds):
@@ -470,7 +470,7 @@ class Evaluator:
 
 
 def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
-    """The views that are recorded, the stream's own first; by default the task view beside the class view.
+    """The recorded views, the stream's first; by default the task view beside the class view.
 
     >>> views_of("class", EvaluationConfig()), views_of("domain", EvaluationConfig())
     (('class', 'task'), ('domain',))

@@ -1,4 +1,4 @@
-"""Frozen fronts: the test features behind layers that do not learn are computed once."""
+"""Frozen feature extractors: the test features behind layers that do not learn are computed once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clbench.evaluation.twin import plain_attributes
 
 
 class Front:
-    """Remembers the features behind the frozen front of an ordinary `nn.Sequential` (`twin.is_ordinary`).
+    """Caches the features of the frozen feature extractor of an ordinary `nn.Sequential` (`twin.is_ordinary`).
 
-    The front is the longest run of its first modules in which no parameter requires a gradient and at least one exists.
-    That says what to look at and not whether it stood still: features are used again only where every tensor of the
-    front equals, bit for bit, what they were computed with. (On a GPU that comparison waits for the device.)
+    The extractor is the longest run of its first modules in which no parameter requires a gradient and at least one
+    exists. That does not prove that it is unchanged: features are reused only where every tensor of the extractor is
+    equal, bit for bit, to the one that they were computed with. (On a GPU that comparison waits for the device.)
 
     Args:
-        limit: bytes of features kept; a front with more is run at every evaluation.
+        limit: largest size of cached features, bytes; an extractor with more is run at every evaluation.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,14 +32,14 @@ class Front:
         self._features: Tensor | None = None
         self._passes = self._passes_again = 0
         self.computed = 0
-        """How often features were computed."""
+        """Number of times that features were computed."""
 
     def held_bytes(self) -> int:
-        """Of features, and of the weights they were computed with."""
+        """Bytes of features, and of the weights that they were computed with."""
         return (0 if self._features is None else self._features.nbytes) + sum(t.nbytes for t in self._held)
 
     def state_dict(self) -> dict[str, int]:
-        """Forward passes that the features were made in, which decide their last bits; they are made again."""
+        """Number of forward passes that computed the features: it determines their last bits on recomputation."""
         return {"passes": self._passes_again or self._passes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -47,7 +47,7 @@ class Front:
         self._passes_again = state["passes"]
 
     def split(self, twin: nn.Module, inputs: Tensor, parts: Callable[[int], int]) -> tuple[Tensor, nn.Module]:
-        """What is left to do: inputs (N, ...) and the network for them.
+        """Remaining work: inputs (N, ...) and the network for them.
 
         Args:
             twin: the whole network in evaluation mode.

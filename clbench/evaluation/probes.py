@@ -1,4 +1,4 @@
-"""What goes on inside a model, recorded on demand: gradients and features per task. Off by default; they cost.
+"""Internals of a model, recorded on demand: gradients and features per task. Off by default; they cost.
 
     gradient_norm        norm of the gradient that the last update used, as the strategy left it, per update
     task_gradient_norm   norm of the gradient of the mean cross-entropy over a task's evaluated test samples, in the
@@ -7,8 +7,7 @@
                          at the evaluation before (De Lange et al. 2023: features just before and after an update)
     feature_drift        the same against the features at the end of the task's first visit
 
-Features are the inputs of the model's last linear layer. NaN is where a task was not evaluated, or there is nothing to
-compare with yet.
+Features are the inputs of the model's last linear layer. NaN where a task was not evaluated, or without a reference.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Internals:
     """Measures gradients and features on a twin of the model.
 
     Args:
-        gradients, features: what is wanted.
+        gradients, features: quantities to measure.
         tasks: number of tasks, T.
     """
 
@@ -41,7 +40,7 @@ class Internals:
         self._to_keep: set[int] = set()
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """The features that later ones are compared with."""
+        """The reference features of later measurements."""
         return {"before": dict(self._before), "learned": dict(self._learned)}
 
     def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
@@ -49,7 +48,7 @@ class Internals:
         self._before, self._learned = dict(state["before"]), dict(state["learned"])
 
     def learned(self, tasks: Iterable[int]) -> None:
-        """The next measurement is at the end of a visit to these tasks."""
+        """Marks the next measurement as the end of an experience with these tasks."""
         self._to_keep = {t for t in tasks if t not in self._learned}
 
     def measure(
@@ -58,10 +57,10 @@ class Internals:
         """Per name, float32 (T,), NaN outside the scope.
 
         Args:
-            model: the model in training; it is left as it is.
+            model: the model in training; unchanged.
             passes: inputs and targets of a task.
             scope: tasks to measure.
-            allowed: task -> the outputs that compete.
+            allowed: task -> active logits.
 
         Raises:
             RunFailed: the model has no linear layer whose inputs could be its features.
@@ -78,9 +77,9 @@ class Internals:
                 drifts: dict[int, Tensor] = {}
                 for t in tasks:
                     now = _features(twin, passes(t))
-                    for found, base in ((steps, self._before.get(t)), (drifts, self._learned.get(t))):
+                    for distances, base in ((steps, self._before.get(t)), (drifts, self._learned.get(t))):
                         if base is not None and base.shape == now.shape:
-                            found[t] = (now - base).square().sum(1).mean()
+                            distances[t] = (now - base).square().sum(1).mean()
                     self._before[t] = now
                     if t in self._to_keep:
                         self._learned[t] = now
@@ -108,13 +107,13 @@ def _gradient_norm(model: nn.Module, parts: list[tuple[Tensor, Tensor]], outputs
             width = logits.shape[1]
             if int(y.max()) >= width:  # a head that grows has no score for this task yet
                 return torch.tensor(float("nan"))
-            if not logits.requires_grad:  # nothing that learns is asked, such as class means on a frozen front
+            if not logits.requires_grad:  # nothing in it learns, such as class means on a frozen feature extractor
                 return logits.new_zeros(())
             absent = torch.ones(width, dtype=torch.bool, device=x.device)
             absent[[o for o in outputs if o < width]] = False
             loss = nn.functional.cross_entropy(logits.masked_fill(absent, float("-inf")), y, reduction="sum") / n
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            pieces = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            pieces = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
             total = pieces if total is None else [a + b for a, b in zip(total, pieces, strict=True)]
     return norm(total or [])
 
@@ -133,11 +132,11 @@ def _features(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> Tenso
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise RunFailed("features", "watch.features needs a model with a linear layer, whose inputs are its features")
-    found: list[Tensor] = []
-    handle = linear[-1].register_forward_pre_hook(lambda module, args: found.append(args[0].detach().flatten(1)))
+    features: list[Tensor] = []
+    handle = linear[-1].register_forward_pre_hook(lambda module, args: features.append(args[0].detach().flatten(1)))
     try:
         for x, _ in parts:
             model(x)
     finally:
         handle.remove()
-    return torch.cat(found)
+    return torch.cat(features)

@@ -1,4 +1,4 @@
-"""Holds the evaluations and losses of a run as they come, and hands them over in chunks."""
+"""Recorder of the evaluations and losses of a run, in chunks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Rows:
 
 @dataclass
 class Recorder:
-    """Holds the evaluations and losses of a run, and hands them over in chunks."""
+    """Collects the evaluations and losses of a run, and returns them in chunks."""
 
     device: torch.device
     iteration: list[int] = field(default_factory=list)
@@ -56,19 +56,19 @@ class Recorder:
     phase: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     updates: int = 0
-    """Losses fetched so far, those already handed over among them."""
+    """Losses fetched so far, those in earlier chunks included."""
     chunks: list[dict[str, NDArray[Any]]] = field(default_factory=list)
-    """What was handed over, where it is kept."""
+    """Earlier chunks, where they are kept."""
     keep: bool = True
     strict: bool = True
-    """Whether a loss or a score that is not finite is an error here."""
+    """Non-finite losses and scores are errors."""
     _rows: dict[str, _Rows] = field(default_factory=dict)
     _pending: list[Tensor] = field(default_factory=list)
     _bytes: int = 0
 
-    def add(self, found: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
-        """One evaluation."""
-        named = {"correct": found.counts, "bits": found.bits, "extra": found.extra}
+    def add(self, evaluation: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
+        """Adds one evaluation."""
+        named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra}
         for kind, rows in named.items():
             for name, row in rows.items():
                 self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
@@ -78,7 +78,7 @@ class Recorder:
         self.phase.append(int(phase))
 
     def add_loss(self, loss: Tensor, gradient_norm: Tensor | None = None) -> None:
-        """One update's loss, and the norm of its gradient where that is recorded; on a GPU they are fetched later.
+        """Adds one update's loss, and the norm of its gradient where that is recorded; on a GPU they are fetched later.
 
         Raises:
             RunFailed: the loss is not finite; the update is named.
@@ -103,7 +103,7 @@ class Recorder:
 
     @property
     def full(self) -> bool:
-        """Whether so much is held that a chunk is due."""
+        """True if enough is held for a chunk."""
         return self._bytes >= _CHUNK_BYTES
 
     def nan_scores(self) -> int | None:
@@ -113,7 +113,7 @@ class Recorder:
         return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
 
     def chunk(self) -> dict[str, NDArray[Any]]:
-        """What came since the last chunk, by the names of a trace's arrays; empty where nothing came.
+        """Records since the last chunk, by the names of a trace's arrays; empty arrays if there are none.
 
         Raises:
             RunFailed: a model's scores held NaN; the update is named.
@@ -143,7 +143,7 @@ class Recorder:
         dense: int,
         chunks: Iterable[dict[str, NDArray[Any]]] | None = None,
     ) -> Trace:
-        """The whole record, all of it handed over in chunks before: those given, or those kept here."""
+        """The trace from all chunks: the argument, or those kept here."""
         chunks = self.chunks if chunks is None else list(chunks)
         names = {name: None for c in chunks for name in c}
         joined = {name: np.concatenate([c[name] for c in chunks if name in c]) for name in names}

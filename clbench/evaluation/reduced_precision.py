@@ -38,11 +38,11 @@ _AT_ONCE = 500
 """Inputs rounded together; all at once would take their size several times over."""
 _COUNTS = ("samples", "repeated", "compared", "differing", "off", "_since", "_clean", "_skip", "_skip_next")
 _GIVE_UP = 0.5
-"""Share of repeated samples beyond which the plain way is cheaper."""
+"""Share of repeated samples beyond which float32 alone is cheaper."""
 
 
 def fast_here() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    """True if this processor multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
     cpu: Any = torch.cpu
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(cpu, flag, bool)() for flag in flags)
@@ -54,7 +54,7 @@ def _int8_is_fast() -> bool:
 
 
 class _Int8Inputs:
-    """Inputs that stand still, in int8: x = step q + offset.
+    """Constant inputs in int8: x = step q + offset.
 
     Args:
         inputs: float32 (N, D).
@@ -84,7 +84,7 @@ class _Int8Linear(nn.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes over the layer's present weights."""
+        """Quantizes the layer's current weights."""
         weight, bias = self._linear[0].weight.detach(), self._linear[0].bias
         scale = (weight.abs().amax(1) / 127).clamp_min(1e-30)
         rounded = (weight / scale[:, None]).round_()
@@ -98,13 +98,13 @@ class _Int8Linear(nn.Module):
 
 
 class Reduced:
-    """The reduced way to the scores of one model.
+    """Scores of one model in reduced precision.
 
     Attributes:
         passes: evaluations by kind: "reduced", "audit" and "plain".
-        samples, repeated: samples that took the reduced way, and those of them repeated in float32.
+        samples, repeated: samples evaluated in reduced precision, and those of them repeated in float32.
         compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
-        off: why the plain way is taken for the rest of the run; empty where it is not.
+        off: reason for float32 in the rest of the run; empty if there is none.
         suspect: first and last evaluation, counted from 1, between the last audit that confirmed all and the one that
             did not; None where no evaluation lies between them.
     """
@@ -130,12 +130,12 @@ class Reduced:
         self._goes_on = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides how later evaluations are made, and the counts of the report."""
+        """State that determines the numerics of later evaluations, and the counts of the report."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         return {**counts, "passes": dict(self.passes), "ratios": list(self._ratios), "suspect": self.suspect}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken; making the copies anew is then no reason for an audit."""
+        """Continues where `state_dict` was taken; new copies then need no audit."""
         for name in _COUNTS:
             setattr(self, name, state[name])
         self.passes, self.suspect, self._goes_on = dict(state["passes"]), state["suspect"], True
@@ -143,16 +143,16 @@ class Reduced:
         self._ratios.extend(state["ratios"])
 
     def held_bytes(self) -> int:
-        """Of inputs and weights in reduced precision."""
+        """Bytes of inputs and weights in reduced precision."""
         return (0 if self._inputs is None else self._inputs[1].nbytes) + sum(t.nbytes for t in self._to)
 
     def renew(self) -> None:
-        """Around experiences: much may change at once, so the next evaluation is an audit."""
+        """Makes the next evaluation an audit: at the boundary of an experience much may change at once."""
         self._since = 0
         self._skip = 0
 
     def begin(self, model: nn.Module, inputs: Tensor) -> str:
-        """Decides how an evaluation goes: "reduced", "audit" or "plain".
+        """Selects the mode of an evaluation: "reduced", "audit" or "plain".
 
         Args:
             model: an ordinary model in evaluation mode (`clbench.evaluation.twin.is_ordinary`).
@@ -161,22 +161,22 @@ class Reduced:
         self._clean_before = self._clean  # an evaluation audits once for each run of consecutive tasks
         if self.off or self._skip:
             self._skip = max(0, self._skip - 1)
-            return self._chosen("plain")
+            return self._select("plain")
         flags = [(type(m), plain_attributes(m)) for m in model.modules()]
         changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
         if changed or flags != self._flags:
             self._flags, self._since = flags, self._since if self._goes_on else 0
             if not self._copy(model, inputs):
-                return self._chosen("plain")
+                return self._select("plain")
         self._goes_on = False
         torch._foreach_copy_(self._to, self._from)
         if self._first is not None:
             self._first.refresh()
         n, self._since = self._since, self._since + 1
         audit = not self._ratios or n & (n - 1) == 0 or n % _EVERY == 0
-        return self._chosen("audit" if audit else "reduced")
+        return self._select("audit" if audit else "reduced")
 
-    def _chosen(self, mode: str) -> str:
+    def _select(self, mode: str) -> str:
         self.passes[mode] += 1
         self._mode = mode
         return mode
@@ -204,7 +204,7 @@ class Reduced:
         assert self._inputs is not None
         try:
             low = torch.cat([self._low(x) for x in self._inputs[1][a:b].tensor_split(parts)]).to(torch.float32)
-        except Exception as error:  # a module of the user's own that cannot compute in bfloat16
+        except Exception as error:  # a user-defined module that cannot compute in bfloat16
             self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
             return full(inputs[a:b])
         finite = low.isfinite()
@@ -249,7 +249,7 @@ class Reduced:
         return exact
 
     def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
-        """Makes the copy in reduced precision, and its inputs; whether there can be one."""
+        """Creates the copy in reduced precision, and its inputs. False if that is impossible."""
         self._source = model
         tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
         if any(t.dtype != torch.float32 for t in tensors):
@@ -280,7 +280,7 @@ class Reduced:
         return True
 
     def report(self) -> dict[str, Any]:
-        """What the run's record says of it."""
+        """Entry in the run's record."""
         return {
             "evaluations": dict(self.passes),
             "samples_reduced": self.samples,

@@ -1,4 +1,4 @@
-"""When evaluations are due."""
+"""Evaluation schedule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from clbench.config.evaluation import Evaluation
 
 
 def evaluations(evaluation: Evaluation, updates: int) -> int:
-    """Evaluations made in a visit, the ones before and after it included.
+    """Number of evaluations in an experience, those before and after it included.
 
     >>> evaluations(Evaluation(every=5, dense=3), 12) - 2
     5
@@ -16,7 +16,7 @@ def evaluations(evaluation: Evaluation, updates: int) -> int:
 
 
 def is_due(evaluation: Evaluation, n: int) -> bool:
-    """Whether the n-th update of a visit (n >= 1) is followed by an evaluation.
+    """True if the n-th update of an experience (n >= 1) is followed by an evaluation.
 
     >>> [n for n in range(1, 13) if is_due(Evaluation(every=5, dense=3), n)]
     [1, 2, 3, 5, 10]

@@ -1,4 +1,4 @@
-"""A model as the evaluator asks it: the parameters of the trained one under modules and buffers of its own."""
+"""Twin of a model for evaluation: the parameters of the trained one under separate modules and buffers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clbench.training import models
 
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """A module's own numbers, flags, texts and tensors that are no parameters; without `training`."""
+    """A module's numbers, flags, texts and tensors that are no parameters; without `training`."""
     kinds = (bool, int, float, str, type(None), Tensor)
     return {n: v for n, v in module.__dict__.items() if n != "training" and isinstance(v, kinds)}
 
@@ -25,15 +25,15 @@ ROWWISE = (
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
     nn.Dropout2d, nn.Flatten, models.Block, models.MeanOverSpace,
 )  # fmt: skip
-"""Modules whose rows are computed each by itself in evaluation mode, from parameters, buffers and flags alone. A class
-that promises the same of itself has the attribute `rowwise`, true."""
+"""Modules that compute each row independently in evaluation mode, from parameters, buffers and flags alone. A class
+that guarantees the same has the attribute `rowwise`, true."""
 
 
 def is_ordinary(model: nn.Module) -> bool:
-    """Whether nothing but its modules' own forward passes makes the scores, and each row by itself.
+    """True if the scores are computed by the modules' forward passes alone, and each row independently.
 
-    Only then may a part of the model be run alone, a row again, or a result kept: a module of the user's own may look
-    at the whole batch, or at something that no copy follows.
+    Only then may a part of the model be run alone, a row be repeated, or a result be cached: a user-defined module may
+    depend on the whole batch, or on something that a copy does not follow.
     """
     for m in model.modules():
         batchwise = isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.running_mean is None or m.training)
@@ -45,7 +45,7 @@ def is_ordinary(model: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a forward pass of this module calls something beside."""
+    """True if the module has forward hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -53,7 +53,7 @@ class Twin:
     """A model in evaluation mode that shares the parameters of another and nothing else.
 
     Args:
-        share: whether it shares them; else it has its own, which are those of the other at the last copy.
+        share: whether it shares them; else it has copies, made at the last `of`.
 
     The structure is copied again when the other's parameters or buffers are other tensors than before, and at
     `renew`. Plain attributes of modules that hold numbers, flags or tensors follow at every call; those that hold

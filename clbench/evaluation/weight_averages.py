@@ -1,11 +1,11 @@
-"""Averages of a model's weights over training, to be evaluated beside the weights themselves.
+"""Averages of a model's weights over training, evaluated beside the weights themselves.
 
     ema    a <- decay a + (1 - decay) w after every update, from the first weights on
            (Soutif-Cormerais, Carta and van de Weijer 2023, temporal ensembles: decay 0.99)
     last   the mean of the weights after the last k updates, the first weights among them until k are done
 
-Only copies are made: training does not notice. Buffers (batch-norm statistics) are the model's present ones. A
-parameter that has another size than before starts its average anew; where there are more or fewer than before, all do.
+Training is unaffected. Buffers (batch-norm statistics) are the model's current ones. A
+parameter that changes its size restarts its average; where the number of parameters changes, all restart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Average:
 
     Args:
         decay: of the exponential moving average, in [0, 1); or None.
-        last: number of updates averaged over, >= 2; or None. Exactly one of the two is given.
+        last: number of updates averaged over, >= 2; or None. Exactly one of the two is set.
 
     Memory: one copy of the parameters for `decay`, `last` copies for `last`, and one copy of the model for both.
     """
@@ -43,7 +43,7 @@ class Average:
         self._twin.renew()
 
     def held_bytes(self) -> int:
-        """Of the weights kept, and of the copy that holds their mean."""
+        """Bytes of the weights kept, and of the copy that holds their mean."""
         kept = sum(t.nbytes for weights in self._kept for t in weights)
         return kept + (sum(t.nbytes for t in self._kept[0]) if self._kept else 0)
 

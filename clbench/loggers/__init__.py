@@ -1,1 +1,1 @@
-"""Loggers of other people's tools: TensorBoard and Weights & Biases."""
+"""Loggers for TensorBoard and Weights & Biases."""

@@ -1,9 +1,9 @@
-"""Loggers people use, off by default: TensorBoard and Weights & Biases.
+"""Loggers, off by default: TensorBoard and Weights & Biases.
 
-They are given what the recorder has brought to the host anyway: whole chunks, at every checkpoint (once a minute) and
-at the end. A run that goes on is plotted anew from its kept chunks, so that nothing is missing and nothing is there
-twice, whatever was lost or was written past the checkpoint. A logger changes nothing: it is not part of a run's
-identity, what it draws from global generators is fenced, and where it breaks the run goes on without it.
+They receive the chunks of the recorder on the host, at every checkpoint (once a minute) and at the end. A resumed run
+is logged again from its kept chunks, so that nothing is missing or doubled, whatever was lost or was written past the
+checkpoint. A logger has no effect on a run: it is not part of its identity, its draws from global generators are
+fenced, and if it fails the run continues without it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from clbench.rng import fenced
 from clbench.trace import Trace
 
 _COMPLETE = ".clbench-complete"
-"""A file in a logger's folder that says that the whole run is there."""
+"""Marker file in a logger's folder: the whole run is logged."""
 
 
 def check(names: Sequence[str]) -> list[str]:
-    """The loggers asked for, each once.
+    """The requested loggers, each once.
 
     Raises:
         UserError: one is unknown, or its package is not installed.
@@ -35,7 +35,7 @@ def check(names: Sequence[str]) -> list[str]:
     for name in dict.fromkeys(names):
         if name not in _LOGGERS:
             problems.append(f"log: {unknown('logger', name, _LOGGERS)}")
-        elif (found := importlib.util.find_spec(name)) is None or found.origin is None:  # None: a folder of that name
+        elif (spec := importlib.util.find_spec(name)) is None or spec.origin is None:  # None: a folder of that name
             problems.append(
                 f"log: {name}: the package is not installed. `pip install 'clbench[loggers]'` installs all loggers."
             )
@@ -45,31 +45,31 @@ def check(names: Sequence[str]) -> list[str]:
 
 
 class Logger(Protocol):
-    """Where points go."""
+    """Destination of points."""
 
     def add(self, points: Iterable[Point]) -> None:
-        """The next points of the run, to be seen by the user from now on."""
+        """Logs the next points of the run, visible at once."""
 
     def end(self, record: dict[str, Any]) -> None:
-        """The run has ended, well or not; its run.json."""
+        """Called at the end of a run, successful or not, with its run.json."""
 
     def close(self) -> None:
-        """Nothing more comes, perhaps because the logger broke."""
+        """Closes the logger, perhaps after its failure."""
 
 
 _LOGGERS = {
     "tensorboard": "clbench.loggers.tensorboard:TensorBoard",
     "wandb": "clbench.loggers.wandb:WeightsAndBiases",
 }
-"""By the name of the package, which is also that of its folder in the run's: made of that folder, the run's run.json,
-and whether an earlier attempt is continued."""
+"""Classes by the name of the package, which is also that of the logger's folder in the run's. Arguments: that folder,
+the run's run.json, and whether an earlier attempt is resumed."""
 
 
 class Loggers:
     """The loggers of one run; none of them can break it.
 
     Args:
-        names: as `check` gives them.
+        names: result of `check`.
         directory: the run's folder.
         warn: prints a line for the user.
         cuda: whether the run draws from the generator of the CUDA device.
@@ -83,12 +83,12 @@ class Loggers:
         return bool(self._open)
 
     def begin(self, record: dict[str, Any], updates: int, *, goes_on: bool) -> None:
-        """The run begins, or goes on; then `add` is called with everything from its start again.
+        """Called when the run starts or resumes; then `add` is called with everything from its start.
 
         Args:
             record: its run.json.
             updates: of the whole run, as planned.
-            goes_on: whether it is continued.
+            goes_on: whether it is resumed.
         """
         for name in self._names:
             with self._apart(name):
@@ -97,13 +97,13 @@ class Loggers:
                 self._open[name] = make(self._directory / name, record, goes_on), Curves(updates)
 
     def add(self, piece: Trace) -> None:
-        """The next piece of the trace."""
+        """Logs the next piece of the trace."""
         for name, (logger, curves) in list(self._open.items()):
             with self._apart(name):
                 logger.add(curves.points(piece))
 
     def end(self, record: dict[str, Any]) -> None:
-        """The run has ended, well or not, and its files are written."""
+        """Called at the end of the run, successful or not, when its files are written."""
         for name, (logger, _) in list(self._open.items()):
             with self._apart(name):
                 logger.end(record)
@@ -113,7 +113,7 @@ class Loggers:
         self._open.clear()
 
     def catch_up(self, record: dict[str, Any]) -> None:
-        """Logs a run that was finished earlier, from its trace, where a logger has not all of it."""
+        """Logs a run that was finished earlier, from its trace, to loggers that are incomplete."""
         self._names = [n for n in self._names if not (self._directory / n / _COMPLETE).exists()]
         if not self._names:
             return
@@ -128,13 +128,13 @@ class Loggers:
 
     @contextlib.contextmanager
     def _apart(self, name: str) -> Iterator[None]:
-        """What is done inside moves no global generator; a logger that breaks is given up."""
+        """Fences global generators, and drops a logger that fails."""
         try:
             with fenced(self._cuda):
                 yield
         except Exception as error:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
-            self._warn(f"{name} broke ({type(error).__name__}: {reason}); the run goes on without it")
+            self._warn(f"{name} broke ({type(error).__name__}: {reason}); the run continues without it")
             broken = self._open.pop(name, None)
             if broken is not None:
                 with contextlib.suppress(Exception), fenced(self._cuda):

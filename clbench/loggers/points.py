@@ -1,4 +1,4 @@
-"""What a logger shows: named values over the iteration axis, out of a trace that comes piece by piece; final metrics.
+"""Points for loggers: named values by iteration, from the pieces of a trace; final metrics.
 
 Letters as in `clbench.metrics.definition`: A(e, i) accuracy on task i at evaluation e, n(e) the updates done before it.
 """
@@ -16,14 +16,14 @@ from clbench.summation import mean
 from clbench.trace import Trace
 
 LOSSES = 5_000
-"""Most losses of a run that are plotted; the trace holds all of them."""
+"""Largest number of logged losses of a run; the trace holds all of them."""
 
 
 class Point(NamedTuple):
-    """What is plotted of one update, or of one evaluation.
+    """Logged values of one update, or of one evaluation.
 
     Attributes:
-        number: its place in the run's record, from 0; how the trace was cut into pieces does not change it.
+        number: its index in the run's record, from 0, independent of the pieces of the trace.
         iteration: updates done.
         values: by name, each one that is defined: `loss`; or `experience`, and for each view `VIEW/task_I`,
             `VIEW/average_so_far` and `VIEW/min_acc_so_far`.
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 
 class Curves:
-    """Makes points of a trace's pieces.
+    """Converts pieces of a trace to points.
 
     The loss is that of every k-th update, k = ceil(updates / LOSSES): recorded values, not means of several. Accuracies
     are of every evaluation. *average_so_far* is the mean of A(e, i) over the tasks visited up to the experience of e;
@@ -54,7 +54,7 @@ class Curves:
         self._least: dict[str, NDArray[np.float64]] = {}  # per view, (T,)
 
     def points(self, piece: Trace) -> Iterator[Point]:
-        """The points of the next piece, in the order of the record: the loss of an update, then what was seen after it.
+        """The points of the next piece, in the order of the record: the loss of an update, then its evaluation.
 
         Args:
             piece: evaluations and losses that follow on those of the piece before; `visits`, `origin` and cells are
@@ -101,10 +101,10 @@ class Curves:
 def final_metrics(record: dict[str, Any]) -> dict[str, float]:
     """Every metric of a finished run that is defined, by `metrics/VIEW/NAME`, from its run.json."""
     views = record["metrics"].items()
-    named = {f"metrics/{view}/{name}": m["value"] for view, found in views for name, m in found.items()}
+    named = {f"metrics/{view}/{name}": m["value"] for view, metrics in views for name, m in metrics.items()}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def identity(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run.json says of what ran, beside its configuration."""
+    """Identity of a run in its run.json, beside its configuration."""
     return {key: record[key] for key in ("run_id", "definition_hash", "config_hash", "stream")}

@@ -42,8 +42,8 @@ class TensorBoard:
         self._write(file_version="brain.Event:2")
         # A TensorBoard that is looking at an earlier attempt forgets it.
         self._write(session_log=SessionLog(status=SessionLog.START))
-        told = _as_markdown({**identity(record), "config": record["config"]})
-        self._write(summary=text("run", told))  # type: ignore[no-untyped-call]
+        content = _as_markdown({**identity(record), "config": record["config"]})
+        self._write(summary=text("run", content))  # type: ignore[no-untyped-call]
         self._iteration = 0
         self._file.flush()
 
@@ -51,8 +51,8 @@ class TensorBoard:
         self._records.write(self._event(wall_time=time.time(), step=step, **content).SerializeToString())
 
     def _scalars(self, values: dict[str, float]) -> None:
-        made = self._summary(value=[self._summary.Value(tag=name, simple_value=v) for name, v in values.items()])
-        self._write(self._iteration, summary=made)
+        scalars = self._summary(value=[self._summary.Value(tag=name, simple_value=v) for name, v in values.items()])
+        self._write(self._iteration, summary=scalars)
 
     def add(self, points: Iterable[Point]) -> None:
         for _, self._iteration, values in points:
@@ -63,14 +63,14 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams, text
 
         if record["status"] == "completed":
-            found = final_metrics(record)
-            self._scalars(found)
-            given = {"strategy": record["config"]["strategy"]["name"], **_flat(record["config"])}
-            for summary in hparams(given, found):  # type: ignore[no-untyped-call]
+            metrics = final_metrics(record)
+            self._scalars(metrics)
+            settings = {"strategy": record["config"]["strategy"]["name"], **_flat(record["config"])}
+            for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]
                 self._write(self._iteration, summary=summary)
         else:
-            told = _as_markdown(record["failure"])
-            self._write(self._iteration, summary=text(record["status"], told))  # type: ignore[no-untyped-call]
+            failure = _as_markdown(record["failure"])
+            self._write(self._iteration, summary=text(record["status"], failure))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         self._file.close()
@@ -88,5 +88,5 @@ def _flat(config: Any, path: str = "") -> dict[str, Any]:
 
 
 def _as_markdown(value: Any) -> str:
-    """JSON that TensorBoard shows as it is."""
+    """JSON as preformatted text for TensorBoard."""
     return "\n".join(f"    {line}" for line in json.dumps(value, indent=1, sort_keys=True).splitlines())

@@ -1,7 +1,7 @@
-"""Metrics: pure functions of the trace. Where the field has several definitions, each has a name of its own.
+"""Metrics: pure functions of the trace. Where the field has several definitions, each has a separate name.
 
 `METRICS` names all of them, with formula, source, unit, range and the better direction. `compute` gives all metrics of
-all views of a trace; what each is made of stands in the module of its family:
+all views of a trace; each family of definitions has a module:
 
     matrix       the end of the stream: accuracy, forgetting, transfer
     worst_case   minima and largest changes on the way
@@ -9,10 +9,10 @@ all views of a trace; what each is made of stands in the module of its family:
     sessions     few-shot streams: accuracy over all classes so far
     gap          anatomy of the stability gap
     sampling     standard errors
-    dialects     what other libraries print under the same words
+    dialects     definitions of other libraries under the same names
 
-Visits are those of the stream. `joint` and `cumulative` train on more than that, so for them forgetting, min-ACC and
-the gaps describe tasks that are trained on all along.
+Experiences are those of the stream. `joint` and `cumulative` train on more, so for them forgetting, min-ACC and
+the stability gap describe tasks that are trained on throughout.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ METRICS: dict[str, Metric] = {
 
 
 def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
-    """All metrics of all views, as plain JSON values: view -> name -> what was found; None where undefined.
+    """All metrics of all views, as plain JSON values: view -> name -> result; None where undefined.
 
     Neighbouring experiences of one origin are joined first, so that values do not depend on how a pass was cut.
 
@@ -55,10 +55,10 @@ def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
 
     >>> import numpy as np
     >>> from clbench.testing import make_trace
-    >>> found = compute(make_trace(np.full((1, 3, 1), 0.5), size=101))["class"]  # 50 of 101 right
-    >>> found["min_acc"]
+    >>> metrics = compute(make_trace(np.full((1, 3, 1), 0.5), size=101))["class"]  # 50 of 101 right
+    >>> metrics["min_acc"]
     {'value': None, 'per_task': [None], 'se': None, 'resolution': None}
-    >>> found["sessions.average"]["per_experience"] == [50 / 101]
+    >>> metrics["sessions.average"]["per_experience"] == [50 / 101]
     True
     """
     joined = Remembering.of(trace.by_origin())
@@ -68,15 +68,15 @@ def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _plain(metric: Metric, found: Value, trace: Trace, view: str) -> dict[str, Any]:
-    """A value as JSON holds it."""
+def _plain(metric: Metric, outcome: Value, trace: Trace, view: str) -> dict[str, Any]:
+    """A value in JSON types."""
 
     def plain(value: float) -> float | None:
         return None if math.isnan(value) else float(value)
 
-    out = {"value": plain(found.value), f"per_{metric.per}": [plain(part) for part in found.parts]}
-    if found.weights is not None:
-        out["se"] = None if math.isnan(found.value) else plain(standard_error(trace, view, found.weights))
+    out = {"value": plain(outcome.value), f"per_{metric.per}": [plain(part) for part in outcome.parts]}
+    if outcome.weights is not None:
+        out["se"] = None if math.isnan(outcome.value) else plain(standard_error(trace, view, outcome.weights))
     if metric.bound is not None:
-        out["resolution"] = found.resolution
+        out["resolution"] = outcome.resolution
     return out

@@ -1,4 +1,4 @@
-"""What a metric is, and what all of them read from a trace.
+"""Definition of a metric, and the quantities of a trace that metrics share.
 
 Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates), C classes. A(e, i) is the accuracy on
 task i at evaluation e, n(e) the updates done before it, b_v the updates done at the end of experience v (b_{-1} = 0),
@@ -52,16 +52,16 @@ class Metric:
     """A named definition.
 
     Attributes:
-        name: as it appears in files; says the definition.
+        name: as it appears in files; identifies the definition.
         title: in words.
-        formula: with the letters of this module.
+        formula: in the symbols of this module.
         source: the paper.
         better: which direction is better.
         range: smallest and largest value.
         unit: of the value.
-        per: what `Value.parts` has an entry for.
+        per: unit of `Value.parts`: one entry for each.
         compute: (trace joined by origin, view) -> `Value`.
-        bound: what a minimum or maximum is of the true one where its `Value.resolution` exceeds 1; None for others.
+        bound: kind of bound that a minimum or maximum is where `Value.resolution` exceeds 1; None for other metrics.
     """
 
     name: str
@@ -76,9 +76,9 @@ class Metric:
     bound: Literal["upper", "lower"] | None = None
 
 
-# ---------------------------------------------------------------------------------------- what a trace says
+# ---------------------------------------------------------------------------------------- quantities of a trace
 class Remembering(Trace):
-    """A trace that computes once what many metrics ask for: accuracies, and whatever is `remembered`."""
+    """A trace that caches accuracies and the results of `remembered` functions."""
 
     @classmethod
     def of(cls, trace: Trace) -> Remembering:
@@ -95,8 +95,8 @@ class Remembering(Trace):
         if view not in self.memory:
             self.memory[view] = super().task_accuracy(view)
             self.memory[view].flags.writeable = False
-        found: Floats = self.memory[view]
-        return found
+        accuracy: Floats = self.memory[view]
+        return accuracy
 
 
 def remembered(function: Callable[Concatenate[Trace, _P], _T]) -> Callable[Concatenate[Trace, _P], _T]:
@@ -109,8 +109,8 @@ def remembered(function: Callable[Concatenate[Trace, _P], _T]) -> Callable[Conca
         key = (function.__module__, function.__qualname__, args, tuple(kwargs.items()))
         if key not in trace.memory:
             trace.memory[key] = function(trace, *args, **kwargs)
-        found: _T = trace.memory[key]
-        return found
+        result: _T = trace.memory[key]
+        return result
 
     return once
 
@@ -125,7 +125,7 @@ def first_visit(visits: Bools) -> Indices:
 
 
 def visited_so_far(visits: Bools) -> Bools:
-    """Whether a task was visited in an experience or before it, (V, T).
+    """Tasks visited up to and including each experience, (V, T).
 
     >>> visited_so_far(np.array([[True, False], [False, True]])).tolist()
     [[True, False], [True, True]]
@@ -134,7 +134,7 @@ def visited_so_far(visits: Bools) -> Bools:
 
 
 def is_square(visits: Bools) -> bool:
-    """Whether task v is visited in experience v and nowhere else, for at least two tasks.
+    """True if task v is visited in experience v and in no other, for at least two tasks.
 
     >>> is_square(np.eye(3, dtype=bool)), is_square(np.ones((2, 2), bool)), is_square(np.eye(1, dtype=bool))
     (True, False, False)

@@ -1,4 +1,4 @@
-"""What other libraries print under the same words, computed from our record.
+"""Metrics as other libraries define them under the same names, computed from our record.
 
 Each rule was read in the library's code. Between them "forgetting" of one run differs by points: compare a number with
 a published one only where the rules agree.
@@ -109,7 +109,7 @@ _OWN: tuple[tuple[str, Literal["forgetting", "backward transfer"], str, str, Cal
 
 
 def dialects(trace: Trace, view: str) -> list[Dialect]:
-    """What other libraries would have printed at the end of a run, accuracies in [0, 1].
+    """Metrics of other libraries at the end of a run, accuracies in [0, 1].
 
     Defined where every task is visited once, in order, and there are two or more; elsewhere the values are None and
     the rule says so. Every library evaluates once, at the end of each task.
@@ -117,8 +117,8 @@ def dialects(trace: Trace, view: str) -> list[Dialect]:
     >>> import numpy as np
     >>> from clbench.testing import make_trace
     >>> R = np.array([[0.80, 0, 0, 0], [0.85, 0.90, 0, 0], [0.70, 0.60, 0.88, 0], [0.72, 0.75, 0.91, 0.95]])
-    >>> found = dialects(make_trace(R[:, None].repeat(3, 1)), "class")
-    >>> sorted({round(d.value, 4) for d in found if d.quantity == "forgetting"})
+    >>> numbers = dialects(make_trace(R[:, None].repeat(3, 1)), "class")
+    >>> sorted({round(d.value, 4) for d in numbers if d.quantity == "forgetting"})
     [0.0667, 0.0767, 0.0833, 0.0933]
     """
     trace = trace.by_origin()
@@ -132,11 +132,11 @@ def dialects(trace: Trace, view: str) -> list[Dialect]:
         Dialect(library, quantity, name, plain(rule(trace, view).value), text if square else ONLY_ONCE, ours)
         for library, quantity, name, text, ours, rule in _SHARED
     ]
-    own = [
+    rules = [
         Dialect(library, quantity, name, plain(rule(R)) if square else None, text if square else ONLY_ONCE, None)
         for library, quantity, name, text, rule in _OWN
     ]
     accuracy = matrix.average_accuracy(trace, view).value
     text = "mean over tasks" if square else ONLY_ONCE
-    own.insert(0, Dialect("LibContinual", "accuracy", "Overall Avg Acc", plain(accuracy), text, "average_accuracy"))
-    return shared + own
+    rules.insert(0, Dialect("LibContinual", "accuracy", "Overall Avg Acc", plain(accuracy), text, "average_accuracy"))
+    return shared + rules

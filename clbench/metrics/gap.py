@@ -1,9 +1,9 @@
-"""Anatomy of the stability gap: what happens to a task when training goes on with something else.
+"""Anatomy of the stability gap: accuracy on earlier tasks after a task boundary.
 
-At every switch to experience v >= 1, for every task first visited before it: how deep its accuracy falls below what it
-was, a0 = R[v-1, i], after how many iterations, when it is back, and what of the loss stays. De Lange et al. 2023 named
-the gap; the quantities are this suite's. All are read from the curve through the evaluations of experience v, linear
-between them, so that they depend little on how often was evaluated; `gap.depth` says its resolution.
+At every boundary before experience v >= 1, for every task first visited earlier: depth of the drop below its accuracy
+a0 = R[v-1, i], the iterations to the trough and to recovery, and the permanent part of the loss. De Lange et al. 2023
+named the gap; the quantities are this suite's. All are read from the curve through the evaluations of experience v,
+interpolated linearly, so that they depend little on the evaluation frequency; `gap.depth` has a resolution.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ LEVELS = (0.90, 0.95, 1.00)
 
 @dataclass(frozen=True)
 class Gap:
-    """What one switch did to one task. NaN where an evaluation of the task is missing in the experience.
+    """Stability gap of one task after one task boundary. NaN where an evaluation in the experience is missing.
 
     Attributes:
-        experience: v >= 1, the experience switched to; neighbours that share their origin are one.
+        experience: v >= 1, the experience after the boundary; neighbours that share their origin are one.
         task: a task first visited before v.
         trained_again: whether experience v visits the task.
         before: a0, accuracy at the end of experience v - 1, in [0, 1].
         depth: max(0, a0 - min A) over the experience, in [0, 1].
-        iterations_to_trough: from the switch to the first minimum, a whole number; 0 where depth is 0.
-        recovery: for each of `LEVELS` q, iterations from the switch until A >= q * a0 for the first time after the
+        iterations_to_trough: from the boundary to the first minimum, a whole number; 0 where depth is 0.
+        recovery: for each of `LEVELS` q, iterations from the boundary until A >= q * a0 for the first time after the
             trough, interpolated; 0 where A was never below; None where not within the experience.
         area: integral over the experience of max(0, a0 - A(n)) dn, in accuracy x iterations, exact for the curve.
         transient: depth - permanent.
@@ -100,7 +100,7 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
 
 
 def _out_of_scope(trace: Trace, view: str, evaluations: Indices, task: int) -> bool:
-    """Whether every one of some evaluations left out a cell of the task."""
+    """True if each of the evaluations left out a cell of the task."""
     counts = trace.correct[view][np.ix_(evaluations, np.flatnonzero(trace.task_cells[task]))]
     return bool((counts == NOT_EVALUATED).any(1).all())
 
@@ -165,22 +165,22 @@ def _resolution(trace: Trace, view: str, value: Value, trained_again: bool) -> V
 def depth(trace: Trace, view: str, trained_again: bool = False) -> Value:
     """Mean depth max(0, a0 - min A). Accuracy in [0, 1], lower is better; parts for each task (T,).
 
-    Over switches to experiences that do not visit the task, or over those that do (`trained_again`), for this and all
-    metrics below. A lower bound where not every iteration was evaluated, see `Value.resolution`.
+    Over boundaries before experiences that do not visit the task, or over those that do (`trained_again`), for this and
+    all metrics below. A lower bound where not every iteration was evaluated, see `Value.resolution`.
 
     Source: after De Lange et al. 2023.
 
     >>> from clbench.testing import make_trace
     >>> curve = np.array([[0, 0, 0, 0.8, 0.8], [0.8, 0.4, 0.6, 0.7, 0.7]])[:, :, None].repeat(2, 2)
-    >>> found = depth(make_trace(curve, every=5), "class")
-    >>> round(found.value, 6), found.resolution  # 0.8 - 0.4
+    >>> gap_depth = depth(make_trace(curve, every=5), "class")
+    >>> round(gap_depth.value, 6), gap_depth.resolution  # 0.8 - 0.4
     (0.4, 5)
     """
     return _resolution(trace, view, _average(trace, view, lambda gap: gap.depth, trained_again), trained_again)
 
 
 def iterations_to_trough(trace: Trace, view: str) -> Value:
-    """Mean iterations from a switch to the first minimum, over gaps of depth > 0. Lower is better; parts (T,).
+    """Mean iterations from a boundary to the first minimum, over gaps of depth > 0. Lower is better; parts (T,).
 
     Source: after De Lange et al. 2023.
 
@@ -193,7 +193,7 @@ def iterations_to_trough(trace: Trace, view: str) -> Value:
 
 
 def recovery(trace: Trace, view: str, level: float) -> Value:
-    """Mean iterations from a switch until A >= level * a0 again, over gaps that recovered. Lower is better; parts (T,).
+    """Mean iterations from a boundary until A >= level * a0, over gaps that recovered. Lower is better; parts (T,).
 
     0 where the accuracy was never below; see `recovered` for the gaps left out.
 
@@ -222,8 +222,8 @@ def recovered(trace: Trace, view: str, level: float) -> Value:
     """
 
     def of(gap: Gap) -> float:
-        found = gap.recovery[level]
-        return 0.0 if found is None else math.nan if math.isnan(found) else 1.0
+        recovery = gap.recovery[level]
+        return 0.0 if recovery is None else math.nan if math.isnan(recovery) else 1.0
 
     return _average(trace, view, of)
 
@@ -284,11 +284,11 @@ def regained(trace: Trace, view: str) -> Value:
     for gap in gaps:
         of_task[gap.task].append(gap)
 
-    def share(chosen: list[Gap]) -> float:
-        lost = total(gap.depth for gap in chosen)
-        return total(gap.transient for gap in chosen) / lost if lost else math.nan
+    def share(some: list[Gap]) -> float:
+        lost = total(gap.depth for gap in some)
+        return total(gap.transient for gap in some) / lost if lost else math.nan
 
-    return Value(share(gaps), np.array([share(chosen) for chosen in of_task]))
+    return Value(share(gaps), np.array([share(some) for some in of_task]))
 
 
 _SOURCE = "after De Lange et al. 2023"
@@ -299,14 +299,14 @@ METRICS = (
         _SOURCE, "lower", (0, 1), "accuracy", "task", depth, "lower",
     ),
     Metric(
-        "gap.iterations_to_trough", "mean iterations from a switch to the lowest accuracy",
+        "gap.iterations_to_trough", "mean iterations from a boundary to the lowest accuracy",
         "mean over depth > 0 of n(first minimum) - b_{v-1}", _SOURCE, "lower", (0, math.inf), "iterations", "task",
         iterations_to_trough,
     ),
     *(
         Metric(
             f"gap.recovery_{q:.0%}".rstrip("%"),
-            f"mean iterations from a switch until {q:.0%} are back, where they come back",
+            f"mean iterations from a boundary until {q:.0%} are back, where they come back",
             f"mean over recovered gaps of n(A >= {q:.2f} a0 after the trough) - b_{{v-1}}", _SOURCE, "lower",
             (0, math.inf), "iterations", "task", partial(recovery, level=q),
         )

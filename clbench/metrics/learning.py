@@ -1,4 +1,4 @@
-"""How fast, and how lastingly, things are learnt."""
+"""Speed of learning, and retention."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def _learning_curve_area(trace: Trace, view: str, from_shot: int) -> Value:
     parts, weights = undefined(trace), Weights(trace)
     for i in visited:
         inside = points(trace, first[i])
-        found = [_shot(trace, inside, int(started[first[i]]), shot) for shot in shots]
-        for e in found:
+        evaluations = [_shot(trace, inside, int(started[first[i]]), shot) for shot in shots]
+        for e in evaluations:
             weights.add(e, i, 1 / len(shots) / len(visited))
-        if -1 not in found:
-            parts[i] = mean(accuracy[found, i])
+        if -1 not in evaluations:
+            parts[i] = mean(accuracy[evaluations, i])
     return Value(mean(parts[visited]), parts, weights.array)
 
 
 def _shot(trace: Trace, inside: Indices, start: int, shot: int) -> int:
     """The first evaluation after so many updates of an experience; -1 where there is none."""
-    found = inside[trace.iteration[inside] == start + shot]
-    return int(found[0]) if len(found) else -1
+    matches = inside[trace.iteration[inside] == start + shot]
+    return int(matches[0]) if len(matches) else -1
 
 
 def anytime_accuracy(trace: Trace, view: str) -> Value:
@@ -227,8 +227,8 @@ def savings_reached(trace: Trace, view: str) -> Value:
     >>> savings_reached(make_trace(curve, visits), "class").value
     0.0
     """
-    found = _relearning(trace, view)
-    return mean_over(trace, [(i, math.nan if math.isnan(m) else float(m < math.inf)) for i, m in found])
+    relearning = _relearning(trace, view)
+    return mean_over(trace, [(i, math.nan if math.isnan(m) else float(m < math.inf)) for i, m in relearning])
 
 
 # ---------------------------------------------------------------------------------------- over the stream
@@ -265,8 +265,8 @@ def recency_bias(trace: Trace, view: str) -> Value:
 
     >>> from clbench.testing import make_trace
     >>> R = np.array([[0.9, 0.0], [0.5, 0.8]])
-    >>> found = recency_bias(make_trace(R[:, None].repeat(3, 1)), "class")
-    >>> round(found.value, 6), found.parts.round(6).tolist()  # 0.8 - 0.5; 0.5 - 0.65 and 0.8 - 0.65
+    >>> bias = recency_bias(make_trace(R[:, None].repeat(3, 1)), "class")
+    >>> round(bias.value, 6), bias.parts.round(6).tolist()  # 0.8 - 0.5; 0.5 - 0.65 and 0.8 - 0.65
     (0.3, [-0.15, 0.15])
     """
     right, size, so_far, last = right_matrix(trace, view), trace.task_size, visited_so_far(trace.visits), ends(trace)

@@ -1,4 +1,4 @@
-"""What is left at the end of the stream: metrics of R, the accuracy on each task at the end of each experience."""
+"""Metrics of the accuracy matrix R, the accuracy on each task at the end of each experience."""
 
 from __future__ import annotations
 
@@ -141,9 +141,9 @@ def backward_transfer_gem(trace: Trace, view: str) -> Value:
     >>> round(backward_transfer_gem(make_trace(R[:, None].repeat(3, 1)), "class").value, 6)  # 0.5 - 0.9
     -0.4
     """
-    found = forgetting_after_learning(trace, view)
-    assert found.weights is not None
-    return Value(0.0 - found.value, 0.0 - found.parts, 0.0 - found.weights)
+    forgetting = forgetting_after_learning(trace, view)
+    assert forgetting.weights is not None
+    return Value(0.0 - forgetting.value, 0.0 - forgetting.parts, 0.0 - forgetting.weights)
 
 
 def backward_transfer_all_pairs(trace: Trace, view: str) -> Value:
@@ -223,8 +223,8 @@ def forward_transfer_all_pairs(trace: Trace, view: str) -> Value:
         parts[j] = mean(after[:j, j])
         for i in range(j):
             weights.add(start[i + 1], j, 1 / pairs)
-    chosen: Bools = np.arange(tasks - 1)[:, None] < np.arange(tasks)
-    values: Floats = after[chosen]
+    upper: Bools = np.arange(tasks - 1)[:, None] < np.arange(tasks)
+    values: Floats = after[upper]
     return Value(mean(values), parts, weights.array)
 
 

@@ -1,4 +1,4 @@
-"""How far a metric would move if the test samples were drawn anew: an exact standard error, from the recorded bits."""
+"""Exact standard error of a metric over draws of the test samples, from the recorded per-sample correctness."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def standard_error(trace: Trace, view: str, weights: Floats) -> float:
     Where the test set is the whole finite one, this describes test sets drawn anew from the same population. The
     place of a minimum or a maximum is taken as given, and so are the weights.
 
-    Without bits it is known only where every cell has at most one evaluation with a non-zero weight: y_s is then a
-    weight times a bit, whose variance is p (1 - p).
+    Without per-sample correctness it is known only where every cell has at most one evaluation with a non-zero weight:
+    y_s is then a weight times a bit, whose variance is p (1 - p).
 
     Args:
         weights: W, (E, T).

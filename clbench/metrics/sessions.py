@@ -24,19 +24,19 @@ from clbench.summation import mean
 from clbench.trace import Trace
 
 
-def pooled(trace: Trace, view: str, chosen: Bools) -> Floats:
-    """Accuracy at the end of each experience over the samples of chosen tasks (V, T): (V,), NaN where none is."""
-    right = np.where(chosen, right_matrix(trace, view), 0).sum(1)
-    size = np.where(chosen, trace.task_size, 0).sum(1)
-    out: Floats = np.divide(right, size, out=np.full(len(chosen), np.nan), where=size > 0)
+def pooled(trace: Trace, view: str, tasks: Bools) -> Floats:
+    """Accuracy at the end of each experience over the samples of some tasks (V, T): (V,), NaN where there are none."""
+    right = np.where(tasks, right_matrix(trace, view), 0).sum(1)
+    size = np.where(tasks, trace.task_size, 0).sum(1)
+    out: Floats = np.divide(right, size, out=np.full(len(tasks), np.nan), where=size > 0)
     return out
 
 
-def _weigh(weights: Weights, trace: Trace, experience: int, chosen: Bools, weight: float) -> None:
-    """Adds the weights of `pooled` at the end of one experience, times a weight; chosen is (T,)."""
+def _weigh(weights: Weights, trace: Trace, experience: int, tasks: Bools, weight: float) -> None:
+    """Adds the weights of `pooled` at the end of one experience, times a weight; tasks is a mask (T,)."""
     size = trace.task_size
-    if chosen.any():
-        weights.add(ends(trace)[experience], chosen, weight * size[chosen] / size[chosen].sum())
+    if tasks.any():
+        weights.add(ends(trace)[experience], tasks, weight * size[tasks] / size[tasks].sum())
 
 
 def _base(trace: Trace) -> Bools:
@@ -128,10 +128,10 @@ def new(trace: Trace, view: str) -> Value:
     return _at_the_end(trace, view, _new(trace))
 
 
-def _at_the_end(trace: Trace, view: str, chosen: Bools) -> Value:
+def _at_the_end(trace: Trace, view: str, tasks: Bools) -> Value:
     weights = Weights(trace)
-    _weigh(weights, trace, -1, chosen[-1], 1)
-    parts = pooled(trace, view, chosen)
+    _weigh(weights, trace, -1, tasks[-1], 1)
+    parts = pooled(trace, view, tasks)
     return Value(float(parts[-1]), parts, weights.array)
 
 

@@ -46,8 +46,8 @@ def minimum_accuracy(trace: Trace, view: str) -> Value:
     >>> from clbench.testing import make_trace
     >>> curve = np.full((2, 4, 2), 0.9)
     >>> curve[1, 1, 0] = 0.2  # task 0 after the first update of experience 1
-    >>> found = minimum_accuracy(make_trace(curve), "class")
-    >>> found.value, found.resolution
+    >>> minimum = minimum_accuracy(make_trace(curve), "class")
+    >>> minimum.value, minimum.resolution
     (0.2, 1)
     """
     earlier = np.flatnonzero(first_visit(trace.visits) < len(trace.visits) - 1)
@@ -190,7 +190,7 @@ def redrawn_accuracy(curve: Floats, size: int, task: int, moment: Indices | None
         size: test samples of the task.
         task: its number, which names its random numbers.
         moment: (E,), ascending from 0; evaluations of one moment have one draw, so that how a pass was cut moves
-            nothing. Each its own where not given.
+            nothing. Default: a separate draw for each evaluation.
 
     >>> redrawn_accuracy(np.array([0.5, 1.0]), 1000, 0)[0].tolist()
     [0.5, 1.0]

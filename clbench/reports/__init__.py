@@ -1,1 +1,1 @@
-"""What is read of results: scores, leaderboards, comparisons, figures."""
+"""Reports on results: scores, leaderboards, comparisons, figures."""

@@ -1,6 +1,6 @@
-"""Two strategies on the same streams, paired by seed: what differs, how sure that is, and how many seeds it would take.
+"""Paired comparison of two strategies on the same streams, by seed: differences, intervals, and required seeds.
 
-Only what had the same stream is paired: one benchmark definition, and for each shared seed one instance of it.
+Only runs of the same stream are paired: one benchmark definition, and for each shared seed one instance of it.
 """
 
 from __future__ import annotations
@@ -71,22 +71,22 @@ class Row:
         Raises:
             UserError: a seed has two, of different instances.
         """
-        found: dict[int, Record] = {}
+        runs: dict[int, Record] = {}
         for record in self.records:
             if record.status == "completed":
-                if record.seed in found:
+                if record.seed in runs:
                     raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
-                found[record.seed] = record
-        return found
+                runs[record.seed] = record
+        return runs
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of one benchmark, and the seeds that both have.
+    """Two rows of one benchmark, and their common seeds.
 
     Attributes:
         a, b: finished runs by seed.
-        notes: what keeps the two from being the same but for the strategy.
+        notes: further differences between the two than the strategy.
     """
 
     left: Row
@@ -102,7 +102,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a pair of rows says in one metric.
+    """Result of a pair of rows in one metric.
 
     Attributes:
         a, b: values of the paired seeds, in their order.
@@ -126,19 +126,19 @@ class Finding:
 
 
 # ------------------------------------------------------------------------------------------------ which runs
-def chosen(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
-    """The rows that each of some words means, and a sentence for each file that is left out; a folder is read once.
+def select(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
+    """The rows selected by each text, and a sentence for each excluded file; a folder is read once.
 
     Args:
-        texts: each a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or how the
-            id of a row begins.
-        within: where rows are looked for.
+        texts: each a folder with runs at or below it; `benchmark:strategy`, `:strategy` for every benchmark; or a
+            prefix of the id of a row.
+        within: folder of the rows.
 
     Raises:
         UserError: no such folder or row, or several rows of one board.
     """
     collected = cache(_rows)
-    sides = [_chosen(text, within, collected) for text in texts]
+    sides = [_select(text, within, collected) for text in texts]
     return [rows for rows, _ in sides], list(dict.fromkeys(problem for _, problems in sides for problem in problems))
 
 
@@ -146,19 +146,19 @@ Collected = tuple[list[Row], list[str]]
 
 
 def _rows(folder: Path) -> Collected:
-    """The rows of the runs below a folder, and a sentence for each file that is left out."""
+    """The rows of the runs below a folder, and a sentence for each excluded file."""
     records, problems = collect(folder)
     return [Row(id_, tuple(group)) for id_, group in groups(records)], problems
 
 
-def _chosen(text: str, within: Path, collected: Callable[[Path], Collected]) -> Collected:
+def _select(text: str, within: Path, collected: Callable[[Path], Collected]) -> Collected:
     path = Path(text)
     if path.is_dir():
         rows, problems = collected(path)
         if not rows:
             raise UserError(*(problems or [f"{text}: no run.json there or below."]))
     elif not within.is_dir():
-        raise UserError(f"{within}: no such folder; rows are looked for there (--in).")
+        raise UserError(f"{within}: no such folder; --in names the folder of the rows.")
     else:
         known, problems = collected(within)
         rows = _named(text, known, within)
@@ -182,34 +182,34 @@ def _named(text: str, known: Sequence[Row], within: Path) -> list[Row]:
         return rows
     rows = [row for row in known if text and row.id.startswith(text)]
     if not rows:
-        raise UserError(f"{text}: no such folder, no benchmark:strategy, and no row's id in {within} begins so.")
+        raise UserError(f"{text}: no such folder, no benchmark:strategy, and no row in {within} with this prefix.")
     if len(rows) > 1:
-        raise UserError(f"{text}: the ids of {len(rows)} rows begin so: {', '.join(row.id for row in rows)}.")
+        raise UserError(f"{text}: the ids of {len(rows)} rows have this prefix: {', '.join(row.id for row in rows)}.")
     return rows
 
 
 # ------------------------------------------------------------------------------------------------ pairs
 def pairs(left: Sequence[Row], right: Sequence[Row]) -> tuple[list[Pair], list[str]]:
-    """Rows of one benchmark definition beside each other, and a sentence for each that has no partner.
+    """Pairs of rows of one benchmark definition, and a sentence for each row without a partner.
 
     Raises:
-        UserError: there is no pair, or one that did not have the same streams; the sentence says what differs.
+        UserError: there is no pair, or one with different streams; the sentence names the difference.
     """
-    found: list[Pair] = []
+    matched: list[Pair] = []
     alone: list[str] = []
     for row in left:
         defined = [other for other in right if other.definition == row.definition]
         partners = [other for other in defined if other.data == row.data] or defined
-        found += [_pair(row, other) for other in partners]
+        matched += [_pair(row, other) for other in partners]
         if not partners:
             alone.append(f"only in A: {row.benchmark}, {row.label}")
     definitions = {row.definition for row in left}
     alone += [f"only in B: {row.benchmark}, {row.label}" for row in right if row.definition not in definitions]
-    if not found:
+    if not matched:
         same = [(a, b) for a in left for b in right if a.benchmark == b.benchmark]
         a, b = (same or [(left[0], right[0])])[0]
         raise UserError(f"A and B are not of one benchmark definition: {_differing(a.records[0], b.records[0])}.")
-    return found, alone
+    return matched, alone
 
 
 def _pair(left: Row, right: Row) -> Pair:
@@ -249,9 +249,9 @@ def _differing(one: Record, two: Record, most: int = 3) -> str:
     """The first keys in which the definitions of two benchmarks differ."""
     a, b = (dict(_flat(record.definition, ())) for record in (one, two))
     keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
-    said = [f"{key} is {shown(a.get(key))} and {shown(b.get(key))}" for key in keys[:most]]
-    said += [f"{len(keys) - most} more"] if len(keys) > most else []
-    return "; ".join(said) or f"{one.benchmark} ({one.definition_hash[:16]}) and {two.definition_hash[:16]}"
+    parts = [f"{key} is {shown(a.get(key))} and {shown(b.get(key))}" for key in keys[:most]]
+    parts += [f"{len(keys) - most} more"] if len(keys) > most else []
+    return "; ".join(parts) or f"{one.benchmark} ({one.definition_hash[:16]}) and {two.definition_hash[:16]}"
 
 
 def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -264,7 +264,7 @@ def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 # ------------------------------------------------------------------------------------------------ findings
 def findings(pair: Pair, metrics: Sequence[str]) -> list[Finding]:
-    """What a pair says in some metrics of its primary view."""
+    """Results of a pair in some metrics of its primary view."""
     return [_finding(pair, metric) for metric in metrics]
 
 
@@ -297,16 +297,16 @@ def _finding(pair: Pair, metric: str) -> Finding:
     )
 
 
-def to_text(found: Sequence[Finding]) -> str:
-    """For the terminal: who is compared, then a line for each benchmark and metric."""
+def to_text(findings: Sequence[Finding]) -> str:
+    """For the terminal: the compared rows, then a line for each benchmark and metric."""
     lines = []
-    for pair in {id(finding.pair): finding.pair for finding in found}.values():
+    for pair in {id(finding.pair): finding.pair for finding in findings}.values():
         star = "*" if any(r.modified for r in pair.left.records) else ""
         lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
         lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
         lines += [f"  {note}" for note in pair.notes]
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for finding in found:
+    for finding in findings:
         d, n = finding.difference, len(finding.a)
         of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
         interval = "" if d.interval is None else f"{_point(finding, d.interval[0])} to {_point(finding, d.interval[1])}"
@@ -341,8 +341,8 @@ def _partnerless(pair: Pair) -> str:
         lacking = sorted(mine.keys() - other.keys())
         if lacking:
             status = {record.seed: record.status for record in row.records}
-            said = (f"{seed}{f' (there {status[seed]})' if seed in status else ''}" for seed in lacking)
-            parts.append(f"; without a partner, only in {side}: {' '.join(said)}")
+            seeds = (f"{seed}{f' (there {status[seed]})' if seed in status else ''}" for seed in lacking)
+            parts.append(f"; without a partner, only in {side}: {' '.join(seeds)}")
     return "".join(parts)
 
 
@@ -356,10 +356,10 @@ def _needed(finding: Finding) -> str:
     return f"over {statistics.MOST_SEEDS:,}" if finding.difference.std is not None else ""
 
 
-def to_csv(found: Sequence[Finding]) -> bytes:
+def to_csv(findings: Sequence[Finding]) -> bytes:
     """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], missing empty."""
     rows = []
-    for finding in found:
+    for finding in findings:
         pair, d = finding.pair, finding.difference
         first = pair.a[pair.seeds[0]]
         rows.append(

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clbench.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 FORMATS: dict[str, dict[str, None]] = {  # what would hold a date or a version is left out
     ".png": {"Software": None},
@@ -36,7 +31,7 @@ DPI = 150
 
 
 def check_suffix(path: Path) -> None:
-    """Whether the picture's kind can be written.
+    """Checks that the file format is supported.
 
     Raises:
         UserError: the suffix is not one of .png, .svg and .pdf.

@@ -1,8 +1,8 @@
-"""The leaderboard: pure functions of run files. `runs` is long and aggregates nothing; `table` is made of the same
-records, one row for each benchmark definition, data and strategy configuration.
+"""The leaderboard: pure functions of run files. `runs` is long and aggregates nothing; `table` has one row for each
+benchmark definition, data and strategy configuration of the same records.
 
-A *board* is what shares definition hash, data and view; only its rows are compared. Missing is empty, never 0. A failed
-or unfinished run is counted and its reason shown; it takes no part in a mean.
+A *board* is the rows of one definition hash, data and view; only these are compared. Missing is empty, never 0. A
+failed or unfinished run is counted and its reason shown; it is excluded from means.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ RANKED_BY = "average_accuracy"
 def row_id(record: Record) -> str:
     """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
 
-    A run that failed before it had its data has an id of its own here; `table` counts it to the row of its
-    configuration where there is just one.
+    A run that failed before it had its data has a separate id here; `table` adds it to the row of its configuration
+    where there is just one.
     """
     return _hash(_key(record))
 
@@ -51,18 +51,18 @@ def _hash(key: Sequence[str]) -> str:
 
 def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
-    found: dict[tuple[str, ...], list[Record]] = {}
+    rows: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        found.setdefault(_key(record), []).append(record)
-    for key in [key for key in found if not key[1]]:  # without data: is it clear where these belong?
-        same = [other for other in found if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
+        rows.setdefault(_key(record), []).append(record)
+    for key in [key for key in rows if not key[1]]:  # without data: is their row unambiguous?
+        same = [other for other in rows if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
         if len(same) == 1:
-            found[same[0]] += found.pop(key)
+            rows[same[0]] += rows.pop(key)
 
     def order(record: Record) -> tuple[int, str, str]:
         return record.seed, record.run_id, record.model_dump_json()
 
-    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(found.items())]
+    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(rows.items())]
 
 
 # ------------------------------------------------------------------------------------------------ one row a run
@@ -94,8 +94,8 @@ def runs(records: Iterable[Record]) -> pd.DataFrame:
                 "failure": record.failure.message if record.failure else None,
             }
             done = record.status == "completed" and record.metrics
-            found = [(v, n, s) for v, scores in sorted((done or {}).items()) for n, s in sorted(scores.items())]
-            for view, name, score in found:
+            entries = [(v, n, s) for v, scores in sorted((done or {}).items()) for n, s in sorted(scores.items())]
+            for view, name, score in entries:
                 metric = METRICS.get(name)
                 rows.append(
                     identity
@@ -110,7 +110,7 @@ def runs(records: Iterable[Record]) -> pd.DataFrame:
                         "better": metric.better if metric else None,
                     }
                 )
-            if not found:
+            if not entries:
                 beside = ("view", "primary", "metric", "value", "se", "resolution", "unit", "better")
                 rows.append(identity | dict.fromkeys(beside))
     return pd.DataFrame(rows, dtype=object)
@@ -125,9 +125,9 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
     `clbench compare`, which pairs by seed. `unranked` says why a row has no rank.
     """
-    found = groups(records)
-    tuning = sorted({"by", *(key for _, group in found for r in group for key in r.tuning)})
-    rows = [_row(row, group, tuning) for row, group in found]
+    grouped = groups(records)
+    tuning = sorted({"by", *(key for _, group in grouped for r in group for key in r.tuning)})
+    rows = [_row(row, group, tuning) for row, group in grouped]
     boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         boards.setdefault((row["definition_hash"], row["data_sha256"] or "", row["view"]), []).append(row)
@@ -272,30 +272,30 @@ EXCLUSIONS = (
     ),
     Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
 )
-"""Why a row has no rank: the first that applies."""
+"""Reasons to exclude a row from the ranking: the first that applies."""
 
 
 def _unranked(row: dict[str, Any]) -> str | None:
-    """The reason a row has no rank; None for a ranked one."""
+    """The reason why a row has no rank; None for a ranked one."""
     return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
 
 
 # ------------------------------------------------------------------------------------------------ cells
 def _agreed(values: Iterable[Any]) -> Any:
-    """The one value that all have which have one; where several are met, all of them in one text; None for none.
+    """The common value of all that have one; several different values in one text; None for none.
 
     >>> _agreed([None, 3, 3]), _agreed([10, 2, None]), _agreed([])
     (3, '10; 2', None)
     """
-    found = {_text(value): value for value in values if value is not None}
-    if len(found) > 1:
-        return "; ".join(sorted(found))
-    value = next(iter(found.values()), None)
+    texts = {_text(value): value for value in values if value is not None}
+    if len(texts) > 1:
+        return "; ".join(sorted(texts))
+    value = next(iter(texts.values()), None)
     return value if isinstance(value, (str, int, float)) else _text(value) or None
 
 
 def _average(values: list[Any]) -> float | None:
-    """The mean; a number that all share stays as it is. None where one is unknown."""
+    """The mean; a common number is returned unchanged. None where one is unknown."""
     alike = len(set(values)) == 1
     return values[0] if alike else statistics.summary(values)["mean"]
 
@@ -312,7 +312,7 @@ def _pairs(parameters: dict[str, Any], leave: Sequence[str] = ()) -> str:
 
 
 def _text(value: Any) -> str:
-    """A JSON value as a cell holds it.
+    """A JSON value as text of a cell.
 
     >>> _text("a"), _text([1, None]), _text(True), _text(None)
     ('a', '[1, null]', 'true', '')

@@ -1,4 +1,4 @@
-"""Pictures of finished runs, from their files alone: accuracy of every task at every evaluation, one panel a run.
+"""Figures of finished runs, from their files alone: accuracy on every task at every evaluation, one panel a run.
 
 The colours of up to seven tasks are those of Okabe and Ito 2008 without the yellow, which is faint on white; they stay
 apart for colour-blind readers. More tasks take steps of `viridis`. Same files, same matplotlib: same bytes.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 from clbench.reports.figure_style import DPI, FORMATS, PALETTE, STYLE
 
 MOST_RUNS = 12
-"""Panels of one picture."""
+"""Largest number of panels of a figure."""
 
 _WIDTH, _LEFT, _RIGHT = 9.0, 0.65, 0.75  # inches
 
@@ -53,7 +53,7 @@ def draw(
     loss: bool = False,
     first: int | None = None,
 ) -> bytes:
-    """The picture of up to `MOST_RUNS` runs as a file.
+    """Writes the figure of up to `MOST_RUNS` runs to a file.
 
     Args:
         runs: each gets a panel.
@@ -84,7 +84,7 @@ def figure(
     loss: bool = False,
     first: int | None = None,
 ) -> Figure:
-    """The same as matplotlib's object; nothing of `pyplot` and none of the user's settings take part."""
+    """The matplotlib figure; independent of `pyplot` and of the user's settings."""
     panels = [_Panel(run, view, tasks, first) for run in _checked(runs, view, tasks)]
 
     import matplotlib.style
@@ -116,7 +116,7 @@ def figure(
 
 
 def _checked(runs: Sequence[Run], view: str | None, tasks: Sequence[int] | None) -> Sequence[Run]:
-    """The runs, if each has what is asked for."""
+    """The runs, if each has the requested view and tasks."""
     problems: list[str] = []
     for run in runs:
         count = run.trace.visits.shape[1]
@@ -135,13 +135,13 @@ def _checked(runs: Sequence[Run], view: str | None, tasks: Sequence[int] | None)
 
 
 class _Panel:
-    """What is drawn of a run.
+    """Contents of a run's panel.
 
     Attributes:
         trace: with experiences that were cut from one joined, as the metrics see it.
         accuracy: (E, T) in [0, 1], NaN where not evaluated.
         tasks: those drawn, ascending.
-        switches: updates done before each experience, and at the end, (V + 1,).
+        boundaries: updates done before each experience, and at the end, (V + 1,).
         levels: accuracy before each experience of each task visited earlier, (V, T); NaN elsewhere.
     """
 
@@ -153,7 +153,7 @@ class _Panel:
         self.accuracy = self.trace.task_accuracy(self.view)
         visits, count = self.trace.visits, self.trace.visits.shape[1]
         self.tasks = sorted(set(range(count) if tasks is None else tasks))
-        self.switches = boundaries(self.trace)
+        self.boundaries = boundaries(self.trace)
         self.levels = np.full(visits.shape, np.nan)
         self.levels[1:] = accuracy_matrix(whole, self.view)[:-1]
         self.levels[first_visit(visits) >= np.arange(len(visits))[:, None]] = np.nan
@@ -167,7 +167,7 @@ class _Panel:
 
     @property
     def title(self) -> str:
-        """Which run it is, its ACC and min-ACC, and what cannot be drawn."""
+        """Label of the run, its ACC and min-ACC, and what is not drawn."""
         numbers = []
         for name, words in (("average_accuracy", "ACC"), ("min_acc", "min-ACC")):
             value = self._numbers[name]
@@ -209,7 +209,7 @@ def named(tasks: Sequence[int]) -> str:
 
 
 def _axes(whole: Figure, bottom: float, tall: float, height: float, above: Axes | None) -> Axes:
-    """Axes at a place in inches, with the x axis of those above."""
+    """Axes at a position in inches, sharing the x axis of those above."""
     place = (_LEFT / _WIDTH, bottom / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, tall / height)
     axes = whole.add_axes(place, sharex=above)
     axes.yaxis.set_label_coords(-0.48 / (_WIDTH - _LEFT - _RIGHT), 0.5)
@@ -217,7 +217,7 @@ def _axes(whole: Figure, bottom: float, tall: float, height: float, above: Axes 
 
 
 def _colours(tasks: int) -> list[Any]:
-    """A colour for each of so many tasks."""
+    """A colour for each task."""
     if tasks <= len(PALETTE):
         return list(PALETTE[:tasks])
     from matplotlib import colormaps
@@ -226,20 +226,20 @@ def _colours(tasks: int) -> list[Any]:
 
 
 def _accuracy(axes: Axes, panel: _Panel) -> None:
-    """Lines, switches, levels, labels and title of one run."""
+    """Draws lines, task boundaries, levels, labels and title of one run."""
     from matplotlib.collections import LineCollection
 
     left, right = axes.get_xlim()
     x = panel.trace.iteration.astype(np.float64)
     colours = dict(zip(range(panel.accuracy.shape[1]), _colours(panel.accuracy.shape[1]), strict=True))
-    _switches(axes, panel)
+    _draw_boundaries(axes, panel)
 
-    wide = np.flatnonzero(np.diff(panel.switches) * _COLUMNS > 4 * (right - left))  # narrower ones would hide the lines
+    wide = np.flatnonzero(np.diff(panel.boundaries) * _COLUMNS > 4 * (right - left))  # narrow ones hide the lines
     segments, of = [], []
     for task in panel.tasks:
         for v in wide[~np.isnan(panel.levels[wide, task])]:
             level = 100 * panel.levels[v, task]
-            segments.append([(panel.switches[v], level), (panel.switches[v + 1], level)])
+            segments.append([(panel.boundaries[v], level), (panel.boundaries[v + 1], level)])
             of.append(colours[task])
     axes.add_collection(LineCollection(segments, colors=of, linewidths=0.9, linestyles=(0, (1, 1.5)), zorder=1.5))
 
@@ -255,7 +255,7 @@ def _accuracy(axes: Axes, panel: _Panel) -> None:
         axes.plot(x[dots], y[dots], ".", color=colours[task], markersize=3.5, zorder=2 + task / 1e4)
         ends.append((task, float(x[known[-1]]), float(y[known[-1]])))
     if len(panel.tasks) <= _LABELLED:
-        _labels(axes, ends, colours, float(panel.switches[-1]))
+        _labels(axes, ends, colours, float(panel.boundaries[-1]))
     else:
         _colour_bar(axes, panel, colours)
     axes.set_ylabel("accuracy (%)")
@@ -267,7 +267,7 @@ def _accuracy(axes: Axes, panel: _Panel) -> None:
 def thinned(
     x: NDArray[np.float64], y: NDArray[np.float64], columns: int, limits: tuple[float, float]
 ) -> NDArray[np.int64]:
-    """Points of a line that are enough to draw it: of each pixel column the first, last, lowest and highest.
+    """Points that suffice to draw a line: of each pixel column the first, last, lowest and highest.
 
     Every extreme and every gap stays; a line of few points stays whole.
 
@@ -306,13 +306,13 @@ def _alone(y: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _lines(axes: Axes, panel: _Panel) -> None:
     """A vertical line where each experience but the first starts, and where a run ends before the axis does."""
-    at = panel.switches[1:][panel.switches[1:] < axes.get_xlim()[1]]
+    at = panel.boundaries[1:][panel.boundaries[1:] < axes.get_xlim()[1]]
     low, high = axes.get_ylim()
     axes.vlines(at, low, high, color="0.6", linewidth=0.7 if len(at) <= 50 else 0.25, zorder=1)
     axes.set_ylim(low, high)
 
 
-def _switches(axes: Axes, panel: _Panel) -> None:
+def _draw_boundaries(axes: Axes, panel: _Panel) -> None:
     """The lines, and each experience's tasks above it where there is room."""
     from matplotlib.transforms import blended_transform_factory
 
@@ -321,7 +321,7 @@ def _switches(axes: Axes, panel: _Panel) -> None:
     left, right = axes.get_xlim()
     inches = (_WIDTH - _LEFT - _RIGHT) / (right - left)
     free = -math.inf
-    for v, (start, end) in enumerate(zip(panel.switches[:-1], panel.switches[1:], strict=True)):
+    for v, (start, end) in enumerate(zip(panel.boundaries[:-1], panel.boundaries[1:], strict=True)):
         words = named(np.flatnonzero(panel.trace.visits[v]).tolist())
         for text in (words, words.partition(" ")[2]):
             wide = 0.062 * len(text) + 0.06  # a generous width of 7-point letters, in inches
@@ -335,7 +335,7 @@ def _switches(axes: Axes, panel: _Panel) -> None:
 
 
 def _labels(axes: Axes, ends: Iterable[tuple[int, float, float]], colours: dict[int, Any], end: float) -> None:
-    """Each line's task right of the run, at the height of the line's end, moved apart where they would overlap.
+    """Task labels right of the run, at the height of each line's end, moved apart where they would overlap.
 
     Args:
         axes: those of the run.
@@ -385,7 +385,7 @@ def apart(heights: Sequence[float], least: float, low: float, high: float) -> li
 
 
 def _colour_bar(axes: Axes, panel: _Panel, colours: dict[int, Any]) -> None:
-    """Which colour is which task, where there are too many for a label each."""
+    """Colour bar of the tasks, where there are too many for separate labels."""
     from matplotlib.colors import ListedColormap
 
     bar = axes.inset_axes((1.02, 0.0, 0.015, 1.0))

@@ -1,6 +1,6 @@
-"""The numbers of a finished run in words: every metric, the anatomy of its gaps, and what other libraries would print.
+"""The scores of a finished run: every metric, the anatomy of its stability gaps, and the values of other libraries.
 
-A table is built once and shown twice: rounded and aligned for the terminal, whole for a CSV file.
+A table has two forms: rounded and aligned for the terminal, unrounded for a CSV file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Table:
     Attributes:
         name: short word for the kind.
         columns: names in files.
-        headings: what stands above the columns on the terminal.
-        rows: values as files hold them: numbers unrounded, accuracies in [0, 1], None where undefined.
+        headings: of the columns on the terminal.
+        rows: values for files: numbers unrounded, accuracies in [0, 1], None where undefined.
         shown: the same as text, in the order of `headings`.
     """
 
@@ -40,9 +40,9 @@ class Table:
 def metrics(run: Run, view: str) -> Table:
     """Every metric: value, sampling error, resolution, and which direction is better."""
     rows, shown = [], []
-    for name, found in compute(run.trace)[view].items():
+    for name, entry in compute(run.trace)[view].items():
         metric = METRICS[name]
-        value, se, resolution = found["value"], found.get("se"), found.get("resolution")
+        value, se, resolution = entry["value"], entry.get("se"), entry.get("resolution")
         rows.append((name, value, metric.unit, se, resolution, metric.better))
         shown.append(
             (
@@ -62,7 +62,7 @@ def _apart(iterations: int) -> str:
 
 
 def gaps(run: Run, view: str) -> Table:
-    """The anatomy of every gap: one line for each switch and each task visited earlier."""
+    """The anatomy of every gap: one line for each task boundary and each task visited earlier."""
     from clbench.metrics.gap import anatomy
 
     rows, shown = [], []
@@ -94,18 +94,18 @@ def gaps(run: Run, view: str) -> Table:
         "recovery_90", "recovery_95", "recovery_100", "area", "transient", "permanent",
     )  # fmt: skip
     headings = (
-        "switch to experience", "task", "before", "depth", "trough after",
+        "experience", "task", "before", "depth", "trough after",
         "back at 90 % after", "back at 95 % after", "back at 100 % after", "area", "transient", "permanent",
     )  # fmt: skip
     return Table("gap", columns, headings, rows, shown)
 
 
 def dialects(run: Run, view: str) -> Table:
-    """What other libraries would have printed of the same accuracies, with their rule and our name for it."""
-    from clbench.metrics.dialects import dialects as computed
+    """Values of other libraries for the same accuracies, with their rule and our name for it."""
+    from clbench.metrics import dialects as libraries
 
     rows, shown = [], []
-    for d in computed(run.trace, view):
+    for d in libraries.dialects(run.trace, view):
         rows.append((d.library, d.quantity, d.name, d.value, d.rule, d.ours))
         shown.append((d.library, d.name, quantity(d.value, "accuracy"), d.ours or "none", d.rule))
     columns = ("library", "quantity", "name", "value", "rule", "ours")

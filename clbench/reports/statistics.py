@@ -1,6 +1,6 @@
-"""What values over seeds say: means with intervals, and differences of pairs. Pure functions of numbers, without torch.
+"""Statistics over seeds: means with intervals, and paired differences. Pure functions of numbers, without torch.
 
-A value that is missing is None and makes what would need it None, never 0. Numbers come out equal on every machine:
+A missing value is None and makes statistics that need it None, never 0. Numbers are equal on every machine:
 sums are exactly rounded, and what is random is drawn from raw bits of a generator with a fixed seed.
 """
 
@@ -26,13 +26,13 @@ RESAMPLES = 1999
 (Davison and Hinkley 1997, section 2.4)."""
 
 MOST_SEEDS = 10_000
-"""Where `seeds_needed` stops looking."""
+"""Upper limit of the search of `seeds_needed`."""
 
 
 def t_quantile(n: int) -> float:
     """The 0.975 quantile of Student's t with n - 1 degrees of freedom, n >= 2.
 
-    Rounded, so that the last bits of somebody's scipy reach no table.
+    Rounded, so that the last bits of a scipy version reach no table.
 
     >>> t_quantile(2), t_quantile(5)
     (12.706204736175, 2.776445105198)
@@ -41,7 +41,7 @@ def t_quantile(n: int) -> float:
 
 
 def summary(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """Mean, standard deviation (n - 1), 95 % Student t interval of the mean, and how many values are known.
+    """Mean, standard deviation (n - 1), 95 % Student t interval of the mean, and the number of known values.
 
     All but n are None where one value is missing: the mean of those seeds in which a metric happens to be defined is
     not the mean over seeds. The deviation and the interval need two values.
@@ -112,7 +112,7 @@ def interquartile_interval(values: Sequence[float | None], seed: int = 0) -> tup
 
 @dataclass(frozen=True)
 class Difference:
-    """What pairs of values say.
+    """Statistics of paired values.
 
     Attributes:
         seeds: those that both sides have a value for, ascending.
@@ -128,7 +128,7 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """True if the interval excludes 0."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
     @property
@@ -139,7 +139,7 @@ class Difference:
 
 
 def difference(a: Mapping[int, float | None], b: Mapping[int, float | None]) -> Difference:
-    """Paired difference a - b over the seeds that both sides have a value for.
+    """Paired difference a - b over the common seeds with values.
 
     Args:
         a, b: value by seed; None where undefined.
@@ -154,16 +154,16 @@ def difference(a: Mapping[int, float | None], b: Mapping[int, float | None]) -> 
         if left is not None and right is not None:
             seeds.append(seed)
             deltas.append(0.0 if abs(left - right) < ROUNDING else left - right)
-    found = summary(deltas)
-    low, high = found["ci95_lo"], found["ci95_hi"]
+    moments = summary(deltas)
+    low, high = moments["ci95_lo"], moments["ci95_hi"]
     interval = None if low is None or high is None else (low, high)
-    return Difference(tuple(seeds), found["mean"], found["std"], interval)
+    return Difference(tuple(seeds), moments["mean"], moments["std"], interval)
 
 
 def probability_of_improvement(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
     """P(A > B) over all pairs of a value of a and one of b, ties half: the Mann-Whitney U over its largest value.
 
-    Pairs by seed play no part in it. None where a value is missing, or a side is empty.
+    Not paired by seed. None where a value is missing, or a side is empty.
 
     *Reference*: Agarwal et al. 2021, section 4.3; Vargha and Delaney 2000 (the measure A).
 
@@ -196,7 +196,7 @@ def power(effect: float, n: int) -> float:
 def seeds_needed(effect: float | None, wanted: float = 0.8) -> int | None:
     """The smallest number of seeds with which a paired t-test at 0.05 shows an effect with the wanted power.
 
-    It answers for the effect that is put in; one that was estimated from a few seeds makes the answer as uncertain.
+    The answer is as uncertain as the effect: one estimated from a few seeds gives a rough number.
 
     Args:
         effect: mean over standard deviation of the paired differences (Cohen's d_z); None where unknown.

@@ -1,7 +1,7 @@
-"""The card of a stream: what comes, how often, how evenly, and what is told of it. Pure NumPy, and without torch.
+"""The card of a stream: samples, repetition, balance, and available information. Pure NumPy, and without torch.
 
-A sample *comes* each time that an experience brings it, with or without a label; a training sample is *met* where it
-comes at least once. Classes are the true ones, whatever label noise tells the learner.
+A sample *occurs* in each experience that contains it, with or without a label. Classes are the true ones, whatever the
+label noise.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from clbench.dataset import DataSet
 
 LISTED = 20
-"""Experiences up to which each has a line of its own."""
+"""Largest number of experiences with a line each."""
 
 _WIDTH = 100
 _MOST = 10
 """Numbers and ranges in one list."""
 _SETTINGS = {
-    "class": "class-incremental (all classes compete at test time)",
-    "task": "task-incremental (the task is known at test time)",
+    "class": "class-incremental (all logits are active at test time)",
+    "task": "task-incremental (task labels are available at test time)",
     "domain": "domain-incremental (the same outputs in every task)",
 }
 
@@ -40,15 +40,15 @@ _SETTINGS = {
 # ------------------------------------------------------------------------------------------------ numbers
 @dataclass(frozen=True)
 class Contents:
-    """What the experiences of a stream bring, counted.
+    """Counts of the contents of a stream's experiences.
 
     Attributes:
         classes: samples of each class in each experience, (V, C).
         tasks: the same of each task, a variant counted to the task that it stands for, (V, T).
-        about: which experience is about which task, (V, T).
-        times: how often each training sample comes, (N,).
+        about: tasks visited by each experience, a mask (V, T).
+        times: number of occurrences of each training sample, (N,).
         labelled: samples with a label in each experience, (V,).
-        starts: the first experience of each visit, ascending.
+        starts: the first sub-experience of each experience, ascending.
     """
 
     classes: NDArray[np.int64]
@@ -60,7 +60,7 @@ class Contents:
 
 
 def count(stream: Stream) -> Contents:
-    """Counts what a stream brings."""
+    """Counts the contents of a stream."""
     train_y, tasks = stream.data.train_y, len(stream.tasks)
     counted_to = np.array([t.id if t.stands_for is None else t.stands_for for t in stream.all_tasks], np.int64)
     classes = np.zeros((len(stream.visits), stream.data.classes), np.int64)
@@ -83,17 +83,17 @@ def count(stream: Stream) -> Contents:
 
 
 def by_visit(matrix: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Rows of the experiences of one visit joined by "or", (visits, T)."""
+    """Rows of the sub-experiences of each experience joined by "or", (experiences, T)."""
     return np.logical_or.reduceat(matrix, starts, axis=0)
 
 
-def return_times(met: NDArray[np.bool_]) -> NDArray[np.int64]:
+def return_times(present: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Distances between a column's successive True rows, of all columns.
 
     >>> return_times(np.array([[True, False], [False, True], [True, True], [True, False]])).tolist()
     [2, 1, 1]
     """
-    return np.concatenate([np.diff(np.flatnonzero(column)) for column in met.T])
+    return np.concatenate([np.diff(np.flatnonzero(column)) for column in present.T])
 
 
 def overlap(classes: NDArray[np.int64]) -> float:
@@ -105,8 +105,8 @@ def overlap(classes: NDArray[np.int64]) -> float:
     >>> round(overlap(np.array([[5, 5, 0], [1, 0, 1], [0, 0, 2]])), 6)  # the mean of 1/3 and 1/2
     0.416667
     """
-    there = classes > 0
-    both, any_ = (there[1:] & there[:-1]).sum(1), (there[1:] | there[:-1]).sum(1)
+    present = classes > 0
+    both, any_ = (present[1:] & present[:-1]).sum(1), (present[1:] | present[:-1]).sum(1)
     return float((both / any_).mean()) if len(both) else float("nan")
 
 
@@ -160,11 +160,11 @@ def _digest(sample: NDArray[Any]) -> bytes:
 # ------------------------------------------------------------------------------------------------ words
 @dataclass(frozen=True)
 class Card:
-    """A card, ready to be written.
+    """A card, ready to write.
 
     Attributes:
         title: of the benchmark.
-        rows: what, and what there is to say of it.
+        rows: label and text.
         table: a head and a line for each experience; empty for long streams.
     """
 
@@ -179,17 +179,17 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
     Args:
         benchmark: gives the protocol and the budget.
         stream: compiled from it; an outline of the data set is enough.
-        data: the data set with its images, where leakage is to be looked for.
+        data: the data set with its images, to check for leakage.
 
     Raises:
         UserError: the budget is smaller than the number of experiences.
     """
-    found, updates = count(stream), np.array(budgets(benchmark.training, stream), np.int64)
+    contents, updates = count(stream), np.array(budgets(benchmark.training, stream), np.int64)
     rows = [
         *_of_data(benchmark, stream),
-        *_of_experiences(benchmark, stream, found),
-        *_of_samples(benchmark, stream, found),
-        *_of_classes_and_tasks(stream, found),
+        *_of_experiences(benchmark, stream, contents),
+        *_of_samples(benchmark, stream, contents),
+        *_of_classes_and_tasks(stream, contents),
         ("protocol", _protocol(benchmark)),
         ("updates per experience", _each(updates, total=True)),
         ("definition hash", stream.definition_hash),
@@ -198,11 +198,11 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
     if data is not None:
         rows += _of_leakage(leakage(data), data)
     listed = len(stream.visits) <= LISTED
-    return Card(_title(benchmark), tuple(rows), _table(stream, found, updates) if listed else ())
+    return Card(_title(benchmark), tuple(rows), _table(stream, contents, updates) if listed else ())
 
 
 def without_data(benchmark: Benchmark, definition_hash: str, reason: str) -> Card:
-    """What can be said where the data set cannot be had."""
+    """The card of a benchmark whose data set is unavailable."""
     rows = (
         ("source", benchmark.source or "-"),
         ("data set", benchmark.stream.data_name),
@@ -236,73 +236,75 @@ def _of_data(benchmark: Benchmark, stream: Stream) -> list[tuple[str, str]]:
     ]
 
 
-def _of_experiences(benchmark: Benchmark, stream: Stream, found: Contents) -> list[tuple[str, str]]:
+def _of_experiences(benchmark: Benchmark, stream: Stream, contents: Contents) -> list[tuple[str, str]]:
     tasks = f"{len(stream.tasks):,}, with {_classes([len(t.classes) for t in stream.tasks])}"
     if stream.variants:
-        tasks += f"; samples come under {len(stream.variants):,} transforms between theirs"
-    experiences, visits = len(stream.visits), len(found.starts)
+        tasks += f"; samples have {len(stream.variants):,} transforms between theirs"
+    experiences, visits = len(stream.visits), len(contents.starts)
     number = f"{experiences:,}"
     if online := benchmark.stream.online:
         pieces = "1 sample" if online == 1 else f"up to {online:,} samples"
         number += f" sub-experiences of {pieces}, cut from {visits:,} experiences"
     elif visits < experiences:
-        number += f", parts of {visits:,} visits"
+        number += f", sub-experiences of {visits:,} experiences"
     return [("tasks", tasks), ("experiences", number)]
 
 
-def _of_samples(benchmark: Benchmark, stream: Stream, found: Contents) -> list[tuple[str, str]]:
-    met, told = found.times > 0, stream.labels >= 0
-    number, there, lost = int(met.sum()), len(met), int((~met).sum())
-    rows = [("samples per experience", _each(found.labelled, total=True))]
-    if not told[met].all():
-        without = found.classes.sum(1) - found.labelled
+def _of_samples(benchmark: Benchmark, stream: Stream, contents: Contents) -> list[tuple[str, str]]:
+    occurs, labelled = contents.times > 0, stream.labels >= 0
+    number, total, lost = int(occurs.sum()), len(occurs), int((~occurs).sum())
+    rows = [("samples per experience", _each(contents.labelled, total=True))]
+    if not labelled[occurs].all():
+        without = contents.classes.sum(1) - contents.labelled
         rows[0] = ("labelled per experience", rows[0][1])
         rows.append(("unlabelled per experience", _each(without, total=True)))
-        rows.append(("labelled", f"{_part(int((met & told).sum()), number)} training samples that come"))
+        rows.append(("labelled", f"{_part(int((occurs & labelled).sum()), number)} occurring training samples"))
     rows.append(
-        ("coverage", f"{_part(number, there)} training samples come" + (f"; {lost:,} never do" if lost else ""))
+        ("coverage", f"{_part(number, total)} training samples occur" + (f"; {lost:,} never do" if lost else ""))
     )
-    often = found.times[met]
+    often = contents.times[occurs]
     again = int((often > 1).sum())
-    rows.append(("times each comes", _each(often) + (f"; {_part(again, number)} more than once" if again else "")))
+    rows.append(
+        ("occurrences per sample", _each(often) + (f"; {_part(again, number)} more than once" if again else ""))
+    )
     if benchmark.stream.supervision.noise is not None:
-        known = met & told
-        wrong = int((known & (stream.labels != stream.data.train_y)).sum())
-        rows.append(("wrong labels", f"{_part(wrong, int(known.sum()))} training samples that come with a label"))
+        with_label = occurs & labelled
+        wrong = int((with_label & (stream.labels != stream.data.train_y)).sum())
+        rows.append(("wrong labels", f"{_part(wrong, int(with_label.sum()))} occurring labelled training samples"))
     return rows
 
 
-def _of_classes_and_tasks(stream: Stream, found: Contents) -> list[tuple[str, str]]:
-    about = by_visit(found.about, found.starts)
-    present = by_visit(found.about | (found.tasks > 0), found.starts)
+def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str, str]]:
+    about = by_visit(contents.about, contents.starts)
+    present = by_visit(contents.about | (contents.tasks > 0), contents.starts)
     rows = [
-        ("classes per experience", _each((found.classes > 0).sum(1))),
+        ("classes per experience", _each((contents.classes > 0).sum(1))),
         ("visits per task", _each(about.sum(0))),
         ("return times", _returns(about, "visits to one task")),
     ]
     if (present != about).any():
-        rows.append(("encounters per task", f"{_each(present.sum(0))}; visits, and others that bring samples of it"))
+        rows.append(("encounters per task", f"{_each(present.sum(0))}; visits, and others with samples of it"))
         rows.append(("times between them", _returns(present, "encounters with one task")))
-    shared = overlap(found.classes)
+    shared = overlap(contents.classes)
     if len(stream.visits) > 1:
         rows.append(
             ("overlap", f"{shared:.3f}, mean Jaccard index (common / all) of the classes of successive experiences")
         )
     wanted = sorted({c for t in stream.tasks for c in t.classes})
-    come = found.classes.sum(0)[wanted]
+    come = contents.classes.sum(0)[wanted]
     most, least = int(come.max()), int(come.min())
-    text = f"Gini coefficient {gini(come):.3f} over {len(wanted):,} classes of how often their samples come; "
+    text = f"Gini coefficient {gini(come):.3f} over {len(wanted):,} classes of the occurrences of their samples; "
     text += f"largest to smallest {most:,} : {least:,}" + (f" = {most / least:.2f}" if least else "")
     rows.append(("imbalance", text))
     absent = [c for c, n in zip(wanted, come.tolist(), strict=True) if not n]
     if absent:
-        rows.append(("never come", f"class {ranges(absent, _MOST)}"))
+        rows.append(("never occur", f"class {ranges(absent, _MOST)}"))
     return rows
 
 
-def _returns(met: NDArray[np.bool_], between: str) -> str:
+def _returns(present: NDArray[np.bool_], between: str) -> str:
     """Distribution of the return times."""
-    times = return_times(met)
+    times = return_times(present)
     if not len(times):
         return f"none; there are no two {between}"
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
@@ -314,38 +316,38 @@ def _returns(met: NDArray[np.bool_], between: str) -> str:
 
 def _protocol(benchmark: Benchmark) -> str:
     protocol = benchmark.protocol
-    told = {
-        "tasks of an experience": protocol.task_in_training,
-        "where experiences begin and end": protocol.boundaries,
-        "task of a test sample": benchmark.task_at_test,
+    available = {
+        "task labels in training": protocol.task_in_training,
+        "boundaries of experiences": protocol.boundaries,
+        "task labels at test time": benchmark.task_at_test,
     }
-    yes, no = ([words for words, is_told in told.items() if is_told is side] for side in (True, False))
-    return f"told: {', '.join(yes) or 'nothing'}; not told: {', '.join(no) or 'nothing'}"
+    yes, no = ([words for words, granted in available.items() if granted is side] for side in (True, False))
+    return f"available: {', '.join(yes) or 'nothing'}; denied: {', '.join(no) or 'nothing'}"
 
 
-def _of_leakage(found: Leakage, data: DataSet) -> list[tuple[str, str]]:
+def _of_leakage(duplicates: Leakage, data: DataSet) -> list[tuple[str, str]]:
     test, train = len(data.test_y), len(data.train_y)
     return [
         (
             "leakage",
-            f"{_part(found.leaked, test)} test samples are also in the training set, byte for byte"
-            f"; {found.contradicted:,} of them with another label",
+            f"{_part(duplicates.leaked, test)} test samples are also in the training set, byte for byte"
+            f"; {duplicates.contradicted:,} of them with another label",
         ),
         (
             "duplicates",
-            f"{_part(found.repeated, train)} training samples repeat an earlier one"
-            f"; {found.disputed:,} of them with another label",
+            f"{_part(duplicates.repeated, train)} training samples repeat an earlier one"
+            f"; {duplicates.disputed:,} of them with another label",
         ),
     ]
 
 
-def _table(stream: Stream, found: Contents, updates: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
-    """A line for each experience; columns that would say nothing are left out."""
-    cut, unlabelled = len(found.starts) < len(stream.visits), found.classes.sum(1) - found.labelled
+def _table(stream: Stream, contents: Contents, updates: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
+    """A line for each experience; empty columns are left out."""
+    cut, unlabelled = len(contents.starts) < len(stream.visits), contents.classes.sum(1) - contents.labelled
     along = [[t for t in stream.present(v) if t not in v.tasks] for v in stream.visits]
     head = ["experience", *(["visit"] if cut else []), "tasks", *(["also"] if any(along) else []), "samples"]
     head += [*(["unlabelled"] if unlabelled.any() else []), "classes", "updates"]
-    numbers = np.searchsorted(found.starts, np.arange(len(stream.visits)), side="right") - 1
+    numbers = np.searchsorted(contents.starts, np.arange(len(stream.visits)), side="right") - 1
     lines = [tuple(head)]
     for v, visit in enumerate(stream.visits):
         values = {
@@ -353,9 +355,9 @@ def _table(stream: Stream, found: Contents, updates: NDArray[np.int64]) -> tuple
             "visit": str(numbers[v]),
             "tasks": ranges(visit.tasks, _MOST),
             "also": ranges(along[v], _MOST) or "-",
-            "samples": f"{found.labelled[v]:,}",
+            "samples": f"{contents.labelled[v]:,}",
             "unlabelled": f"{unlabelled[v]:,}",
-            "classes": ranges(np.flatnonzero(found.classes[v]).tolist(), _MOST),
+            "classes": ranges(np.flatnonzero(contents.classes[v]).tolist(), _MOST),
             "updates": f"{updates[v]:,}",
         }
         lines.append(tuple(values[name] for name in head))
@@ -386,7 +388,7 @@ def _classes(numbers: Sequence[int]) -> str:
 
 
 def _each(values: NDArray[np.int64], total: bool = False) -> str:
-    """Least, median, mean and largest, or the one value that all have.
+    """Minimum, median, mean and maximum, or the common value.
 
     >>> _each(np.array([2, 2, 2]), total=True), _each(np.array([1, 4]))
     ('2 each, total 6', 'min 1, median 2.5, mean 2.5, max 4')
@@ -401,7 +403,7 @@ def _each(values: NDArray[np.int64], total: bool = False) -> str:
 
 # ------------------------------------------------------------------------------------------------ writing
 def to_text(card: Card) -> str:
-    """The card as YAML comments, to stand below the resolved YAML: the whole can be read as a file again."""
+    """The card as YAML comments below the resolved YAML: the whole is again a valid file."""
     width = max(len(label) for label, _ in card.rows)
     lines = [card.title, ""]
     for label, text in card.rows:

@@ -1,4 +1,4 @@
-"""The picture of a stream: what every experience brings of every class, or of every task.
+"""The figure of a stream: samples of every class, or of every task, in every experience.
 
 Rows are tasks where all tasks have the same classes, and classes in their order of entry otherwise. Darker means more
 samples, on a scale that also reads in grey; white means none. Every drawn cell is a whole number of pixels, and where
@@ -37,7 +37,7 @@ _SHADES = ("#d6e8f5", "#8fc1e3", "#3d93c8", "#0072B2", "#003f6a")  # from the fi
 
 @dataclass(frozen=True)
 class Grid:
-    """What is drawn.
+    """Contents of the figure.
 
     Attributes:
         samples: mean number of samples of each row in each column, (rows, columns).
@@ -64,12 +64,12 @@ def grid(stream: Stream, columns: int = _WIDE // _LEAST, rows: int = _TALL // _L
         stream: an outline of its data set is enough.
         columns, rows: the most there may be.
     """
-    found = stream_card.count(stream)
+    contents = stream_card.count(stream)
     entered = list(dict.fromkeys(c for t in stream.tasks for c in t.classes))
-    kind, ids, samples, blocks = "class", tuple(entered), found.classes[:, entered], _blocks(stream)
+    kind, ids, samples, blocks = "class", tuple(entered), contents.classes[:, entered], _blocks(stream)
     same = all(set(t.classes) == set(entered) for t in stream.tasks)
     if same and len(stream.tasks) > 1:
-        kind, ids, samples = "task", tuple(t.id for t in stream.tasks), found.tasks
+        kind, ids, samples = "task", tuple(t.id for t in stream.tasks), contents.tasks
     across, down = -(-samples.shape[0] // columns), -(-samples.shape[1] // rows)
     return Grid(means(means(samples.astype(np.float64), across).T, down), across, down, kind, ids, blocks)
 
@@ -92,7 +92,7 @@ def means(values: NDArray[np.float64], block: int) -> NDArray[np.float64]:
 
 
 def draw(name: str, stream: Stream, suffix: str) -> bytes:
-    """The picture as a file.
+    """Writes the figure to a file.
 
     Args:
         name: the benchmark's id.
@@ -111,7 +111,7 @@ def draw(name: str, stream: Stream, suffix: str) -> bytes:
 
 
 def figure(name: str, stream: Stream) -> Figure:
-    """The same as matplotlib's object; nothing of `pyplot` and none of the user's settings take part."""
+    """The matplotlib figure; independent of `pyplot` and of the user's settings."""
     drawn = grid(stream)
     rows, columns = drawn.samples.shape
     wide = columns * max(-(-_NARROW // columns) if columns < 10 else 0, min(_CELL_WIDE, _WIDE // columns))
@@ -137,7 +137,7 @@ def figure(name: str, stream: Stream) -> Figure:
 
 
 def _named(drawn: Grid) -> bool:
-    """Whether there are blocks, few enough for a name each."""
+    """True if there are blocks, few enough for a name each."""
     return 0 < len(drawn.blocks) <= _TASKS
 
 
@@ -164,7 +164,7 @@ def _cells(axes: Axes, drawn: Grid, experiences: int) -> Any:
 
 
 def _visits(axes: Axes, stream: Stream) -> None:
-    """A line where each visit begins that is not one experience long, where they are few."""
+    """A line at the start of each experience with several sub-experiences, where they are few."""
     starts = np.flatnonzero(np.diff(stream.origins(), prepend=-1))
     if 1 < len(starts) < len(stream.visits) and len(starts) <= 50:
         axes.vlines(starts[1:] - 0.5, 0, 1, transform=axes.get_xaxis_transform(), color="0.6", linewidth=0.7, zorder=1)
@@ -186,7 +186,7 @@ def _columns(axes: Axes, stream: Stream, drawn: Grid) -> None:
 
 
 def _rows(axes: Axes, drawn: Grid) -> None:
-    """Names of rows, or their places where they are many."""
+    """Names of rows, or their numbers where they are many."""
     number = len(drawn.ids)
     natural = drawn.ids == tuple(range(number))
     label = drawn.rows
@@ -218,7 +218,7 @@ def _blocks_named(axes: Axes, drawn: Grid) -> None:
 
 
 def _scale(whole: Figure, axes: Axes, image: Any, drawn: Grid) -> None:
-    """What the shades mean."""
+    """Legend of the shades."""
     from matplotlib.ticker import MaxNLocator
 
     place, width, height = axes.get_position(), whole.get_figwidth(), whole.get_figheight()
@@ -240,7 +240,7 @@ def _scale(whole: Figure, axes: Axes, image: Any, drawn: Grid) -> None:
 
 
 def _title(axes: Axes, name: str, stream: Stream, drawn: Grid, room: float) -> None:
-    """Which stream it is; long ids in smaller letters.
+    """Title with the stream; long ids in smaller letters.
 
     Args:
         room: inches for the title.

@@ -1,6 +1,6 @@
-"""What the leaderboard looks like: CSV for programs, and tables for the terminal, Markdown and LaTeX.
+"""Layout of the leaderboard: CSV for programs, and tables for the terminal, Markdown and LaTeX.
 
-Every table shows the same columns board by board, and says below what its marks mean.
+Every table shows the same columns board by board, and explains its marks below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
-"""Metrics of a table where none are asked for; the one of the ranking first."""
+"""Default metrics of a table; the one of the ranking first."""
 
 
 # ------------------------------------------------------------------------------------------------ CSV
@@ -30,7 +30,7 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 # ------------------------------------------------------------------------------------------------ what is shown
 @dataclass(frozen=True)
 class Board:
-    """What a table shows of one board.
+    """Table of one board.
 
     Attributes:
         title: benchmark, and what its rows have in common.
@@ -98,14 +98,14 @@ def _benchmark(row: dict[str, Any]) -> str:
 
 
 def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """The strategy, what tells it from other rows of that strategy, and its marks."""
-    given = [set(other["parameters"].split("; ")) for other in alike]
-    words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*given))]
+    """The strategy, the parameters that distinguish it from its other rows, and its marks."""
+    parameters = [set(other["parameters"].split("; ")) for other in alike]
+    words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*parameters))]
     return marked(" ".join(words), row["access"], row["tuning_by"])
 
 
 def marked(name: str, access: str | None, tuned_by: str | None) -> str:
-    """A name, and what must not be overlooked about it.
+    """A name with its warnings.
 
     >>> marked("joint", "stream", None), marked("er", "experience", "test")
     ('joint (not continual)', 'er (tuned on its own test stream)')
@@ -134,7 +134,7 @@ def heading(metric: str) -> str:
 
 
 def points(metric: str, value: float) -> float:
-    """A value as tables show it: accuracies and shares in percent; never -0.00."""
+    """A value in the units of tables: accuracies and shares in percent; never -0.00."""
     return scaled(value, METRICS[metric].unit)
 
 
@@ -143,7 +143,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in one line that moves no cursor.
+    """Text in one line without control characters.
 
     >>> plain("a\\nb \\x1b[31m é")
     'a\\\\nb \\\\x1b[31m é'
@@ -197,7 +197,7 @@ def _explanation(frame: pd.DataFrame) -> list[str]:
 
 
 def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is.
+    """Text escaped for Markdown.
 
     >>> _markdown("a_b* | <c>")
     'a\\\\_b\\\\* \\\\| \\\\<c>'
@@ -212,7 +212,7 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    """Text that LaTeX shows as it is.
+    """Text escaped for LaTeX.
 
     >>> _latex("a_b 5 % ± {&}")
     'a\\\\_b 5 \\\\% $\\\\pm$ \\\\{\\\\&\\\\}'

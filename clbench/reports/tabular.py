@@ -10,7 +10,7 @@ from typing import Any
 
 # ------------------------------------------------------------------------------------------------ CSV
 def harmless(cell: Any) -> Any:
-    """A text that a spreadsheet would execute with an apostrophe before it; numbers are no text.
+    """Prefixes a text that a spreadsheet would execute with an apostrophe; numbers are unchanged.
 
     >>> harmless("=1+1"), harmless("-x"), harmless(-1.5), harmless("a=1")
     ("'=1+1", "'-x", -1.5, 'a=1')
@@ -21,14 +21,14 @@ def harmless(cell: Any) -> Any:
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Rows as CSV: numbers unrounded, missing empty, headings and texts made `harmless`.
 
-    What is quoted is decided by this module: whether Python's own writer quotes a carriage return depends on its
+    This module quotes by itself: whether Python's writer quotes a carriage return depends on its
     version.
     """
     return "".join(f"{','.join(map(_cell, row))}\n" for row in [columns, *rows]).encode()
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell has no value: None or NaN."""
+    """True for a cell without a value: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -51,7 +51,7 @@ def column_widths(lines: Iterable[Sequence[str]]) -> list[int]:
 
 
 def aligned(lines: Sequence[Sequence[str]], words: int | None = None) -> list[str]:
-    """Lines whose columns stand below each other.
+    """Lines with aligned columns.
 
     Args:
         lines: cells, as many in each line.

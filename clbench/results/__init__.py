@@ -1,4 +1,4 @@
-"""The files of runs: where they lie, what is in them, and how they are read again."""
+"""Files of runs: their paths, their contents, and their readers."""
 
 from clbench.results.files import find_runs, read_run
 from clbench.results.trace_files import read_trace

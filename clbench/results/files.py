@@ -1,11 +1,11 @@
-"""Run directories: where a run's files are, how they are written, and how they are read again.
+"""Run directories: paths, writers and readers of a run's files.
 
     OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
         run.json      configuration, hashes, metrics, costs, provenance, status
         trace.npz     the whole trace, at the end
-        trace/        chunks of it, while the run goes on
-        checkpoint/   what an unfinished run goes on from
-        .lock         while a process is at it
+        trace/        chunks of it, during the run
+        checkpoint/   the state that an unfinished run resumes from
+        .lock         while a process is running
 
 Every file is written under a temporary name in its folder, flushed to the disk, and renamed; a reader sees the old
 file or the new one, never half of one.
@@ -40,17 +40,17 @@ _KEYS = {
 }  # fmt: skip
 
 _BUSY_FILES = os.name == "nt"
-"""Whether a file cannot be replaced while another process has it open."""
+"""True if a file cannot be replaced while another process has it open."""
 
 _WAITS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Between attempts to replace a file that another process has open."""
+"""Waiting times between attempts to replace a file that another process has open."""
 
 
 def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     """Writes a file whole or not at all.
 
     Raises:
-        UserError: the folder cannot be written to, or the disk is full; an older file is left as it was.
+        UserError: the folder cannot be written to, or the disk is full; an older file is unchanged.
     """
     if path.is_dir():
         raise UserError(f"{path}: cannot be written: it is a folder.")
@@ -71,7 +71,7 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Puts a file in the place of another, where need be once nobody reads the older one any more."""
+    """Replaces a file, on Windows once no process reads the older one."""
     for wait_s in _WAITS_S if _BUSY_FILES else ():
         try:
             os.replace(temporary, path)
@@ -83,7 +83,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left half written below a folder that nobody else is at."""
+    """Removes temporary files of killed processes below a folder that no other process uses."""
     for path in folder.rglob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -112,7 +112,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, nothing unpickled.
 
     Raises:
-        UserError: missing, damaged or truncated; the message names the file and what is wrong with it.
+        UserError: missing, damaged or truncated; the message names the file and the mistake.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -149,11 +149,11 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 TRIALS = "trials"
-"""Folder of runs that served to choose hyper-parameters."""
+"""Folder of the trials of hyper-parameter tuning."""
 
 
 def find_runs(root: Path) -> Iterator[Path]:
-    """Directories of runs under a folder, in order of their names; without trials, unless the folder is of them."""
+    """Directories of runs under a folder, ordered by name; without trials, unless the folder is one of trials."""
     for path in sorted(root.rglob("run.json")):
         if TRIALS not in path.relative_to(root).parts:
             yield path.parent

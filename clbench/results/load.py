@@ -1,4 +1,4 @@
-"""Finished runs on the disk: found below folders, told apart from the others, read with their traces."""
+"""Finished runs on the disk, read with their traces."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        directory: where its files are.
-        record: what its run.json says of it.
-        trace: what the evaluator saw.
+        directory: the run's folder.
+        record: its run.json.
+        trace: the record of its evaluations.
     """
 
     directory: Path
@@ -35,7 +35,7 @@ class Run:
         return self.record.label
 
     def view(self, name: str | None = None) -> str:
-        """A view's name; the primary one where none is given.
+        """A view's name; default: the primary one.
 
         Raises:
             UserError: the trace holds no such view.
@@ -43,19 +43,19 @@ class Run:
         primary = self.record.primary_view
         if name is None and primary not in self.trace.correct:
             raise UserError(f"{self.directory / 'trace.npz'}: the run's primary view '{primary}' is missing.")
-        found = name or primary
-        if found not in self.trace.correct:
-            raise UserError(f"{self.directory}: {unknown('view', found, self.trace.correct)}")
-        return found
+        view = name or primary
+        if view not in self.trace.correct:
+            raise UserError(f"{self.directory}: {unknown('view', view, self.trace.correct)}")
+        return view
 
 
 def directories(paths: Iterable[Path]) -> list[Path]:
-    """The run directories that some paths mean: themselves, or all below them; each once, in the order given.
+    """The run directories at or below some paths; each once, in the order of the paths.
 
     Raises:
         UserError: a path that is no folder, or holds no run.
     """
-    found: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     problems = []
     for path in paths:
         below = [path] if (path / "run.json").is_file() else list(files.find_runs(path))
@@ -64,14 +64,14 @@ def directories(paths: Iterable[Path]) -> list[Path]:
         elif not below:
             problems.append(f"{path}: no run.json there or below.")
         for directory in below:
-            found.setdefault(directory.resolve(), directory)
+            folders.setdefault(directory.resolve(), directory)
     if problems:
         raise UserError(*problems)
-    return list(found.values())
+    return list(folders.values())
 
 
 def unfinished(record: dict[str, Any]) -> str | None:
-    """Why a run has no result, in a few words; None for a finished one.
+    """Reason why a run has no result, in a few words; None for a finished one.
 
     >>> unfinished({"status": "failed", "failure": {"message": "the loss became NaN at iteration 3"}})
     'failed (the loss became NaN at iteration 3)'
@@ -91,7 +91,7 @@ def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
 
     Args:
         directory: the run's folder.
-        raw: what its run.json holds, where read already.
+        raw: contents of its run.json, if read already.
 
     Raises:
         UserError: run.json or trace.npz is missing, damaged or of another version, or the run is not finished; one
@@ -100,7 +100,7 @@ def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
     raw = files.read_run(directory) if raw is None else raw
     reason = unfinished(raw)
     if reason is not None:
-        raise UserError(f"{directory}: {reason}; only a finished run has a whole trace.")
+        raise UserError(f"{directory}: {reason}; only a finished run has a complete trace.")
     record = check_header(directory / "run.json", raw)
     try:
         trace = trace_files.read_trace(directory)
@@ -113,15 +113,14 @@ def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
 
 
 def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
-    """The finished runs that some paths mean, and a sentence for each other one below a folder.
+    """The finished runs at or below some paths, and a sentence for each unfinished one below a folder.
 
     Args:
         paths: run directories, or folders above them.
-        most: how many runs there may be.
+        most: largest number of runs.
 
     Raises:
-        UserError: a path without a run, a run that is named itself and not finished, a damaged file, no finished run or
-            too many.
+        UserError: a path without a run, an unfinished run named directly, a damaged file, no finished run or too many.
     """
     named = {path.resolve() for path in paths}
     left_out: list[str] = []
@@ -145,7 +144,7 @@ def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
 
 
 def _implausible(trace: Trace) -> str | None:
-    """What in a trace of the right shapes cannot be, in a few words; None for a sound one."""
+    """Implausible values in a trace of the right shapes, in a few words; None for a sound one."""
     visits = len(trace.visits)
     if not trace.iteration.size:
         return "it holds no evaluation"

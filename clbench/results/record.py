@@ -1,8 +1,8 @@
 """The one reader of run.json: its kinds, checked once at the boundary, and the runs below folders.
 
-A file may be old, hand-edited or damaged; one that is not what it should be is left out with a sentence, and a `Record`
-can be trusted afterwards. Keys that are not listed are not looked at. Who reads traces needs less of a run.json, a
-`Header`, and gets it of files that no table takes.
+A file may be old, hand-edited or damaged; an invalid one is excluded with a sentence, and a `Record` can be trusted
+afterwards. Unlisted keys are ignored. Readers of traces need less of a run.json, a `Header`, and get it of files that
+tables exclude.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Part(pydantic.BaseModel):
 
 
 class _Open(pydantic.BaseModel):
-    """A mapping that may hold anything beside what is listed."""
+    """A mapping with any further keys."""
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -50,7 +50,7 @@ class _File(_Part):
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Self:
-        """The checked form of what a file holds.
+        """The checked form of a file's contents.
 
         Raises:
             pydantic.ValidationError: it is not what it should be.
@@ -110,7 +110,7 @@ class _Benchmark(_Open):
 
     @property
     def task_at_test(self) -> bool:
-        """Whether the strategy knew the task of a test sample."""
+        """True if task labels of test samples were available to the strategy."""
         return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
 
 
@@ -210,7 +210,7 @@ class _Identity(_Part):
 
 
 class Header(_File):
-    """What a run with a trace needs of its run.json, whose metrics may be any: they can be computed again."""
+    """Keys of a run.json required for a run with a trace; its metrics are unchecked, as they can be recomputed."""
 
     benchmark: str
     config_hash: str
@@ -227,7 +227,7 @@ class Header(_File):
 
 
 class Record(_File):
-    """A run.json, as far as tables read it. What is not here (`report`, a metric's parts) is for other readers."""
+    """A run.json, as far as tables read it; other readers use the rest (`report`, a metric's parts)."""
 
     run_id: str
     status: Literal["completed", "failed", "interrupted", "running"]
@@ -281,7 +281,7 @@ class Record(_File):
 
     @property
     def tuning(self) -> dict[str, JsonValue]:
-        """How the strategy's hyper-parameters were chosen, and what that cost; empty where they were not tuned."""
+        """Selection of the strategy's hyper-parameters, and its cost; empty where they were not tuned."""
         return {**(self.provenance.tuning or {}), **(self.config.tuning.model_dump() if self.config.tuning else {})}
 
     @property
@@ -297,35 +297,35 @@ class Record(_File):
 
 # ------------------------------------------------------------------------------------------------ one file
 def check(path: Path, raw: dict[str, Any]) -> Record:
-    """A run.json whose kinds are right.
+    """A validated run.json.
 
     Args:
         path: the file, for the message.
-        raw: what it holds.
+        raw: its contents.
 
     Raises:
-        UserError: one sentence with the file, the first key that is not what it should be, and what stands there.
+        UserError: one sentence with the file, the first invalid key, and its value.
     """
     try:
         return Record.of(raw)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
     where = _path(first)
-    said = str(first["msg"]).removeprefix("Value error, ")
+    message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
         problem = f"'{where}' is missing"
     elif first["type"] == "value_error":
-        problem = f"'{where}': {said}" if where else said
+        problem = f"'{where}': {message}" if where else message
     else:
-        problem = f"'{where}' is {shown(first['input'])}: {said[:1].lower()}{said[1:]}"
+        problem = f"'{where}' is {shown(first['input'])}: {message[:1].lower()}{message[1:]}"
     raise UserError(f"{path}: damaged; {_printable(problem)}.")
 
 
 def check_header(path: Path, raw: dict[str, Any]) -> Header:
-    """A run.json of which the keys of `Header` are right.
+    """A run.json with valid keys of `Header`.
 
     Raises:
-        UserError: one sentence with the file and the first key that is not what it should be.
+        UserError: one sentence with the file and the first invalid key.
     """
     try:
         return Header.of(raw)
@@ -358,7 +358,7 @@ _T = TypeVar("_T")
 
 
 def scan(directories: Iterable[Path], reader: Callable[[Path], _T], problems: list[str]) -> Iterator[tuple[Path, _T]]:
-    """Run directories and what a reader makes of each; a sentence for each that it refuses is added to `problems`."""
+    """Run directories and the reader's result for each; a sentence for each refused one is added to `problems`."""
     for directory in directories:
         try:
             result = reader(directory)
@@ -369,7 +369,7 @@ def scan(directories: Iterable[Path], reader: Callable[[Path], _T], problems: li
 
 
 def collect(*roots: Path) -> tuple[list[Record], list[str]]:
-    """All run records at or under some folders, each run once, and a sentence for each file that is left out.
+    """All run records at or under some folders, each run once, and a sentence for each excluded file.
 
     Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
     """
@@ -389,7 +389,7 @@ def collect(*roots: Path) -> tuple[list[Record], list[str]]:
 
 
 def _with_text(directory: Path) -> tuple[Record, str]:
-    """The record of a run's folder, and the whole file as one text that can be written again."""
+    """The record of a run's folder, and the whole file as one text, for a copy."""
     path = directory / "run.json"
     try:
         record = read(directory)

@@ -1,4 +1,4 @@
-"""Metrics of finished runs computed once more from their traces, and what of run.json they change.
+"""Metrics of finished runs recomputed from their traces, and the differences from run.json.
 
 An old run gets metrics that did not exist when it ran, and shows where a definition changed since.
 """
@@ -19,11 +19,11 @@ Metrics = dict[str, dict[str, dict[str, Any]]]
 
 
 def rescore(directory: Path, *, write: bool = False) -> list[str]:
-    """What a run's metrics are today compared with its run.json.
+    """Compares a run's recomputed metrics with its run.json.
 
     Args:
         directory: the run's folder.
-        write: whether run.json gets the new metrics; everything else in it stays.
+        write: whether to write the new metrics to run.json; everything else in it stays.
 
     Returns:
         Lines to print: one on the run, then one for each metric that differs.
@@ -34,7 +34,7 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
     raw = files.read_run(directory)
     reason = load.unfinished(raw)
     if reason is not None:
-        return [f"{directory}: {reason}, left alone"]
+        return [f"{directory}: {reason}, skipped"]
     run = load.read(directory, raw)
     new: Metrics = json.loads(json.dumps(compute(run.trace)))
     path = directory / "run.json"
@@ -48,14 +48,14 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
             files.write_json(path, whole | {"metrics": new})
         except ValueError as error:
             raise UserError(f"{path}: cannot be written again ({error}).") from None
-    said = [f"{len(lines)} difference{'s' * (len(lines) != 1)}"] if lines else []
-    said += [f"last digits of {rounded} metric{'s' * (rounded != 1)}"] if rounded else []
-    said += ["written"] if write else []
-    return [f"{directory}: {', '.join(said)}", *(f"  {line}" for line in lines)]
+    summary = [f"{len(lines)} difference{'s' * (len(lines) != 1)}"] if lines else []
+    summary += [f"last digits of {rounded} metric{'s' * (rounded != 1)}"] if rounded else []
+    summary += ["written"] if write else []
+    return [f"{directory}: {', '.join(summary)}", *(f"  {line}" for line in lines)]
 
 
 def _rounded(old: Metrics, new: Metrics) -> int:
-    """How many metrics differ by rounding alone.
+    """Number of metrics that differ by rounding alone.
 
     >>> _rounded({"class": {"a": {"value": 0.1 + 0.2}, "b": {"value": 0.5}}}, {"class": {"a": {"value": 0.3}}})
     1
@@ -70,7 +70,7 @@ def differences(old: Metrics, new: Metrics) -> list[str]:
     """One line for each metric that is new, gone, or has another value, parts or sampling error.
 
     Args:
-        old, new: view, then metric, then `value` and what belongs to it.
+        old, new: view, then metric, then `value` and its companions.
 
     >>> one = {"class": {"a": {"value": 0.5, "per_task": [0.5]}, "b": {"value": None}}}
     >>> two = {"class": {"a": {"value": 0.25, "per_task": [0.25]}, "c": {"value": 1.0}}}
@@ -94,7 +94,7 @@ def differences(old: Metrics, new: Metrics) -> list[str]:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs between two values of one metric, or nothing."""
+    """Difference between two values of one metric, or an empty text."""
     if not same(old.get("value"), new["value"]):
         return f"changed from {_word(old.get('value'))} to {_word(new['value'])}"
     parts = []
@@ -109,7 +109,7 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal, numbers up to `ROUNDING`.
+    """True if two JSON values are equal, numbers up to `ROUNDING`.
 
     >>> same(0.1 + 0.2, 0.3), same([0.5, None], [0.5, None]), same(0.5, 0.5001), same(None, 0)
     (True, True, False, False)
@@ -126,9 +126,9 @@ def _word(value: Any) -> str:
 
 
 def _checked(path: Path, metrics: dict[str, Any]) -> Metrics:
-    """The metrics of a run.json, if they are of the kind that they should be."""
+    """The metrics of a run.json, if they are valid."""
     for values in metrics.values():
-        if not isinstance(values, dict) or not all(isinstance(found, dict) for found in values.values()):
+        if not isinstance(values, dict) or not all(isinstance(entry, dict) for entry in values.values()):
             raise UserError(f"{path}: damaged; 'metrics' does not hold views of metrics.")
-    found: Metrics = metrics
-    return found
+    checked: Metrics = metrics
+    return checked

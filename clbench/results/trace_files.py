@@ -1,4 +1,4 @@
-"""Files of a trace: chunks appended while the run goes on, one file at the end."""
+"""Files of a trace: chunks appended during the run, one file at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clbench.trace import Trace, differences
 
 @dataclass
 class TraceWriter:
-    """Appends evaluations to a run's `trace/` as the run goes on, and merges them at its end.
+    """Appends evaluations to a run's `trace/` during the run, and merges them at its end.
 
     Attributes:
         directory: the run's folder.
@@ -30,30 +30,30 @@ class TraceWriter:
     chunks: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """Removes what an unfinished earlier attempt left, and the result of a finished one."""
-        self.go_on([])
+        """Removes the chunks of an unfinished earlier attempt, and the result of a finished one."""
+        self.resume([])
         (self.directory / "trace.npz").unlink(missing_ok=True)
 
-    def go_on(self, chunks: list[str]) -> None:
-        """Keeps the first chunks of an unfinished attempt, and removes those after them.
+    def resume(self, chunks: list[str]) -> None:
+        """Resumes from the first chunks of an unfinished attempt, and removes those after them.
 
         Raises:
             UserError: one of them is missing or damaged; the message names it. Nothing was removed.
         """
-        for i, known in enumerate(chunks):
+        for i, expected in enumerate(chunks):
             try:
-                found = hashlib.sha256(self._path(i).read_bytes()).hexdigest()
+                digest = hashlib.sha256(self._path(i).read_bytes()).hexdigest()
             except OSError as error:
                 raise UserError(f"{self._path(i)}: {error.strerror}.") from None
-            if found != known:
-                raise UserError(f"{self._path(i)}: damaged: its SHA-256 is not the one noted.")
+            if digest != expected:
+                raise UserError(f"{self._path(i)}: damaged: its SHA-256 is not the recorded one.")
         keep = {self._path(i) for i in range(len(chunks))}
         for path in set((self.directory / "trace").glob("*")) - keep:
             path.unlink()
         self.chunks = list(chunks)
 
     def append(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """One more chunk; bits as differences of neighbouring evaluations."""
+        """Appends a chunk; bits as differences of neighbouring evaluations."""
         arrays = {name: differences(a) if name.startswith("bits.") else a for name, a in arrays.items()}
         self.chunks.append(write_arrays(self._path(len(self.chunks)), arrays))
 
@@ -67,7 +67,7 @@ class TraceWriter:
         return self.directory / "trace" / f"chunk-{number:06d}.npz"
 
     def finish(self, trace: Trace) -> str:
-        """The whole trace in one file; its SHA-256."""
+        """Writes the whole trace to one file. Returns its SHA-256."""
         return write_arrays(self.directory / "trace.npz", trace.arrays())
 
     def clear(self) -> None:

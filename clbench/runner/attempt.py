@@ -32,13 +32,13 @@ from clbench.trace import Trace
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
-        directory: its files.
-        record: its run.json; of a run that another process is at, the record that this one would have begun with.
+        directory: the run's folder.
+        record: its run.json; if another process is running it, the initial record of this one.
         skipped: whether it existed already.
-        busy: who is at it; None where nobody else is.
+        busy: the process that is already running it; None if there is none.
     """
 
     directory: Path
@@ -48,16 +48,16 @@ class Outcome:
 
 
 class Progress(Protocol):
-    """Somebody who wants to know how far a run is."""
+    """Progress callback."""
 
     def start(self, total: int, done: int) -> None:
-        """Training begins, or goes on after `done` updates; `total` are planned."""
+        """Training begins, or resumes after `done` updates, of `total`."""
 
     def update(self, done: int) -> None:
-        """So many updates are done."""
+        """Called with the number of completed updates."""
 
     def close(self) -> None:
-        """Training has ended, well or not."""
+        """Training has ended, successfully or not."""
 
 
 class NoProgress:
@@ -70,7 +70,7 @@ class NoProgress:
 
 @dataclass
 class _Costs:
-    """Seconds spent so far, those of earlier attempts among them."""
+    """Seconds so far, earlier attempts included."""
 
     wall_s: float = 0.0
     setup_s: float = 0.0
@@ -81,7 +81,7 @@ class _Costs:
 
 
 class Attempt:
-    """Trains a run from its start or from a checkpoint, to its end or to where it is stopped."""
+    """Trains a run from its start or from a checkpoint, to its end or until it is stopped."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Attempt:
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = StopRequest()
         self._within = not isinstance(bench.strategy, SelfDrivenLearner)
-        """Whether a checkpoint can be made within an experience."""
+        """Checkpoints are possible within an experience."""
         self._unsaveable = ""
         self._saved_at = 0
         self._every = every
@@ -122,7 +122,7 @@ class Attempt:
         if saved is not None:
             try:
                 start = self._restore(saved)
-            except Exception as error:  # of the strategy's own
+            except Exception as error:  # of the strategy
                 record_failure(record, error, 0)
                 files.write_json(directory / "run.json", record)
                 return Outcome(directory, record)
@@ -153,7 +153,7 @@ class Attempt:
             self._progress.close()
             if record["status"] != "completed":
                 self._recorder.strict = False
-                with contextlib.suppress(UserError):  # what was seen last, for whoever looks into it
+                with contextlib.suppress(UserError):  # the last evaluations, for diagnosis
                     self._on_full()
             record["costs"] = self._report()
             files.write_json(directory / "run.json", record)
@@ -177,10 +177,10 @@ class Attempt:
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()
         record["trace_sha256"] = self._writer.finish(trace)
-        record["status"] = "completed"  # chunks and checkpoints go when that is on the disk
+        record["status"] = "completed"  # chunks and checkpoints are removed once that is on the disk
 
     def _trace(self, chunks: Iterable[dict[str, NDArray[Any]]]) -> Trace:
-        """The record that some chunks hold."""
+        """The trace of some chunks."""
         bench, evaluation = self._bench, self._bench.run.benchmark.evaluation
         visits, origins = bench.stream.visit_matrix(), bench.stream.origins()
         cells, every, dense = bench.evaluator.cells, evaluation.every, evaluation.dense
@@ -203,7 +203,7 @@ class Attempt:
             self._save()
 
     def _on_full(self) -> None:
-        """A chunk is written; a later checkpoint names it."""
+        """Writes a chunk; a later checkpoint refers to it."""
         self._log(self._append())
 
     def _append(self) -> dict[str, NDArray[Any]]:
@@ -218,8 +218,8 @@ class Attempt:
             self._costs.log_s += time.perf_counter() - begin
 
     def _save(self) -> None:
-        """Makes a checkpoint, unless the strategy's state cannot be saved, or is that of a run about to fail: which of
-        its mistakes is met first must not depend on checkpoints."""
+        """Writes a checkpoint, unless the strategy's state cannot be saved, or the run is about to fail: its first
+        mistake must not depend on checkpoints."""
         if self._unsaveable:
             return
         if self._recorder.nan_scores() is not None:
@@ -241,7 +241,7 @@ class Attempt:
             self._checkpoints.write(self._observation.iterations, state)
         except Unsaveable as error:
             self._unsaveable = str(error)
-            self._warn(f"no checkpoints: {error}; stopped, the run begins anew")
+            self._warn(f"no checkpoints: {error}; if stopped, the run restarts")
             if chunk is not None:  # the recorder no longer has it
                 self._log(chunk)
             return
@@ -253,7 +253,7 @@ class Attempt:
         self._log(chunk)
 
     def _restore(self, saved: dict[str, Any]) -> Position:
-        """Brings the bench to the state of a checkpoint."""
+        """Restores the state of a checkpoint."""
         experience, done = saved["position"]
         self._bench.load_state_dict(saved, experience, within=bool(done))
         position = Position(experience, done)
@@ -262,13 +262,13 @@ class Attempt:
         self._saved_at = self._observation.iterations
         self._costs = _Costs(**saved["costs"])
         self._costs.resumed_at = [*self._costs.resumed_at, self._saved_at]
-        self._say(f"goes on after update {self._saved_at:,} of {sum(self._bench.budgets):,}")
+        self._say(f"resumes after update {self._saved_at:,} of {sum(self._bench.budgets):,}")
         return position
 
     def _goes_on(self) -> str:
         if not self._saved_at:
-            return "interrupted; the same command starts the run again."
-        return f"interrupted; the same command goes on after update {self._saved_at:,}."
+            return "interrupted; the same command restarts the run."
+        return f"interrupted; the same command resumes after update {self._saved_at:,}."
 
     # ---------------------------------------------------------------------------------------- costs
     def _wall_s(self) -> float:

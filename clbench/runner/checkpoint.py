@@ -1,6 +1,6 @@
-"""Checkpoints: everything an unfinished run needs to go on, in files that show when they are damaged.
+"""Checkpoints: the state that an unfinished run resumes from, in files with a checksum.
 
-    checkpoint/000000012345.state     after that many updates; the two newest are kept
+    checkpoint/000000012345.state     after this number of updates; the two newest are kept
 
 A file is a line of text, the SHA-256 of the rest, and a dictionary of tensors and plain values as `torch.save` writes
 it. It is read with `weights_only=True`: nothing in it is executed.
@@ -29,16 +29,16 @@ from clbench.results import files
 _MAGIC = b"clbench checkpoint 1\n"
 _KEPT = 2
 _SHARE = 0.01
-"""Most of a run's time that checkpoints at an interval of seconds take."""
+"""Largest share of a run's time for checkpoints at an interval of seconds."""
 
 
 @dataclass(frozen=True)
 class Every:
-    """How often a checkpoint is made.
+    """Interval of checkpoints.
 
     Attributes:
-        seconds: of wall time; or longer, so that checkpoints take at most 1 % of the time.
-        updates: instead of seconds; 0 with `seconds` 0 is never.
+        seconds: wall time; extended so that checkpoints take at most 1 % of the time.
+        updates: instead of seconds; 0 with `seconds` 0: never.
     """
 
     seconds: float = 60.0
@@ -46,20 +46,20 @@ class Every:
 
 
 class Due:
-    """Says when the next checkpoint is due."""
+    """Schedule of checkpoints."""
 
     def __init__(self, every: Every, updates: int) -> None:
         self._every = every
         self.made(updates, 0.0)
 
     def __call__(self, updates: int) -> bool:
-        """Whether one is due after so many updates."""
+        """True if one is due after a number of updates."""
         if self._every.updates:
             return updates >= self._next_update
         return bool(self._every.seconds) and time.monotonic() >= self._next_s
 
     def made(self, updates: int, took_s: float) -> None:
-        """One was made after so many updates, and took so long."""
+        """Notes a checkpoint after a number of updates, and its time."""
         self._next_update = updates - updates % max(1, self._every.updates) + self._every.updates
         self._next_s = time.monotonic() + max(self._every.seconds, took_s / _SHARE)
 
@@ -78,25 +78,25 @@ class Checkpoints:
         return any(True for _ in self._newest_first())
 
     def write(self, updates: int, state: dict[str, Any]) -> None:
-        """A new checkpoint; the older ones go but for the last, and so do those of later updates.
+        """Writes a checkpoint; older ones but the last are removed, and so are those of later updates.
 
         Raises:
-            UserError: it cannot be written; those before are as they were.
-            Unsaveable: something in the state is neither a tensor, an array nor a plain value; the message says where.
+            UserError: it cannot be written; earlier ones are unchanged.
+            Unsaveable: a part of the state is neither a tensor, an array nor a plain value; the message names it.
         """
         buffer = io.BytesIO()
         torch.save(_packed(state, ""), buffer)
         payload = buffer.getbuffer()
         files.write_bytes(self._path(updates), _MAGIC, hashlib.sha256(payload).digest(), payload)
-        there = list(self._newest_first())  # later ones are damaged, or an earlier one would not have been gone on from
-        kept = [path for n, path in there if n <= updates][:_KEPT]
-        for _, path in there:
+        existing = list(self._newest_first())  # later ones are damaged, else the run had resumed from them
+        kept = [path for n, path in existing if n <= updates][:_KEPT]
+        for _, path in existing:
             if path not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
     def read(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        """The checkpoints there are, the newest first: updates done, and the state or why it cannot be used."""
+        """The checkpoints, the newest first: updates done, and the state or the reason why it is unusable."""
         for updates, path in self._newest_first():
             try:
                 yield updates, _unpacked(_load(path.read_bytes()))
@@ -127,11 +127,11 @@ def _load(content: bytes) -> Any:
 
 
 _ARRAY = "numpy array"
-"""Key that marks a NumPy array among dictionaries."""
+"""Key that marks a NumPy array among dictionaries; part of the file format."""
 
 
 def _packed(value: Any, where: str) -> Any:
-    """A state with its arrays as tensors; what `weights_only` would refuse is refused here, by its place."""
+    """A state with its arrays as tensors; values that `weights_only` would refuse are refused here, with their path."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {_ARRAY: torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Everything a run is made of, built from its configuration: model, strategy, samples, batches, evaluator."""
+"""Components of a run, built from its configuration: model, strategy, samples, batches, evaluator."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from clbench.training.optimizers import optimizer
 from clbench.training.training_set import TrainingSet
 
 _BITS_BYTES = 128 << 20
-"""Bits of test samples, packed, up to which they are recorded by default."""
+"""Largest size of packed per-sample correctness that is recorded by default."""
 
 
 @dataclass
 class Components:
-    """A run's parts; two of them share nothing that training changes."""
+    """The components of a run; two instances share nothing that training changes."""
 
     run: run_config.RunConfig
     stream: Stream
@@ -48,16 +48,16 @@ class Components:
     experiences: Experiences
     augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
-    """Called where the strategy has changed what it predicts without an update."""
+    """Called after a change of the strategy's predictions without an update."""
 
     def experience(self, number: int) -> Experience:
-        """What the strategy is given in an experience. Its samples are in its reach from here on."""
+        """The strategy's view of an experience, whose samples become accessible."""
         for visit in self.experiences.visits(number):
             self.samples.admit(visit)
         return self.experiences(number)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training changes.
+        """State that training changes.
 
         Raises:
             Unsaveable: the strategy's state cannot be saved.
@@ -79,8 +79,8 @@ class Components:
             self.experience(experience)
         self.strategy.load_state_dict(state["strategy"])
         self.batches.load_state_dict(state["batches"], within)
-        for augmenter, own in zip(self.augmenters, state["augmenters"], strict=True):
-            augmenter.load_state_dict(own)
+        for augmenter, its_state in zip(self.augmenters, state["augmenters"], strict=True):
+            augmenter.load_state_dict(its_state)
         self.evaluator.load_state_dict(state["evaluator"])
         set_global_state(state["globals"])
 
@@ -91,17 +91,17 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     Raises:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
     """
-    found = imported(run.strategy)
+    target = imported(run.strategy)
     models.import_parts(run.benchmark.model)
-    chosen = configuration_of(found, run.strategy) if is_strategy(found) else None
-    settings = composition.optimizer_of(chosen) or run.benchmark.training.optimizer
+    config = configuration_of(target, run.strategy) if is_strategy(target) else None
+    settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
     transform = InputTransform(stream, device)
     samples = TrainingSet(stream, transform, device)
     samples.fence()
     shape = tuple(stream.data.train_x.shape[1:])
-    # What a strategy fetches for itself does not move the augmentation of the stream's batches.
+    # Samples fetched by a strategy do not change the augmentation of the stream's batches.
     augmenters = tuple(
         Augmenter(bench.training.augmentation, chance.generator("augmentation", who), shape, stream.data.top, device)
         for who in (("batches", "strategy") if bench.training.augmentation else ())
@@ -128,7 +128,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         changed=partial(_tell, listeners),
     )
     chance.seed_globals("strategy")
-    strategy = build_strategy(found, chosen, run, setup, stream)
+    strategy = build_strategy(target, config, run, setup, stream)
     built = Components(
         run=run,
         stream=stream,
@@ -151,7 +151,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         augmenters=augmenters,
         listeners=listeners,
     )
-    give_back()  # what making the inputs took
+    give_back()  # memory of the transform of the inputs
     return built
 
 
@@ -161,7 +161,7 @@ def _tell(listeners: list[Callable[[], None]]) -> None:
 
 
 def _keeps_bits(run: run_config.RunConfig, stream: Stream) -> bool:
-    """Whether each test sample is recorded: as the configuration says, or where the record stays small."""
+    """True if per-sample correctness is recorded: as configured, by default if the record stays small."""
     if run.watch.bits is not None:
         return run.watch.bits
     evaluation = run.benchmark.evaluation

@@ -1,4 +1,4 @@
-"""What a run will take, from a few timed updates and evaluations."""
+"""Estimate of a run's time, from a few timed updates and evaluations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clbench.strategy import SelfDrivenLearner
 from clbench.training.budget import updates_by_visit
 
 _PROBE_STEPS = 8
-"""Updates timed before a run."""
+"""Number of timed updates before a run."""
 
 
 class _Stop(Exception):
@@ -28,7 +28,7 @@ class _Stop(Exception):
 
 
 def estimate(bench: Components) -> str:
-    """What a run will take, from a few timed updates and evaluations of a bench that is thrown away."""
+    """Estimate of a run's time, from a few timed updates and evaluations of components that are discarded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step_s = _step_s(bench)
@@ -59,8 +59,8 @@ def estimate(bench: Components) -> str:
 
 
 def _step_s(bench: Components) -> float:
-    """Seconds of an update. In the second experience, where replay has begun; a strategy with a loop of its own is
-    timed in the first, because it could not be stopped between two."""
+    """Seconds of an update. In the second experience, with replay; a strategy with its own training loop is timed in
+    the first, because it cannot be stopped between two."""
     if isinstance(bench.strategy, SelfDrivenLearner):
         times: list[float] = []
 

@@ -12,25 +12,25 @@ from types import TracebackType
 from filelock import lock_descriptor
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""What a file system says that has no locks."""
+"""Errors of a file system without locks."""
 _OPEN_FILES_CAN_BE_REMOVED = os.name != "nt"
 _NAME_AT = 1
-"""Offset of the holder's name in the file: Windows lets nobody read the byte that is locked, the first one."""
+"""Offset of the holder's name in the file: on Windows the locked byte, the first one, is unreadable."""
 
 
 class Busy(Exception):
-    """Another process holds the lock; the message says which, as far as it wrote so."""
+    """Another process holds the lock; the message names it, if known."""
 
 
 class Lock:
-    """A lock on a folder that ends with the process that holds it, however it ends.
+    """A lock on a folder that is released when its process ends, however it ends.
 
-    The system's lock on the open file `.lock` is what counts, not that the file exists; so a crash leaves nothing to
-    clean up. Processes forked from the holder hold it too. Where the file system has no locks there is none.
+    The system's lock on the open file `.lock` counts, not the existence of the file; so a crash leaves nothing to clean
+    up. Processes forked from the holder hold it too. On a file system without locks there is none.
 
     Raises:
         Busy: another process, or another thread of this one, holds it.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Lock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         while (descriptor := self._locked()) is None:
             pass
-        with contextlib.suppress(OSError):  # on a full disk nobody learns who it is
+        with contextlib.suppress(OSError):  # on a full disk the holder stays unnamed
             _write_name(descriptor, f"process {os.getpid()} on {socket.gethostname()}")
         self._descriptor = descriptor
         return self
@@ -56,11 +56,11 @@ class Lock:
             self._remove()  # Windows refuses where the next holder has the file open already
 
     def _remove(self) -> None:
-        with contextlib.suppress(OSError):  # it need not go: what counts is that it is closed
+        with contextlib.suppress(OSError):  # it may stay: closing it releases the lock
             self._path.unlink(missing_ok=True)
 
     def _locked(self) -> int | None:
-        """The file, open and locked; None where the holder before removed it between our opening and locking it.
+        """The file, open and locked; None if the previous holder removed it between our opening and locking it.
 
         Raises:
             Busy: see `Lock`.
@@ -89,7 +89,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that lies at a path."""
+    """True if an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _write_name(descriptor: int, name: str) -> None:
 
 
 def _read_name(descriptor: int) -> str:
-    """The holder's name; empty where none is written or it cannot be read."""
+    """The holder's name; empty if there is none or it is unreadable."""
     with contextlib.suppress(OSError):
         os.lseek(descriptor, _NAME_AT, os.SEEK_SET)
         return os.read(descriptor, 200).decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Memory that is free, given back to the system."""
+"""Return of free memory to the system."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import time
 from collections.abc import Callable
 
 _EVERY_S = 1.0
-"""Giving back takes some milliseconds, and taking again as many."""
+"""Shortest interval: a return takes some milliseconds, and a new allocation as many."""
 
 
 class Allocator:
     """The C library's allocator of this process.
 
     Args:
-        trim: glibc's `malloc_trim`; None with another C library, where nothing is given back.
+        trim: glibc's `malloc_trim`; None with another C library, where nothing is returned.
     """
 
     def __init__(self, trim: Callable[[int], int] | None) -> None:
         self._trim, self._next = trim, 0.0
 
     def give_back(self) -> None:
-        """Gives back what the allocator keeps of freed arrays, where it can, and not more often than once a second.
+        """Returns memory of freed arrays to the system, where possible, at most once a second.
 
         An evaluation's large arrays and the small ones of its record take turns, so that free pieces between them grow:
         on 500 experiences of SCoLe on MNIST by 360 MiB, 5 of which are the record.

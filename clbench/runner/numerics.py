@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.utils.deterministic as _deterministic_module
 
-from clbench.config import benchmark as cfg
+from clbench.config.benchmark import Numerics
 from clbench.errors import UserError
 
 _deterministic: Any = _deterministic_module  # its one attribute is a property that type checkers do not see
@@ -20,11 +20,11 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextlib.contextmanager
-def numerics(settings: cfg.Numerics) -> Iterator[None]:
-    """Sets what decides the last bits of a run, and puts it back.
+def numerics(settings: Numerics) -> Iterator[None]:
+    """Sets the numerics that determine the last bits of a run, and restores them.
 
     Raises:
-        UserError: a CUDA device is asked for where there is none.
+        UserError: a CUDA device is requested where there is none.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device here.")

@@ -1,4 +1,4 @@
-"""The runner's watcher: evaluates by the benchmark's schedule, records, and knows where in the stream a run is."""
+"""The runner's watcher: evaluates by the benchmark's schedule, records, and tracks the position in the stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clbench.trace import Phase
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a run.
+    """A position in a run.
 
     Attributes:
         experience: number of the current one, or of the next.
@@ -31,16 +31,16 @@ class Position:
 
 
 class Observation(Watcher):
-    """Watches a strategy on a workbench.
+    """Evaluates a strategy during training.
 
-    Periods count from the start of a visit, and so do the evaluations before and after it: an online stream is looked
-    at as often as the one it was cut from.
+    Periods count from the start of an experience before its cut into sub-experiences, and so do the evaluations before
+    and after it: an online stream is evaluated as often as the original one.
 
     Args:
-        bench: what is watched.
-        recorder: where it is written; None to watch nothing (training must not notice).
-        on_iteration: called after every update and its evaluation, for progress and for leaving.
-        on_full: called where the recorder holds so much that it is to be written.
+        bench: the components of the run.
+        recorder: of the results; None for no evaluation (training must be unaffected).
+        on_iteration: called after every update and its evaluation, for progress and for stops.
+        on_full: called when the recorder holds enough for a chunk.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Observation(Watcher):
         bench.listeners.append(self.after_change)
 
     def enter(self, number: int, done: int = 0) -> None:
-        """An experience begins, or is taken up again after some updates; its tasks count as seen from here on."""
+        """Begins an experience, or resumes it after some updates; its tasks count as seen from now on."""
         self.position, self._budget = Position(number, done), self._bench.budgets[number]
         self._seen.update(self._bench.experiences.tasks(number))
         if done:
@@ -86,13 +86,13 @@ class Observation(Watcher):
 
     @property
     def _begins(self) -> bool:
-        """Whether a visit begins with this experience."""
+        """True if it is the first sub-experience, or a whole experience."""
         number = self.position.experience
         return not number or self._origins[number] != self._origins[number - 1]
 
     @property
     def visit_ends(self) -> bool:
-        """Whether a visit ends with this experience."""
+        """True if it is the last sub-experience, or a whole experience."""
         number = self.position.experience
         return number + 1 == len(self._origins) or self._origins[number] != self._origins[number + 1]
 
@@ -113,12 +113,12 @@ class Observation(Watcher):
         return self.position.done < self._budget
 
     def after_change(self) -> None:
-        """The strategy has changed what it predicts, without an update."""
+        """Called after a change of the strategy's predictions without an update."""
         self._bench.evaluator.renew()
         self._evaluate(Phase.CHANGE)
 
     def leave(self) -> None:
-        """The strategy has ended the experience."""
+        """Called at the end of the experience."""
         self._bench.evaluator.renew()
         if self.visit_ends:
             self._bench.evaluator.learned(self._bench.stream.visits[self.position.experience].tasks)
@@ -129,17 +129,17 @@ class Observation(Watcher):
             return
         start = time.perf_counter()
         everything = phase is Phase.BEFORE or self._evaluation.scope == "all"
-        found = self._bench.evaluator.evaluate(
+        evaluation = self._bench.evaluator.evaluate(
             self._bench.strategy, self._tasks if everything else self._seen, self._seen
         )
-        self._recorder.add(found, self.iterations, self.position.experience, phase)
+        self._recorder.add(evaluation, self.iterations, self.position.experience, phase)
         self.evaluations += 1
         self.eval_s += time.perf_counter() - start
         if self._recorder.full:
             self._on_full()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run counts on from."""
+        """Counts of a resumed run."""
         return {
             "iterations": self.iterations,
             "evaluations": self.evaluations,

@@ -1,7 +1,7 @@
-"""Where the time of a run goes, by what is done: data, forward, backward, step, strategy, evaluation, files.
+"""Profile of a run's time: data, forward, backward, step, strategy, evaluation, files.
 
-Each moment belongs to the innermost part that it is in, so that the parts add up to the whole. Measuring changes no
-result: clocks are read, and on a GPU the device is waited for at the ends of a part, which slows a run down there.
+Each moment belongs to the innermost part, so that the parts add up to the whole. Results are unchanged: clocks are
+read, and on a GPU the device is synchronized at the ends of a part, which slows a run down there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clbench.strategy import SelfDrivenLearner
 from clbench.training.training_set import TrainingSet
 
 PARTS = ("data", "forward", "backward", "step", "strategy", "evaluation", "files", "unaccounted")
-"""`strategy` is what a method does beside the other parts; `unaccounted` the loop around it all."""
+"""`strategy` is the work of a method beside the other parts; `unaccounted` the surrounding loop."""
 
 
 class Profile:
@@ -36,12 +36,12 @@ class Profile:
         self._wait: Callable[[], None] = lambda: None
 
     def enter(self, part: str) -> None:
-        """From here on, time belongs to a part."""
+        """Starts a part."""
         self._turn()
         self._stack.append(part)
 
     def leave(self) -> None:
-        """From here on, time belongs to the part around."""
+        """Ends a part and continues the enclosing one."""
         self._turn()
         self._stack.pop()
 
@@ -64,7 +64,7 @@ class Profile:
 
     @contextlib.contextmanager
     def of(self, bench: Components, watcher: Observation) -> Iterator[None]:
-        """Measures a run's parts as long as it lasts."""
+        """Measures a run's parts while the context lasts."""
         if bench.device.type == "cuda":
             self._wait = torch.cuda.synchronize
         strategy, call = bench.strategy, nn.Module.__call__
@@ -74,11 +74,13 @@ class Profile:
                 return call(module, *args, **kwargs)
             return self._within("forward", call)(module, *args, **kwargs)
 
-        own = ("fit",) if isinstance(strategy, SelfDrivenLearner) else ("begin_experience", "step", "end_experience")
+        methods = (
+            ("fit",) if isinstance(strategy, SelfDrivenLearner) else ("begin_experience", "step", "end_experience")
+        )
         patches: list[tuple[Any, str, Any]] = [
             (bench.batches, "of", lambda *args: self._batches(type(bench.batches).of(bench.batches, *args))),
             (TrainingSet, "fetch", self._within("data", TrainingSet.fetch)),
-            *((strategy, name, self._within("strategy", getattr(strategy, name))) for name in own),
+            *((strategy, name, self._within("strategy", getattr(strategy, name))) for name in methods),
             (nn.Module, "__call__", forward),
             (torch.autograd, "backward", self._within("backward", torch.autograd.backward)),
             (torch.autograd, "grad", self._within("backward", torch.autograd.grad)),

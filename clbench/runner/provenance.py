@@ -1,4 +1,4 @@
-"""Where a result comes from: code, packages, machine. Recorded beside a result, never part of its identity."""
+"""Provenance of a result: code, packages, machine. Recorded beside a result, never part of its identity."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def collect(device: str) -> dict[str, Any]:
 
 
 def code_sha256(*objects: Any) -> str:
-    """SHA-256 over the source files of the suite, and of the packages that some objects and their bases come from.
+    """SHA-256 over the source files of the suite, and of the packages of some objects and their bases.
 
-    Of somebody's own packages those modules count that are loaded; of installed ones the version is known (`packages`).
+    Of user-defined packages the loaded modules count; of installed ones the version is known (`packages`).
 
     Args:
-        objects: classes or functions; a method of the user's own, for one.
+        objects: classes or functions, such as a user-defined strategy.
     """
     files = {path: label for label, path in source.files()}
     bases = {base for each in objects for base in getattr(each, "__mro__", (each,))}
@@ -65,13 +65,13 @@ def _is_installed(file: str) -> bool:
 
 def packages() -> dict[str, str | None]:
     """Versions of the packages that may change a result; None where one is not installed."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "avalanche-lib"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def _git() -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ def _cpu() -> str:
 
 
 def peak_rss_bytes() -> int | None:
-    """Largest resident size of this process so far; None where the system does not say it."""
+    """Largest resident size of this process so far; None where the system does not report it."""
     with contextlib.suppress(ImportError):
         resource = importlib.import_module("resource")  # not on Windows
         peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

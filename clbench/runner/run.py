@@ -1,6 +1,6 @@
-"""One run: a strategy is trained on a stream while the evaluator watches, and everything is written down.
+"""One run: a strategy is trained on a stream, evaluated during training, and recorded.
 
-A run that was stopped, however it was, goes on from its last checkpoint and ends in the same bytes.
+An interrupted run, whatever the cause, resumes from its last checkpoint and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -45,33 +45,33 @@ def execute(
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
-    A finished run of the same id is recognised and not repeated; an unfinished one goes on from its last checkpoint;
-    one that another process is at is left to it.
+    A finished run of the same id is recognised and not repeated; an unfinished one resumes from its last checkpoint;
+    one that another process is running is left to it.
 
     Args:
         run: the resolved configuration.
         out: the results folder.
-        force: begin anew, whatever there is.
-        progress: is told of every update; None for silence.
-        say: prints a line for the user; None for silence, and then no time is spent on the estimate.
-        warn: prints a line that is to be read by those too who want silence; `say` where not given.
-        every: how often a checkpoint is made; once a minute where not given.
-        profile: is told where the time of training goes.
-        note: what is written into the provenance beside what is found here.
+        force: restart, whatever exists.
+        progress: called at every update; None for silence.
+        say: prints a line for the user; None for silence, without an estimate.
+        warn: prints a warning, also in silence; default: `say`.
+        every: interval of checkpoints; default: a minute.
+        profile: measures the time of training.
+        note: additions to the provenance.
         log: names of loggers, see `clbench.loggers`; a run that was finished without them is logged from its trace.
 
     Raises:
-        UserError: data cannot be had, something cannot be written, or something in the configuration shows to be wrong
-            only here.
-        Interrupted: the user stopped it; the message says how it goes on.
+        UserError: data are unavailable, a file cannot be written, or the configuration has a mistake that shows only
+            here.
+        Interrupted: the user stopped it; the message says how it resumes.
 
-    A run that fails is no exception: its record has the status "failed" and says why.
+    A failed run raises nothing: its record has the status "failed" and the reason.
     """
     log, cuda, warn = check(log), run.numerics.device == "cuda", warn or say or _silence
     with numerics(run.numerics), fenced(cuda), contextlib.ExitStack() as held:
         started = time.perf_counter()
-        found = imported(run.strategy)
-        run = completed(run, found)
+        target = imported(run.strategy)
+        run = completed(run, target)
         directory = run.directory(out)
         loggers = Loggers(log, directory, warn, cuda)
         record = new_record(run)
@@ -86,12 +86,12 @@ def execute(
         try:
             stream = compile_stream(run.benchmark.stream, run.stream_seed)
             checkpoints = Checkpoints(directory)
-            if not force and (known := _finished(directory, run, stream, checkpoints, warn)) is not None:
-                if read_only is None:  # what is left where it was killed just after its end
+            if not force and (finished := _finished(directory, run, stream, checkpoints, warn)) is not None:
+                if read_only is None:  # leftovers, if it was killed just after its end
                     checkpoints.remove()
                     trace_files.TraceWriter(directory).clear()
-                    loggers.catch_up(known)
-                return Outcome(directory, known, skipped=True)
+                    loggers.catch_up(finished)
+                return Outcome(directory, finished, skipped=True)
             if read_only is not None:
                 raise read_only
             record["stream"] = describe_stream(stream)
@@ -99,7 +99,7 @@ def execute(
             made_by = {
                 "run_id": run.run_id,
                 "data": stream.instance_hash,
-                "code": provenance.code_sha256(found),
+                "code": provenance.code_sha256(target),
                 "packages": provenance.packages(),
             }
             record["provenance"]["code_sha256"] = made_by["code"]
@@ -118,8 +118,8 @@ def execute(
                 raise read_only from None
             record_failure(record, error, 0)
             if record["stream"] is None and not force and is_completed(directory, run):
-                return Outcome(directory, record)  # a result is not lost because its data cannot be had today
-            (directory / "trace.npz").unlink(missing_ok=True)  # what a checkpoint needs stays
+                return Outcome(directory, record)  # a result is kept though its data are unavailable now
+            (directory / "trace.npz").unlink(missing_ok=True)  # files of a checkpoint stay
             files.write_json(directory / "run.json", record)
             return Outcome(directory, record)
         record["access"] = bench.strategy.access
@@ -150,7 +150,7 @@ def _finished(
     try:
         record = files.read_run(directory)
     except UserError as error:
-        if checkpoints:  # an unfinished run writes it anew
+        if checkpoints:  # an unfinished run rewrites it
             say(str(error))
             return None
         raise UserError(*(f"{p} Repeat the run with --force, or remove the file." for p in error.problems)) from None
@@ -161,7 +161,7 @@ def _finished(
 def _saved(
     checkpoints: Checkpoints, writer: trace_files.TraceWriter, made_by: dict[str, Any], say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The newest checkpoint that can be gone on from, with the trace up to it; None to begin anew."""
+    """The newest usable checkpoint, with the trace up to it; None to restart."""
     for updates, state in checkpoints.read():
         if isinstance(state, str):
             say(f"checkpoint at update {updates:,} cannot be used: {state}")
@@ -171,7 +171,7 @@ def _saved(
             say(f"checkpoint at update {updates:,} cannot be used: made by other {changed}")
             continue
         try:
-            writer.go_on(state["chunks"])
+            writer.resume(state["chunks"])
         except UserError as error:
             say(f"checkpoint at update {updates:,} cannot be used: {error}")
             continue

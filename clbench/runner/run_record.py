@@ -20,16 +20,16 @@ from clbench.stream import Stream
 
 
 def directory_of(run: run_config.RunConfig, out: Path) -> Path:
-    """Where the files of a run are, that of a strategy of the user's own too, whose defaults only its module knows."""
+    """Directory of a run, including runs of user-defined strategies, whose defaults only their module knows."""
     with contextlib.suppress(UserError), fenced(run.numerics.device == "cuda"):
         run = completed(run, imported(run.strategy))
     return run.directory(out)
 
 
 def write_failure(run: run_config.RunConfig, out: Path, kind: str, message: str) -> Path:
-    """Leaves a run.json that says why there is no result, unless there is one; its folder.
+    """Writes a run.json with the reason of a failure, unless there is a result. Returns its folder.
 
-    Of a run that could not even begin, or whose process was lost. What it can go on from stays.
+    For a run that could not start, or whose process was lost. Its checkpoints stay.
     """
     directory = directory_of(run, out)
     with contextlib.suppress(UserError, Busy, OSError), Lock(directory):
@@ -42,7 +42,7 @@ def write_failure(run: run_config.RunConfig, out: Path, kind: str, message: str)
 
 
 def is_completed(directory: Path, run: run_config.RunConfig) -> bool:
-    """Whether a run has finished in a folder."""
+    """True if a folder has the result of a run."""
     try:
         record = files.read_run(directory)
     except UserError:
@@ -90,7 +90,7 @@ def describe_stream(stream: Stream) -> dict[str, Any]:
 
 
 def record_failure(record: dict[str, Any], error: BaseException, iterations: int) -> None:
-    """Writes into a record why a run ended: one sentence, and a traceback where nobody foresaw it."""
+    """Writes the reason of a failure into a record: one sentence, and a traceback of an unexpected error."""
     kind, message, iteration = type(error).__name__, f"{type(error).__name__}: {error}", iterations
     if isinstance(error, RunFailed):
         kind, message, iteration = error.kind, error.message, iterations if error.iteration is None else error.iteration

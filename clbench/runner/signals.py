@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is met at the next iteration."""
+"""Graceful stop on SIGINT and SIGTERM, at the next iteration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was left at the user's wish; the message says how to go on."""
+    """A run was stopped by the user; the message says how to resume."""
 
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM] + [signal.Signals[name] for name in ("SIGBREAK",) if hasattr(signal, name)]
@@ -17,12 +17,12 @@ _SIGNALS = [signal.SIGINT, signal.SIGTERM] + [signal.Signals[name] for name in (
 
 
 class StopRequest:
-    """While it is entered, the first Ctrl-C or SIGTERM is noted; a second Ctrl-C interrupts at once.
+    """Notes the first Ctrl-C or SIGTERM while the context lasts; a second Ctrl-C interrupts at once.
 
     Attributes:
-        to_stop: the signal that came, or None.
+        to_stop: the received signal, or None.
 
-    Outside the main thread, where Python lets nobody handle signals, nothing is noted.
+    Outside the main thread, where Python cannot handle signals, nothing is noted.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: a strategy goes through a stream while a watcher looks on."""
+"""The training loop: a strategy trains on a stream, observed by a watcher."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def train(
     """Trains the strategy from a position of the stream to its end.
 
     Args:
-        bench: what a run is made of; at `start` it has the state of `Components.load_state_dict`.
-        watcher: is told of every update.
+        bench: components of the run; at `start` with the state of `Components.load_state_dict`.
+        watcher: called at every update.
         on_experience: called after each experience.
-        start: where to begin; the stream's start where not given.
+        start: position to start from; default: the start of the stream.
     """
     start = start or Position()
     strategy, bounded = bench.strategy, bench.run.benchmark.protocol.boundaries
@@ -29,19 +29,19 @@ def train(
     for number in range(start.experience, last + 1):
         done, budget = start.done if number == start.experience else 0, bench.budgets[number]
         experience = bench.experience(number)
-        told = experience if bounded else bench.experiences.unbounded()
+        visible = experience if bounded else bench.experiences.unbounded()
         watcher.enter(number, done)
         if isinstance(strategy, SelfDrivenLearner):
             strategy.fit(experience, budget, watcher)
         else:
             if not done:
                 if bounded or number == 0:
-                    strategy.begin_experience(told)
+                    strategy.begin_experience(visible)
                 watcher.before_first_update()
             for batch in bench.batches.of(experience, budget, done):
                 watcher.after_iteration(strategy.step(batch))
             if bounded or number == last:
-                strategy.end_experience(told)
+                strategy.end_experience(visible)
         watcher.leave()
         watcher.position = Position(number + 1)
         on_experience()

@@ -1,7 +1,7 @@
-"""A study done: what exists is not done again, what fails is a row with its reason, what is interrupted goes on.
+"""Execution of a study: existing runs are not repeated, failed runs are rows with a reason, interrupted runs resume.
 
-Hyper-parameters are chosen first, by trials that lie in OUT/trials and stand on no board; then come the runs that are
-reported, seed by seed, so that a study that is stopped has as many of each strategy.
+Hyper-parameters are selected first, by trials in OUT/trials that are excluded from the leaderboard; then the reported
+runs follow, seed by seed, so that an interrupted study has equally many of each strategy.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ TRIALS = files.TRIALS
 
 
 class Display(Listener, Protocol):
-    """Who is told how far a study is."""
+    """Progress display of a study."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
-        """Jobs begin: what each is called, and what it took when something like it was done before."""
+        """Called when jobs begin: their labels, and the expected seconds of each by earlier runs."""
 
     def done(self, job: int, done: Done) -> None:
-        """One ended."""
+        """Called when a job ended."""
 
     def end(self) -> None:
-        """No more of them."""
+        """Called after the last job."""
 
 
 @dataclass
 class Row:
-    """One combination of a strategy on a stream, of which all seeds are to be done.
+    """All seeds of one combination of a strategy on a stream.
 
     Attributes:
         runs: seed by seed.
-        states: what there is of each.
-        seconds: what one of them takes, by what is known of others like it; None where nothing is.
+        states: of each run.
+        seconds: expected time of a run by earlier ones like it; None where there are none.
     """
 
     runs: list[Planned]
@@ -59,12 +59,12 @@ class Row:
 
 @dataclass
 class Survey:
-    """What there is of a study, and what is to be done.
+    """Existing and missing runs of a study.
 
     Attributes:
-        trials, rows: in order, each once; of a search by Optuna the trials up to the first that is missing.
-        later: runs of trials that are known only then.
-        to_choose: rows that trials are still to choose.
+        trials, rows: in order, each once; of a search by Optuna the trials up to the first missing one.
+        later: number of runs of trials that are unknown yet.
+        to_choose: number of rows that trials are still to select.
     """
 
     trials: list[Row]
@@ -75,11 +75,11 @@ class Survey:
 
 @dataclass
 class Summary:
-    """What became of a study's runs.
+    """Outcome of a study's runs.
 
     Attributes:
         existed: completed before.
-        completed, failed, unfinished: now; failed ones with their reasons, those that failed before too.
+        completed, failed, unfinished: now; failed ones with their reasons, earlier failures included.
         chosen: of each tuned strategy on each stream, a sentence.
     """
 
@@ -103,9 +103,9 @@ class Grid:
     """A study and the folder of its results.
 
     Args:
-        study: what is to be done.
+        study: the study.
         out: the results folder.
-        retry: whether runs that failed are done again.
+        retry: whether failed runs are repeated.
 
     Raises:
         UserError: every mistake in its runs.
@@ -114,24 +114,24 @@ class Grid:
     def __init__(self, study: Study, out: Path, retry: bool = False) -> None:
         self.study, self.out = study, out
         self.to_do: tuple[State, ...] = ("missing", "unfinished", "failed") if retry else ("missing", "unfinished")
-        """What is done, or done again."""
+        """States of the runs to execute."""
         self._notes = dict[str, dict[str, Any]]()
-        """By configuration hash, what is noted in the provenance of its runs."""
+        """Notes for the provenance of runs, by configuration hash."""
         self._forget()
         self._finals, self._searched = self._plan()
 
     def _forget(self) -> None:
-        """Forget what was read of the data and of earlier runs: both change while a grid is kept, in a notebook."""
+        """Clears the caches of the data and of earlier runs: both may change while a grid is kept, in a notebook."""
         self._data_sha256, self._past_times = cache(sha256_of_data), cache(past_times)
 
     def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
-        """Rows whose hyper-parameters are known, and the streams and strategies where they are to be chosen."""
+        """Rows with known hyper-parameters, and the streams and strategies to tune."""
         rows, searched, problems = list[list[Planned]](), list[tuple[int, int]](), list[str]()
         runs = list[RunConfig]()
 
-        def checked(made: Callable[..., list[Planned]], *arguments: Any) -> list[Planned]:
+        def checked(plan: Callable[..., list[Planned]], *arguments: Any) -> list[Planned]:
             try:
-                row = made(*arguments)
+                row = plan(*arguments)
             except UserError as error:
                 problems.extend(error.problems)
                 return []
@@ -160,9 +160,7 @@ class Grid:
         one, other = (definition(run.benchmark.stream) for run in (trial, reported))
         if settings.by != "stream" or one != other:
             return []
-        return [
-            f"{self.study.source}: tuning.stream: is streams[{i}] itself; choosing on its test samples is by: test."
-        ]
+        return [f"{self.study.source}: tuning.stream: is streams[{i}] itself; tuning on its test samples is by: test."]
 
     def _check_data(self, runs: Iterable[RunConfig]) -> None:
         problems = []
@@ -174,11 +172,11 @@ class Grid:
         if problems:
             raise UserError(*problems)
 
-    # ---------------------------------------------------------------------------------------- what there is
+    # --------------------------------------------------------------------------------------- existing runs
     def survey(self) -> Survey:
-        """What there is, with the choices that can be told without a run."""
+        """Existing and missing runs, with the selections that need no further run."""
         self._forget()
-        found = Survey([], [])
+        survey = Survey([], [])
         rows, listed = list(self._finals), set[str]()
         for s in self._searches():
             settled = True
@@ -190,14 +188,14 @@ class Grid:
                         s.tell(trial, [self._record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
                     if row.runs[0].run.run_id not in listed:
                         listed.add(row.runs[0].run.run_id)
-                        found.trials.append(row)
-            found.later += s.later * len(row.runs)
+                        survey.trials.append(row)
+            survey.later += s.later * len(row.runs)
             if not settled:
-                found.to_choose += 1
-            elif chosen := self._chosen(s):
-                rows.append(chosen)
-        found.rows = [self._row(row, self.out) for row in _distinct(rows)]
-        return found
+                survey.to_choose += 1
+            elif best := self._chosen(s):
+                rows.append(best)
+        survey.rows = [self._row(row, self.out) for row in _distinct(rows)]
+        return survey
 
     def _row(self, runs: list[Planned], out: Path) -> Row:
         states = [self._state(p.run, out) for p in runs]
@@ -210,12 +208,12 @@ class Grid:
         """The record of a trial.
 
         Raises:
-            UserError: it is not finished: another process is at it, or it was stopped; or its file cannot be read.
+            UserError: it is not finished: another process is running it, or it was stopped; or its file is unreadable.
         """
         status, place = self._state(planned.run, out)
         if status in ("completed", "failed"):
             return record.read(place)
-        reason = failure_reason(place) if status == "damaged" else "is not finished; the same command goes on."
+        reason = failure_reason(place) if status == "damaged" else "is not finished; the same command resumes it."
         raise UserError(f"the trial {planned.label} {reason}")
 
     def _seconds(self, run: RunConfig, out: Path) -> float | None:
@@ -226,12 +224,12 @@ class Grid:
                 return mean(times[key])
         return None
 
-    # ---------------------------------------------------------------------------------------- doing it
+    # --------------------------------------------------------------------------------------- execution
     def run(self, engine: Engine, display: Display) -> Summary:
-        """Does what is missing.
+        """Executes the missing runs.
 
         Raises:
-            Interrupted: stopped; the message says how far it is.
+            Interrupted: stopped; the message reports the progress.
         """
         self._forget()
         summary = Summary()
@@ -242,13 +240,13 @@ class Grid:
         return summary
 
     def _do(self, planned: list[Planned], out: Path, engine: Engine, display: Display, summary: Summary) -> None:
-        """Runs that are not there yet."""
+        """Executes the missing ones among some runs."""
         todo = dict[Path, Planned]()  # two entries of a study may stand for one trial
         for each in planned:
-            found, place = self._state(each.run, out)
-            if found == "completed":
+            status, place = self._state(each.run, out)
+            if status == "completed":
                 summary.existed += 1
-            elif found in self.to_do:
+            elif status in self.to_do:
                 todo.setdefault(place, each)
             else:
                 summary.failed.append(f"{each.label}: {failure_reason(place)}")
@@ -273,17 +271,17 @@ class Grid:
                         summary.unfinished.append(f"{labels[number]}: {done.message}")
             except KeyboardInterrupt:
                 left = f"{summary.existed + summary.completed} of {len(planned)} runs are done"
-                raise Interrupted(f"interrupted; {left}, and the same command goes on.") from None
+                raise Interrupted(f"interrupted; {left}, and the same command resumes.") from None
             finally:
                 display.end()
         assert ended == len(jobs), "an engine lost a job"
 
-    # ---------------------------------------------------------------------------------------- choosing
+    # --------------------------------------------------------------------------------------- selection
     def _searches(self) -> list[Search]:
         return [search(self.study, i, j) for i, j in self._searched]
 
     def _choose(self, engine: Engine, display: Display, summary: Summary) -> list[list[Planned]]:
-        """The rows that trials choose. Where a trial is not finished nothing is chosen, and the others go on."""
+        """The rows selected by trials. An unfinished trial selects nothing, and the other searches continue."""
         out, searches, rows = self.out / TRIALS, self._searches(), list[list[Planned]]()
         while asked := [(s, trial) for s in searches for trial in s.ask()]:
             trials = [self.study.trials(s.stream, s.strategy, *trial) for s, trial in asked]
@@ -293,11 +291,11 @@ class Grid:
                     try:
                         s.tell(trial, [self._record(p, out) for p in row], row[0].run)
                     except UserError as error:
-                        summary.unfinished.append(f"{s.label}: nothing is chosen: {error}")
+                        summary.unfinished.append(f"{s.label}: nothing is selected: {error}")
                         searches.remove(s)
         for s in searches:
             if (chosen := self._chosen(s)) is None:
-                summary.failed.append(f"{s.label}: no trial ended well: {s.reason()}")
+                summary.failed.append(f"{s.label}: all trials failed: {s.reason()}")
                 continue
             rows.append(chosen)
             values = ", ".join(f"{key}={shown(value)}" for key, value in chosen[0].combination.items())
@@ -308,7 +306,7 @@ class Grid:
         return _distinct(rows)
 
     def _chosen(self, s: Search) -> list[Planned] | None:
-        """The row that a search that has ended chooses; None where no trial ended well."""
+        """The row selected by a finished search; None if all trials failed."""
         best, settings = s.best(), self.study.config.tuning
         if best is None:
             return None

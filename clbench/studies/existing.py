@@ -1,4 +1,4 @@
-"""Results that exist already: the state of each run of a study, and the times of past runs."""
+"""Existing results: the state of each run of a study, and the times of past runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 from clbench import registry
 from clbench.errors import UserError
 from clbench.results import files
-from clbench.results import record as records
+from clbench.results.record import read as read_record
 from clbench.run_config import RunConfig
 from clbench.schema import canonical
 from clbench.streams.definition import StreamConfig
@@ -21,23 +21,23 @@ State = Literal["completed", "failed", "unfinished", "missing", "damaged"]
 
 
 def state(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None]) -> tuple[State, Path]:
-    """State and folder of a run; a result that was made of other data counts as missing.
+    """State and folder of a run; a result on other data counts as missing.
 
     Args:
         run: the run.
         out: the results folder.
         data_sha256: SHA-256 of the data of a stream's canonical JSON.
     """
-    found = is_completed(run)
-    place = found.directory(out)
+    completed = is_completed(run)
+    place = completed.directory(out)
     unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
     if not (place / "run.json").exists():
         return unfinished, place
     try:
-        record = records.read(place)
+        record = read_record(place)
     except UserError:
         return ("damaged" if unfinished == "missing" else unfinished), place
-    if record.run_id != found.run_id:
+    if record.run_id != completed.run_id:
         return "missing", place
     if record.status == "completed" and record.stream is not None:
         stream = run.benchmark.stream
@@ -47,9 +47,9 @@ def state(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None]) -
 
 
 def failure_reason(place: Path) -> str:
-    """Why a run counts as failed without having been tried."""
+    """Reason for the failure of an earlier run."""
     try:
-        record = records.read(place)
+        record = read_record(place)
     except UserError as error:
         return f"{error} Remove the file, and the run is done again."
     assert record.failure is not None  # of a failed run
@@ -57,12 +57,12 @@ def failure_reason(place: Path) -> str:
 
 
 def is_completed(run: RunConfig) -> RunConfig:
-    """The run with the defaults of a strategy of the user's own, which only its module knows."""
+    """The run with the defaults of a user-defined strategy, which only its module knows."""
     if all(part in registry.strategies() for part in run.strategy.name.split("+")):
         return run
     from clbench.runner.build_strategy import completed, imported
 
-    with contextlib.suppress(UserError):  # the run will say so
+    with contextlib.suppress(UserError):  # the run reports it
         return completed(run, imported(run.strategy))
     return run
 

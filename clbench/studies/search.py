@@ -1,6 +1,7 @@
-"""The search for hyper-parameters: what is tried next, and what was best. Every combination, or Optuna's TPE sampler.
+"""The search for hyper-parameters: every combination, or Optuna's TPE sampler.
 
-A search depends on what it was told alone, not on when: taken up again it asks for the same trials, which then exist.
+A search depends on the results of its trials alone, not on time: resumed, it asks for the same trials, which then
+exist.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from clbench.studies.study import Study, dotted, spaces, with_values
 from clbench.summation import mean
 
 Trial = tuple[dict[str, Any], dict[str, Any]]
-"""A strategy's mapping, and what was chosen in it."""
+"""A strategy's mapping, and its selected values."""
 
 
 def search(study: Study, stream: int, strategy: int) -> Search:
@@ -38,9 +39,9 @@ class Search:
 
     Attributes:
         stream, strategy: numbers in the study's lists.
-        told: mean value of each trial so far, None where a run of it failed; with its mapping and combination.
-        tried: different ones of them.
-        failed: runs that failed.
+        results: mean value of each trial so far, None where a run of it failed; with its mapping and combination.
+        tried: number of different ones.
+        failed: number of failed runs.
         updates, wall_s: of all runs, each counted once.
         trial: one of the runs.
     """
@@ -48,10 +49,10 @@ class Search:
     def __init__(self, study: Study, settings: TuningConfig, stream: int, strategy: int) -> None:
         self._study, self._settings = study, settings
         self.stream, self.strategy = stream, strategy
-        given = study.config.streams[stream]
-        on = given if isinstance(given, str) else given["name"]
+        entry = study.config.streams[stream]
+        on = entry if isinstance(entry, str) else entry["name"]
         self.label = f"{on}{study.where(stream)} {study.strategies[strategy]['name']}"
-        self.told: list[tuple[Trial, float | None]] = []
+        self.results: list[tuple[Trial, float | None]] = []
         self.failed, self.updates, self.wall_s = 0, 0, 0.0
         self.trial: RunConfig | None = None
         self._asked: list[Trial] = []
@@ -59,12 +60,12 @@ class Search:
         self._reasons: list[str] = []
 
     def some(self) -> Iterable[Trial]:
-        """Combinations that stand for all where mistakes are looked for."""
+        """Representative combinations, for the check for mistakes."""
         return self._study.combinations(self.strategy)
 
     def ask(self) -> list[Trial]:
-        """What is to be tried next; nothing at the end."""
-        if self.told or self._asked:
+        """The next trials; none at the end."""
+        if self.results or self._asked:
             return []
         self._asked = self._study.combinations(self.strategy)
         return self._asked
@@ -75,11 +76,11 @@ class Search:
 
     @property
     def later(self) -> int:
-        """Trials that are asked for only when the present ones are told."""
+        """Number of trials that depend on the current ones."""
         return 0
 
     def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
-        """How one that was asked for ended: the records of its runs, seed by seed."""
+        """Reports a trial: the records of its runs, seed by seed."""
         values = list[float | None]()
         for record in records:
             if record.run_id not in self._counted:
@@ -93,25 +94,25 @@ class Search:
             score = record.scores.get(self._settings.metric)
             values.append(None if score is None else score.value)
         known = [v for v in values if v is not None]
-        self.told.append((trial, mean(known) if len(known) == len(values) else None))
+        self.results.append((trial, mean(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
 
     def best(self) -> Trial | None:
-        """The trial with the best mean, the first of equals; None where none ended well."""
+        """The trial with the best mean, the first of equals; None if all failed."""
         sign = 1.0 if METRICS[self._settings.metric].better == "higher" else -1.0
-        known = [(sign * value, trial) for trial, value in self.told if value is not None]
+        known = [(sign * value, trial) for trial, value in self.results if value is not None]
         if not known:
             return None
         most = max(value for value, _ in known)
         return next(trial for value, trial in known if value == most)
 
     def reason(self) -> str:
-        """Why trials failed."""
+        """Reasons of failed trials."""
         return "; ".join(dict.fromkeys(self._reasons)) or f"{self._settings.metric} is undefined there"
 
 
 class OptunaSearch(Search):
-    """Optuna's TPE sampler with a seed: one trial after the other, each told before the next is asked."""
+    """Optuna's TPE sampler with a seed: sequential trials, each reported before the next is asked."""
 
     def __init__(self, study: Study, settings: TuningConfig, stream: int, strategy: int) -> None:
         super().__init__(study, settings, stream, strategy)
@@ -138,8 +139,8 @@ class OptunaSearch(Search):
     def _end(choices: Any, end: int) -> Any:
         if isinstance(choices, list):
             return choices[end]
-        found = Range.model_validate(choices)
-        return found.min if end == 0 else found.max
+        bounds = Range.model_validate(choices)
+        return bounds.min if end == 0 else bounds.max
 
     def _made(self, chosen: dict[tuple[str, ...], Any]) -> Trial:
         return with_values(self._given, chosen), {dotted(path): value for path, value in chosen.items()}
@@ -147,7 +148,7 @@ class OptunaSearch(Search):
     def ask(self) -> list[Trial]:
         """See `Search`."""
         assert self._settings.trials is not None
-        if len(self.told) >= self._settings.trials:
+        if len(self.results) >= self._settings.trials:
             return []
         self._open = self._optuna.ask()
         chosen = {path: self._suggest(dotted(path), choices) for path, choices in spaces(self._given).items()}
@@ -157,24 +158,24 @@ class OptunaSearch(Search):
     def _suggest(self, name: str, choices: Any) -> Any:
         if isinstance(choices, list):
             return choices[self._open.suggest_categorical(name, list(range(len(choices))))]
-        found = Range.model_validate(choices)
-        if found.steps is not None:
-            values = found.values()
+        bounds = Range.model_validate(choices)
+        if bounds.steps is not None:
+            values = bounds.values()
             return values[self._open.suggest_int(name, 0, len(values) - 1)]
-        log = found.scale == "log"
-        if found.whole:
-            return self._open.suggest_int(name, found.min, found.max, log=log)
-        return float(f"{self._open.suggest_float(name, found.min, found.max, log=log):.6g}")
+        log = bounds.scale == "log"
+        if bounds.whole:
+            return self._open.suggest_int(name, bounds.min, bounds.max, log=log)
+        return float(f"{self._open.suggest_float(name, bounds.min, bounds.max, log=log):.6g}")
 
     @property
     def later(self) -> int:
         assert self._settings.trials is not None
-        return max(0, self._settings.trials - len(self.told) - 1)
+        return max(0, self._settings.trials - len(self.results) - 1)
 
     def tell(self, trial: Trial, records: list[Record], run: RunConfig) -> None:
         """See `Search`."""
         super().tell(trial, records, run)
-        value = self.told[-1][1]
+        value = self.results[-1][1]
         if value is None:
             self._optuna.tell(self._open, state=self._failed_state)
         else:

@@ -1,4 +1,4 @@
-"""A study: streams x strategies x hyper-parameters x seeds in one YAML file, and the runs that it stands for.
+"""A study: streams x strategies x hyper-parameters x seeds in one YAML file, and its runs.
 
 id: digits
 streams: [split_digits-v1, {name: permuted_digits-v1, training: {iterations: 50}}]
@@ -21,8 +21,7 @@ from typing import Any
 
 from clbench import registry
 from clbench.config import strategy_names, strict_yaml
-from clbench.config.benchmark import Benchmark
-from clbench.config.benchmark import Tuning as Tuned
+from clbench.config.benchmark import Benchmark, Tuning
 from clbench.config.study import MOST_VALUES, Range, StudyConfig, TuningConfig
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
@@ -31,7 +30,7 @@ from clbench.resolve import make_run
 from clbench.run_config import RunConfig
 
 _SECTIONS = [key for key in Benchmark.model_fields if key not in ("id", "title", "source")]
-"""What may be changed of a benchmark."""
+"""Sections of a benchmark that a study may change."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,13 @@ class Planned:
 
     @property
     def row(self) -> str:
-        """For lines about it and its seeds."""
-        said = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
-        return f"{self.run.benchmark.id}{self.where} {self.run.strategy.name}{said}"
+        """Label of the run and its other seeds."""
+        settings = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
+        return f"{self.run.benchmark.id}{self.where} {self.run.strategy.name}{settings}"
 
     @property
     def label(self) -> str:
-        """For lines about it."""
+        """Label of the run."""
         return f"{self.row} seed {self.run.seed}"
 
 
@@ -69,8 +68,8 @@ class Study:
 
     Attributes:
         source: its file's name, for messages.
-        folder: paths in it are relative to that.
-        config: what it says.
+        folder: base of relative paths.
+        config: its contents.
     """
 
     source: str
@@ -79,39 +78,39 @@ class Study:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """Of every row."""
+        """Seeds of every row."""
         return list(range(self.config.seeds)) if isinstance(self.config.seeds, int) else self.config.seeds
 
     @cached_property
     def strategies(self) -> list[dict[str, Any]]:
-        """As mappings with a name."""
-        as_mappings = (strategy_names.as_mapping(given) for given in self.config.strategies)
-        return [{"name": given} if isinstance(given, str) else given for given in as_mappings]
+        """Strategies as mappings with a name."""
+        as_mappings = (strategy_names.as_mapping(entry) for entry in self.config.strategies)
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in as_mappings]
 
     def tuned(self, strategy: int) -> bool:
-        """Whether one of a strategy's combinations is chosen."""
+        """True if one of a strategy's combinations is selected by tuning."""
         choices = spaces(self.strategies[strategy]).values()
         return self.config.tuning is not None and any(isinstance(c, dict) or len(c) > 1 for c in choices)
 
     def combinations(self, strategy: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """All of a strategy: its whole mapping, and what differs in it."""
-        given = self.strategies[strategy]
-        space = spaces(given)
+        """All combinations of a strategy: the whole mapping, and the values that differ."""
+        mapping = self.strategies[strategy]
+        space = spaces(mapping)
         values = [alternatives(choices) for choices in space.values()]
-        made = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
-        return [(with_values(given, chosen), {dotted(path): v for path, v in chosen.items()}) for chosen in made]
+        product = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+        return [(with_values(mapping, chosen), {dotted(path): v for path, v in chosen.items()}) for chosen in product]
 
-    def runs(self, stream: int, strategy: int, given: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
+    def runs(self, stream: int, strategy: int, mapping: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
         """One combination of a strategy on a stream, seed by seed.
 
         Raises:
             UserError: every mistake in it.
         """
         entry, name = self._stream(stream)
-        return self._resolved(stream, strategy, given, combination, name, [entry], self.seeds)
+        return self._resolved(stream, strategy, mapping, combination, name, [entry], self.seeds)
 
-    def trials(self, stream: int, strategy: int, given: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
-        """The same on what hyper-parameters are chosen on, with the seeds of trials."""
+    def trials(self, stream: int, strategy: int, mapping: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
+        """The same on the tuning stream, with the seeds of trials."""
         tuning = self.config.tuning
         assert tuning is not None
         entry, name = self._stream(stream)
@@ -125,25 +124,25 @@ class Study:
             share = 0.2 if tuning.held_out is None else tuning.held_out
             selection = {"experiences": tuning.experiences or 2, "held_out": share}
             layers.insert(0, (f"{self.source}: tuning", {"stream": {"selection": selection}}))
-        return self._resolved(stream, strategy, given, combination, name, layers, tuning.seeds)
+        return self._resolved(stream, strategy, mapping, combination, name, layers, tuning.seeds)
 
     def _resolved(
         self,
         stream: int,
         strategy: int,
-        given: dict[str, Any],
+        mapping: dict[str, Any],
         combination: dict[str, Any],
         name: str,
         layers: list[Layer],
         seeds: list[int],
     ) -> list[Planned]:
         budget = self.config.budget
-        if budget:  # one of the two takes the place of the other
+        if budget:  # one of the two replaces the other
             budget = {
                 key: None for key in ("epochs", "iterations") if {"epochs", "iterations"} & budget.keys()
             } | budget
         above: list[Layer] = [
-            (f"{self.source}: strategies[{strategy}]", {"strategy": given}),
+            (f"{self.source}: strategies[{strategy}]", {"strategy": mapping}),
             *layers,
             (f"{self.source}: budget", {"training": budget}),
             (f"{self.source}: changes", self.config.changes),
@@ -164,15 +163,15 @@ class Study:
 
     def where(self, stream: int) -> str:
         """See `Planned.where`."""
-        names = [given if isinstance(given, str) else given["name"] for given in self.config.streams]
+        names = [entry if isinstance(entry, str) else entry["name"] for entry in self.config.streams]
         return f" (streams[{stream}])" if names.count(names[stream]) > 1 else ""
 
     def _stream(self, stream: int) -> tuple[Layer, str]:
-        given = self.config.streams[stream]
+        entry = self.config.streams[stream]
         where = f"{self.source}: streams[{stream}]"
-        if isinstance(given, str):
-            return (where, {}), self._relative(given)
-        return (where, {k: v for k, v in given.items() if k != "name"}), self._relative(given["name"])
+        if isinstance(entry, str):
+            return (where, {}), self._relative(entry)
+        return (where, {k: v for k, v in entry.items() if k != "name"}), self._relative(entry["name"])
 
     def _relative(self, name: str) -> str:
         if registry.benchmark_path(name) is None and name.endswith((".yaml", ".yml")):
@@ -181,7 +180,7 @@ class Study:
 
 
 def read(path: Path) -> Study:
-    """A study's file, checked as far as it can be without data; what its runs are is checked with them.
+    """A study's file, checked without data; its runs are checked later.
 
     Raises:
         UserError: every mistake in it.
@@ -197,8 +196,8 @@ def read(path: Path) -> Study:
     ]
     parts = {}
     for key in raw.keys() & known.keys():
-        parts[key], found = check_section(source, key, annotation_of(known[key]), raw[key], [])
-        problems += found
+        parts[key], mistakes = check_section(source, key, annotation_of(known[key]), raw[key], [])
+        problems += mistakes
     for key in ("changes", "budget"):
         problems += _check_changes(f"{source}: {key}", parts.get(key) or {}, budget=key == "budget")
     tuning = parts.get("tuning")
@@ -207,16 +206,16 @@ def read(path: Path) -> Study:
     if tuning is not None:
         problems += _check_changes(f"{source}: tuning.changes", tuning.changes)
         problems += _check_benchmark(f"{source}: tuning.stream", tuning.stream)
-    for i, given in enumerate(parts.get("streams") or []):
-        problems += _check_benchmark(f"{source}: streams[{i}]", given.get("name") if isinstance(given, dict) else given)
-        if isinstance(given, dict):
-            problems += _check_named(f"{source}: streams[{i}]", given)
-            rest = {k: v for k, v in given.items() if k != "name"}
+    for i, entry in enumerate(parts.get("streams") or []):
+        problems += _check_benchmark(f"{source}: streams[{i}]", entry.get("name") if isinstance(entry, dict) else entry)
+        if isinstance(entry, dict):
+            problems += _check_named(f"{source}: streams[{i}]", entry)
+            rest = {k: v for k, v in entry.items() if k != "name"}
             problems += _check_changes(f"{source}: streams[{i}]", rest, more=["name"])
-    for i, given in enumerate(parts.get("strategies") or []):
-        where, mapping = f"{source}: strategies[{i}]", strategy_names.as_mapping(given)
+    for i, entry in enumerate(parts.get("strategies") or []):
+        where, mapping = f"{source}: strategies[{i}]", strategy_names.as_mapping(entry)
         if isinstance(mapping, list):
-            problems.append(f"{where}: got {shown(given)}. Allowed: a list of names, or of mappings with a name.")
+            problems.append(f"{where}: got {shown(entry)}. Allowed: a list of names, or of mappings with a name.")
         elif isinstance(mapping, dict):
             named = _check_named(where, mapping)
             problems += named or _check_space(source, f"strategies[{i}]", mapping, needs_steps)
@@ -228,12 +227,12 @@ def read(path: Path) -> Study:
     return Study(source, path.parent, StudyConfig.model_validate(raw))
 
 
-def _check_named(where: str, given: dict[str, Any]) -> list[str]:
-    if isinstance(given.get("name"), str):
+def _check_named(where: str, mapping: dict[str, Any]) -> list[str]:
+    if isinstance(mapping.get("name"), str):
         return []
-    if "name" not in given:
+    if "name" not in mapping:
         return [f"{where}.name: required, but not given."]
-    return [f"{where}.name: got {shown(given['name'])}. Allowed: text."]
+    return [f"{where}.name: got {shown(mapping['name'])}. Allowed: text."]
 
 
 def _check_benchmark(where: str, name: Any) -> list[str]:
@@ -242,27 +241,31 @@ def _check_benchmark(where: str, name: Any) -> list[str]:
     return [f"{where}: {unknown('benchmark', name, registry.benchmarks(), 'or a path to a YAML file')}"]
 
 
-def _check_changes(where: str, given: dict[str, Any], more: list[str] | None = None, budget: bool = False) -> list[str]:
+def _check_changes(
+    where: str, changes: dict[str, Any], more: list[str] | None = None, budget: bool = False
+) -> list[str]:
     allowed = list(Training.model_fields) if budget else _SECTIONS
-    problems = [f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in given if key not in allowed]
+    problems = [
+        f"{where}.{key}: {unknown_key(key, [*(more or []), *allowed])}" for key in changes if key not in allowed
+    ]
     return problems + [
-        f"{where}.{key}: got {shown(given[key])}. Allowed: keys and values."
+        f"{where}.{key}: got {shown(changes[key])}. Allowed: keys and values."
         for key in allowed
-        if key in given and not budget and not isinstance(given[key], dict)
+        if key in changes and not budget and not isinstance(changes[key], dict)
     ]
 
 
-def _check_space(source: str, place: str, given: dict[str, Any], needs_steps: bool) -> list[str]:
+def _check_space(source: str, place: str, mapping: dict[str, Any], needs_steps: bool) -> list[str]:
     problems, count = [], 1
-    for path, choices in spaces(given).items():
+    for path, choices in spaces(mapping).items():
         key = f"{source}: {place}.{dotted(path)}"
         if isinstance(choices, list):
             if not choices:
                 problems.append(f"{key}: got []. Allowed: one or more values.")
             count *= max(1, len(choices))
             continue
-        checked, found = check_section(source, f"{place}.{dotted(path)}", Range, choices, [])
-        problems += found
+        checked, mistakes = check_section(source, f"{place}.{dotted(path)}", Range, choices, [])
+        problems += mistakes
         if checked is None:
             continue
         if checked.steps is not None:
@@ -281,19 +284,19 @@ def _is_range(value: Any) -> bool:
     return isinstance(value, dict) and {"min", "max"} <= value.keys()
 
 
-def spaces(given: dict[str, Any], above: KeyPath = ()) -> dict[KeyPath, list[Any] | dict[str, Any]]:
-    """Where a strategy's mapping leaves a choice: key paths, and the list of values or the range there.
+def spaces(mapping: dict[str, Any], above: KeyPath = ()) -> dict[KeyPath, list[Any] | dict[str, Any]]:
+    """Search space of a strategy's mapping: key paths, with a list of values or a range.
 
     >>> spaces({"name": "er", "memory": [1, 2], "optimizer": {"name": "sgd", "lr": {"min": 0, "max": 1}}})
     {('memory',): [1, 2], ('optimizer', 'lr'): {'min': 0, 'max': 1}}
     """
-    found: dict[KeyPath, list[Any] | dict[str, Any]] = {}
-    for key, value in given.items():
+    choices: dict[KeyPath, list[Any] | dict[str, Any]] = {}
+    for key, value in mapping.items():
         if isinstance(value, list) or _is_range(value):
-            found[*above, key] = value
+            choices[*above, key] = value
         elif isinstance(value, dict):
-            found |= spaces(value, (*above, key))
-    return found
+            choices |= spaces(value, (*above, key))
+    return choices
 
 
 def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:
@@ -301,8 +304,8 @@ def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:
     return choices if isinstance(choices, list) else Range.model_validate(choices).values()
 
 
-def with_values(given: dict[str, Any], chosen: dict[KeyPath, Any]) -> dict[str, Any]:
-    """A strategy's mapping with one value in each place.
+def with_values(strategy: dict[str, Any], values: dict[KeyPath, Any]) -> dict[str, Any]:
+    """A strategy's mapping with one value for each choice.
 
     >>> with_values({"name": "er", "a": {"b": [1, 2]}}, {("a", "b"): 2})
     {'name': 'er', 'a': {'b': 2}}
@@ -311,12 +314,12 @@ def with_values(given: dict[str, Any], chosen: dict[KeyPath, Any]) -> dict[str, 
     def filled(mapping: dict[str, Any], above: KeyPath) -> Iterator[tuple[str, Any]]:
         for key, value in mapping.items():
             path = (*above, key)
-            if path in chosen:
-                yield key, chosen[path]
+            if path in values:
+                yield key, values[path]
             else:
                 yield key, dict(filled(value, path)) if isinstance(value, dict) else value
 
-    return dict(filled(given, ()))
+    return dict(filled(strategy, ()))
 
 
 def dotted(path: KeyPath) -> str:
@@ -324,19 +327,19 @@ def dotted(path: KeyPath) -> str:
     return ".".join(path)
 
 
-def tuned(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuned:
-    """What a row says of how it was tuned.
+def tuned(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
+    """Record of a row's tuning.
 
     Args:
-        settings: how.
+        settings: of the tuning.
         trial: one of the runs.
-        trials: combinations tried.
-        failed: runs of them that failed.
-        updates: of all of them.
+        trials: number of combinations tried.
+        failed: number of failed runs.
+        updates: of all runs.
     """
     first = settings.by == "first"
     selection = trial.benchmark.stream.selection
-    return Tuned(
+    return Tuning(
         by=settings.by,
         experiences=selection.experiences if first and selection else None,
         held_out=selection.held_out if first and selection else None,

@@ -1,10 +1,10 @@
-"""Whether a row of a leaderboard comes out again: some of its runs are done anew, and compared.
+"""Verification of a row of a leaderboard: some of its runs are repeated, and compared.
 
 *Bit for bit* means equal weights and traces. Metrics are functions of the trace; those of equal traces have to agree
-to `summation.ROUNDING`, which is what another version's order of summation may change and no sample can. Another
-processor or another version of torch gives other last bits to the weights, and training carries them on; then a new run
-is one more draw, and it is asked whether the mean of the new runs lies in the 95 % prediction interval that the row's
-own seeds give for it.
+to `summation.ROUNDING`, the effect of another version's order of summation, smaller than that of any sample. Another
+processor or another version of torch changes the last bits of the weights, and training amplifies them; then a new run
+is one more draw, and the test is whether the mean of the new runs lies in the 95 % prediction interval of the row's
+seeds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from clbench.reports import leaderboard
 from clbench.reports.statistics import t_quantile
 from clbench.reports.tables import SHOWN
 from clbench.resolve import resolve
-from clbench.results import record as records
 from clbench.results.record import Record
+from clbench.results.record import read as read_record
 from clbench.results.rescore import same
 from clbench.run_config import RunConfig
 from clbench.summation import mean, squared_deviations
@@ -35,7 +35,7 @@ def row(runs: Sequence[Record], wanted: str, where: str) -> list[Record]:
     """The completed runs of a row, seed by seed.
 
     Args:
-        runs: where it is looked for.
+        runs: records to search.
         wanted: the row's id or its first digits.
         where: for messages.
 
@@ -45,24 +45,24 @@ def row(runs: Sequence[Record], wanted: str, where: str) -> list[Record]:
     rows: dict[str, list[Record]] = {}
     for record in runs:
         rows.setdefault(leaderboard.row_id(record), []).append(record)
-    found = [key for key in rows if key.startswith(wanted)]
-    if not found:
+    matches = [key for key in rows if key.startswith(wanted)]
+    if not matches:
         raise UserError(
             f"{where}: no row '{wanted}'. Allowed: the row_id of a leaderboard of these runs, or its start."
         )
-    if len(found) > 1:
-        raise UserError(f"{where}: '{wanted}' is the start of {len(found)} rows: {', '.join(sorted(found)[:5])}.")
-    done = [record for record in rows[found[0]] if record.status == "completed"]
+    if len(matches) > 1:
+        raise UserError(f"{where}: '{wanted}' is the start of {len(matches)} rows: {', '.join(sorted(matches)[:5])}.")
+    done = [record for record in rows[matches[0]] if record.status == "completed"]
     if not done:
-        raise UserError(f"{where}: row {found[0]} has no completed run.")
+        raise UserError(f"{where}: row {matches[0]} has no completed run.")
     seeds = [record.seed for record in done]
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"{where}: row {found[0]} has several runs of one seed: {sorted(seeds)}.")
+        raise UserError(f"{where}: row {matches[0]} has several runs of one seed: {sorted(seeds)}.")
     return sorted(done, key=lambda record: record.seed)
 
 
 def configuration(record: Record) -> RunConfig:
-    """What a run was of.
+    """Configuration of a run.
 
     Raises:
         UserError: its configuration is not that of its id, hashes and names, or not one of this version.
@@ -75,14 +75,14 @@ def configuration(record: Record) -> RunConfig:
         first = str(error).splitlines()[1] if len(str(error).splitlines()) > 1 else str(error)
         raise UserError(f"{name}: its configuration is none of this version: {first}.") from None
     benchmark = run.benchmark
-    said = {
+    computed = {
         "run_id": run_id,
         "definition_hash": run.definition_hash,
         "config_hash": run.config_hash,
         "benchmark": benchmark.id,
         "primary_view": benchmark.stream.setting,
     }
-    for key, value in said.items():
+    for key, value in computed.items():
         if getattr(record, key) != value:
             raise UserError(f"{name}: its {key} is not that of its configuration: one of the two was changed.")
     if registry.benchmark_path(benchmark.id) is not None:
@@ -94,37 +94,37 @@ def configuration(record: Record) -> RunConfig:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the row and of the runs that were done anew.
+    """A metric of the row and of the repeated runs.
 
     Attributes:
         name: as in files.
         row: mean over all seeds of the row.
-        claimed: mean over those that were done anew, as the row has them.
-        found: the same, now.
-        interval: in which `found` is to lie; None for a row of one seed.
+        claimed: mean over the repeated seeds, as recorded in the row.
+        repeated: the same, of the new runs.
+        interval: for `repeated`; None for a row of one seed.
     """
 
     name: str
     row: float
     claimed: float
-    found: float
+    repeated: float
     interval: tuple[float, float] | None
 
     @property
     def within(self) -> bool:
-        """Whether the new mean lies in the interval."""
-        return self.interval is not None and self.interval[0] <= self.found <= self.interval[1]
+        """True if the new mean lies in the interval."""
+        return self.interval is not None and self.interval[0] <= self.repeated <= self.interval[1]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came out.
+    """Result of a verification.
 
     Attributes:
-        verdict: by the metric that rows are ranked by, the first of `board_text.SHOWN`.
-        metrics: those of `board_text.SHOWN` that are defined.
-        different: for each seed that is not equal bit for bit, what differs, or why it failed; see `_differences`.
-        surroundings: what is other here than where the row was made.
+        verdict: by the metric of the ranking, the first of `SHOWN`.
+        metrics: the defined ones of `SHOWN`.
+        different: for each seed that is not equal bit for bit, the differences, or the failure; see `_differences`.
+        surroundings: differences of this environment from that of the row.
     """
 
     verdict: Verdict
@@ -134,7 +134,7 @@ class Verification:
 
 
 def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
-    """What new runs say of a row.
+    """Compares new runs with a row.
 
     Args:
         old: the completed runs of the row.
@@ -156,11 +156,11 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
 
 
 _EXACT = ("stream", "memory", "access", "parameters")
-"""What no processor and no version of a library changes."""
+"""Keys that are independent of the processor and of versions of libraries."""
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
-    """What differs of two runs of one id: of `_EXACT`, "metrics", "weights" and "trace"; or that it failed, and why."""
+    """Differences of two runs of one id, among `_EXACT`, "metrics", "weights" and "trace"; or the failure."""
     if new["status"] != "completed":
         return "status", new["failure"]["message"]
     differ = {name: not _claimed(old[name], new[name]) for name in (*_EXACT, "metrics")}
@@ -170,12 +170,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _may_differ(names: tuple[str, ...]) -> bool:
-    """Whether another processor or another torch explains it: other metrics only with another training."""
+    """True if another processor or another torch explains it: other metrics only with other weights or traces."""
     return not {*_EXACT} & {*names} and bool({"weights", "trace"} & {*names})
 
 
 def _claimed(old: Any, new: Any) -> bool:
-    """Whether all that was said is so, numbers to `ROUNDING`; a later version may say more, such as another metric."""
+    """True if all old values hold, numbers to `ROUNDING`; a later version may add some, such as another metric."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and _claimed(value, new[key]) for key, value in old.items())
     return same(old, new)
@@ -186,11 +186,11 @@ def _value(record: Record, name: str) -> float | None:
 
 
 def _metric(name: str, old: dict[int, Record], new: dict[int, Record]) -> Metric | None:
-    values, found = [_value(r, name) for r in old.values()], [_value(r, name) for r in new.values()]
+    values, repeated = [_value(r, name) for r in old.values()], [_value(r, name) for r in new.values()]
     claimed = [_value(old[seed], name) for seed in new]
     known = [v for v in values if v is not None]
-    fresh, told = [v for v in found if v is not None], [v for v in claimed if v is not None]
-    if len(known) < len(values) or len(fresh) < len(found):
+    fresh, recorded = [v for v in repeated if v is not None], [v for v in claimed if v is not None]
+    if len(known) < len(values) or len(fresh) < len(repeated):
         return None
     n, k = len(known), len(fresh)
     of_row = mean(known)
@@ -199,21 +199,21 @@ def _metric(name: str, old: dict[int, Record], new: dict[int, Record]) -> Metric
         deviation = math.sqrt(squared_deviations(known, of_row) / (n - 1))
         half = t_quantile(n) * deviation * math.sqrt(1 / n + 1 / k)
         interval = (of_row - half, of_row + half)
-    return Metric(name, of_row, mean(told), mean(fresh), interval)
+    return Metric(name, of_row, mean(recorded), mean(fresh), interval)
 
 
 def _surroundings(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
-    """What a difference may come from."""
-    there, here = old["provenance"], new["provenance"]
-    found = [
-        f"{name} {here['packages'].get(name)} here, {version} there"
-        for name, version in sorted(there["packages"].items())
-        if version != here["packages"].get(name)
+    """Differences of the environment, as possible causes."""
+    recorded, current = old["provenance"], new["provenance"]
+    changes = [
+        f"{name} {current['packages'].get(name)} here, {version} there"
+        for name, version in sorted(recorded["packages"].items())
+        if version != current["packages"].get(name)
     ]
     for key in ("clbench", "python", "cpu", "gpu", "code_sha256"):
-        if there.get(key) != here.get(key):
-            found.append(f"{key} {_short(here.get(key))} here, {_short(there.get(key))} there")
-    return tuple(found)
+        if recorded.get(key) != current.get(key):
+            changes.append(f"{key} {_short(current.get(key))} here, {_short(recorded.get(key))} there")
+    return tuple(changes)
 
 
 def _short(value: Any) -> str:
@@ -222,19 +222,19 @@ def _short(value: Any) -> str:
 
 
 def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listener: Any) -> list[Record]:
-    """Does the first seeds of a row anew.
+    """Repeats the first seeds of a row.
 
     Args:
         runs: the row's completed runs.
-        seeds: how many of them.
-        out: the results folder; what is there already of them counts.
+        seeds: number of seeds.
+        out: the results folder; existing runs there count.
         engine, listener: see `clbench.studies.engines.base`.
 
     Returns:
         their records; a run may have failed where it is trained.
 
     Raises:
-        UserError: a run could not begin, is at work elsewhere, or was stopped.
+        UserError: a run could not start, is running elsewhere, or was stopped.
     """
     from clbench.studies.engines.base import Job
 
@@ -245,7 +245,7 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
         try:
             for number, done in running:
                 listener.done(number, done)
-                record = records.read(done.directory) if (done.directory / "run.json").exists() else None
+                record = read_record(done.directory) if (done.directory / "run.json").exists() else None
                 failed = done.status == "failed" and record is not None and _failed_in_training(record)
                 if record is None or not (done.status == "completed" or failed):
                     raise UserError(f"{jobs[number].run.benchmark.id} seed {jobs[number].run.seed}: {done.message}")
@@ -256,5 +256,5 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
 
 
 def _failed_in_training(record: Record) -> bool:
-    """Whether a run began and failed; else it could not even begin."""
+    """True if a run started and failed; else it could not even start."""
     return bool(record.raw["failure"]["kind"] != "user_error")

@@ -1,6 +1,6 @@
-"""Contracts that authors of strategies and streams test theirs with; traces for tests of metrics.
+"""Contract checks for authors of strategies and streams; traces for tests of metrics.
 
-Names are imported when they are asked for: most need torch, and `make_trace` does not.
+Names are imported lazily: most need torch, and `make_trace` does not.
 """
 
 from __future__ import annotations

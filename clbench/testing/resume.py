@@ -1,4 +1,4 @@
-"""Whether a stopped run goes on as if it had not been stopped."""
+"""Check that an interrupted run resumes without any difference."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from clbench.training.budget import batches_in_a_pass
 
 
 def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: Collection[str] = ()) -> None:
-    """Whether a strategy's `state_dict` says all that a run which is stopped needs to end as if it had not been.
+    """Checks that a strategy's `state_dict` suffices for an interrupted run to end as an uninterrupted one.
 
-    The run is trained whole; then it is restored, from a checkpoint file into a strategy made anew, as it was after
-    some updates, and continued. There, its attributes and its state must be those of the one that was not stopped,
-    and so must its weights, losses and everything recorded at the end: bit for bit.
+    The run is trained without interruption; then it is restored, from a checkpoint file into a new strategy, after some
+    updates, and resumed. Its attributes and its state there must be those of the uninterrupted run, and so must its
+    weights, losses and the whole record at the end: bit for bit.
 
-    Not noticed is what several strategies of one process share, such as attributes of the class.
+    State shared by several strategies of one process is not detected, such as attributes of the class.
 
     Args:
-        run: a configuration of at least two experiences, better small, as `clbench.resolve.make_run` gives it.
-        at: after which updates; by default the first, the last of the first experience (there also after
+        run: a configuration of at least two experiences, preferably small, from `clbench.resolve.make_run`.
+        at: updates to resume after; by default the first, the last of the first experience (there also after
             `end_experience`), the first of the second, one in the middle of a second pass over the same samples where
-            there is one, and the last but one. A strategy with a loop of its own can be stopped after experiences only.
-        remade: attributes that need not be equal, such as caches, because they are made again where they are needed.
+            there is one, and the last but one. A self-driven strategy can be stopped after experiences only.
+        remade: attributes that may differ, such as caches, because they are recomputed on demand.
 
     Raises:
-        AssertionError: something is not saved; the message names the attribute, or else what came out differently.
+        AssertionError: something is not saved; the message names the attribute, or else the difference.
         RunFailed: the run fails even when it is not stopped.
     """
     with numerics(run.numerics), fenced(run.numerics.device == "cuda"), tempfile.TemporaryDirectory() as folder:
@@ -63,9 +63,9 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
             whole.train()
         except Unsaveable as error:
             raise AssertionError(f"{name}: {error}.") from None
-        require(bool(whole.met), f"{name}: the run was at none of the updates {sorted(whole.stops)}")
+        require(bool(whole.saved), f"{name}: the run was at none of the updates {sorted(whole.stops)}")
         _agree(undisturbed.outcome(), whole.outcome(), f"{name}: asked for its state_dict, it ends with")
-        for position, before in whole.met.items():
+        for position, before in whole.saved.items():
             [(done, state)] = Checkpoints(_place(Path(folder), position)).read()
             assert isinstance(state, dict)
             again = _Resumable(run, stream)
@@ -95,23 +95,23 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
 def _stops(bench: Components) -> set[int]:
     """Updates of every kind: see `check_resume`."""
     total, first = sum(bench.budgets), bench.budgets[0]
-    found = {1, first, first + 1, total - 1}
+    updates = {1, first, first + 1, total - 1}
     begin = 0
     for number, budget in enumerate(bench.budgets):
         one_pass = batches_in_a_pass(bench.stream.visits[number].samples, bench.run.benchmark.training)
         if bench.strategy.access == "experience" and budget > one_pass:
-            found.add(begin + min(budget, one_pass + one_pass // 2 + 1))
+            updates.add(begin + min(budget, one_pass + one_pass // 2 + 1))
             break
         begin += budget
-    return {n for n in found if 1 <= n <= total}
+    return {n for n in updates if 1 <= n <= total}
 
 
 class _Resumable:
-    """One training that can be stopped and taken up again.
+    """A resumable training.
 
     Attributes:
         stops: updates after which a checkpoint is written, below `folder`.
-        met: where that was, and the strategy's attributes there.
+        saved: positions of these, and the strategy's attributes there.
     """
 
     def __init__(self, run: RunConfig, stream: Stream) -> None:
@@ -120,7 +120,7 @@ class _Resumable:
         self._seen = Observation(self.bench, self._recorder, self._on_iteration)
         self.stops: set[int] = set()
         self.folder = Path()
-        self.met: dict[Position, dict[str, Any]] = {}
+        self.saved: dict[Position, dict[str, Any]] = {}
 
     def train(self, start: Position | None = None) -> None:
         train(self.bench, self._seen, self._stop, start)
@@ -135,7 +135,7 @@ class _Resumable:
             return
         state = {**self.bench.state_dict(), "observation": self._seen.state_dict()}
         Checkpoints(_place(self.folder, self._seen.position)).write(self._seen.iterations, state)
-        self.met[self._seen.position] = _attributes(self.bench.strategy)
+        self.saved[self._seen.position] = _attributes(self.bench.strategy)
 
     def restore(self, state: dict[str, Any], position: Position) -> None:
         self.bench.load_state_dict(state, position.experience, within=bool(position.done))
@@ -175,19 +175,20 @@ _ABSENT = "not there"
 
 
 def _attributes(strategy: Learner) -> dict[str, Any]:
-    """What can be compared of a strategy's own attributes, and its generator."""
-    given = vars(strategy.setup)
-    known = {id(v) for n, v in given.items() if n not in ("model", "generator")} | {id(strategy), id(strategy.config)}
-    own = {n: v for n, v in vars(strategy).items() if n not in ("setup", "config")}
-    return {n: _content(v, known) for n, v in own.items()} | {"setup.generator": _content(strategy.setup.generator)}
+    """Comparable attributes of a strategy, and its generator."""
+    parts = {name: value for name, value in vars(strategy.setup).items() if name not in ("model", "generator")}
+    known = {id(value) for value in parts.values()} | {id(strategy), id(strategy.config)}
+    attributes = {name: value for name, value in vars(strategy).items() if name not in ("setup", "config")}
+    compared = {name: _content(value, known) for name, value in attributes.items()}
+    return compared | {"setup.generator": _content(strategy.setup.generator)}
 
 
 def _content(value: Any, known: Collection[int] = frozenset()) -> Any:
-    """A copy of a value in terms of arrays, dictionaries, lists and plain values; None for what has no such terms.
+    """A copy of a value as arrays, dictionaries, lists and plain values; None where that is impossible.
 
     Args:
         value: anything.
-        known: ids of objects that are left out.
+        known: ids of objects to leave out.
     """
     if id(value) in known and isinstance(getattr(value, "__dict__", None), dict):
         return None

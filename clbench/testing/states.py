@@ -1,4 +1,4 @@
-"""Whether two states are the same."""
+"""Comparison of states."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Whether two states are equal bit for bit: nested dictionaries and lists of tensors, arrays and plain values.
+    """Asserts that two states are equal bit for bit: nested dictionaries and lists of tensors, arrays and plain values.
 
     Args:
         a, b: the states, such as two `state_dict()`.
-        where: what they are called in the message.
+        where: their name in the message.
 
     Raises:
         AssertionError: they differ; the message is the path to the first difference.

@@ -1,4 +1,4 @@
-"""Whether a strategy keeps the laws: what an author of a method runs before anything is claimed."""
+"""Check of the laws of the suite, for authors of strategies."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ def check_strategy(
     better_than: Sequence[str] = ("chance",),
     seeds: Sequence[int] = (0, 1, 2),
 ) -> None:
-    """Whether a strategy keeps the laws of the suite. It takes seconds to a minute.
+    """Checks that a strategy keeps the laws of the suite. It takes seconds to a minute.
 
     1. Two runs of one seed end in the same weights, state and predictions, bit for bit.
-    2. So does one that is watched at every third update, or never, and global generators are left alone.
-    3. What it holds are samples that have come, never more than its `memory` (or `memory_per_class` of each class),
-       and `memory()` says how many.
-    4. Where it holds samples at the end of an online stream, each task has one among them.
-    5. Where it does not say that it needs to know the tasks, it ends in the same weights when tasks have other numbers.
-    6. It can be stopped and taken up again: see `check_resume`.
-    7. Its mean accuracy over seeds is above that of other strategies; by default, of guessing.
+    2. So does one that is evaluated at every third update, or never; global generators are unchanged.
+    3. Stored samples are from experiences so far, never more than its `memory` (or `memory_per_class` of each class),
+       and `memory()` reports their number.
+    4. If it stores samples at the end of an online stream, each task has one among them.
+    5. If it does not require task labels, it ends in the same weights when tasks have other numbers.
+    6. It can be interrupted and resumed: see `check_resume`.
+    7. Its mean accuracy over seeds is above that of other strategies; by default, above chance level.
 
     Args:
         strategy: a name, or an import path, also of a module in the working directory.
         overrides: `key.path=value` texts, such as its hyper-parameters.
         split: a benchmark that is cheap, for all but 4 and 5.
-        domains: one with several tasks of the same outputs, for 5; None where the strategy is not for such.
-        online: one with many small experiences, for 4; None where the strategy is not for such.
-        better_than: names of strategies for 7, with the same overrides of the benchmark; empty to leave that out.
+        domains: one with several tasks of the same outputs, for 5; None if unsuitable for the strategy.
+        online: one with many small experiences, for 4; None if unsuitable for the strategy.
+        better_than: names of strategies for 7, with the same overrides of the benchmark; empty to skip it.
         seeds: for 7.
 
     Raises:
-        AssertionError: the first law that is broken, in one sentence.
+        AssertionError: the first violated law, in one sentence.
         UserError: the strategy cannot be run on these benchmarks at all.
     """
     import_paths.add_working_directory()
@@ -86,7 +86,7 @@ def check_strategy(
 
 
 def told_what_it_needs(strategy: str, benchmark: str) -> list[str]:
-    """Overrides that let a strategy of the table run which must know the task at test time; none for others.
+    """Overrides for a built-in strategy that requires task labels at test time; none for others.
 
     Args:
         strategy: its name.
@@ -122,12 +122,12 @@ def _compiled(run: RunConfig) -> Stream:
 def _trained(
     run: RunConfig, watched: bool = True, prepare: Callable[[Components], Callable[[], None] | None] = lambda _: None
 ) -> dict[str, Any]:
-    """A run's state at its end, and what was seen of it.
+    """A run's final state, and its record.
 
     Args:
         run: its configuration.
         watched: whether it is evaluated.
-        prepare: is given the parts before they are used; returns what is called after each update.
+        prepare: called with the components before their use; returns a callback after each update.
     """
     with numerics(run.numerics), fenced(run.numerics.device == "cuda"):
         bench = _bench(run)
@@ -152,7 +152,7 @@ def _detached(value: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------ memory
 def _check_memory(run: RunConfig, covers: bool = False) -> None:
-    """Looked at after every update; at the end, with `covers`, for every task."""
+    """Checks the memory after every update; at the end, with `covers`, for every task."""
     met: list[tuple[int, set[int]]] = []
 
     def prepare(bench: Components) -> Callable[[], None] | None:
@@ -162,9 +162,9 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
 
         def look() -> None:
             index, task = strategy.held()
-            said, held = strategy.memory(), len(index)
-            require(said.samples == held, f"memory() says {said.samples} samples, and held() gives {held}")
-            enough = said.bytes is None or said.bytes >= held * samples.sample_bytes
+            memory, held = strategy.memory(), len(index)
+            require(memory.samples == held, f"memory() says {memory.samples} samples, and held() gives {held}")
+            enough = memory.bytes is None or memory.bytes >= held * samples.sample_bytes
             require(enough, "memory() leaves out bytes of samples")
             for part in strategy.members.values() if isinstance(strategy, Composed) else [strategy]:
                 _check_bounds(part, samples)
@@ -192,9 +192,9 @@ def _check_bounds(strategy: Learner, samples: TrainingSet) -> None:
     require(different == len(index), "it holds a sample of a task twice")
 
 
-# ------------------------------------------------------------------------------------------------ what is denied
+# ------------------------------------------------------------------------------------------------ denied information
 def _check_handles(run: RunConfig) -> None:
-    """Tasks with other numbers, for the strategy alone: it may use them to find samples, and for nothing else."""
+    """Renumbers tasks for the strategy alone: it may use the numbers to fetch samples, and for nothing else."""
 
     def prepare(bench: Components) -> None:
         strategy, samples = bench.strategy, bench.samples
@@ -204,17 +204,17 @@ def _check_handles(run: RunConfig) -> None:
         other = Generator(0, "handles").permutation(tasks)
         if tasks > 1 and (other == np.arange(tasks)).all():
             other = np.roll(other, 1)
-        there, back = torch.from_numpy(other).to(bench.device), torch.from_numpy(np.argsort(other)).to(bench.device)
+        forth, back = torch.from_numpy(other).to(bench.device), torch.from_numpy(np.argsort(other)).to(bench.device)
         fetch, step, begin, end = samples.fetch, strategy.step, strategy.begin_experience, strategy.end_experience
 
         def fetched(index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
             return fetch(index, int(back[task]) if isinstance(task, int) else back[task], plain=plain)
 
         def stepped(batch: Batch) -> Tensor:
-            task = int(there[batch.task]) if isinstance(batch.task, int) else there[batch.task]
+            task = int(forth[batch.task]) if isinstance(batch.task, int) else forth[batch.task]
             return step(dataclasses.replace(batch, task=task))
 
-        def told(experience: Experience) -> Experience:
+        def renumbered(experience: Experience) -> Experience:
             known = tuple(sorted(int(other[t]) for t in experience.tasks))
             return dataclasses.replace(
                 experience, tasks=known, task=other[experience.task], unlabelled_task=other[experience.unlabelled_task]
@@ -222,14 +222,14 @@ def _check_handles(run: RunConfig) -> None:
 
         samples.fetch = fetched  # type: ignore[method-assign]
         strategy.step = stepped  # type: ignore[method-assign]
-        strategy.begin_experience = lambda experience: begin(told(experience))  # type: ignore[method-assign]
-        strategy.end_experience = lambda experience: end(told(experience))  # type: ignore[method-assign]
+        strategy.begin_experience = lambda experience: begin(renumbered(experience))  # type: ignore[method-assign]
+        strategy.end_experience = lambda experience: end(renumbered(experience))  # type: ignore[method-assign]
 
     usual, renamed = _trained(run), _trained(run, prepare=prepare)
-    said = "it reads the tasks' numbers, which it does not say that it needs: with others it ends with another"
+    sentence = "it reads the tasks' numbers, which it does not say that it needs: with others it ends with another"
     compared = ("weights", "record")
     before, after = ({key: state[key] for key in compared} for state in (usual, renamed))
-    _equal(before, after, said)
+    _equal(before, after, sentence)
 
 
 # ------------------------------------------------------------------------------------------------ accuracy
@@ -244,11 +244,11 @@ def _check_accuracy(
 
 
 def _mean_accuracy(strategy: str, overrides: Sequence[str], benchmark: str, seeds: Sequence[int]) -> float:
-    found = []
+    accuracies = []
     for seed in seeds:
         run = resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=["evaluation.every=0", *overrides])
         with tempfile.TemporaryDirectory() as folder:
             record = execute(run, Path(folder)).record
         require(record["status"] == "completed", f"its run on {benchmark} fails: {record['failure']}")
-        found.append(record["metrics"][record["primary_view"]]["average_accuracy"]["value"])
-    return float(np.mean(found))
+        accuracies.append(record["metrics"][record["primary_view"]]["average_accuracy"]["value"])
+    return float(np.mean(accuracies))

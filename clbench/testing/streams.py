@@ -1,4 +1,4 @@
-"""Whether a stream keeps what everything that reads streams relies on."""
+"""Check of the invariants of a stream."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from clbench.testing.states import require
 
 
 def check_stream(stream: Stream) -> None:
-    """Whether a stream of one's own keeps what everything that reads streams relies on. An outline will do.
+    """Checks the invariants of a user-defined stream. An outline suffices.
 
-    Tasks, variants and domains name each other rightly; every experience has labelled samples, rows of the training
-    set, once in each task, of classes that the task has; parts of one visit follow each other; every task is visited
-    and each of its classes is learnt and tested; the instance hash is that of the content.
+    Tasks, variants and domains refer to each other correctly; every experience has labelled samples, rows of the
+    training set, once in each task, of the task's classes; sub-experiences of one experience are adjacent; every task
+    is visited and each of its classes is trained and tested; the instance hash is that of the content.
 
-    Not checked: whether another compilation gives the same stream, whether global generators were drawn from, whether
-    the law of a schedule is kept, and anything about inputs. A schedule that may leave a task out, such as random
-    subsets with few experiences, makes streams that pass with one seed and not with another.
+    Not checked: repeatable compilation, draws from global generators, the law of a schedule, and inputs. A schedule
+    that may leave a task out, such as random subsets with few experiences, makes streams that pass with one seed and
+    fail with another.
 
     Args:
         stream: a compiled stream, or one put together by hand.
 
     Raises:
-        AssertionError: the first thing that is wrong, in one sentence.
+        AssertionError: the first violation, in one sentence.
     """
     _check_tasks(stream)
     _check_labels(stream)
@@ -120,8 +120,8 @@ def _check_visit(stream: Stream, v: int, visit: Visit) -> None:
             _check_rows(stream, f"{where}, task {t}", t, rows, labelled)
             come.setdefault(t, []).append(rows)
     for t, lists in come.items():
-        found, times = np.unique(np.concatenate(lists), return_counts=True)
-        require(bool((times == 1).all()), f"{where}, task {t}: row {found[times.argmax()]} comes twice")
+        unique_rows, times = np.unique(np.concatenate(lists), return_counts=True)
+        require(bool((times == 1).all()), f"{where}, task {t}: row {unique_rows[times.argmax()]} comes twice")
 
 
 def _check_rows(stream: Stream, where: str, task: int, rows: Rows, labelled: bool) -> None:
@@ -132,24 +132,24 @@ def _check_rows(stream: Stream, where: str, task: int, rows: Rows, labelled: boo
     n = len(data.train_y)
     beyond = rows[(rows < 0) | (rows >= n)]
     require(not len(beyond), f"{where}: row {_first(beyond)} is not among the training rows 0 to {n - 1}")
-    own = np.zeros(data.classes + 1, np.bool_)
-    own[list(stream.all_tasks[task].classes)] = True
-    wrong = rows[~own[data.train_y[rows]]]
+    of_task = np.zeros(data.classes + 1, np.bool_)
+    of_task[list(stream.all_tasks[task].classes)] = True
+    wrong = rows[~of_task[data.train_y[rows]]]
     if len(wrong):
         raise AssertionError(
             f"{where}: row {wrong[0]} is of class {data.train_y[wrong[0]]}, which the task does not have."
         )
-    if stream.given and data.train_task is not None:
+    if stream.task_labels_given and data.train_task is not None:
         of = stream.all_tasks[task].stands_for
         wrong = rows[data.train_task[rows] != (task if of is None else of)]
         require(not len(wrong), f"{where}: row {_first(wrong)} belongs to another task, as the data set says")
-    told = stream.labels[rows]
+    labels = stream.labels[rows]
     if labelled:
-        wrong = rows[~own[told]]
+        wrong = rows[~of_task[labels]]
         if len(wrong):
             raise AssertionError(
                 f"{where}: row {wrong[0]} has label {stream.labels[wrong[0]]}, which the task does not have."
             )
     else:
-        wrong = rows[told >= 0]
+        wrong = rows[labels >= 0]
         require(not len(wrong), f"{where}: row {_first(wrong)} comes without a label, and 'labels' tells it")

@@ -1,4 +1,4 @@
-"""Traces put together by hand."""
+"""Traces from given accuracies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def make_trace(
     Args:
         accuracy: (V, P, T) in [0, 1]: in each experience one evaluation before the first update, P - 2 after an
             update each, `every` iterations apart, and one at the end. NaN is not evaluated.
-        visits: (V, T); task v in experience v where not given.
+        visits: (V, T); default: task v in experience v.
         size: test samples of a task; accuracies are rounded to it.
         every: iterations between evaluations.
-        origin: (V,); every experience its own where not given.
+        origin: (V,); default: every experience its own.
         view: name of the view.
 
     The bits have the first `count` samples of a task right.

@@ -1,1 +1,1 @@
-"""What the learner is handed: training set, inputs, batches, networks, optimizers, budget."""
+"""Training: training set, inputs, batches, networks, optimizers, budget."""

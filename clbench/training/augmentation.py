@@ -1,4 +1,4 @@
-"""Random changes of stored images: drawn for each sample of a batch, made for all of them at once on the device.
+"""Random changes of stored images: drawn for each sample of a batch, applied to the whole batch on the device.
 
 The parts are torchvision's `RandomCrop`, `RandomHorizontalFlip`, `RandomRotation` and `ColorJitter`, equal in
 distribution to one call for each sample. Images of whole numbers are rounded as `torchvision.transforms.v2` rounds
@@ -24,12 +24,12 @@ from clbench.errors import UserError
 from clbench.rng import Generator
 
 _IN_CACHE = 32
-"""Images, about, that a CPU turns at a time: 128 small ones then take half as long, in its caches."""
+"""Approximate number of images that a CPU rotates at a time: in its caches 128 small ones take half as long."""
 
 
 # ------------------------------------------------------------------------------------------------ changes
 def crop(x: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """Of each image with zeros around it, the window of its own size that begins at (top, left).
+    """The window at (top, left) of each zero-padded image, of the size of the image.
 
     Args:
         x: (N, C, H, W).
@@ -42,13 +42,13 @@ def crop(x: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
 
 
 def flip(x: Tensor, flipped: Tensor) -> Tensor:
-    """Left and right change places where `flipped`, bool (N,)."""
+    """Mirrors left and right where `flipped`, bool (N,)."""
     rows = torch.arange(len(x), device=x.device)
     return torch.cat([x, x.flip(-1)]).index_select(0, rows + len(x) * flipped)
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned counter-clockwise about its centre: of the place that a pixel comes from, the nearest pixel.
+    """Each image rotated counter-clockwise about its centre, with nearest-pixel interpolation.
 
     Args:
         x: (N, C, H, W).
@@ -143,7 +143,7 @@ COLORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 def color_jitter(x: Tensor, factors: dict[str, Tensor], order: NDArray[np.int64], top: float) -> Tensor:
-    """Several changes of colour, in an order of each sample's own.
+    """Several changes of colour, in an independent order for each sample.
 
     Args:
         x: (N, C, H, W).
@@ -158,8 +158,8 @@ def color_jitter(x: Tensor, factors: dict[str, Tensor], order: NDArray[np.int64]
         sizes = np.bincount(turn, minlength=len(factors)).tolist()
         x = torch.cat(
             [
-                COLORS[name](of_change, factor.index_select(0, chosen), top)
-                for (name, factor), of_change, chosen in zip(
+                COLORS[name](of_change, factor.index_select(0, members), top)
+                for (name, factor), of_change, members in zip(
                     factors.items(),
                     x.index_select(0, rows).split_with_sizes(sizes),
                     samples.split_with_sizes(sizes),
@@ -178,7 +178,7 @@ def draw_crop(generator: Generator, n: int, padding: int) -> tuple[NDArray[np.in
 
 
 def draw_flip(generator: Generator, n: int, probability: float) -> NDArray[np.bool_]:
-    """Which of n images are flipped, (n,)."""
+    """Mask of the flipped images among n, (n,)."""
     return generator.uniform(n) < probability
 
 
@@ -190,7 +190,7 @@ def draw_degrees(generator: Generator, n: int, degrees: float) -> NDArray[np.flo
 def draw_jitter(
     generator: Generator, n: int, part: augmentation.ColorJitter
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
-    """Factors (n,) of the changes that are asked for, and the order of these K changes, a uniform permutation, (n, K).
+    """Factors (n,) of the enabled changes, and the order of these K changes, a uniform permutation, (n, K).
 
     A factor is uniform in [max(0, 1 - b), 1 + b), a hue's shift in [-b, b).
     """
@@ -216,7 +216,7 @@ class Augmenter:
         device: where the samples are.
 
     Raises:
-        UserError: parts that such samples cannot be given to.
+        UserError: parts that do not apply to such samples.
     """
 
     def __init__(
@@ -227,16 +227,16 @@ class Augmenter:
         top: float,
         device: torch.device,
     ) -> None:
-        found = augmentation_mistakes(parts, "the data set", len(shape) == 3, shape[0])
-        if found:
-            raise UserError(*(f"{messages.dotted(['training', *path])}: {sentence}" for path, sentence in found))
+        mistakes = augmentation_mistakes(parts, "the data set", len(shape) == 3, shape[0])
+        if mistakes:
+            raise UserError(*(f"{messages.dotted(['training', *path])}: {sentence}" for path, sentence in mistakes))
         self._parts, self._generator, self._top, self._device = parts, generator, top, device
 
     def __call__(self, stored: Tensor) -> Tensor:
         """Augmented samples, of the same shape and dtype.
 
         Args:
-            stored: (N, C, H, W), uint8 or float32; left as it is.
+            stored: (N, C, H, W), uint8 or float32; unchanged.
         """
         for part in self._parts:
             stored = self._apply(part, stored)
@@ -260,7 +260,7 @@ class Augmenter:
         return torch.from_numpy(drawn).to(self._device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where its generator stands, as plain integers."""
+        """State of the generator, as plain integers."""
         return self._generator.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

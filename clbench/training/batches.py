@@ -1,4 +1,4 @@
-"""Mini-batches of an experience: which samples each update is of."""
+"""Mini-batches of an experience."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from clbench.config import training as training_
+from clbench.config.training import Training
 from clbench.rng import Generator
 from clbench.strategy import Batch, Experience
 from clbench.training.budget import batches_in_a_pass
@@ -15,28 +15,26 @@ from clbench.training.training_set import TrainingSet
 
 
 class Batches:
-    """The mini-batches of a run, reshuffled at every pass by the axis "order"; may be left and taken up again.
+    """The mini-batches of a run, reshuffled at every pass by the seed "order"; resumable.
 
     Args:
-        samples: where they are fetched.
-        order: source of the order.
+        samples: the training set.
+        order: generator of the order.
         training: batch size, and whether a smaller last batch is dropped.
         device: where they are.
     """
 
-    def __init__(
-        self, samples: TrainingSet, order: Generator, training: training_.Training, device: torch.device
-    ) -> None:
+    def __init__(self, samples: TrainingSet, order: Generator, training: Training, device: torch.device) -> None:
         self._samples, self._order, self._training, self._device = samples, order, training, device
         self._pass: tuple[dict[str, Any], int] = order.state_dict(), 0  # the order's state before it, updates before it
 
     def of(self, experience: Experience, iterations: int, done: int = 0) -> Iterator[Batch]:
-        """The batches of an experience from one on.
+        """The remaining batches of an experience.
 
         Args:
-            experience: where from.
+            experience: the training data.
             iterations: batches in all.
-            done: of these, how many came before the state that was loaded; 0 for a new experience.
+            done: number of batches before the loaded state; 0 for a new experience.
         """
         one = int(experience.task[0])
         single = bool((experience.task == one).all())
@@ -54,7 +52,7 @@ class Batches:
             before += count
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the order stood before the present pass, and the updates of the experience before it."""
+        """State of the order before the current pass, and the updates of the experience before it."""
         return {"order": self._pass[0], "before": self._pass[1], "now": self._order.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], within: bool) -> None:

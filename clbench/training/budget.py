@@ -1,4 +1,4 @@
-"""How many updates each experience of a stream gets, and after which it is evaluated. Pure, and without torch."""
+"""Training budget: updates in each experience of a stream. Pure, and without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from clbench.apportion import apportion
-from clbench.config import training as training_
+from clbench.config.training import Training
 from clbench.errors import UserError
 from clbench.stream import Stream
 
 
-def budgets(training: training_.Training, stream: Stream) -> tuple[int, ...]:
-    """Updates in each experience, (V,), by its own size whatever a strategy may see; at least one."""
+def budgets(training: Training, stream: Stream) -> tuple[int, ...]:
+    """Updates in each experience, (V,), by its size whatever a strategy may see; at least one."""
     samples = [visit.samples for visit in stream.visits]
     if training.budget == "experience":
         if training.iterations is not None:
@@ -32,23 +32,23 @@ def budgets(training: training_.Training, stream: Stream) -> tuple[int, ...]:
     return tuple(1 + n for n in apportion(rest, samples, [rest] * len(samples)))
 
 
-def batches_in_a_pass(n: int, training: training_.Training) -> int:
-    """Batches that n samples make, the last one perhaps smaller; at least one."""
+def batches_in_a_pass(n: int, training: Training) -> int:
+    """Number of batches in a pass over n samples, the last one perhaps smaller; at least one."""
     whole, rest = divmod(n, training.batch_size)
     return whole + bool(rest and (not training.drop_last or not whole))
 
 
 def _different(stream: Stream) -> int:
-    """Samples of a stream, counted once for each task however often they come."""
-    met: dict[int, Any] = {}
+    """Number of distinct samples of a stream, counted once for each task."""
+    masks: dict[int, Any] = {}
     for visit in stream.visits:
         for t, rows in visit.parts:
-            met.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
-    return sum(int(mask.sum()) for mask in met.values())
+            masks.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
+    return sum(int(mask.sum()) for mask in masks.values())
 
 
 def updates_by_visit(budgets: tuple[int, ...], stream: Stream) -> list[int]:
-    """Updates in each visit: those of the sub-experiences that it was cut into together."""
+    """Updates in each experience, summed over the sub-experiences that it was cut into."""
     origins = stream.origins()
     starts = np.flatnonzero(np.concatenate([[True], origins[1:] != origins[:-1]]))
     return [int(n) for n in np.add.reduceat(np.array(budgets), starts)]

@@ -1,4 +1,4 @@
-"""Experiences as a strategy gets them: what its access brings, and what the protocol lets it know."""
+"""Experiences of a strategy, restricted by its data access and by the protocol."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ class Experiences:
 
     Args:
         stream: the stream.
-        access: data of one training phase: the experience; all up to it; the whole stream. Of what comes several times
-            the last two have one copy.
-        protocol: what may be known.
+        access: data of one training phase: the experience; all up to it; the whole stream. The last two hold repeated
+            samples once.
+        protocol: available information.
     """
 
     def __init__(self, stream: Stream, access: Literal["experience", "past", "stream"], protocol: Protocol) -> None:
         self._stream = stream
         self._access = access
         self._protocol = protocol
-        self._visits = 0  # so many are in what follows
+        self._visits = 0  # number of experiences in the lists below
         self._tasks: set[int] = set()
-        self._met: dict[int, NDArray[np.bool_]] = {}
+        self._seen: dict[int, NDArray[np.bool_]] = {}
         self._parts: list[tuple[int, Rows]] = []
         self._joined: tuple[Rows, Rows] | None = None
 
     def tasks(self, number: int) -> tuple[int, ...]:
-        """Tasks that are in what an experience brings, ascending."""
+        """Tasks in the training data of an experience, ascending."""
         if self._access == "experience":
             return self._stream.present(self._stream.visits[number])
-        self._meet(number)
+        self._collect(number)
         return tuple(sorted(self._tasks))
 
     def visits(self, number: int) -> tuple[Visit, ...]:
-        """What an experience adds to the samples that the strategy may have."""
+        """Experiences whose samples become accessible with an experience."""
         if self._access == "stream":
             return self._stream.visits if number == 0 else ()
         return (self._stream.visits[number],)
 
     def __call__(self, number: int) -> Experience:
-        """Experience `number`, as far as the protocol tells of it."""
+        """Experience `number`, without information that the protocol denies."""
         visit, stream = self._stream.visits[number], self._stream
         tasks = self.tasks(number)
         if self._access == "experience":
@@ -73,22 +73,22 @@ class Experiences:
 
     @staticmethod
     def unbounded() -> Experience:
-        """The one experience of a protocol without boundaries: nothing is known of it beforehand."""
+        """The single experience of a protocol without boundaries; nothing is known of it in advance."""
         none = np.zeros(0, np.int64)
         return Experience(0, (), (), none, none, 0, 1, none, none)
 
-    def _meet(self, number: int) -> None:
-        """Brings together all samples up to an experience, or of the stream, each once for each task."""
+    def _collect(self, number: int) -> None:
+        """Collects all samples up to an experience, or of the stream, each once for each task."""
         wanted = len(self._stream.visits) if self._access == "stream" else number + 1
         if wanted < self._visits:
-            self._visits, self._tasks, self._met, self._parts, self._joined = 0, set(), {}, [], None
+            self._visits, self._tasks, self._seen, self._parts, self._joined = 0, set(), {}, [], None
         for visit in self._stream.visits[self._visits : wanted]:
             self._tasks.update(self._stream.present(visit))
             for t, rows in visit.parts:
-                met = self._met.setdefault(t, np.zeros(len(self._stream.labels), np.bool_))
-                new = rows[~met[rows]]
+                seen = self._seen.setdefault(t, np.zeros(len(self._stream.labels), np.bool_))
+                new = rows[~seen[rows]]
                 if len(new):
-                    met[new] = True
+                    seen[new] = True
                     self._parts.append((t, new))
                     self._joined = None
         self._visits = wanted

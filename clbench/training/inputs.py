@@ -1,4 +1,4 @@
-"""Stored inputs, and the transforms that turn them into what a network is fed."""
+"""Stored inputs, and their transforms to inputs of a network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 EXACT_BYTES = 256 << 20
-"""Size up to which it is noted which sample has come in which task."""
+"""Largest size of the record of seen samples by task."""
 
 _NOISES = 1021
-"""Different noise images. A prime, so that samples a fixed distance apart do not share theirs."""
+"""Number of noise images. A prime, so that samples a fixed distance apart do not share one."""
 
 
 def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -34,13 +34,13 @@ def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int6
     Returns:
         source (K, H*W) and weight (K, H*W); K is 1 for the identity and permutations, 4 for bilinear rotation.
     """
-    here = np.arange(height * width, dtype=np.int64)
-    moved = here if domain.permutation is None else domain.permutation
+    pixels = np.arange(height * width, dtype=np.int64)
+    moved = pixels if domain.permutation is None else domain.permutation
     if not domain.degrees:
         return moved[None], np.ones((1, height * width), np.float32)
     angle = np.deg2rad(domain.degrees)
     cos, sin = np.round([np.cos(angle), np.sin(angle)], 12)  # right angles stay exact
-    y, x = here // width - (height - 1) / 2, here % width - (width - 1) / 2
+    y, x = pixels // width - (height - 1) / 2, pixels % width - (width - 1) / 2
     from_x, from_y = cos * x - sin * y + (width - 1) / 2, sin * x + cos * y + (height - 1) / 2
     left, top = np.floor(from_x).astype(np.int64), np.floor(from_y).astype(np.int64)
     right_share, bottom_share = from_x - left, from_y - top
@@ -57,7 +57,7 @@ def resampling(domain: Domain, height: int, width: int) -> tuple[NDArray[np.int6
 class InputTransform:
     """Stored samples to model inputs: to [0, 1], through the domain, then normalised.
 
-    Noise is drawn by the stream seed and belongs to a sample: it is the same each time the sample comes.
+    Noise is drawn by the stream seed and belongs to a sample: it is the same at each use of the sample.
 
     Args:
         stream: gives domains, stored range and moments.
@@ -111,7 +111,7 @@ class InputTransform:
             stored: (N, C, H, W) or (N, F), uint8 or float32.
             task: the task (or variant) of all samples, or of each, int64 (N,).
             row: of each sample in its part of the data set, int64 (N,); may be left out where no domain has noise.
-            part: of the data set; training and test samples have noise of their own.
+            part: of the data set; training and test samples have separate noise.
         """
         x = stored.to(torch.float32)
         if self._top != 1.0:
@@ -156,11 +156,11 @@ def _normal(seed: int, part: str, shape: tuple[int, ...]) -> NDArray[np.float32]
 
 
 class StoredInputs:
-    """A part's inputs as they are stored: on the device, or on the disk.
+    """The stored inputs of a part of the data: on the device, or on the disk.
 
     Args:
         x: of the data set.
-        device: where they are wanted.
+        device: target of the samples.
     """
 
     def __init__(self, x: Stored, device: torch.device) -> None:
@@ -184,9 +184,9 @@ class StoredInputs:
             return
         assert not isinstance(self._x, np.ndarray)
         rows = index.cpu().numpy()
-        for found in self._x.in_turn(rows[a:b] for a, b in bounds):
-            yield self._sent(found)
+        for samples in self._x.in_turn(rows[a:b] for a, b in bounds):
+            yield self._sent(samples)
 
-    def _sent(self, found: NDArray[Any]) -> Tensor:
-        stored = torch.from_numpy(found)
+    def _sent(self, samples: NDArray[Any]) -> Tensor:
+        stored = torch.from_numpy(samples)
         return stored.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else stored

@@ -36,15 +36,15 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
 def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
     factory = _factory(network.factory)
     try:
-        made = factory(shape, outputs)
+        model = factory(shape, outputs)
     except Exception as error:  # a user's function may do anything
         raise UserError(
             f"model.factory: '{network.factory}', called with the shape {tuple(shape)} and {outputs} outputs, "
             f"failed: {type(error).__name__}: {error}."
         ) from error
-    if not isinstance(made, nn.Module):
-        raise UserError(f"model.factory: '{network.factory}' gave {type(made).__name__}. Allowed: an nn.Module.")
-    return made
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.factory: '{network.factory}' gave {type(model).__name__}. Allowed: an nn.Module.")
+    return model
 
 
 def import_parts(network: networks.Network) -> None:
@@ -69,40 +69,42 @@ def _factory(path: str) -> Any:
 
 
 def _load(model: nn.Module, path: str) -> None:
-    """Puts the weights of a file into a network; its last layer may be missing there.
+    """Loads the weights of a file into a network; its last layer may be missing there.
 
     Raises:
         UserError: a file that is no state dictionary, or one of another network.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        given = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # whatever a damaged file makes torch raise
         raise UserError(
             f"model.weights: {path} is no state dictionary ({type(error).__name__}). Allowed: a file written by "
             "torch.save(model.state_dict(), path)."
         ) from None
-    own = model.state_dict()
+    expected = model.state_dict()
     head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
-    unknown = next((name for name in given if name not in own), None)
-    missing = next((name for name in own if name not in given and not name.startswith(tuple(head))), None)
-    other = next((name for name in given if name in own and given[name].shape != own[name].shape), None)
+    unknown = next((name for name in weights if name not in expected), None)
+    missing = next((name for name in expected if name not in weights and not name.startswith(tuple(head))), None)
+    other = next((name for name in weights if name in expected and weights[name].shape != expected[name].shape), None)
     if unknown is not None:
-        raise UserError(f"model.weights: {path} has '{unknown}', which the network has not.{hint(unknown, list(own))}")
+        raise UserError(
+            f"model.weights: {path} has '{unknown}', unknown to the network.{hint(unknown, list(expected))}"
+        )
     if missing is not None:
-        keys = ", ".join(map(str, itertools.islice(found, 5))) + (", ..." if len(found) > 5 else "")
+        keys = ", ".join(map(str, itertools.islice(content, 5))) + (", ..." if len(content) > 5 else "")
         raise UserError(f"model.weights: {path} lacks '{missing}' of the network; it has {keys or 'nothing'}.")
     if other is not None:
-        sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (given, own))
+        sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (weights, expected))
         raise UserError(f"model.weights: '{other}' of {path} has the shape {sizes}.")
-    broken = next((name for name, tensor in given.items() if not bool(tensor.isfinite().all())), None)
+    broken = next((name for name, tensor in weights.items() if not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise UserError(f"model.weights: '{broken}' of {path} has values that are not finite.")
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(weights, strict=False)
 
 
 def split(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
-    """The front of a network, which makes features, and its last layer; they share the network's modules.
+    """The feature extractor of a network and its last layer; they share the network's modules.
 
     Raises:
         UserError: a network that is no sequence ending in a linear layer.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,16 +18,13 @@ from torch import Tensor
 from clbench.errors import RunFailed
 from clbench.stream import Stream, Visit
 from clbench.training.augmentation import Augmenter
-
-if TYPE_CHECKING:
-    pass
 from clbench.training.inputs import EXACT_BYTES, InputTransform, StoredInputs
 
 
 class _Fence:
-    """Which samples have come; shared by all views of a training set."""
+    """Mask of the samples of experiences so far; shared by all views of a training set."""
 
-    met: Tensor | None = None
+    admitted: Tensor | None = None
 
 
 class TrainingSet:
@@ -58,8 +54,8 @@ class TrainingSet:
     def augmented(self, augmenter: Augmenter) -> TrainingSet:
         """The same samples behind the same fence, augmented whenever they are fetched.
 
-        Who fetches for a purpose of its own (a replay buffer) has a view with an augmenter of its own, so that it does
-        not move the augmentation of the stream's batches.
+        A replay buffer has a view with a separate augmenter, so that it does not change the augmentation of the
+        stream's batches.
         """
         view = copy.copy(self)
         view._augmenter = augmenter
@@ -71,7 +67,7 @@ class TrainingSet:
         Args:
             index: rows, int64 (N,), on the device.
             task: the task (or variant) of all, or of each.
-            plain: whether samples come as they are stored, where others are augmented: for class means, herding.
+            plain: whether samples are returned without augmentation: for class means, herding.
 
         Returns:
             x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
@@ -86,7 +82,7 @@ class TrainingSet:
     def in_turn(
         self, index: Tensor, task: Tensor | int, bounds: Iterable[tuple[int, int]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """`fetch` of index[a:b] for one pair after the other; what lies on the disk is read ahead of time.
+        """`fetch` of index[a:b] for one pair after the other; samples on the disk are prefetched.
 
         Args:
             index, task: as for `fetch`.
@@ -98,12 +94,12 @@ class TrainingSet:
             yield self._made(stored, index[a:b], task if isinstance(task, int) else task[a:b], False)
 
     def _check(self, index: Tensor, task: Tensor | int) -> None:
-        met = self._fence.met
-        if met is not None:
-            known = met[task if len(met) > 1 else 0, index].all()
-            if known.device.type == "cuda":
-                torch._assert_async(known)
-            elif not known:
+        admitted = self._fence.admitted
+        if admitted is not None:
+            allowed = admitted[task if len(admitted) > 1 else 0, index].all()
+            if allowed.device.type == "cuda":
+                torch._assert_async(allowed)
+            elif not allowed:
                 raise RunFailed("data_to_come", "the strategy asked for samples that no experience has brought so far")
 
     def _made(self, stored: Tensor, index: Tensor, task: Tensor | int, plain: bool) -> tuple[Tensor, Tensor]:
@@ -113,22 +109,22 @@ class TrainingSet:
         return x, self._targets[task, self._labels.index_select(0, index)]
 
     def fence(self) -> None:
-        """From here on only samples that were admitted can be fetched, each in the tasks in which it has come.
+        """Restricts `fetch` to admitted samples, each in the tasks of its experiences.
 
-        Where tasks times samples are more than 256 Mi, a sample that has come in one task counts for all.
+        Where tasks times samples are more than 256 Mi, a sample admitted in one task is admitted in all.
         """
         n = len(self._labels)
         tasks = len(self._targets) if len(self._targets) * n <= EXACT_BYTES else 1
-        self._fence.met = torch.zeros((tasks, n), dtype=torch.bool, device=self._labels.device)
+        self._fence.admitted = torch.zeros((tasks, n), dtype=torch.bool, device=self._labels.device)
 
     def admit(self, visit: Visit) -> None:
-        """An experience has come: its samples may be fetched from here on, without a label too."""
-        met = self._fence.met
-        if met is None:
+        """Admits the samples of an experience, unlabelled ones included."""
+        admitted = self._fence.admitted
+        if admitted is None:
             return
         for t, rows in (*visit.parts, *visit.unlabelled):
-            met[t if len(met) > 1 else 0, torch.from_numpy(rows).to(met.device)] = True
+            admitted[t if len(admitted) > 1 else 0, torch.from_numpy(rows).to(admitted.device)] = True
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The classes of rows as the learner is told them, on the host, (N,); -1 where it is told none."""
+        """Training labels of rows, on the host, (N,); -1 for unlabelled samples."""
         return self._host_labels[index]

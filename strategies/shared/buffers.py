@@ -1,9 +1,9 @@
-"""Replay memories. They hold rows of the training set, never copies of samples.
+"""Replay memories, of rows of the training set, never of copies of samples.
 
     random  each group keeps a uniform sample without replacement of all offers (Vitter 1985, algorithm R): the
-            n-th sample met by a full group of `quota` takes the place of a random one with probability quota / n.
+            n-th sample offered to a full group of `quota` replaces a random one with probability quota / n.
             Where the quota shrinks, random ones leave, and the sample stays uniform
-    last    each group keeps the last `quota` samples that it has met (the ring buffer of Chaudhry et al. 2019, "On Tiny
+    last    each group keeps the last `quota` samples offered to it (the ring buffer of Chaudhry et al. 2019, "On Tiny
             Episodic Memories", algorithm 3). Where the quota shrinks, the oldest leave
 
 A row that is offered twice is two samples, and may be held twice.
@@ -24,12 +24,12 @@ Integers = NDArray[np.int64]
 
 
 class _Group:
-    """The slots of one group, how many samples it has met, and the position of the oldest where age counts."""
+    """The slots of one group, the number of samples offered to it, and the position of the oldest where age counts."""
 
-    def __init__(self, slots: Integers | None = None, met: int = 0, oldest: int = 0) -> None:
+    def __init__(self, slots: Integers | None = None, offered: int = 0, oldest: int = 0) -> None:
         self._slots = np.zeros(0, np.int64) if slots is None else slots
         self._count = len(self._slots)
-        self.met = met
+        self.offered = offered
         self.oldest = oldest
 
     @property
@@ -52,7 +52,7 @@ class Buffer:
         per_group: samples for each group instead, >= 1; the memory then grows with the groups.
         keep: of each group a uniform sample, or the last ones.
 
-    Groups are whatever the caller says: one for all (a reservoir over the stream), or one a class (class-balanced).
+    The caller defines groups: one for all (a reservoir over the stream), or one a class (class-balanced).
     A sample stays in its *slot* as long as it is held.
 
     Attributes:
@@ -86,7 +86,7 @@ class Buffer:
 
     @property
     def index(self) -> Integers:
-        """Rows held, in no order that means anything, (len,)."""
+        """Rows held, in arbitrary order, (len,)."""
         return self.index_of[self._occupied[: self._count]]
 
     @property
@@ -111,8 +111,8 @@ class Buffer:
             group: the group of each, (N,).
 
         Returns:
-            positions among those offered, and the slot of each, of the samples that were kept, (M,) each. What a
-            method keeps beside a sample (its logits) it keeps by slot.
+            positions in the offer, and the slots, of the samples that were kept, (M,) each. A method stores further
+            data of a sample (its logits) by slot.
         """
         chance = self._generator.uniform(len(index)) if self._keep == "random" else None
         positions, slots = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -122,8 +122,8 @@ class Buffer:
                 for other in self._groups if self._capacity is not None else ():
                     self._shrink(other)
             mine, held, quota = np.flatnonzero(group == g), self._groups[g], self.quota(g)
-            number = held.met + 1 + np.arange(len(mine))
-            held.met += len(mine)
+            number = held.offered + 1 + np.arange(len(mine))
+            held.offered += len(mine)
             if chance is None:  # of more than the quota only the last ones count
                 mine = mine[max(0, len(mine) - quota) :]
             free, later = np.split(mine, [max(0, quota - len(held.slots))])
@@ -159,11 +159,11 @@ class Buffer:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Groups that hold something, in the order in which they were met."""
+        """Non-empty groups, in the order of their first sample."""
         return tuple(g for g, held in self._groups.items() if len(held.slots))
 
     def slots_of(self, group: int) -> Integers:
-        """The slots of a group, in no order that means anything."""
+        """The slots of a group, in arbitrary order."""
         return self._groups[group].slots
 
     def _shrink(self, group: int) -> None:
@@ -174,7 +174,7 @@ class Buffer:
             stay, leave = np.split(of.slots[self._generator.permutation(len(of.slots))], [quota])
         else:
             leave, stay = np.split(np.roll(of.slots, -of.oldest), [len(of.slots) - quota])
-        self._groups[group] = _Group(stay.copy(), of.met)
+        self._groups[group] = _Group(stay.copy(), of.offered)
         for slot in leave.tolist():
             self._count -= 1
             self._swap(self._place[slot], self._count)
@@ -197,7 +197,7 @@ class Buffer:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue, the generator apart."""
         return {
-            "groups": {g: [group.slots.copy(), group.met, group.oldest] for g, group in self._groups.items()},
+            "groups": {g: [group.slots.copy(), group.offered, group.oldest] for g, group in self._groups.items()},
             "index": self.index_of.copy(),
             "task": self.task_of.copy(),
             "occupied": self._occupied.copy(),

@@ -1,7 +1,7 @@
-"""What methods that hold weights by their importance share: a quadratic penalty, and sums over per-sample gradients.
+"""Shared by regularisation methods: a quadratic penalty, and sums over per-sample gradients.
 
 Weights, anchors and importances are lists of tensors in the order of `model.parameters()`. Buffers, such as the
-statistics of batch normalisation, are not held.
+statistics of batch normalisation, are not anchored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     Vectors = Callable[[Tensor], Iterable[Tensor]]
 
 _CHUNK = 1 << 25
-"""Numbers that per-sample gradients may take at once (128 MiB)."""
+"""Largest size of per-sample gradients, in numbers (128 MiB)."""
 
 
 class Anchored(Strategy):
-    """Holds the weights near an anchor, each by its importance; who inherits says what these are.
+    """Anchors the weights by a quadratic penalty; subclasses define anchor and importance.
 
     Attributes:
         factor: of the quadratic penalty.
@@ -34,7 +34,7 @@ class Anchored(Strategy):
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
-        """The ends of experiences: there importance is estimated and the anchor set."""
+        """Boundaries: at the end of an experience importance is estimated and the anchor set."""
         return frozenset({"boundaries"})
 
     def __init__(self, config: Any, setup: Setup) -> None:
@@ -59,26 +59,26 @@ class Anchored(Strategy):
         self.anchor, self.importance = state["anchor"], state["importance"]
 
     def weights(self) -> list[Tensor]:
-        """A copy of the weights as they are."""
+        """A copy of the current weights."""
         return [p.detach().clone() for p in self.model.parameters()]
 
     def drawn(self, experience: Experience, samples: int | None) -> Experience:
-        """The experience with so many of its samples; all of them where there are not more, or None is asked for."""
+        """The experience with a random subset of its samples; all of them if there are not more, or for None."""
         if samples is None or samples >= len(experience.index):
             return experience
-        chosen = self.setup.generator.sample(len(experience.index), samples)
-        return replace(experience, index=experience.index[chosen], task=experience.task[chosen])
+        positions = self.setup.generator.sample(len(experience.index), samples)
+        return replace(experience, index=experience.index[positions], task=experience.task[positions])
 
     def batches(self, experience: Experience) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """`plain_batches`, small where the gradients of single samples at a convolution are there all at once."""
+        """`plain_batches`, smaller where convolutions need per-sample gradients in memory."""
         convolves = any(isinstance(m, torch.nn.Conv2d) for m in self.model.modules())
         return self.plain_batches(experience, 100 if convolves else 1000)
 
     def active(self, experience: Experience, task: Tensor) -> Tensor:
-        """Which outputs take part in the training loss, bool (N, outputs).
+        """Mask of the active logits, bool (N, outputs).
 
         Args:
-            experience: whose outputs they are where those of each batch take part.
+            experience: defines the active logits where they are those of each batch.
             task: of each sample, int64 (N,).
         """
         if self._active is not None:
@@ -126,8 +126,8 @@ def sum_over_samples(model: nn.Module, x: Tensor, vectors: Vectors, power: Calla
     Returns:
         tensors of the parameters' shapes.
     """
-    found = _by_layers(model, x, vectors, power) if _known_throughout(model) else None
-    return _sample_by_sample(model, x, vectors, power) if found is None else found
+    sums = _by_layers(model, x, vectors, power) if _known_throughout(model) else None
+    return _sample_by_sample(model, x, vectors, power) if sums is None else sums
 
 
 def _known(layer: nn.Module) -> bool:
@@ -145,9 +145,9 @@ def _by_layers(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[T
     """None where a layer is used more than once, or a linear one on anything but (N, in)."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
-    def note(layer: nn.Module, given: tuple[Tensor], out: Tensor) -> Tensor:
+    def note(layer: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor:
         out = out if out.requires_grad else out.detach().requires_grad_()  # all weights below may be frozen
-        calls.append((layer, given[0].detach(), out))
+        calls.append((layer, inputs[0].detach(), out))
         return out.clone()  # what follows may change it in place
 
     layers = [m for m in model.modules() if _known(m) and list(m.parameters(recurse=False))]

@@ -1,8 +1,8 @@
-"""Last layers that predict by something else than the logits they are trained with.
+"""Heads whose predictions are not the logits of training.
 
-Each takes the place of a network's linear layer, of which it stays a kind, so that its inputs are the network's
-features wherever the suite looks for them. `logits` is what training uses, `forward` what predicts. Rows are computed
-each by itself from parameters, buffers and flags: the evaluator keeps the features of a frozen front.
+Each replaces a network's linear layer and is a subclass of it, so that its inputs are the network's features for the
+whole suite. Training uses `logits`, prediction `forward`. Rows are computed independently from parameters, buffers and
+flags: the evaluator caches the features of a frozen feature extractor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Head(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
 
     def logits(self, features: Tensor) -> Tensor:
-        """What training uses."""
+        """Logits of training."""
         return F.linear(features, self.weight, self.bias)
 
 
@@ -36,12 +36,12 @@ class NearestMean(_Head):
         euclidean   s_c = f . mu_c - |mu_c|^2 / 2, which orders classes as -|f - mu_c|^2 does
         cosine      s_c = cos(f, mu_c)
 
-    Means are in double precision, so that the evaluator does not ask in bfloat16: they jump from one update to the
-    next, and how far rounding moves scores is only measured now and then.
+    Means are in double precision, so that the evaluator does not use bfloat16: they jump from one update to the next,
+    and rounding errors are only measured occasionally.
 
     Args:
-        linear: the layer it takes the place of; a head to train the front with.
-        cosine: which of the two.
+        linear: the layer that it replaces; a head to train the feature extractor.
+        cosine: selects the second score.
     """
 
     rowwise = True
@@ -94,10 +94,10 @@ class Rotated(_Head):
         self.rotations = rotations
         if rotations > 1:
             bound = linear.in_features**-0.5
-            for name, own in list(linear.named_parameters()):
-                drawn = torch.from_numpy((2 * generator.uniform(rotations * own.numel()) - 1) * bound)
-                units = drawn.to(own).view(len(own), rotations, *own.shape[1:])
-                units[:, 0] = own.detach()
+            for name, parameter in list(linear.named_parameters()):
+                drawn = torch.from_numpy((2 * generator.uniform(rotations * parameter.numel()) - 1) * bound)
+                units = drawn.to(parameter).view(len(parameter), rotations, *parameter.shape[1:])
+                units[:, 0] = parameter.detach()
                 setattr(self, name, nn.Parameter(units.flatten(0, 1)))
 
     def forward(self, features: Tensor) -> Tensor:

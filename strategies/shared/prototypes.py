@@ -1,5 +1,5 @@
-"""What methods with class means share: features, their moments by class, a frozen extractor, images in four
-orientations, and the prototypes of classes that are gone."""
+"""Shared by methods with class means: features, their moments by class, a frozen feature extractor, images in four
+orientations, and the prototypes of past classes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def freeze(module: nn.Module) -> None:
-    """No gradients, and evaluation mode for good."""
+    """Disables gradients and sets evaluation mode permanently."""
     module.requires_grad_(False).eval()
 
 
 def rotated(x: Tensor, y: Tensor, rotations: int) -> tuple[Tensor, Tensor]:
-    """Each image in R orientations, a quarter turn apart, each a class of its own: R y + r.
+    """Each image in R orientations, a quarter turn apart, each a separate class: R y + r.
 
     Args:
         x: (N, C, H, H), or anything where R is 1.
@@ -85,7 +85,7 @@ class Moments:
         self.square = torch.zeros(classes, dtype=torch.float64, device=device)
 
     def add(self, features: Tensor, y: Tensor) -> None:
-        """Takes in features (N, F) of the classes (N,). A product with a one-hot matrix: its order of sums is fixed on
+        """Adds features (N, F) of the classes (N,). A product with a one-hot matrix: its order of sums is fixed on
         a GPU too."""
         features, of = features.to(torch.float64), F.one_hot(y, len(self.count)).to(torch.float64).T
         self.count += of.sum(1)
@@ -93,21 +93,21 @@ class Moments:
         self.square += of @ features.square().sum(1)
 
     def merge(self, other: Moments) -> None:
-        """Takes in what another has."""
-        for own, its in zip(self._tensors(), other._tensors(), strict=True):
-            own += its
+        """Adds the moments of another instance."""
+        for ours, its in zip(self._tensors(), other._tensors(), strict=True):
+            ours += its
 
     def clear(self) -> None:
-        for own in self._tensors():
-            own.zero_()
+        for tensor in self._tensors():
+            tensor.zero_()
 
     @property
     def known(self) -> Tensor:
-        """Whether a class has been met, bool (C,)."""
+        """Mask of the classes so far, bool (C,)."""
         return self.count > 0
 
     def mean(self) -> Tensor:
-        """(C, F), 0 for a class that has not been met."""
+        """(C, F), 0 for a class not seen yet."""
         return self.total / self.count.clamp_min(1)[:, None]
 
     def variance(self) -> Tensor:
@@ -117,27 +117,27 @@ class Moments:
 
     @property
     def nbytes(self) -> int:
-        """Of the classes met."""
+        """Bytes of the classes so far."""
         return int(self.known.sum()) * 8 * (2 + self.total.shape[1])
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.count, self.total, self.square
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything, as copies."""
+        """The moments, as copies."""
         return {"count": self.count.clone(), "total": self.total.clone(), "square": self.square.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continues where `state_dict` was taken."""
-        for own, name in zip(self._tensors(), ("count", "total", "square"), strict=True):
-            own.copy_(state[name])
+        for tensor, name in zip(self._tensors(), ("count", "total", "square"), strict=True):
+            tensor.copy_(state[name])
 
 
 class OnFeatures(Strategy):
-    """A strategy whose network is a front, which makes features, and a last layer of the method's own.
+    """A strategy whose network is a feature extractor and a method-specific head.
 
     Args:
-        make_head: the network's linear layer -> the layer that takes its place (see `prototype_heads`).
+        make_head: the network's linear layer -> the head that replaces it (see `prototype_heads`).
 
     Raises:
         UserError: a network that does not end in a linear layer.
@@ -156,8 +156,8 @@ class OnFeatures(Strategy):
     def features(self, x: Tensor) -> Tensor:
         """Features in evaluation mode, without a graph, (N, F)."""
         with evaluating(self.front), torch.no_grad():
-            found: Tensor = self.front(x)
-        return found
+            features: Tensor = self.front(x)
+        return features
 
     def moments(self, units: int = 1) -> Moments:
         """Empty moments of all classes, or of several units each."""
@@ -165,11 +165,11 @@ class OnFeatures(Strategy):
 
 
 class Extractor(OnFeatures):
-    """A method on features that stand still: the front is trained in the first visit by the benchmark's optimiser and
-    loss, and frozen at its end; or it is frozen from the start; or (`trained`) it is never frozen.
+    """A method on fixed features: the feature extractor is trained in the first experience by the benchmark's optimiser
+    and loss, and frozen at its end; or it is frozen from the start; or (`trained`) it is never frozen.
 
-    With a frozen front an update costs nothing: the loss is a zero that depends on no weight. Updates stay the moments
-    at which the model is looked at.
+    With a frozen feature extractor an update costs nothing: the loss is a constant zero. Evaluations are still
+    scheduled by updates.
 
     Attributes:
         frozen: whether the front is.
@@ -187,7 +187,7 @@ class Extractor(OnFeatures):
 
     @property
     def settling(self) -> bool:
-        """Whether the front is still to be frozen."""
+        """True until the feature extractor is frozen."""
         return self.config.extractor == "first_experience" and not self.frozen
 
     def loss(self, batch: Batch) -> Tensor:
@@ -210,20 +210,20 @@ class Extractor(OnFeatures):
 
 
 class PrototypeConfig(Parameters):
-    """What PASS and NAPA-VQ have in common."""
+    """Hyper-parameters shared by PASS and NAPA-VQ."""
 
     rotations: bool | None = None
-    """Whether images come in four orientations, each a class of its own; where not given, if they are square."""
+    """Images in four orientations, each a separate class. Default: if they are square."""
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Logits are divided by it in training."""
+    """Divisor of the logits in training."""
     prototype_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the loss of prototypes."""
+    """Weight of the prototype loss."""
     distillation_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the distance of the features of a batch from those of the front as the last visit left it."""
+    """Weight of feature distillation from the extractor at the end of the last experience."""
 
 
 class PrototypeReplay(OnFeatures):
-    """Past classes are learnt again from their prototypes; features are held where they were.
+    """Past classes are replayed from their prototypes; features are distilled.
 
         L = criterion + prototype_weight x L_prototypes + distillation_weight x |f(x) - f_old(x)|
 
@@ -241,16 +241,16 @@ class PrototypeReplay(OnFeatures):
     """
 
     of_orientations: ClassVar[bool]
-    """Whether each orientation has a prototype."""
+    """Each orientation has a prototype."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[Knowledge]:
-        """Which classes are past, and when they become so."""
+        """Boundaries: they separate past classes from new ones."""
         return frozenset({"boundaries"})
 
     def __init__(self, config: Any, setup: Setup, make_head: Callable[[nn.Linear], Any]) -> None:
         if setup.training.loss != "cross_entropy":
-            raise UserError("training.loss: the strategy has a loss of its own. Allowed: cross_entropy.")
+            raise UserError("training.loss: the strategy has its own loss. Allowed: cross_entropy.")
         self.rotations = rotations_of(config.rotations, setup.input_shape)
         super().__init__(config, setup, make_head)
         units = self.rotations * setup.outputs

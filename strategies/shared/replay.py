@@ -1,4 +1,4 @@
-"""What replay methods have in common: what is held, when it is offered, and how it is found again."""
+"""Shared by replay methods: the memory, its updates and its lookup."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class MemoryConfig(Parameters):
-    """What is held, and how much of it is replayed."""
+    """Hyper-parameters of the memory and of the replayed batch."""
 
     memory: Annotated[int, Field(ge=1)] | None = None
-    """Samples held in all; 1000 where neither this nor `memory_per_class` is given."""
+    """Samples stored in total; default, without `memory_per_class`, 1000."""
     memory_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Samples held of each class, instead of `memory`; needs the buffer `class_balanced` or `ring`."""
+    """Samples stored of each class, instead of `memory`; needs the buffer `class_balanced` or `ring`."""
     buffer: Literal["reservoir", "class_balanced", "task_balanced", "ring", "task_ring"] = "reservoir"
-    """A uniform sample of all met; equal shares for the classes or the tasks met, of each a uniform sample or (`ring`)
-    the last samples."""
+    """A uniform sample of all data so far; equal shares for the classes or tasks so far, of each a uniform sample or
+    (`ring`) the last samples."""
     replay_batch: Annotated[int, Field(ge=1)] | None = None
-    """Replayed samples an iteration; as many as new ones where not given."""
+    """Replayed samples an iteration; default: as many as new ones."""
 
     @pydantic.model_validator(mode="after")
     def _one_size(self) -> MemoryConfig:
@@ -42,14 +42,14 @@ class MemoryConfig(Parameters):
 
     @property
     def groups(self) -> Literal["class", "task"] | None:
-        """What the memory is shared out to."""
+        """Groups with equal shares of the memory."""
         return {"class_balanced": "class", "ring": "class", "task_balanced": "task", "task_ring": "task"}.get(
             self.buffer
         )  # type: ignore[return-value]
 
 
 class FillConfig(MemoryConfig):
-    """The same, and when samples are offered."""
+    """Hyper-parameters of the memory, with the time of its updates."""
 
     fill: Literal["online", "after"] = "online"
     """Samples are offered to the buffer after each update, or all at the end of their experience."""
@@ -62,7 +62,7 @@ class FillConfig(MemoryConfig):
 
 
 class Replaying(Strategy):
-    """Holds a buffer of the samples that it has learnt from.
+    """A strategy with a buffer of training samples.
 
     Attributes:
         buffer: rows and tasks of the samples held.
@@ -78,10 +78,10 @@ class Replaying(Strategy):
         return frozenset(after | ({"task_in_training"} if config.groups == "task" else set()))
 
     def make_buffer(self) -> Buffer:
-        """The empty memory.
+        """An empty buffer.
 
         Raises:
-            UserError: it is so small that whole classes or tasks would be left out.
+            UserError: it is too small for all classes or tasks.
         """
         config, per_class = self.config, self.config.memory_per_class
         capacity = None if per_class else config.memory or 1000
@@ -91,14 +91,14 @@ class Replaying(Strategy):
         return Buffer(self.setup.generator, capacity=capacity, per_group=per_class, keep=keep)
 
     def group_of(self, index: Integers, task: Integers) -> Integers:
-        """The group of the buffer that each sample belongs to, (N,)."""
+        """Buffer group of each sample, (N,)."""
         if self.config.groups == "class":
             return self.setup.samples.labels_of(index)
         return task if self.config.groups == "task" else np.zeros_like(index)
 
     def kept(self, position: Integers, slot: Integers) -> None:
-        """Called after each update with the positions in the batch of the samples that the buffer took, and their
-        slots: what goes beside a sample can be kept by its slot."""
+        """Called after each update with the positions in the batch of the stored samples, and their slots: further data
+        of a sample can be stored by its slot."""
 
     def after_update(self, batch: Batch) -> None:
         if not _after(self.config):
@@ -111,7 +111,7 @@ class Replaying(Strategy):
             self.buffer.add(experience.index, experience.task, self.group_of(experience.index, experience.task))
 
     def fetch(self, slots: Integers) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs, targets and tasks of what slots of the buffer hold, (n, ...), (n,) and (n,)."""
+        """Inputs, targets and tasks of the samples in slots of the buffer, (n, ...), (n,) and (n,)."""
         index, task = (
             torch.from_numpy(held[slots]).to(self.setup.device) for held in (self.buffer.index_of, self.buffer.task_of)
         )

@@ -4,15 +4,14 @@ A function without required arguments returns a mapping with arrays named as in 
 tuple (train_x, train_y, test_x, test_y).
 
 A class that derives from `torch.utils.data.Dataset`, such as those of `torchvision.datasets` and
-`avalanche.benchmarks.datasets`, is called with what its signature has: `root` (the data root), `train` True and False
-or else `split` "train" and "test", and `download` unless CLBENCH_OFFLINE forbids it. Where it has neither `train` nor
-`split`, every fifth sample of a class is for testing. Its arrays are taken whole where its items are nothing else;
-else its items are gone through: PIL images, NumPy arrays (H, W), (H, W, C) or (F,), or tensors with channels first.
+`avalanche.benchmarks.datasets`, is called with its parameters: `root` (the data root), `train` True and False or else
+`split` "train" and "test", and `download` unless CLBENCH_OFFLINE forbids it. Where it has neither `train` nor `split`,
+every fifth sample of a class is for testing. Its arrays are taken whole where they agree with its items; else its items
+are read: PIL images, NumPy arrays (H, W), (H, W, C) or (F,), or tensors with channels first.
 
-`lazy:package.module:Name` leaves inputs where they are: items are read whenever their samples are asked for. Name is
-such a class, or a function without required arguments that returns a data set, or one for training and one for testing.
-Labels are `targets` (or `labels`) where the first and the last item say the same; else each start goes through all
-items.
+`lazy:package.module:Name` leaves inputs on the disk: items are read on demand. Name is such a class, or a function
+without required arguments that returns a data set, or one for training and one for testing. Labels are `targets` (or
+`labels`) where the first and the last item agree with them; else each start reads all items.
 """
 
 from __future__ import annotations
@@ -43,22 +42,22 @@ from clbench.streams.datasets import outline_cache
 from clbench.streams.datasets.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
 
 LAZY = "lazy:"
-"""Before an import path: its inputs stay on the disk."""
+"""Prefix of an import path whose inputs stay on the disk."""
 
 _PROBES = 64
-"""Items of a part, evenly spaced, that tell whether it changed since it was read through."""
+"""Number of evenly spaced items of a part that detect a change since it was read."""
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a name is meant as an import path; no other name runs code of the user's own."""
+    """True if a name is an import path; no other name runs user-defined code."""
     return ":" in name and not name.startswith(("npz:", "npy:"))
 
 
 def check(name: str) -> None:
-    """Whether the path leads somewhere, told without importing it.
+    """Checks that the path exists, without importing it.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not exist.
     """
     try:
         import_paths.check(name.removeprefix(LAZY))
@@ -67,7 +66,7 @@ def check(name: str) -> None:
 
 
 def load(name: str) -> Arrays:
-    """The arrays behind an import path. Global generators are seeded the same each time, and put back.
+    """The arrays behind an import path. Global generators are seeded the same each time, and restored.
 
     Raises:
         UserError: it does not import, raises, or is or returns something else.
@@ -75,35 +74,35 @@ def load(name: str) -> Arrays:
     check(name)
     with fenced(), redirect_stdout(sys.stderr):  # stdout may be the JSON of a run
         Chance(0).seed_globals("stream")
-        with _told(name, "does not import"), warnings.catch_warnings():
+        with _as_user_error(name, "does not import"), warnings.catch_warnings():
             # Of qpsolvers, which Avalanche imports.
             warnings.filterwarnings("ignore", "no QP solver found", UserWarning)
-            found = _found(name.removeprefix(LAZY))
+            target = _imported(name.removeprefix(LAZY))
         if name.startswith(LAZY):
-            return _left(name, found)
-        if _is_dataset(found):
-            return _together(name, [_read(name, part) for part in _parts(name, found)])
-        return _of_function(name, found)
+            return _on_disk(name, target)
+        if _is_dataset(target):
+            return _together(name, [_read(name, part) for part in _parts(name, target)])
+        return _of_function(name, target)
 
 
-def _found(name: str) -> Any:
+def _imported(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module_name), attribute)
-    if inspect.isfunction(found) and found.__module__ == "avalanche.benchmarks.datasets.torchvision_wrapper":
+    target = getattr(importlib.import_module(module_name), attribute)
+    if inspect.isfunction(target) and target.__module__ == "avalanche.benchmarks.datasets.torchvision_wrapper":
         from torchvision import datasets  # Avalanche wraps these classes in functions (*args, **kwargs)
 
-        return getattr(datasets, attribute, found)
-    return found
+        return getattr(datasets, attribute, target)
+    return target
 
 
 @contextmanager
-def _told(name: str, what: str) -> Iterator[None]:
-    """Whatever is raised inside becomes one sentence."""
+def _as_user_error(name: str, what: str) -> Iterator[None]:
+    """Turns any exception inside into one sentence."""
     try:
         yield
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # code of the user's own may do anything
+    except (Exception, SystemExit) as error:  # user-defined code may raise anything
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
         place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if len(frames) > 1 else ""
         reason = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").rstrip(": .")
@@ -111,15 +110,15 @@ def _told(name: str, what: str) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------ functions
-def _of_function(name: str, found: Any) -> Arrays:
+def _of_function(name: str, function: Any) -> Arrays:
     allowed = "a function without required arguments, or a class that derives from torch.utils.data.Dataset"
-    if not callable(found):
-        raise UserError(f"data set '{name}': is of type {type(found).__name__}. Allowed: {allowed}.")
-    with _told(name, "fails"):
-        needed = _required(found)
+    if not callable(function):
+        raise UserError(f"data set '{name}': is of type {type(function).__name__}. Allowed: {allowed}.")
+    with _as_user_error(name, "fails"):
+        needed = _required(function)
         if needed:
             raise UserError(f"data set '{name}': needs the argument {', '.join(needed)}. Allowed: {allowed}.")
-        result = found()
+        result = function()
         if isinstance(result, Mapping):
             held = [str(key) for key in result]
             return arrange(held, lambda key: _array(result[key]), name, "the mapping")
@@ -134,11 +133,11 @@ def _of_function(name: str, found: Any) -> Arrays:
     )
 
 
-def _required(found: Any) -> list[str]:
-    """Arguments that a call must give."""
+def _required(function: Any) -> list[str]:
+    """Required arguments of a call."""
     try:
-        parameters = inspect.signature(found).parameters.values()
-    except ValueError:  # some built-in ones do not tell
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some built-in functions have no signature
         return []
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [f"'{p.name}'" for p in parameters if p.default is p.empty and p.kind not in variable]
@@ -150,54 +149,54 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 # ------------------------------------------------------------------------------------------------ data set classes
-def _is_dataset(found: Any) -> bool:
-    """Whether it derives from torch's Dataset; without torch imported it cannot."""
+def _is_dataset(target: Any) -> bool:
+    """True if it derives from torch's Dataset; without torch imported it cannot."""
     data = sys.modules.get("torch.utils.data")
-    return data is not None and isinstance(found, type) and issubclass(found, data.Dataset)
+    return data is not None and isinstance(target, type) and issubclass(target, data.Dataset)
 
 
-def _parts(name: str, found: type) -> list[Any]:
+def _parts(name: str, dataset: type) -> list[Any]:
     """The data sets of a class: for training and for testing, or one."""
-    with _told(name, "fails"):
-        accepted, required = _accepted(found), _required(found)
-    given: dict[str, Any] = {}
+    with _as_user_error(name, "fails"):
+        accepted, required = _accepted(dataset), _required(dataset)
+    common: dict[str, Any] = {}
     if "root" in accepted:
-        given["root"] = str(data_root())
+        common["root"] = str(data_root())
     if "download" in accepted:
-        given["download"] = not offline()
+        common["download"] = not offline()
     parts: list[dict[str, Any]] = [{}]
     if "train" in accepted:
         parts = [{"train": True}, {"train": False}]
     elif "split" in accepted:
         parts = [{"split": "train"}, {"split": "test"}]
-    needed = [n for n in required if n.strip("'") not in {*given, *parts[0]}]
+    needed = [n for n in required if n.strip("'") not in {*common, *parts[0]}]
     if needed:
         returned = _RETURNED if name.startswith(LAZY) else f"the arrays {', '.join(DIVIDED)}"
         raise UserError(
-            f"data set '{name}': needs the argument {', '.join(needed)}; name a function of your own that gives it and "
-            f"returns {returned}."
+            f"data set '{name}': needs the argument {', '.join(needed)}; name a user-defined function that passes it "
+            f"and returns {returned}."
         )
-    made: list[Any] = []
+    datasets: list[Any] = []
     for part in parts:
-        said = ", ".join(f"{key}={value!r}" for key, value in part.items())
-        why = " (CLBENCH_OFFLINE forbids downloads)" if given.get("download") is False else ""
-        with _told(name, (f"fails with {said}" if said else "fails") + why):
-            made.append(found(**given, **part))
-    return made
+        arguments = ", ".join(f"{key}={value!r}" for key, value in part.items())
+        why = " (CLBENCH_OFFLINE forbids downloads)" if common.get("download") is False else ""
+        with _as_user_error(name, (f"fails with {arguments}" if arguments else "fails") + why):
+            datasets.append(dataset(**common, **part))
+    return datasets
 
 
 def _together(name: str, parts: Sequence[tuple[Stored, NDArray[Any]]]) -> Arrays:
-    """Inputs and labels of the two parts, or of one that is to be divided."""
+    """Inputs and labels of the two parts, or of one part to be divided."""
     if len(parts) == 1:
         return split(*parts[0], None, name)
     (train_x, train_y), (test_x, test_y) = parts
     return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, origin=name)
 
 
-def _accepted(found: type) -> set[str]:
-    """Keywords that a constructor takes, those that it hands on to its bases by **kwargs included."""
+def _accepted(dataset: type) -> set[str]:
+    """Keywords of a constructor, those that it passes to its bases by **kwargs included."""
     names: set[str] = set()
-    for base in found.__mro__:
+    for base in dataset.__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
@@ -253,7 +252,7 @@ def _item(name: str, dataset: Any, i: int) -> tuple[NDArray[Any], int]:
 def _whole(
     dataset: Any, samples: int, ends: dict[int, tuple[NDArray[Any], int]]
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    """Arrays `data` and `targets` (or `labels`) where the first and the last item are what stands there; else None."""
+    """Arrays `data` and `targets` (or `labels`) where the first and the last item agree with them; else None."""
     data: Any = getattr(dataset, "data", None)
     x = None
     if len(getattr(data, "shape", ())) > 1 and len(data) == samples:
@@ -277,25 +276,25 @@ def _whole(
 _RETURNED = "a data set of PyTorch with __len__ and __getitem__, or a pair of them for training and testing"
 
 
-def _left(name: str, found: Any) -> Arrays:
-    """A data set whose items stay where they are."""
-    made = _parts(name, found) if _is_dataset(found) else _returned(name, found)
+def _on_disk(name: str, target: Any) -> Arrays:
+    """A data set whose items stay on the disk."""
+    datasets = _parts(name, target) if _is_dataset(target) else _returned(name, target)
     parts: list[tuple[OnDisk, NDArray[np.int64]]] = []
-    for dataset in made:
-        with _told(name, "fails"):
+    for dataset in datasets:
+        with _as_user_error(name, "fails"):
             samples, ends = _ends(name, dataset)
             for i, (image, _) in ends.items():
                 again, _ = _item(name, dataset, i)
                 if not np.array_equal(image, again, equal_nan=image.dtype.kind == "f"):
                     raise UserError(
-                        f"data set '{name}': item {i} is another each time it is asked for; random changes belong to "
+                        f"data set '{name}': item {i} differs each time it is read; random changes belong to "
                         "training.augmentation."
                     )
             _, y = _whole(dataset, samples, ends)
             if y is None:
                 y = np.array([_item(name, dataset, i)[1] for i in range(samples)], np.int64)
         parts.append((OnDisk(Items(partial(_image, name, dataset), samples, name)), y))
-    files = {getattr(sys.modules.get(of), "__file__", None) for of in _modules(found, *made)}
+    files = {getattr(sys.modules.get(of), "__file__", None) for of in _modules(target, *datasets)}
 
     def stamp() -> Any:
         code = outline_cache.stamps(*(Path(file) for file in sorted(filter(None, files))))
@@ -304,27 +303,31 @@ def _left(name: str, found: Any) -> Arrays:
     return replace(_together(name, parts), stamp=stamp)
 
 
-def _returned(name: str, found: Any) -> list[Any]:
-    """What a function gives."""
-    if not callable(found):
+def _returned(name: str, function: Any) -> list[Any]:
+    """Data sets returned by a function."""
+    if not callable(function):
         raise UserError(
-            f"data set '{name}': is of type {type(found).__name__}. Allowed: a class that derives from "
+            f"data set '{name}': is of type {type(function).__name__}. Allowed: a class that derives from "
             f"torch.utils.data.Dataset, or a function without required arguments that returns {_RETURNED}."
         )
-    with _told(name, "fails"):
-        needed = _required(found)
+    with _as_user_error(name, "fails"):
+        needed = _required(function)
         if needed:
             raise UserError(f"data set '{name}': needs the argument {', '.join(needed)}. Allowed: none.")
-        result = found()
-    made = list(result) if isinstance(result, (tuple, list)) else [result]
-    if len(made) > 2 or not all(hasattr(d, "__len__") and hasattr(d, "__getitem__") for d in made) or not made:
-        length = f" with {len(made)} members" if isinstance(result, (tuple, list)) else ""
+        result = function()
+    datasets = list(result) if isinstance(result, (tuple, list)) else [result]
+    if (
+        len(datasets) > 2
+        or not all(hasattr(d, "__len__") and hasattr(d, "__getitem__") for d in datasets)
+        or not datasets
+    ):
+        length = f" with {len(datasets)} members" if isinstance(result, (tuple, list)) else ""
         raise UserError(f"data set '{name}': returned type {type(result).__name__}{length}. Allowed: {_RETURNED}.")
-    return made
+    return datasets
 
 
 def _image(name: str, dataset: Any, i: int) -> NDArray[Any]:
-    with _told(name, f"fails at item {i}"):
+    with _as_user_error(name, f"fails at item {i}"):
         return _item(name, dataset, i)[0]
 
 

@@ -1,19 +1,19 @@
-"""Data sets by name, as NumPy arrays: looked for in the data root, embedded, generated, imported, or downloaded.
+"""Data sets by name, as NumPy arrays: from the data root, embedded, generated, imported, or downloaded.
 
-The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is looked in first, for `NAME.npz` and then for
-torchvision's own folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
+The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is searched first, for `NAME.npz` and then for
+torchvision's folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
 
-An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data says tasks of its own `train_task` and
-`test_task` (integers 0..T-1); a class of a task then has both training and test samples in that task. Or it holds `x`,
-`y` and, if it likes, `task`: then every fifth sample of each class (of each class in each task), in the order of the
-file, is a test sample.
+An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data define tasks `train_task` and `test_task`
+(integers 0..T-1); a class of a task then has both training and test samples in that task. Or it holds `x`, `y` and
+optionally `task`: then every fifth sample of each class (of each class in each task), in the order of the file, is a
+test sample.
 
-A name with a colon, `package.module:Name`, runs code of the user's own (`clbench.streams.datasets.imported`); no other
-name does. A list of names is one data set whose tasks are its members: images, brought to one size and one number of
+A name with a colon, `package.module:Name`, runs user-defined code (`clbench.streams.datasets.imported`); no other name
+does. A list of names is one data set whose tasks are its members: images, converted to one size and one number of
 channels.
 
-What does not fit in memory stays on the disk (`clbench.on_disk`): `npy:FOLDER` has each of these arrays in a file of
-its own, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
+Data that do not fit in memory stay on the disk (`clbench.on_disk`): `npy:FOLDER` has each of these arrays in a separate
+file, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet as DataSet
-from clbench.dataset import Facts as Facts
-from clbench.dataset import Outline as Outline
+from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
 from clbench.streams.datasets import imported, outline_cache, sources
@@ -44,7 +42,7 @@ from clbench.streams.datasets.synthetic import SyntheticData
 
 @dataclass(frozen=True)
 class _Known:
-    """A data set of the table."""
+    """A built-in data set."""
 
     facts: Facts
     published: Published | None = None
@@ -99,23 +97,23 @@ DATASETS: dict[str, _Known] = {
 
 
 def available() -> dict[str, str]:
-    """Every name that can be asked for: the table, and other NAME.npz of the data root, with a summary."""
-    found = {name: known.facts.summary for name, known in DATASETS.items()}
+    """All available names, built-in ones and other NAME.npz of the data root, with a summary."""
+    names = {name: known.facts.summary for name, known in DATASETS.items()}
     root = data_root()
     if root.is_dir():
         for path in sorted(root.glob("*.npz")):
-            found.setdefault(path.stem, f"your own arrays, {path}")
-    return found
+            names.setdefault(path.stem, f"your own arrays, {path}")
+    return names
 
 
 def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Facts:
-    """Number of classes and kind of input, without loading images, without torch, and without code of the user's own.
+    """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
     Args:
         name, synthetic, size: as for `load`.
 
     Raises:
-        UserError: unknown name, a damaged npz file, a list whose members do not go together, or a size for vectors.
+        UserError: unknown name, a damaged npz file, a list of incompatible members, or a size for vectors.
     """
     known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
     if size is not None and isinstance(name, str) and _stays(name):
@@ -130,7 +128,7 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
         return Facts((synthetic or SyntheticData()).classes, False)
     if imported.is_import_path(name):
         imported.check(name)
-        return Facts(None, None, "data of your own code")
+        return Facts(None, None, "user-defined data")
     folder = sources.npy_folder(name)
     if folder is not None:
         classes, image, tasks = sources.npy_facts(folder)
@@ -158,31 +156,31 @@ def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Fac
         if known.image is False:
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
         if known.tasks is not None:
-            raise UserError(f"data set '{member}' says tasks of its own; in a list each data set is one task.")
-    told = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
-    _same_classes(told)
-    return Facts(next(iter(told.values()), None), True, tasks=len(names))
+            raise UserError(f"data set '{member}' has tasks; in a list each data set is one task.")
+    classes = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
+    _same_classes(classes)
+    return Facts(next(iter(classes.values()), None), True, tasks=len(names))
 
 
 def _stays(name: str) -> bool:
-    """Whether a data set is left on the disk."""
+    """True if a data set stays on the disk."""
     return name.startswith(("npy:", imported.LAZY))
 
 
 def _same_classes(classes: dict[str, int]) -> None:
     if len(set(classes.values())) > 1:
-        said = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
-        raise UserError(f"the data sets of a list need the same number of classes: {said}.")
+        counts = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
+        raise UserError(f"the data sets of a list need the same number of classes: {counts}.")
 
 
 def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
-    """Fails early, and without importing torch, where a data set cannot be had.
+    """Fails early, and without importing torch, if a data set is unavailable.
 
     Args:
         name, synthetic, size: as for `load`.
 
     Raises:
-        UserError: as `facts`, or missing with no way to download it; of an import path only that it leads nowhere.
+        UserError: as `facts`, or missing and not downloadable; of an import path only that it does not exist.
     """
     facts(name, synthetic, size)
     for member in [name] if isinstance(name, str) else name:
@@ -194,9 +192,9 @@ def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, s
 
 
 def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
-    """A data set without its inputs: from a small file that `load` left behind, else by loading it.
+    """A data set without its inputs: from a cache file of `load`, else by loading it.
 
-    Code of the user's own (an import path) is run each time.
+    User-defined code (an import path) is run each time.
 
     Args:
         name, synthetic, size: as for `load`.
@@ -216,16 +214,16 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
     """A data set, checked.
 
     Args:
-        name: a name of the table, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or what stays on
-            the disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
-            with as many classes each and no tasks of their own, brought to one size and, where any is in colour, to
-            three channels, of top 255. Its tasks are the members in their order.
+        name: a built-in name, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or, for data on the
+            disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
+            with the same number of classes each and without tasks, converted to one size and, where any is in
+            colour, to three channels, of top 255. Its tasks are the members in their order.
         synthetic: parameters of the data set `synthetic`.
-        size: height and width that images (uint8) are brought to, >= 1; by default they keep theirs, and those of a
+        size: height and width that images (uint8) are resized to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
 
     Raises:
-        UserError: cannot be had, or a file is damaged; the message names the file and what is wrong with it.
+        UserError: unavailable, or a file is damaged; the message names the file and the mistake.
     """
     require(name, synthetic, size)
     before = _key(name, synthetic, size)
@@ -242,7 +240,7 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
 
 
 def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
-    """A single data set as it is stored."""
+    """A single data set in its stored form."""
     path, folder = sources.npz_path(name), sources.npy_folder(name)
     published = DATASETS[name].published if name in DATASETS else None
     if name == "synthetic":
@@ -267,8 +265,8 @@ def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
 
 
 def _check_published(data: DataSet, known: _Known) -> None:
-    """Whether a data set of the table is what its publisher gives."""
-    wrong = "it is damaged, or data of your own, which needs another name"
+    """Checks that a built-in data set is the published one."""
+    wrong = "it is damaged, or your data, which needs another name"
     held = (data.classes, len(data.train_y), len(data.test_y))
     if known.samples is not None and held != (known.facts.classes, *known.samples):
         raise UserError(
@@ -313,7 +311,7 @@ def _held(x: Stored) -> NDArray[Any]:
 
 
 def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
-    """Images of another height and width, with the digest of what they are then; the same where that is their size."""
+    """Images resized to a height and width, with their new digest; unchanged where that is their size."""
     if len(data.shape) == 3 and data.shape[1:] == size:
         return data
     data = _levels(data)
@@ -328,7 +326,7 @@ def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | N
     for name in names:
         data = _one(name, synthetic)
         if data.train_task is not None:
-            raise UserError(f"data set '{name}' says tasks of its own; in a list each data set is one task.")
+            raise UserError(f"data set '{name}' has tasks; in a list each data set is one task.")
         digest.update(f"{data.sha256}\n".encode())
         data = _levels(data)
         height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
@@ -337,8 +335,8 @@ def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | N
     depths = {m.shape[0] for m in members}
     channels = max(depths)
     if depths - {1, channels}:
-        said = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
-        raise UserError(f"the data sets of a list need one channel, or as many as the others: {said}.")
+        counts = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
+        raise UserError(f"the data sets of a list need one channel, or as many as the others: {counts}.")
     digest.update(f"{height}x{width}".encode())
     sizes = [len(m.train_y) for m in members], [len(m.test_y) for m in members]
     train_task, test_task = (np.repeat(np.arange(len(members), dtype=np.int64), n) for n in sizes)
@@ -364,18 +362,18 @@ def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]
 
 
 def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None) -> str | None:
-    """The key of an outline; None where nothing lies on this machine yet, or only the user's own code would tell."""
+    """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
     for member in [name] if isinstance(name, str) else name:
         known = DATASETS.get(member)
         files: tuple[Path, ...] = ()
-        said: Any = None
+        detail: Any = None
         path, folder = sources.npz_path(member), sources.npy_folder(member)
         if member == "synthetic":
-            said = (synthetic or SyntheticData()).model_dump(mode="json")
+            detail = (synthetic or SyntheticData()).model_dump(mode="json")
         elif member == "digits":
             try:
-                said = version("scikit-learn")
+                detail = version("scikit-learn")
             except PackageNotFoundError:
                 return None
         elif path is not None:
@@ -386,12 +384,12 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
             files = tuple(data_root() / file for file in known.published.files)
         else:
             return None
-        members.append([member, said, known.sha256 if known else None, outline_cache.stamps(*files)])
+        members.append([member, detail, known.sha256 if known else None, outline_cache.stamps(*files)])
     return outline_cache.key("one" if isinstance(name, str) else "list", members, size)
 
 
 def _finish(name: str, arrays: Arrays) -> DataSet:
-    """Checks the arrays and brings them to the stored layout."""
+    """Checks the arrays and converts them to the stored layout."""
     train_x, train_y, test_x, test_y = arrays.train_x, arrays.train_y, arrays.test_x, arrays.test_y
     origin = arrays.origin
     for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
@@ -405,9 +403,12 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
         raise UserError(f"{origin}: {problem}.")
     known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
     classes = len(known)
-    for found, said in ((tested - known, "is in test_y, but not in train_y"), (known - tested, "has no test sample")):
-        if found:
-            raise UserError(f"{origin}: class {', '.join(map(str, sorted(found)[:5]))} {said}.")
+    for wrong, sentence in (
+        (tested - known, "is in test_y, but not in train_y"),
+        (known - tested, "has no test sample"),
+    ):
+        if wrong:
+            raise UserError(f"{origin}: class {', '.join(map(str, sorted(wrong)[:5]))} {sentence}.")
     tasks: dict[str, NDArray[np.int64]] = {}
     if arrays.train_task is not None and arrays.test_task is not None:
         problem = sources.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task)
@@ -444,10 +445,10 @@ def _laid_out(x: Stored) -> Stored:
 
 
 def _read_through(data: DataSet) -> DataSet:
-    """With moments and digest, for which all samples are read once.
+    """Adds moments and digest, in one pass over all samples.
 
     Raises:
-        UserError: a float is not finite. (Of arrays in memory this is known.)
+        UserError: a float is not finite. (Arrays in memory were checked before.)
     """
     moments, digest = Moments(data.train_x), hashlib.sha256()
     for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):

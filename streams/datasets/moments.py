@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet as DataSet
-from clbench.dataset import Facts as Facts
-from clbench.dataset import Outline as Outline
 from clbench.on_disk import Stored, parts
 
 
@@ -27,7 +24,7 @@ class Moments:
         self._sums = np.zeros((channels, 2))
 
     def add(self, part: NDArray[Any]) -> None:
-        """Some more samples."""
+        """Adds samples."""
         channels = [part[:, c] for c in range(part.shape[1])] if part.ndim == 4 else [part]
         self._n += channels[0].size
         for c, values in enumerate(channels):

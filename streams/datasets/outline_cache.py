@@ -1,8 +1,8 @@
-"""Outlines kept on disk, so that a stream can be looked at without loading images; and of inputs that stay on the disk
-what is known once they were read through.
+"""Cache of outlines, so that a stream can be inspected without loading images, and of the digest and moments of inputs
+on the disk.
 
-One npz each, under `$XDG_CACHE_HOME/clbench/outlines/`, named by a hash over all that the data set depends on.
-Only a cache: what cannot be written is not, what is damaged counts as absent, and the oldest are removed.
+One npz each, under `$XDG_CACHE_HOME/clbench/outlines/`, named by a hash over all that the data set depends on. Failed
+writes are ignored, damaged files count as absent, and the oldest are removed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from clbench.streams.datasets.sources import cache_folder
 
 _FORMAT = 1
-"""To be raised when the same files give another outline."""
+"""Incremented when the same files give another outline."""
 _KEPT = 256
 _LABELS = ("train_y", "test_y", "train_task", "test_task")
 
 
 def key(*parts: Any) -> str:
-    """A hash over what a data set depends on, JSON values."""
+    """A hash over all that a data set depends on, JSON values."""
     return hashlib.sha256(json.dumps([_FORMAT, *parts], sort_keys=True).encode()).hexdigest()
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """The fields of an outline but its name; None where none is kept, or a damaged one."""
+    """The fields of an outline but its name; None if it is absent or damaged."""
     try:
         facts, arrays = _read(name)
         labels = {n: arrays[n].astype(np.int64) if facts["has"][n] else None for n in _LABELS}
@@ -50,7 +50,7 @@ def read(name: str) -> dict[str, Any] | None:
 
 
 def write(name: str, outline: Any) -> None:
-    """Keeps an outline under a key, atomically; read-only and full disks are no mistake."""
+    """Stores an outline under a key, atomically; read-only and full disks are no mistake."""
     arrays = {n: getattr(outline, n) for n in _LABELS if getattr(outline, n) is not None}
     facts = {
         "has": {n: n in arrays for n in _LABELS}, "classes": outline.classes, "shape": list(outline.shape),
@@ -60,7 +60,7 @@ def write(name: str, outline: Any) -> None:
 
 
 def recall(name: str) -> dict[str, Any] | None:
-    """The digest and the moments of inputs that were read through; None where none are kept, or damaged ones."""
+    """The digest and the moments of inputs; None if they are absent or damaged."""
     try:
         facts, _ = _read(name)
         moments = {n: tuple(map(float, facts[n])) for n in ("mean", "std")}
@@ -70,21 +70,21 @@ def recall(name: str) -> dict[str, Any] | None:
 
 
 def keep(name: str, sha256: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Keeps them under a key, as `write`."""
+    """Stores them under a key, as `write`."""
     _write(name, {"sha256": sha256, "mean": mean, "std": std}, {})
 
 
 def stamps(*paths: Path) -> list[list[Any]]:
     """Resolved path, size in bytes and time of change of every file; of folders, of all files in them."""
-    found: list[list[Any]] = []
+    stats: list[list[Any]] = []
     for path in paths:
         top = str(path.resolve())  # once: to resolve each of Omniglot's 13,180 drawings takes seconds
         files = [top] if path.is_file() else [os.path.join(at, name) for at, _, names in os.walk(top) for name in names]
         for file in sorted(files):
             with contextlib.suppress(OSError):  # a link to nothing
                 status = os.stat(file)
-                found.append([file, status.st_size, status.st_mtime_ns])
-    return found
+                stats.append([file, status.st_size, status.st_mtime_ns])
+    return stats
 
 
 def _read(name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -119,5 +119,5 @@ def _path(name: str) -> Path:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """A member, read whole, so that its checksum is looked at."""
+    """A member, read whole, so that its checksum is verified."""
     return np.lib.format.read_array(BytesIO(content), allow_pickle=False)

@@ -20,12 +20,12 @@ from clbench.streams.datasets.sources import Arrays, data_root, offline
 
 @dataclass(frozen=True)
 class Published:
-    """A data set that torchvision can fetch.
+    """A data set that torchvision can download.
 
     Attributes:
         torchvision: its class there.
-        files: what torchvision leaves in the data root: one folder, or some files.
-        host: where it downloads from.
+        files: torchvision's paths in the data root: one folder, or some files.
+        host: the server of the download.
     """
 
     torchvision: str
@@ -33,7 +33,7 @@ class Published:
     host: str
 
     def local(self) -> bool:
-        """Whether all of it lies in the data root."""
+        """True if all of it lies in the data root."""
         return all((data_root() / file).exists() for file in self.files)
 
     def place(self) -> Path:
@@ -41,7 +41,7 @@ class Published:
         return data_root() if len(self.files) > 1 else data_root() / self.files[0]
 
     def downloadable(self) -> bool:
-        """Whether the publisher's server answers, asked for half a second at most."""
+        """True if the publisher's server answers within half a second."""
         if offline():
             return False
         if urllib.request.getproxies():
@@ -57,7 +57,7 @@ _PLAIN = ("fashion-mnist.s3-website.eu-central-1.amazonaws.com", "codh.rois.ac.j
 
 
 def missing(name: str, published: Published) -> str:
-    """The sentence about a data set that cannot be had."""
+    """Message for an unavailable data set."""
     kind = "folder" if len(published.files) == 1 else "files"
     return (
         f"data set '{name}' is not in {data_root()} and cannot be downloaded from here. Put {name}.npz (train_x, "
@@ -95,7 +95,7 @@ def _unreadable(name: str, published: Published, local: bool, error: Exception) 
 
 
 def check_torchvision() -> None:
-    """torch and torchvision must come from one place; a CPU build beside a CUDA build imports and then breaks.
+    """Checks that torch and torchvision are of the same build; a CPU build beside a CUDA build imports and then breaks.
 
     Raises:
         UserError: they do not match.

@@ -1,4 +1,4 @@
-"""Images of another size, bit for bit the same on every machine.
+"""Resizing of images, bit for bit the same on every machine.
 
 Pillow's bilinear filter: a triangle as wide as two pixels of the coarser grid, so plain bilinear when enlarging and
 antialiased when shrinking; always first along the width, then along the height, rounded to whole levels after each.
@@ -20,11 +20,11 @@ _CHUNK = 1 << 21  # values that are in float64 at a time
 
 
 def resize(x: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Images of another height and width.
+    """Images resized to a height and width.
 
     Args:
         x: uint8 (N, C, H, W).
-        height, width: wanted, >= 1.
+        height, width: target size, >= 1.
 
     Returns:
         uint8 (N, C, height, width); x itself where that is its size.
@@ -46,7 +46,7 @@ def resize(x: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
 
 
 def weights(before: int, after: int) -> NDArray[np.float64]:
-    """How much each old place counts at each new one: float64 (after, before) of whole numbers, about 2**22 a row.
+    """Weight of each old position at each new one: float64 (after, before) of whole numbers, about 2**22 a row.
 
     In float64, because products with pixels and their sums stay whole and below 2**53: exact, and fast.
     """

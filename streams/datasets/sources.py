@@ -1,6 +1,6 @@
-"""Where data sets come from: files of the data root, arrays embedded in packages, torchvision's readers.
+"""Sources of data sets: files of the data root, arrays embedded in packages, torchvision's readers.
 
-A source gives arrays as they are stored; `clbench.streams.datasets.load` checks them and brings them to one layout.
+A source returns arrays as stored; `clbench.streams.datasets.load` checks them and converts them to one layout.
 Nothing is unpickled except CIFAR's official archives, whose bytes torchvision checks against their published MD5 first.
 """
 
@@ -23,25 +23,25 @@ from clbench.rng import Generator
 from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
-"""Arrays of a data set that says which samples are for testing; `train_task` and `test_task` may join."""
+"""Arrays of a data set with a test part; `train_task` and `test_task` are optional."""
 
 WHOLE = ("x", "y")
-"""Arrays of one that does not: every fifth sample of a class is for testing. `task` may join."""
+"""Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """A data set as its source gives it, unchecked.
+    """A data set from its source, unchecked.
 
     Attributes:
         train_x: (N, F), (N, H, W) or (N, H, W, C).
         train_y: integers (N,).
         test_x, test_y: the same for the test part.
-        train_task, test_task: integers (N,), or None where the source says no tasks.
+        train_task, test_task: integers (N,), or None where the source defines no tasks.
         top: the stored value that stands for 1.0; None for the usual one of the dtype.
         origin: the file or package, with which messages begin.
-        stamp: of inputs on the disk: tells JSON values that change where the contents do, so that these need not be
-            read through at each start.
+        stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
+            at each start.
     """
 
     train_x: Stored
@@ -57,8 +57,8 @@ class Arrays:
 
 def data_root() -> Path:
     """`CLBENCH_DATA`, else the user's cache folder."""
-    given = os.environ.get("CLBENCH_DATA")
-    return Path(given).expanduser() if given else cache_folder()
+    setting = os.environ.get("CLBENCH_DATA")
+    return Path(setting).expanduser() if setting else cache_folder()
 
 
 def cache_folder() -> Path:
@@ -67,17 +67,17 @@ def cache_folder() -> Path:
 
 
 def offline() -> bool:
-    """Whether downloads are forbidden."""
+    """True if downloads are forbidden."""
     return os.environ.get("CLBENCH_OFFLINE", "") not in ("", "0")
 
 
 def is_whole(held: Collection[str], where: str, holder: str) -> bool:
-    """Whether arrays are those of an undivided data set.
+    """True if the arrays are those of an undivided data set.
 
     Args:
-        held: the names that there are; further ones are not looked at.
+        held: the names of the arrays; further ones are ignored.
         where: the beginning of a message.
-        holder: what holds the arrays, in words.
+        holder: the container of the arrays, in words.
 
     Raises:
         UserError: one is missing, or both layouts are mixed.
@@ -94,10 +94,10 @@ def is_whole(held: Collection[str], where: str, holder: str) -> bool:
         needed += ["train_task", "test_task"]
     for name in needed:
         if name not in held:
-            there = ", ".join(sorted(held)) or "nothing"
+            content = ", ".join(sorted(held)) or "nothing"
             other = "" if divided or whole else ", or x and y"
             raise UserError(
-                f"{where}: array '{name}' is missing; {holder} holds {there}, and needs {', '.join(needed)}{other}."
+                f"{where}: array '{name}' is missing; {holder} holds {content}, and needs {', '.join(needed)}{other}."
             )
     return bool(whole)
 
@@ -118,8 +118,8 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
 
     Raises:
-        UserError: inputs are not what is allowed, labels or tasks are no integers 0, 1, ..., or a class has fewer than
-            five samples in a task.
+        UserError: inputs of another shape or dtype, labels or tasks that are no integers 0, 1, ..., or a class with
+            fewer than five samples in a task.
     """
     problem = (
         label_problem("x", "y", y, len(x) if x.ndim else 0)
@@ -133,9 +133,9 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
         at, count = first[few[0]], int(counts[few[0]])
-        there, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
+        place, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
         raise UserError(
-            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{there}; every fifth of a class is for "
+            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{place}; every fifth of a class is for "
             f"testing, so it needs at least 5{each}."
         )
     order = np.argsort(cells, kind="stable")
@@ -151,7 +151,7 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
 
 
 def input_problem(name: str, x: Stored) -> str | None:
-    """What is wrong with inputs for themselves. The values of those on the disk are looked at when they are read."""
+    """Mistake in inputs alone. The values of those on the disk are checked when they are read."""
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{name} must be uint8 or floats, and is {x.dtype}"
     if not 2 <= x.ndim <= 4:
@@ -160,14 +160,14 @@ def input_problem(name: str, x: Stored) -> str | None:
 
 
 def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArray[Any]) -> str | None:
-    """Whether floats are finite; `rows` are the numbers that samples are named by, (N,)."""
+    """Mistake if floats are not finite; `rows` are the numbers of the samples, (N,)."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         return f"{name} holds NaN or infinity, first in sample {int(rows[int(np.argwhere(~np.isfinite(x))[0][0])])}"
     return None
 
 
 def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
-    """What is wrong with labels for themselves."""
+    """Mistake in labels alone."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
         return f"{y_name} must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
     if samples != len(y):
@@ -180,27 +180,27 @@ def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> st
 
 
 def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample") -> str | None:
-    """Whether 0..C-1 all occur."""
-    found = np.unique(y)
-    gap = np.flatnonzero(found != np.arange(len(found)))
+    """Mistake if one of 0..C-1 does not occur."""
+    labels = np.unique(y)
+    gap = np.flatnonzero(labels != np.arange(len(labels)))
     return f"class {gap[0]} has no {what}" if len(gap) else None
 
 
 def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
-    """What is wrong with tasks for themselves."""
+    """Mistake in tasks alone."""
     if task.shape != (samples,) or task.dtype.kind not in "iu":
         return f"{name} must hold one integer a sample ({samples}), and is {task.dtype} of shape {task.shape}"
     if task.min() < 0:
         return f"{name} holds the task {task.min()}; tasks count from 0"
-    found = np.unique(task)
-    gap = np.flatnonzero(found != np.arange(len(found)))
+    labels = np.unique(task)
+    gap = np.flatnonzero(labels != np.arange(len(labels)))
     return f"task {gap[0]} has no sample in {name}" if len(gap) else None
 
 
 def tasks_problem(
     train_y: NDArray[Any], train_task: NDArray[Any], test_y: NDArray[Any], test_task: NDArray[Any]
 ) -> str | None:
-    """Whether training and test parts have the same classes in the same tasks, so that nothing is lost silently."""
+    """Mistake if training and test parts differ in the classes of a task."""
     problem = task_problem("train_task", train_task, len(train_y)) or task_problem("test_task", test_task, len(test_y))
     if problem:
         return problem

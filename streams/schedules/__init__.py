@@ -1,1 +1,1 @@
-"""Schedules: which experience comes when. One law, one file."""
+"""Schedules: order and content of the experiences. One law, one file."""

@@ -1,7 +1,7 @@
 """Blurry boundaries: every sample once, tasks follow each other and mix around their boundaries.
 
-Samples stand in the order of their tasks, shuffled within, each at a position. Positions are displaced by noise, and
-the stream is cut into equal pieces by the new order, so that nothing is lost or doubled:
+Samples are ordered by task, shuffled within, each at a position. Positions are displaced by noise, and the stream is
+cut into equal pieces in the new order, so that nothing is lost or doubled:
 
     linear     uniform noise: a task's share falls as a line over twice the width (as in Avalanche's linear decay)
     gaussian   normal noise: it falls as the normal distribution function (after the Gaussian schedules of Shanahan et
@@ -12,7 +12,7 @@ the stream is cut into equal pieces by the new order, so that nothing is lost or
 `always` takes a share of classes out of this order and spreads their samples evenly over the stream: the blurry classes
 of i-Blurry (Koh et al. 2022), whose disjoint ones are the others with width 0.
 
-A piece is about the task whose place it has, and pieces in a row that are about one task are parts of one visit.
+A piece visits the task of its nominal position, and pieces in a row that visit one task have one origin.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class BlurrySchedule(Schedule):
     experiences: Count
     """Number of equal pieces that the stream is cut into."""
     boundary: Literal["linear", "gaussian", "fuzzy"] = "linear"
-    """Samples are displaced by uniform or by normal noise, so that a task's share falls as a line or as the normal
-    distribution; or whole pieces, pure in themselves, change places around a boundary."""
+    """Samples are displaced by uniform or by normal noise, so that a task's share falls linearly or as the normal
+    distribution; or whole pieces of one task swap positions around a boundary."""
     width: NonNegative = 0.25
     """Largest displacement (`gaussian`: its deviation), in mean lengths of a task."""
     always: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of classes, drawn by the stream seed, whose samples come evenly over the whole stream."""
+    """Share of classes, drawn by the stream seed, whose samples are spread evenly over the whole stream."""
 
     def combination_mistakes(self, tasks: TaskFamily) -> Iterator[Combination]:
         """See `Schedule.combination_mistakes`."""
         if self.always and tasks.by != "classes":
-            yield "schedule.always", f"classes that are always there need tasks by classes, not by {tasks.by}"
+            yield "schedule.always", f"blurry classes need tasks by classes, not by {tasks.by}"
 
     def data_mistakes(self, tasks: int) -> Iterator[Mistake]:
         """See `Schedule.data_mistakes`."""
@@ -79,36 +79,36 @@ class BlurrySchedule(Schedule):
             order = np.argsort(
                 np.arange(len(rows)) + width * _noise(self.boundary, len(rows), generator), kind="stable"
             )
-        nominal = task  # of each place, whatever comes to stand there
+        nominal = task  # of each position, before the displacement
         rows, task = rows[order], task[order]
         if len(always):
             extra = np.concatenate([pool[s] for pool, s in zip(plan.pools, spread, strict=True)])
             of = np.repeat(np.arange(len(spread)), [int(s.sum()) for s in spread])
             shuffled = generator.permutation(len(extra))
             at = (np.arange(len(extra)) + 0.5) / len(extra)
-            there = (np.arange(len(rows)) + 0.5) / max(1, len(rows))
-            merged = np.argsort(np.concatenate([there, at]), kind="stable")
+            position = (np.arange(len(rows)) + 0.5) / max(1, len(rows))
+            merged = np.argsort(np.concatenate([position, at]), kind="stable")
             rows = np.concatenate([rows, extra[shuffled]])[merged]
             task = np.concatenate([task, of[shuffled]])[merged]
         return Timetable(_cut(rows, task, nominal, self.experiences, len(plan.tasks)))
 
 
 def _always(schedule: BlurrySchedule, plan: Plan, generator: Generator) -> Rows:
-    """The classes that are always there; every task keeps one that is not."""
+    """The blurry classes, spread over the whole stream; every task keeps one that is not."""
     order = [(t.id, c) for t in plan.tasks for c in t.classes]
     n, ordinary = round(schedule.always * len(order)), [len(t.classes) for t in plan.tasks]
-    chosen: list[int] = []
+    blurry: list[int] = []
     for i in generator.permutation(len(order)).tolist():
         t, c = order[i]
-        if len(chosen) < n and ordinary[t] > 1:
-            chosen.append(c)
+        if len(blurry) < n and ordinary[t] > 1:
+            blurry.append(c)
             ordinary[t] -= 1
-    if len(chosen) < n:
+    if len(blurry) < n:
         raise UserError(
             f"stream.schedule.always: got {schedule.always:g}, which is {n} of {len(order)} classes; each task keeps "
-            f"one that is not always there, so that {len(chosen)} can be."
+            f"one that is not always there, so that {len(blurry)} can be."
         )
-    return np.array(chosen, np.int64)
+    return np.array(blurry, np.int64)
 
 
 def _noise(boundary: str, n: int, generator: Generator) -> NDArray[np.float64]:
@@ -119,7 +119,7 @@ def _noise(boundary: str, n: int, generator: Generator) -> NDArray[np.float64]:
 
 
 def _pieces_displaced(task: Rows, pieces: int, width: float, generator: Generator) -> Rows:
-    """An order of places in which whole pieces, cut at even distances and at every boundary, are displaced."""
+    """An order of positions in which whole pieces, cut at even distances and at every boundary, are displaced."""
     cuts = {round(i * len(task) / pieces) for i in range(pieces)} | {0}
     cuts |= set((np.flatnonzero(np.diff(task)) + 1).tolist())
     parts = np.split(np.arange(len(task)), sorted(cuts)[1:])
@@ -129,11 +129,11 @@ def _pieces_displaced(task: Rows, pieces: int, width: float, generator: Generato
 
 
 def _cut(rows: Rows, task: Rows, nominal: Rows, pieces: int, tasks: int) -> list[Visit]:
-    """Equal pieces. A piece is about the task whose nominal places have its middle."""
+    """Equal pieces. A piece visits the task whose nominal positions contain its middle."""
     about = nominal[((np.arange(pieces) + 0.5) * len(nominal) / pieces).astype(np.int64)]
     absent = sorted(set(range(tasks)) - set(about.tolist()))
     if absent:
-        raise UserError(f"stream.schedule.experiences: got {pieces}, too few for task {absent[0]} to be met.")
+        raise UserError(f"stream.schedule.experiences: got {pieces}, too few for task {absent[0]} to occur.")
     visits: list[Visit] = []
     for v, (mine, of) in enumerate(zip(np.array_split(rows, pieces), np.array_split(task, pieces), strict=True)):
         parts = tuple((t, np.sort(mine[of == t])) for t in np.unique(of).tolist())

@@ -1,4 +1,4 @@
-"""Integer weights: what is drawn or shared out by them is the same on every machine.
+"""Integer weights, for draws and shares that are the same on every machine.
 
 Powers and exponentials may differ in their last bit from one mathematical library to another; weights are rounded to
 multiples of 2^-24 before anything depends on them.
@@ -33,20 +33,20 @@ def rounded(value: float) -> int:
 
 
 def draw(generator: Generator, weights: Sequence[int], n: int) -> list[int]:
-    """n different places, drawn one after the other in proportion to what is left of the weights.
+    """n different indices, drawn one after the other in proportion to the remaining weights.
 
     Args:
         weights: >= 0, at least n of them positive.
     """
-    left, chosen = list(weights), []
+    left, drawn = list(weights), []
     for u in generator.uniform(n).tolist():
         target, i = int(u * sum(left)), 0
         while target >= left[i]:
             target -= left[i]
             i += 1
-        chosen.append(i)
+        drawn.append(i)
         left[i] = 0
-    return chosen
+    return drawn
 
 
 def pick(generator: Generator, rows: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:

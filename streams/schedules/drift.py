@@ -1,8 +1,8 @@
 """Drift: the input changes gradually, from each task's transform to the next one's.
 
-The tasks are reference points on the way, and what is evaluated. A step of the drift trains under a transform of its
-own, which lies between two of them on a straight line (rotation, brightness, noise), and counts to the nearer task;
-steps in a row that count to one task are parts of one visit.
+The tasks are the evaluated reference points of the drift. A step trains under a separate transform, which lies between
+two of them on a straight line (rotation, brightness, noise), and counts to the nearer task; steps in a row that count
+to one task have one origin.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DriftSchedule(Schedule):
     experiences: Annotated[int, Field(ge=2)]
     """Steps of the change: the first is at the first task's transform, the last at the last one's."""
     samples: Count | None = None
-    """Samples of a step, drawn anew in each; null: the training set is dealt out, every sample once."""
+    """Samples of a step, redrawn in each; null: the training set is distributed, every sample once."""
 
     def combination_mistakes(self, tasks: TaskFamily) -> Iterator[Combination]:
         """See `Schedule.combination_mistakes`."""
@@ -58,8 +58,8 @@ class DriftSchedule(Schedule):
         steps, references, pool = self.experiences, family.listed(), plan.pools[0]
         wanted = self.samples or 1
         if wanted > len(pool) or (self.samples is None and steps > len(pool)):
-            key, given = ("samples", wanted) if self.samples else ("experiences", steps)
-            raise UserError(f"stream.schedule.{key}: got {given}, but there are {len(pool)} training samples.")
+            key, value = ("samples", wanted) if self.samples else ("experiences", steps)
+            raise UserError(f"stream.schedule.{key}: got {value}, but there are {len(pool)} training samples.")
         dealt = np.array_split(pool[generator.permutation(len(pool))], steps) if self.samples is None else None
         variants, domains, visits = [], [], list[Visit]()
         for v in range(steps):
@@ -76,7 +76,7 @@ class DriftSchedule(Schedule):
             visits.append(Visit(((number, rows),), (nearest,), visits[-1].origin if same else v))
         absent = sorted(set(range(len(plan.tasks))) - {v.tasks[0] for v in visits})
         if absent:
-            raise UserError(f"stream.schedule.experiences: got {steps}, too few for task {absent[0]} to be met.")
+            raise UserError(f"stream.schedule.experiences: got {steps}, too few for task {absent[0]} to occur.")
         return Timetable(visits, tuple(variants), tuple(domains))
 
 

@@ -1,4 +1,4 @@
-"""The explicit schedule: a list of experiences, for anything else."""
+"""The explicit schedule: a list of experiences."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from clbench.streams.schedules.draws import pick
 
 
 class Lesson(Model):
-    """One experience, or several alike."""
+    """One experience, or several equal ones."""
 
     tasks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Tasks that it is about."""
+    """Tasks of the experience."""
     samples: Count | None = None
     """Of each task, drawn by the stream seed; null: all."""
     repeat: Count = 1
@@ -38,7 +38,7 @@ class ExplicitSchedule(Schedule):
             beyond = sorted({t for t in lesson.tasks if t >= tasks})
             key: list[str | int] = ["experiences", i, "tasks"]
             if beyond:
-                yield key, f"{name_classes(beyond, 'task')} not there; the stream has tasks 0 to {tasks - 1}."
+                yield key, f"{name_classes(beyond, 'task')} not in the stream, which has tasks 0 to {tasks - 1}."
             if len(set(lesson.tasks)) < len(lesson.tasks):
                 yield key, "a task is listed twice."
             named.update(lesson.tasks)
@@ -47,10 +47,10 @@ class ExplicitSchedule(Schedule):
             yield ["experiences"], f"{name_classes(absent, 'task')} in no experience."
 
     def arrange(self, family: TaskFamily, plan: Plan, generator: Generator) -> Timetable:
-        """The listed experiences. Samples are drawn anew in each.
+        """The listed experiences. Samples are redrawn in each.
 
         Raises:
-            UserError: more samples are asked for than a task has.
+            UserError: more samples are requested than a task has.
         """
         pools, visits = plan.pools, list[Visit]()
         for i, lesson in enumerate(self.experiences):

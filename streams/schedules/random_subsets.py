@@ -1,7 +1,7 @@
 """Random subsets: each experience draws a few tasks; with one class a task, that is SCoLe.
 
-Lesort et al. 2023 (CoLLAs, arXiv 2207.04543): up to thousands of experiences, so that how often something is met, and
-not how long ago, decides what is known. An experience has all training samples of its tasks. Weights are uniform or
+Lesort et al. 2023 (CoLLAs, arXiv 2207.04543): up to thousands of experiences, so that the frequency of a task, and not
+its recency, determines retention. An experience has all training samples of its tasks. Weights are uniform or
 fall with a task's rank, (1 - i factor)^entropy_decrease. Differs from the paper's code: no share of the training set
 is held out, and no two experiences in a row are kept from being equal (there neither).
 """
@@ -27,13 +27,13 @@ class RandomSubsetsSchedule(Schedule):
     by: Literal["random_subsets"]
     experiences: Count
     size: Count = 2
-    """Tasks in an experience, different ones."""
+    """Number of different tasks in an experience."""
     entropy_decrease: NonNegative = 0.0
     """e of task i's weight (1 - i factor)^e, tasks ranked by the stream seed; 0: uniform."""
     factor: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """See `entropy_decrease`."""
     samples: Count | None = None
-    """Samples of each drawn task, drawn anew in each experience; null: all."""
+    """Samples of each drawn task, redrawn in each experience; null: all."""
 
     def data_mistakes(self, tasks: int) -> Iterator[Mistake]:
         """See `Schedule.data_mistakes`."""
@@ -46,7 +46,7 @@ class RandomSubsetsSchedule(Schedule):
         """`experiences` draws of `size` different tasks.
 
         Raises:
-            UserError: more samples are asked for than a task has.
+            UserError: more samples are requested than a task has.
         """
         pools = plan.pools
         for t, pool in enumerate(pools):

@@ -1,13 +1,13 @@
-"""Recurrence: in each phase a new task, and earlier ones again by a law of the time since they were last met.
+"""Recurrence: in each phase a new task, and earlier ones again by a law of the time since they last occurred.
 
 After the need probability of Anderson and Schooler 1991 and the power-law environments of Gandhi, Shah, Marupudi and
 Varma 2024 (arXiv 2401.10393), whose exponents and amounts are not published; the three variants are ours. D is the
-number of phases since a task was last met.
+number of phases since a task last occurred.
 
     matched      `rehearsed` samples of earlier tasks in each phase, shared out in proportion to w(D), D since entry
     amount       round(share N w(D)) samples of each earlier task, N those of the new one, D since entry
     recurrence   each earlier task returns with probability min(1, probability w(D)) and `share` of its samples; its
-                 clock is then set back: the only variant in which D is the time since it was last performed
+                 clock is then reset: the only variant in which D is the time since it last occurred
 
     w(D) = D^-exponent (power_law), exp(-D / tau) (exponential), 1 (uniform), 0 (none)
 
@@ -36,13 +36,13 @@ from clbench.streams.schedules.draws import draw, integers, pick, rounded
 
 
 class RecurrenceSchedule(Schedule):
-    """A new task in each phase, and earlier ones again by a law of the time since they were last met."""
+    """A new task in each phase, and earlier ones again by a law of the time since they last occurred."""
 
     by: Literal["power_law", "exponential", "uniform", "none"]
-    """Weight of a task last met D phases ago: D^-exponent, exp(-D / tau), 1, or 0."""
+    """Weight of a task that last occurred D phases ago: D^-exponent, exp(-D / tau), 1, or 0."""
     variant: Literal["matched", "amount", "recurrence"] = "matched"
-    """A fixed number of earlier samples in each phase; as many of a task as its weight says; or whole visits, which
-    set the task's clock back."""
+    """A fixed number of earlier samples in each phase; a number for each task by its weight; or whole visits, which
+    reset the task's clock."""
     exponent: NonNegative = 1.0
     """Of the power law; 0 is uniform. The other laws take from it how many earlier samples (`amount`) or visits
     (`recurrence`) each phase has, so that they differ in nothing but which tasks return."""
@@ -53,10 +53,10 @@ class RecurrenceSchedule(Schedule):
     rehearsed: Count | None = None
     """Variant `matched`: samples of earlier tasks in each phase after the first."""
     share: Share | None = None
-    """Samples of a task met in the phase before (`amount`), or of one that returns (`recurrence`), as a share of a
+    """Samples of a task of the phase before (`amount`), or of one that returns (`recurrence`), as a share of a
     new task's; default 1."""
     probability: Share | None = None
-    """Variant `recurrence`: that of a task met in the phase before; min(1, probability D^-exponent); default 0.5."""
+    """Variant `recurrence`: that of a task of the phase before; min(1, probability D^-exponent); default 0.5."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> RecurrenceSchedule:
@@ -80,7 +80,7 @@ class RecurrenceSchedule(Schedule):
         """A phase for each task, in their order.
 
         Raises:
-            UserError: more samples are asked for than there are.
+            UserError: more samples are requested than exist.
         """
         pools, fresh = plan.pools, []
         for t, pool in enumerate(pools):
@@ -111,7 +111,7 @@ class RecurrenceSchedule(Schedule):
 
 
 def law(config: RecurrenceSchedule, phases: int) -> list[int]:
-    """Integer weights of the lags 1..phases-1 (entry 0 is that of lag 1); relative, for what is shared out."""
+    """Integer weights of the lags 1..phases-1 (entry 0 is that of lag 1), relative."""
     lags = range(1, phases)
     if config.by == "power_law":
         return integers([power(lag, config.exponent) for lag in lags])
@@ -160,12 +160,12 @@ def _matched(schedule: RecurrenceSchedule, weights: list[int], sizes: list[int],
 
 
 def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows], generator: Generator) -> list[Visit]:
-    """The variant in which a task that returns sets its clock back."""
+    """The variant in which a task that returns resets its clock."""
     phases, share = len(pools), schedule.share or 1.0
     chances = generator.uniform(phases * phases).reshape(phases, phases)
     weights = law(schedule, phases)
-    met = np.zeros(phases, np.int64)  # the phase in which each task was last met, under this law
-    clock = np.zeros(phases, np.int64)  # the same under the power law, which says how many return
+    last = np.zeros(phases, np.int64)  # the last phase of each task, under this law
+    clock = np.zeros(phases, np.int64)  # the same under the power law, which determines the number of returning tasks
     visits = []
     for t in range(phases):
         returns = [
@@ -177,9 +177,9 @@ def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows
         if schedule.by == "none":
             returns = []
         elif schedule.by != "power_law":
-            lagged = [weights[int(t - met[k]) - 1] or 1 for k in range(t)]
+            lagged = [weights[int(t - last[k]) - 1] or 1 for k in range(t)]
             returns = sorted(draw(generator, lagged, len(returns)))
-        met[[*returns, t]] = t
+        last[[*returns, t]] = t
         parts = [
             (k, pick(generator, pools[k], max(1, rounded(share * (schedule.new or len(pools[k])))))) for k in returns
         ]

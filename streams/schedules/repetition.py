@@ -1,4 +1,4 @@
-"""Repetition: tasks enter one by one, and each returns later with a probability of its own.
+"""Repetition: tasks enter one by one, and each returns later with its own probability.
 
 After the sampling-based generator of Hemati et al. 2023 (Class-Incremental Learning with Repetition, CoLLAs), where the
 first occurrence of a class follows a geometric distribution and each class has a probability of repetition. Differs:
@@ -23,7 +23,7 @@ from clbench.streams.schedules.draws import draw, integers, pick
 
 
 class RepetitionSchedule(Schedule):
-    """Tasks enter one by one, and each returns in later experiences with a probability of its own."""
+    """Tasks enter one by one, and each returns in later experiences with its own probability."""
 
     by: Literal["repetition"]
     experiences: Count
@@ -35,10 +35,10 @@ class RepetitionSchedule(Schedule):
     probabilities: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     """One a task, for the law `list`."""
     first: Literal["even", "geometric"] = "even"
-    """When tasks enter: at even distances, or in experience v with a probability that falls as (1 - first_rate)^v."""
+    """Entry of the tasks: at even distances, or in experience v with a probability that falls as (1 - first_rate)^v."""
     first_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     samples: Count | None = None
-    """Samples of an experience, shared out equally over its tasks; null: all of theirs."""
+    """Samples of an experience, distributed equally over its tasks; null: all of their samples."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> RepetitionSchedule:

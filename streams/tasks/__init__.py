@@ -1,1 +1,1 @@
-"""Families of tasks: what is learnt. One family, one file."""
+"""Families of tasks. One family, one file."""

@@ -4,7 +4,7 @@ Order of entry and blocks come from the definition, or from the stream seed. Whe
 number of tasks, the first tasks take one more; no class is left out.
 
 By classes and instances, a block's samples come in parts (the NIC scenario of Lomonaco and Maltoni 2017): an
-experience brings new classes, or new instances of classes that are known.
+experience has new classes, or new instances of known classes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClassTasks(TaskFamily):
 
     by: Literal["classes"]
     count: Count | None = None
-    """Number of tasks; classes are shared out as equally as possible, earlier tasks take one more."""
+    """Number of tasks; classes are distributed as equally as possible, earlier tasks take one more."""
     first: Count | None = None
     """Classes of the first task, where it is larger than the others; the others share the rest."""
     order: Literal["seed", "natural"] | list[ClassNumber] = "seed"
@@ -38,7 +38,7 @@ class ClassTasks(TaskFamily):
     blocks: Annotated[list[Annotated[list[ClassNumber], Field(min_length=1)]], Field(min_length=1)] | None = None
     """The classes of each task, instead of `count` and `order`."""
     labels: Literal["class", "within_task"] = "class"
-    """What is predicted: the class, or its place within its task (Split-MNIST's domain-incremental form)."""
+    """Target: the class, or its index within its task (Split-MNIST's domain-incremental form)."""
 
     @pydantic.field_validator("order")
     @classmethod
@@ -57,22 +57,22 @@ class ClassTasks(TaskFamily):
     def _consistent(self) -> ClassTasks:
         one_of(self, "count", "blocks")
         if self.blocks is not None and self.order != "seed":
-            raise mistake("leave it out; 'blocks' says the order of classes already", "order")
+            raise mistake("leave it out; 'blocks' defines the order of classes already", "order")
         if self.first is not None and self.blocks is not None:
-            raise mistake("leave it out; 'blocks' says the classes of the first task already", "first")
+            raise mistake("leave it out; 'blocks' defines the classes of the first task already", "first")
         if self.first is not None and self.count == 1:
             raise mistake("is for two tasks and more, and 'count' is 1", "first")
         return self
 
     def listed(self) -> tuple[str, list[int]] | None:
-        """The key that lists classes, and all of them; None where none does."""
+        """The key that lists classes, and all of them; None if there is none."""
         if self.blocks is not None:
             return "blocks", [c for block in self.blocks for c in block]
         return ("order", self.order) if isinstance(self.order, list) else None
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Settings that go with the family."""
+        """Settings compatible with the family."""
         return ("class", "task", "domain")
 
     def number(self, of_data: int | None) -> int | None:
@@ -103,7 +103,7 @@ class ClassTasks(TaskFamily):
                 yield ["count"], f"{sentence} do not divide by {self.count}."
 
     def lay_out(self, data: Outline, generator: Generator) -> Layout:
-        """Tasks by classes; targets are the classes themselves or their places within the task."""
+        """Tasks by classes; targets are the classes or their indices within the task."""
         within = self.labels == "within_task"
         tasks = []
         for t, members in enumerate(blocks(self, data.classes, generator)):
@@ -112,7 +112,7 @@ class ClassTasks(TaskFamily):
         return Layout(tasks=tuple(tasks), domains=(Domain(),), lessons=self._lessons(tasks, data, generator))
 
     def _lessons(self, tasks: list[Task], data: Outline, generator: Generator) -> tuple[tuple[int, Rows], ...] | None:
-        """Parts that a task's samples come in; none here."""
+        """Parts of a task's samples; none here."""
         return None
 
 
@@ -127,7 +127,7 @@ class MixedTasks(ClassTasks):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Settings that go with the family."""
+        """Settings compatible with the family."""
         return ("class", "task")
 
     def _lessons(self, tasks: list[Task], data: Outline, generator: Generator) -> tuple[tuple[int, Rows], ...]:

@@ -1,4 +1,4 @@
-"""Tasks that the data set says itself: the array `task` of a file, or the data sets of a list as domains."""
+"""Tasks defined by the data set: the array `task` of a file, or the data sets of a list as domains."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from clbench.streams.families import TaskFamily
 
 
 class GivenTasks(TaskFamily):
-    """The data's own tasks: the array `task` of a file, or the data sets of a list as domains."""
+    """Tasks defined by the data set: the array `task` of a file, or the data sets of a list as domains."""
 
     by: Literal["given"]
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Settings that go with the family."""
+        """Settings compatible with the family."""
         return ("class", "task", "domain")
 
     def number(self, of_data: int | None) -> int | None:
-        """Number of tasks that the data set says."""
+        """Number of tasks that the data set defines."""
         return of_data
 
     def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> Iterator[Mistake]:
         """See `TaskFamily.data_mistakes`."""
         if tasks is None:
-            yield ["by"], f"got 'given', but '{name}' says no tasks; a file says them by train_task and test_task."
+            yield ["by"], f"got 'given', but '{name}' has no tasks; a file gives them by train_task and test_task."
 
     def lay_out(self, data: Outline, generator: Generator) -> Layout:
-        """A task has the classes of its training samples, ascending. Each has a domain of its own, inputs unchanged."""
+        """Tasks with the classes of their training samples, ascending. Each has a separate domain, inputs unchanged."""
         if data.train_task is None:
             raise UserError(
-                f"stream.tasks: by given, but '{data.name}' says no tasks (arrays train_task and test_task)."
+                f"stream.tasks: by given, but '{data.name}' has no tasks (arrays train_task and test_task)."
             )
         tasks = []
         for t in range(int(data.train_task.max()) + 1):
             classes = tuple(np.unique(data.train_y[data.train_task == t]).tolist())
             tasks.append(Task(id=t, domain=t, classes=classes, targets=classes))
-        return Layout(tasks=tuple(tasks), domains=tuple(Domain() for _ in tasks), given=True)
+        return Layout(tasks=tuple(tasks), domains=tuple(Domain() for _ in tasks), task_labels_given=True)

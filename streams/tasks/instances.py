@@ -1,7 +1,7 @@
-"""Tasks by instances: one task with all classes, its samples dealt out at random to the experiences.
+"""Tasks by instances: one task with all classes, its samples distributed at random over the experiences.
 
 Nothing changes from one experience to the next but the samples. It is the iid control of studies of the stability gap:
-what accuracy does after a switch to more of the same cannot be due to a change of the distribution.
+a change of accuracy after such a boundary cannot be due to a change of the distribution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clbench.streams.families import TaskFamily
 
 
 class InstanceTasks(TaskFamily):
-    """One task with all classes, its samples dealt out at random: the iid control."""
+    """One task with all classes, its samples distributed at random: the iid control."""
 
     in_parts: ClassVar[bool] = True
 
@@ -28,7 +28,7 @@ class InstanceTasks(TaskFamily):
     """Number of parts, an experience each; the first ones take one sample more where samples do not divide."""
 
     def number(self, of_data: int | None) -> int | None:
-        """One: what comes in parts is a single task."""
+        """One: the parts belong to a single task."""
         return 1
 
     def lay_out(self, data: Outline, generator: Generator) -> Layout:

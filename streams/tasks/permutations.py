@@ -22,7 +22,7 @@ class PermutationTasks(TaskFamily):
     by: Literal["permutations"]
     count: Count
     first: Literal["identity", "permuted"] = "identity"
-    """Whether the first task sees the pixels as they are."""
+    """Pixels of the first task: unchanged, or permuted."""
 
     def number(self, of_data: int | None) -> int | None:
         """Number of tasks."""

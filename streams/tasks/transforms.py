@@ -27,11 +27,11 @@ class Transform(Model):
     rotation: Degrees = 0.0
     """Counter-clockwise angle; images only."""
     permutation: bool = False
-    """Whether pixels (or features) are in an order of this task's own, drawn by the stream seed."""
+    """Pixels (or features) are permuted in an order of this task, drawn by the stream seed."""
     invert: bool = False
-    """Whether light and dark change places; images of whole numbers only."""
+    """Pixels are inverted, light and dark; images of whole numbers only."""
     brightness: NonNegative = 1.0
-    """Factor of the input; images of whole numbers are cut off at their largest value."""
+    """Factor of the input; images of whole numbers are clipped at their largest value."""
     noise: NonNegative = 0.0
     """Deviation of Gaussian noise, in units of the largest stored value; a sample's noise is the same each time."""
 
@@ -66,7 +66,7 @@ class TransformTasks(TaskFamily):
 
     by: Literal["transforms"]
     transforms: Annotated[list[Transform], Field(min_length=1)]
-    """One a task; {} leaves inputs as they are."""
+    """One a task; {} leaves inputs unchanged."""
 
     def number(self, of_data: int | None) -> int | None:
         """Number of tasks."""
@@ -89,7 +89,7 @@ class TransformTasks(TaskFamily):
 
 
 def domain(transform: Transform, permutation: Rows | None = None) -> Domain:
-    """A transform as what is done to inputs; whole turns are none."""
+    """A transform as a domain; whole turns are the identity."""
     degrees = float(transform.rotation)
     return Domain(
         degrees=degrees if degrees % 360 else 0.0,

@@ -1,1 +1,1 @@
-"""Engines: how many runs are executed, in local processes, on Ray, on SLURM."""
+"""Engines: execution of many runs, in local processes, on Ray, on SLURM."""

@@ -1,7 +1,7 @@
-"""Ways to do many runs: in processes of this machine, on Ray, on SLURM.
+"""Interface of engines, which execute many runs: in processes of this machine, on Ray, on SLURM.
 
-An engine is given jobs and says of each how it ended. It knows nothing of streams and strategies, and what a run leaves
-is in its folder: a run done twice, by whichever engine, is harmless.
+An engine receives jobs and returns the outcome of each. It knows nothing of streams and strategies, and the results of
+a run are in its folder: a run executed twice, by whichever engine, is harmless.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ENGINES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be done.
+    """One run to execute.
 
     Attributes:
         run: its resolved configuration.
         out: the results folder.
-        note: what is written into its provenance beside what it finds itself.
+        note: additions to its provenance.
         log: loggers, see `clbench.loggers.base`.
     """
 
@@ -41,13 +41,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """How a job ended.
+    """Outcome of a job.
 
     Attributes:
-        status: `busy` where another process was at the run, which was left to it.
+        status: `busy` where another process was running it, which continues.
         directory: the run's folder.
-        message: why it failed, was left, or how it goes on; empty for a completed one.
-        seconds: it took, files and data among them.
+        message: reason of the failure, or of the interruption; empty for a completed one.
+        seconds: elapsed, files and data included.
     """
 
     status: Literal["completed", "failed", "busy", "interrupted"]
@@ -57,39 +57,39 @@ class Done:
 
 
 class Listener(Protocol):
-    """Who is told while jobs are done, by engines that know."""
+    """Progress callbacks during jobs, for engines that report progress."""
 
     def at(self, job: int, share: float) -> None:
-        """A job has done a share of its updates, 0 to 1."""
+        """Called with the share of a job's completed updates, 0 to 1."""
 
     def warn(self, job: int, text: str) -> None:
-        """Something to be read by the user."""
+        """Called with a warning for the user."""
 
 
 class Engine(Protocol):
-    """Does jobs.
+    """Executes jobs.
 
     Args:
-        settings: the engine's own.
+        settings: of the engine.
         threads: CPU threads of a run.
         cuda: whether runs are on a GPU.
 
     Raises:
-        UserError: what it needs is not installed, or cannot be reached.
+        UserError: a requirement is not installed, or cannot be reached.
     """
 
     def __init__(self, settings: Any, threads: int, cuda: bool) -> None: ...
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
-        """Jobs by their numbers, as they end. Closed or interrupted, it stops those under way at their next update,
-        waits until they have written their checkpoints, and leaves no process behind."""
+        """Jobs by their numbers, as they end. Closed or interrupted, it stops running ones at their next update, waits
+        until they have written their checkpoints, and leaves no process behind."""
 
 
 def engine(settings: Any, threads: int, cuda: bool) -> Engine:
-    """The engine that some settings name."""
+    """The engine of some settings."""
     module, _, attribute = ENGINES[settings.name].partition(":")
-    made: Callable[[Any, int, bool], Engine] = getattr(importlib.import_module(module), attribute)
-    return made(settings, threads, cuda)
+    factory: Callable[[Any, int, bool], Engine] = getattr(importlib.import_module(module), attribute)
+    return factory(settings, threads, cuda)
 
 
 def need(package: str, engine_name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a process elsewhere needs to find modules, files and data as this one does."""
+"""Environment of a remote process: modules, files and data as in this one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """The environment in which libraries that look there when they are loaded find their threads."""
+    """Environment variables for the threads of libraries, which read them when they are loaded."""
     return {name: str(threads) for name in _THREADS}
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of a process.
+    """Environment of a process.
 
     Attributes:
-        folder: it works in; relative paths of a configuration start there.
-        path: where Python imports from, that folder as it is named.
+        folder: working directory; relative paths of a configuration start there.
+        path: `sys.path`, as absolute paths.
         environment: the variables of the suite.
     """
 
@@ -30,14 +30,14 @@ class Surroundings:
     environment: dict[str, str]
 
     @classmethod
-    def here(cls) -> Surroundings:
-        """Of this process."""
+    def current(cls) -> Surroundings:
+        """The environment of this process."""
         folder = os.getcwd()
         path = tuple(os.path.abspath(entry) for entry in sys.path)
         return cls(folder, path, {k: v for k, v in os.environ.items() if k.startswith("CLBENCH_")})
 
     def enter(self) -> None:
-        """Makes them those of this process; what it alone imports from comes last."""
+        """Applies it to this process; further entries of its `sys.path` come last."""
         with contextlib.suppress(OSError):  # another machine need not have the folder
             os.chdir(self.folder)
         sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]

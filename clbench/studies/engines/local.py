@@ -1,4 +1,4 @@
-"""Runs in processes of this machine. Each process imports once and does one run after the other."""
+"""Runs in processes of this machine. Each process imports once and executes one run after the other."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from clbench.errors import UserError
 from clbench.studies.engines.base import Done, Job, Listener
 from clbench.studies.engines.environment import thread_variables
 
-_TOLD_EVERY_S = 1.0
-"""Between two words of a worker on how far it is."""
+_REPORT_EVERY_S = 1.0
+"""Interval between two progress reports of a worker."""
 _STOP = "stop"
-"""Word to a worker whose run is to be saved and left, where the system has no signals for other processes."""
+"""Message to a worker to save and leave its run, where the system has no signals for other processes."""
 _HAS_SIGNALS = os.name == "posix"
-"""Whether a process can be asked to end. Windows can only end it at once."""
+"""True if a process can be asked to end. Windows can only end it at once."""
 _ATTEMPTS = 2
-"""How often a run is begun whose process dies; the second goes on from the first one's checkpoint."""
+"""Attempts at a run whose process dies; the second resumes from the first one's checkpoint."""
 
 
 class Local:
@@ -60,7 +60,7 @@ class Local:
                         workers[workers.index(worker)] = self._start(worker.place)
                         reason = worker.epitaph()
                         if attempt < _ATTEMPTS:
-                            listener.warn(number, f"{reason}; it goes on in another")
+                            listener.warn(number, f"{reason}; it resumes in another")
                             waiting.appendleft((number, attempt + 1))
                         else:
                             yield number, _lost(jobs[number], f"{reason}, {_ATTEMPTS} times")
@@ -85,7 +85,7 @@ class Local:
         return _Worker(place, process, ours)
 
     def _device(self, place: int) -> dict[str, str]:
-        """Workers are dealt out over the GPUs."""
+        """GPU of a worker, in turn."""
         if not self._cuda:
             return {}
         gpus = _gpus()
@@ -109,7 +109,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """What a process that is started within finds in its environment."""
+    """Sets variables in the environment of processes that are started inside."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -128,7 +128,7 @@ class _Worker:
     process: Any
     pipe: Any  # a Connection, and on Windows a PipeConnection
     job: tuple[int, int] | None = None
-    """Number of the job that it is at, and the attempt."""
+    """Number of the current job, and the attempt."""
 
     def give(self, job: tuple[int, int], jobs: Sequence[Job]) -> None:
         self.job = job
@@ -136,7 +136,7 @@ class _Worker:
             self.pipe.send(jobs[job[0]])
 
     def stop(self) -> None:
-        """Asks for the run to be saved and left."""
+        """Asks the worker to save and leave its run."""
         if _HAS_SIGNALS:
             self.process.terminate()
             return
@@ -151,8 +151,8 @@ class _Worker:
 
 
 def _ready(workers: list[_Worker]) -> list[_Worker]:
-    found = wait([w.pipe for w in workers])
-    return [w for w in workers if w.pipe in found]
+    ready = wait([w.pipe for w in workers])
+    return [w for w in workers if w.pipe in ready]
 
 
 def _lost(job: Job, reason: str) -> Done:
@@ -162,7 +162,7 @@ def _lost(job: Job, reason: str) -> Done:
 
 
 def _stop(workers: list[_Worker]) -> None:
-    """Idle ones end; those at a run save it first. A second Ctrl-C ends all at once."""
+    """Ends idle workers; busy ones save their run first. A second Ctrl-C ends all at once."""
     try:
         for worker in workers:
             if worker.job is None:
@@ -185,7 +185,7 @@ def _stop(workers: list[_Worker]) -> None:
 
 # ------------------------------------------------------------------------------------------------ in a worker
 def _serve(pipe: Connection) -> None:
-    """Does jobs until it is told None, or nobody listens any more."""
+    """Executes jobs until it receives None, or the pipe is closed."""
     from clbench.studies.engines.worker import perform
 
     ignore_terminal()
@@ -202,12 +202,12 @@ def ignore_terminal() -> None:
     """Leaves a Ctrl-C at the terminal to the process that started this one, which passes it on."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    else:  # Windows has no groups of a terminal; a run notes it all the same, and is saved and left
+    else:  # Windows has no groups of a terminal; a run receives it all the same, and is saved and left
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Teller:
-    """Tells the parent how far a run is; where that is gone or asks for it, the run is saved and left."""
+    """Reports progress to the parent; if that is gone or asks for it, the run is saved and left."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._total, self._told = pipe, 1, 0.0
@@ -218,7 +218,7 @@ class _Teller:
 
     def update(self, done: int) -> None:
         now = time.monotonic()
-        if now - self._told >= _TOLD_EVERY_S:
+        if now - self._told >= _REPORT_EVERY_S:
             self._told = now
             self._send("at", done / self._total)
             if self._is_asked_to_stop():
@@ -244,4 +244,4 @@ class _Teller:
     def _leave(self) -> None:
         if not self._leaves:
             self._leaves = True
-            signal.raise_signal(signal.SIGTERM)  # a wish the first time, see `clbench.runner.signals`
+            signal.raise_signal(signal.SIGTERM)  # a request the first time, see `clbench.runner.signals`

@@ -1,8 +1,8 @@
 """Runs on Ray: on this machine, or on a cluster whose nodes share the output folder.
 
-A run is a task. Ray keeps the processes of tasks that ended for the next ones, so each imports once. Ray's own retries
-are off: a run that is lost with its process or its node is begun again from here, where that can be told, and goes on
-from its last checkpoint. How far a run is is not told, and its warnings come when it ends.
+A run is a task. Ray reuses the processes of finished tasks, so each imports once. Ray's retries are off: a run that is
+lost with its process or its node is restarted from here, with a warning, and resumes from its last checkpoint. Progress
+of a run is not reported, and its warnings arrive at its end.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from clbench.studies.engines.environment import Surroundings, thread_variables
 from clbench.studies.engines.local import cores
 
 _IN_FLIGHT = 1000
-"""Tasks that Ray knows at a time: enough to scale a cluster by, few enough to cost nothing."""
+"""Tasks submitted to Ray at a time: enough to scale a cluster, few enough to cost nothing."""
 _PATIENCE_S = 120.0
-"""How long a run that was lost waits for the lock of the process that it was lost with."""
+"""Waiting time of a lost run for the lock of its lost process."""
 _CONNECT_S = 10.0
-"""How long an address may take to answer."""
+"""Timeout of a connection to an address."""
 _STORE_BYTES = 80 * 2**20
-"""Of the object store of a cluster of our own: about the least that Ray takes; results are a few hundred bytes."""
+"""Size of the object store of a local cluster: about the minimum of Ray; results are a few hundred bytes."""
 _NO_MASK = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
-"""Ray's word for leaving the GPUs of a process as they are; see `_take_gpu`."""
+"""Ray's variable to leave the visible GPUs of a process unchanged; see `_take_gpu`."""
 
 
 class OnRay:
@@ -70,7 +70,7 @@ class OnRay:
                             raise _unlike(error) from None
                         except ray.exceptions.RayError as error:
                             if losses < self._settings.retries:
-                                listener.warn(number, f"{_reason(error)}; it goes on in another process")
+                                listener.warn(number, f"{_reason(error)}; it resumes in another process")
                                 waiting.appendleft((number, losses + 1))
                             else:
                                 yield number, _lost(jobs[number], f"{_reason(error)}, {losses + 1} times")
@@ -81,13 +81,13 @@ class OnRay:
                         yield number, replace(done, directory=jobs[number].out / within)
             finally:
                 for each in under_way:
-                    ray.cancel(each)  # the effect of a SIGINT there: a wish, see `clbench.runner.signals`
+                    ray.cancel(each)  # a SIGINT there: a request, see `clbench.runner.signals`
                 if under_way:
                     ray.wait(list(under_way), num_returns=len(under_way))
 
     def _task(self, mark: str) -> Any:
-        """The function that Ray calls elsewhere."""
-        surroundings = Surroundings.here()
+        """The function that Ray calls on a node."""
+        surroundings = Surroundings.current()
 
         def task(job: Job, lost_before: bool) -> tuple[Done, list[str]]:
             return _perform(job, lost_before, surroundings, mark)
@@ -102,10 +102,10 @@ class OnRay:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
-        """A cluster: one that this process is connected to already, that of the address, or one of our own.
+        """A cluster: one that this process is connected to already, that of the address, or a local one.
 
         Raises:
-            UserError: there is none at the address, or no node of it is large enough for a run.
+            UserError: there is none at the address, or no node is large enough for a run.
         """
         ray, address = self._ray, self._settings.address
         if ray.is_initialized():
@@ -118,11 +118,11 @@ class OnRay:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with contextlib.ExitStack() as held:
             put_back = held.enter_context(_handler())
-            own = {} if address else self._own(held)
+            options = {} if address else self._own(held)
             held.callback(ray.shutdown)  # of a cluster that is not ours: leaves it
             try:
-                with _undisturbed() if own else contextlib.nullcontext():
-                    ray.init(address=address or "local", **quiet, **own)
+                with _undisturbed() if options else contextlib.nullcontext():
+                    ray.init(address=address or "local", **quiet, **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 where = "cannot be started here" if address is None else f"no cluster at address '{address}'"
                 raise UserError(f"engine 'ray': {where}: {_first_line(error)}") from None
@@ -131,8 +131,8 @@ class OnRay:
             yield
 
     def _own(self, held: contextlib.ExitStack) -> dict[str, Any]:
-        """How a cluster of our own is started; its files go with it."""
-        # A socket's path has at most 107 characters, and the user's own folder for temporary files may be a long one.
+        """Options of a local cluster; its files are removed with it."""
+        # A socket's path has at most 107 characters, and the user's folder for temporary files may have a long path.
         folder = tempfile.mkdtemp(prefix="clbench-ray-", dir="/tmp" if os.name == "posix" else None)
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         return {
@@ -146,12 +146,12 @@ class OnRay:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(n.get("CPU", 0) >= self._threads and n.get("GPU", 0) >= self._gpus for n in nodes):
             gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
-            found = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
-            raise UserError(f"engine 'ray': no node has {self._threads} CPUs{gpus}, as a run needs. Found: {found}.")
+            sizes = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+            raise UserError(f"engine 'ray': no node has {self._threads} CPUs{gpus}, as a run needs. Found: {sizes}.")
 
 
 def _require_listener(address: str) -> None:
-    """Raises where nobody listens at an address: Ray would try for many minutes, and write about it."""
+    """Checks that an address answers: Ray would try for many minutes, with output."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "")
         if not address:
@@ -167,7 +167,7 @@ def _require_listener(address: str) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A Ctrl-C waits for the end: half a cluster has nobody who stops it."""
+    """Defers a Ctrl-C to the end: a half-started cluster could not be stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,7 +183,7 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handler() -> Iterator[Callable[[], None]]:
-    """What puts back the handler of SIGTERM that Ray replaces, where there is one; and does so at the end."""
+    """A function that restores the handler of SIGTERM that Ray replaces; it is restored at the end too."""
     before = signal.getsignal(signal.SIGTERM)
 
     def put_back() -> None:
@@ -201,7 +201,7 @@ def _handler() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _marked(folders: set[Path]) -> Iterator[str]:
-    """The name of a file that lies in folders for as long; a node that does not see it does not share them."""
+    """Name of a marker file in folders while the context lasts; a node that does not see it does not share them."""
     name = f".ray-{uuid.uuid4().hex}"
     try:
         for folder in folders:
@@ -235,10 +235,10 @@ def _lost(job: Job, reason: str) -> Done:
 
 # ------------------------------------------------------------------------------------------------ in a worker
 def _perform(job: Job, lost_before: bool, surroundings: Surroundings, mark: str) -> tuple[Done, list[str]]:
-    """A run, and what its user is to read.
+    """Executes a run. Returns its warnings too.
 
     Raises:
-        UserError: the output folder is not the one of who sent the job.
+        UserError: the output folder is not that of the submitting process.
     """
     ray = need("ray", "ray")
     surroundings.enter()

@@ -1,14 +1,13 @@
 """Runs on SLURM, through submitit: arrays of jobs, each of some runs.
 
-A job that is about to be pre-empted or to meet its time limit is told so by a signal (SIGUSR2); its run is saved at the
-next update, the job is queued again, and goes on there. One that SLURM ends with SIGTERM saves its run too, and then
-waits for its end: returning, it would count as complete, and not be queued again. One that dies is submitted again,
-each of its runs by itself, so that the one to blame is alone.
+A job that is about to be pre-empted or to reach its time limit receives a signal (SIGUSR2); its run is saved at the
+next update, the job is requeued, and resumes. One that SLURM ends with SIGTERM saves its run too, and then waits for
+its end: returning, it would count as complete, and not be requeued. One that dies is resubmitted, each of its runs
+separately, so that the cause is isolated.
 
-Jobs go to their nodes, and results come back, as pickles in a new folder of OUT/.submitit. What is read there is what
-this process and its own jobs wrote; what a run leaves for others is never read this way. The folder stays where a job
-died, for its logs. That a job died is told by sacct; a cluster without accounting does not tell. How far a run is is
-not told, and its warnings come when its job ends.
+Jobs and results are pickles in a new folder of OUT/.submitit. Only files of this process and its jobs are read there;
+the files of runs are never pickles. The folder is kept where a job died, for its logs. A dead job is detected by sacct,
+which needs a cluster with accounting. Progress of a run is not reported, and its warnings arrive at the end of its job.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from clbench.studies.engines.environment import Surroundings, thread_variables
 from clbench.studies.engines.local import cores, ignore_terminal
 
 _ARRAY = 1000
-"""Jobs of one array; SLURM's MaxArraySize is 1,001 where nobody changed it."""
+"""Jobs of one array; SLURM's default MaxArraySize is 1,001."""
 _TIMEOUTS = 1000
-"""How often a job is queued again that met its time limit: a run may need many."""
+"""Requeues of a job that reached its time limit: a run may need many."""
 _PATIENCE_S = 120.0
-"""How long a run that was lost waits for the lock of the process that it was lost with."""
+"""Waiting time of a lost run for the lock of its lost process."""
 _POLL_S = {"slurm": 5.0, "local": 0.2}
 _Ended = tuple[Any, str, str, float, list[str]]
-"""What a job says of each of its runs: the values of a `Done`, the folder within the output folder, and warnings."""
+"""Result of one run of a job: the values of a `Done`, the folder within the output folder, and warnings."""
 
 
 class OnSlurm:
@@ -73,7 +72,7 @@ class OnSlurm:
         shared = [replace(job, out=job.out.absolute()) for job in jobs]
         waiting = deque((list(range(len(jobs))[i : i + each]), 0) for i in range(0, len(jobs), each))
         under_way: list[tuple[Any, list[int], int]] = []
-        # Of its own: the ids of submitit's local jobs are those of processes, and come again.
+        # A new one: the ids of submitit's local jobs are those of processes, and are reused.
         folder = shared[0].out / ".submitit" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         executor, lost = self._executor(folder, -(-len(waiting) // _ARRAY)), False
         try:
@@ -87,34 +86,34 @@ class OnSlurm:
                 for entry in ended:
                     under_way.remove(entry)
                     submitted, numbers, losses = entry
-                    reason, said = self._result(submitted)
-                    for number, (status, within, message, seconds, warnings) in zip(numbers, said, strict=False):
+                    reason, results = self._result(submitted)
+                    for number, (status, within, message, seconds, warnings) in zip(numbers, results, strict=False):
                         for text in warnings:
                             listener.warn(number, text)
                         yield number, Done(status, jobs[number].out / within, message, seconds)
                     lost |= bool(reason)
-                    for number in numbers[len(said) :]:
+                    for number in numbers[len(results) :]:
                         if not reason:
                             yield number, _left(jobs[number], "its job was cancelled")
                         elif losses < retries:
-                            listener.warn(number, f"{reason}; it is submitted again")
+                            listener.warn(number, f"{reason}; it is resubmitted")
                             waiting.append(([number], losses + 1))
                         else:
                             yield number, _lost(jobs[number], f"{reason}, {losses + 1} times")
         finally:
             self._cancel([entry[0] for entry in under_way])
-            if not lost and not (self._slurm and under_way):  # else somebody reads its logs, or jobs their pickles
+            if not lost and not (self._slurm and under_way):  # else its logs or pickles are needed
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     folder.parent.rmdir()
 
     def _executor(self, folder: Path, arrays: int) -> Any:
         settings, cluster = self._settings, self._settings.cluster
-        # The environment of a job need not be that of who submits it, and submitit imports NumPy before us.
+        # The environment of a job need not be that of its submission, and submitit imports NumPy before us.
         variables = [f"{name}={value}" for name, value in thread_variables(self._threads).items()]
         python = shlex.join(["env", *variables, sys.executable])
-        given = {f"{cluster}_python": python, f"{cluster}_max_num_timeout": _TIMEOUTS}
-        executor = self._submitit.AutoExecutor(folder, cluster=cluster, **given)
+        options = {f"{cluster}_python": python, f"{cluster}_max_num_timeout": _TIMEOUTS}
+        executor = self._submitit.AutoExecutor(folder, cluster=cluster, **options)
         executor.update_parameters(
             name="clbench",
             timeout_min=settings.minutes,
@@ -131,22 +130,22 @@ class OnSlurm:
     def _submitted(
         self, executor: Any, parts: list[tuple[list[int], int]], jobs: list[Job]
     ) -> list[tuple[Any, list[int], int]]:
-        """An array of jobs, each with the numbers of its runs and how often these were lost.
+        """An array of jobs, each with the numbers of its runs and the number of their losses.
 
         Raises:
             UserError: SLURM refuses it.
         """
-        surroundings = Surroundings.here()
+        surroundings = Surroundings.current()
         calls = [_Part([jobs[n] for n in numbers], surroundings, losses > 0) for numbers, losses in parts]
         try:
             with _unheard(), contextlib.redirect_stderr(io.StringIO()):
-                made = executor.submit_array(calls)
+                submitted = executor.submit_array(calls)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"engine 'slurm': the jobs cannot be submitted: {_last_line(error)}") from None
-        return [(job, *part) for job, part in zip(made, parts, strict=True)]
+        return [(job, *part) for job, part in zip(submitted, parts, strict=True)]
 
     def _result(self, job: Any) -> tuple[str, list[_Ended]]:
-        """Why a job has no result, and what it says of its runs; neither of one that was cancelled."""
+        """Reason why a job has no result, and results of its runs; neither for a cancelled job."""
         if not self._slurm and not job.paths.result_pickle.exists():  # on a shared folder it may come late
             return f"its job {job.job_id} ended without a result ({job.paths.stderr})", []
         if self._slurm and not job.paths.result_pickle.exists() and job.state.startswith("CANCELLED"):
@@ -164,14 +163,14 @@ class OnSlurm:
             return
         for job in jobs:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(job.job_id), signal.SIGTERM)  # submitit's own way allows a run one second
+                os.kill(int(job.job_id), signal.SIGTERM)  # submitit's cancel allows a run one second
         while not all([job.done() for job in jobs]):
             time.sleep(_POLL_S["local"])
 
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Processes that are started within do not hear a Ctrl-C at the terminal; it is passed on to them."""
+    """Shields processes that are started inside from a Ctrl-C at the terminal; it is passed on to them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -206,7 +205,7 @@ def _traceback_end(error: Exception) -> str:
 
 # ------------------------------------------------------------------------------------------------ in a job
 class _Part:
-    """What one job does: runs, one after the other."""
+    """Work of one job: runs, one after the other."""
 
     def __init__(self, jobs: list[Job], surroundings: Surroundings, again: bool) -> None:
         self._jobs, self._surroundings, self._again = jobs, surroundings, again
@@ -231,12 +230,12 @@ class _Part:
         return ended
 
     def checkpoint(self) -> Any:
-        """What submitit queues again: all of it, as runs that are done are not repeated."""
+        """The job for submitit to requeue: all of it, as completed runs are not repeated."""
         return need("submitit", "slurm").helpers.DelayedSubmission(_Part(self._jobs, self._surroundings, True))
 
 
 class _Stop:
-    """Signals of SLURM and submitit, as a wish that is met at the next update of the run, and what comes of it.
+    """Graceful stop on signals of SLURM and submitit, at the next update of the run, and its effect.
 
     A progress too: while a run is trained, SIGTERM is `clbench.runner.signals`'s, to which others are passed on.
     """
