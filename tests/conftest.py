@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,22 @@ def _one_thread() -> None:
 def _import_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line adds the working directory, which is another one in each test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _commit_asked_once() -> None:
+    """Which commit it is costs three processes a run."""
+    from clbench.runner import provenance
+
+    provenance._git = functools.cache(provenance._git)  # type: ignore[assignment]
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], str]:
+    """Makes a class importable, as a user's own is; returns its import path."""
+    from support import user_module
+
+    return lambda kind: f"{user_module(monkeypatch, kind)}:{kind.__name__}"
 
 
 @pytest.fixture

@@ -123,12 +123,6 @@ def stopped(
     return runner.execute(run, out, every=every, say=print)
 
 
-@pytest.fixture(autouse=True)
-def _no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which commit it is costs three processes a run."""
-    monkeypatch.setattr(provenance, "_git", lambda: None)
-
-
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Strategy]], str]:
     """Makes a class importable, as a user's own is; returns its import path."""
