@@ -225,7 +225,7 @@ def test_the_strategy_does_not_change_stream_initialisation_or_order() -> None:
     assert_same(seen["naive"], seen["er"])
 
 
-@pytest.mark.parametrize("axis", ["stream", "init", "order", "strategy"])  # augmentation: test_augmentation.py
+@pytest.mark.parametrize("axis", ["stream", "init", "order", "strategy"])  # augmentation: training/test_augmentation.py
 def test_each_axis_of_chance_has_a_seed_of_its_own(axis: str) -> None:
     def state(*overrides: str) -> dict[str, Any]:
         run = make_run("er", *overrides)
