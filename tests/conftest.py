@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,23 @@ def _one_thread() -> None:
 def _import_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line adds the working directory, which is another one in each test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _provenance_asked_once() -> None:
+    """Which commit it is costs three processes a run, and which modules are installed a third of a small one."""
+    from clbench.runner import provenance
+
+    provenance._git = functools.cache(provenance._git)
+    provenance._is_installed = functools.cache(provenance._is_installed)
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], str]:
+    """Makes a class importable, as a user's own is; returns its import path."""
+    from support import user_module
+
+    return lambda kind: f"{user_module(monkeypatch, kind)}:{kind.__name__}"
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-import clbench
 from clbench import registry
 from clbench.errors import UserError
 from clbench.resolve import make_run
@@ -24,8 +23,8 @@ from clbench.results import files
 from clbench.runner import provenance
 from clbench.runner.signals import StopRequest
 from clbench.studies.engines import local
+from support import ROOT
 
-HOME = Path(clbench.__file__).resolve().parent.parent
 PACKAGES = ("clbench", "strategies", "streams")
 POSIX = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty")
 """Modules that Windows lacks. `posix` itself cannot be blocked: Python starts with it."""
@@ -37,7 +36,7 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 def python(code: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", BLOCK + code], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -45,7 +44,7 @@ def python(code: str, folder: Path) -> str:
 
 def sources() -> Iterator[Path]:
     for package in PACKAGES:
-        yield from sorted((HOME / package).rglob("*.py"))
+        yield from sorted((ROOT / package).rglob("*.py"))
 
 
 def is_legal(name: str) -> bool:
@@ -64,7 +63,7 @@ def test_no_module_needs_what_windows_lacks() -> None:
 
 
 def test_every_module_is_imported_without_them(tmp_path: Path) -> None:
-    modules = [".".join(p.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__") for p in sources()]
+    modules = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in sources()]
     modules.remove("clbench.__main__")
     python(f"import importlib\nfor name in {modules}: importlib.import_module(name)\n", tmp_path)
 
@@ -132,8 +131,8 @@ def _opens_text(call: ast.Call) -> bool:
 
 def test_every_file_and_every_benchmark_has_a_name_that_windows_takes() -> None:
     names = [*registry.benchmarks(), *registry.strategies()]
-    names += [part for path in sources() for part in path.relative_to(HOME).parts]
-    names += [path.name for path in (HOME / "streams").glob("*.yaml")]
+    names += [part for path in sources() for part in path.relative_to(ROOT).parts]
+    names += [path.name for path in (ROOT / "streams").glob("*.yaml")]
     assert [name for name in names if not is_legal(name)] == []
     for table in (registry.benchmarks(), registry.strategies()):
         assert len({name.casefold() for name in table}) == len(table)

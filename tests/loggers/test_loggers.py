@@ -26,7 +26,6 @@ from clbench.loggers import points as curves
 from clbench.loggers.points import Curves, Point
 from clbench.metrics import worst_case
 from clbench.results import files, trace_files
-from clbench.runner import provenance
 from clbench.runner import run as runner
 from clbench.runner.checkpoint import Every
 from clbench.runner.signals import Interrupted
@@ -68,8 +67,7 @@ class At:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No commit is looked for, W&B keeps to this machine, and nothing of the user's settings counts."""
-    monkeypatch.setattr(provenance, "_git", lambda: None)
+    """W&B keeps to this machine, and nothing of the user's settings counts."""
     for name in ("WANDB_PROJECT", "WANDB_CONSOLE", "WANDB_QUIET", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,8 +16,9 @@ from clbench.results import files
 from clbench.results.record import Record, collect
 from clbench.studies import study, verification
 from clbench.studies.execute import Grid
+from support import ROOT
 
-REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
+REFERENCE = ROOT / "results" / "reference"
 AGAIN = ("split_digits-v1", "er"), ("power_law_digits-v1", "classp")
 """Of the study; the second is a tuned one."""
 

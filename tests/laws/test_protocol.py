@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +12,32 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import support
 from clbench import messages, metrics, resolve, schema
 from clbench.config.training import Training
 from clbench.errors import UserError
-from clbench.evaluation import recorder as recorder_
 from clbench.results import trace_files
 from clbench.rng import Generator
-from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
 from clbench.strategy import Batch, Experience, SelfDriven, Strategy
 from clbench.stream import Stream
 from clbench.streams import definition
 from clbench.streams.compile import compile_stream
-from clbench.testing.states import assert_same
 from clbench.training.budget import budgets
+from support import SPLIT
 
-SPLIT, PERMUTED, BLURRY = "split_synthetic-v1", "permuted_digits-v1", "blurry_digits-v1"
+PERMUTED, BLURRY = "permuted_digits-v1", "blurry_digits-v1"
 SMALL = ["training={iterations: 3, epochs: null, batch_size: 16}"]
 UNBOUNDED = "protocol.boundaries=false"
 
 
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Strategy]], str]:
-    """Makes a class importable, as a user's own is; returns its import path."""
-
-    def make(kind: type[Strategy]) -> str:
-        monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
-        sys.modules["a_users_module"].Mine = kind  # type: ignore[attr-defined]
-        return "a_users_module:Mine"
-
-    return make
-
-
 def execute(out: Path, strategy: str, *overrides: str, benchmark: str = SPLIT) -> dict[str, Any]:
-    run = resolve.make_run(benchmark, strategy=strategy, overrides=[*SMALL, *overrides])
-    return runner.execute(run, out).record
+    run = support.make_run(strategy, *SMALL, *overrides, benchmark=benchmark)
+    return support.execute(run, out).record
 
 
-def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool = True) -> tuple[Any, dict[str, Any]]:
-    """The record in memory, and the state of everything that chance and learning move."""
-    run = resolve.make_run(benchmark, strategy=strategy, overrides=[*SMALL, *overrides])
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-    recorder = recorder_.Recorder(bench.device) if watch else None
-    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
+def trained(strategy: str, *overrides: str, benchmark: str = SPLIT) -> tuple[Any, dict[str, Any]]:
+    """What was assembled, and the state of everything that chance and learning move."""
+    bench = support.trained(support.make_run(strategy, *SMALL, *overrides, benchmark=benchmark))
     return bench, {"strategy": bench.strategy.state_dict(), "batches": bench.batches.state_dict()}
 
 
@@ -263,8 +244,7 @@ def test_the_task_of_a_test_sample_is_told_by_the_protocol(
 # ------------------------------------------------------------------------------------------------ outputs of a batch
 def test_outputs_of_the_batch_alone_compete() -> None:
     """Against a cross-entropy over the columns of the classes that occur, cut out by hand."""
-    run = resolve.make_run(SPLIT, strategy="naive", overrides=[*SMALL, "training.active_outputs=batch"])
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = support.assembled(support.make_run("naive", *SMALL, "training.active_outputs=batch"))
     logits = torch.randn(7, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = torch.tensor([3, 8, 3, 3, 1, 8, 8])
     loss = bench.strategy.criterion(logits, y, 0)
@@ -338,25 +318,7 @@ def test_a_run_spends_its_budget_and_too_small_a_one_is_refused(tmp_path: Path) 
         execute(tmp_path, "naive", *flags, "training.iterations=34")
 
 
-# ------------------------------------------------------------------------------------------------ watching
-STREAMS: dict[str, list[str]] = {
-    "online, unbounded": ["stream.online=30", UNBOUNDED],
-    "online in total": ["stream.online=30", "training={iterations: 70, budget: stream}"],
-    "blurry": ["stream.schedule={by: blurry, experiences: 12, width: 0.5, always: 0.2}"],
-    "missing and wrong labels": ["stream.supervision={labelled: 0.3, noise: {rate: 0.3}}"],
-    "random subsets": ["stream.schedule={by: random_subsets, experiences: 6}", "training.active_outputs=batch"],
-}
-
-
-@pytest.mark.parametrize("kind", STREAMS)
-@pytest.mark.parametrize("strategy", ["naive", "er", "cumulative"])
-def test_watching_changes_nothing(strategy: str, kind: str) -> None:
-    _, never = trained(strategy, *STREAMS[kind], watch=False)
-    for look in (["evaluation.every=1"], ["evaluation.every=4", "evaluation.scope=all"], ["evaluation.every=0"]):
-        _, watched = trained(strategy, *STREAMS[kind], *look)
-        assert_same(watched, never)
-
-
+# ------------------------------------------------------------------------------------------------ cuts
 class Wanders(Strategy):
     """Weights that are a function of the number of updates alone, whatever the samples."""
 

@@ -23,7 +23,6 @@ from clbench.avalanche import hosting
 from clbench.avalanche.state import Parts
 from clbench.errors import RunFailed, Unsaveable
 from clbench.results import files
-from clbench.runner import provenance
 from clbench.runner import run as runner
 from clbench.runner.checkpoint import Checkpoints, Every
 from clbench.runner.components import assemble
@@ -200,12 +199,6 @@ def test_a_loss_by_task_goes_on_where_tasks_share_classes(tmp_path: Path) -> Non
     check_resume(run, {5}, remade=PARTS)
 
 
-@pytest.fixture
-def _no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which commit it is costs three processes a run."""
-    monkeypatch.setattr(provenance, "_git", lambda: None)
-
-
 class At:
     """Stops a run after some updates, as a kill would: without a checkpoint there."""
 
@@ -238,7 +231,6 @@ runner.execute(run, Path(sys.argv[2]), every=here.Every(0, 1), say=lambda text: 
 """
 
 
-@pytest.mark.usefixtures("_no_git")
 def test_killed_and_resumed_in_another_process_it_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +321,6 @@ def test_what_cannot_be_saved_is_told_in_one_sentence(
     assert str(caught.value).endswith(f"{said}."), caught.value
 
 
-@pytest.mark.usefixtures("_no_git")
 def test_a_run_that_cannot_be_saved_says_so_and_begins_anew(tmp_path: Path) -> None:
     run = make_run("Naive", {"plugins": [{"name": HERE + "Counting"}]})
     said: list[str] = []

@@ -25,8 +25,9 @@ from clbench.reports import run_figure
 from clbench.results import files, load, trace_files
 from clbench.testing.traces import make_trace
 from clbench.trace import Trace
+from support import TRACES
 
-HISTORY = Path(__file__).parent / "traces" / "schema-1"
+HISTORY = TRACES / "schema-1"
 SPLIT, ROTATED = HISTORY / "split_synthetic-v1-er", HISTORY / "rotated_digits-v1-naive"
 
 

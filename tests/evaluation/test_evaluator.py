@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import metrics, registry, resolve, run_config
+import support
+from clbench import metrics
 from clbench.config.evaluation import Evaluation, Watch
 from clbench.errors import RunFailed
 from clbench.evaluation import reduced_precision
@@ -24,35 +24,27 @@ from clbench.evaluation.frozen_features import Front
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.weight_averages import Average
 from clbench.results import trace_files
-from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
+from clbench.run_config import RunConfig
+from clbench.runner import components, observer
 from clbench.strategy import Strategy
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
-from clbench.testing.strategies import told_what_it_needs
 from clbench.trace import UNAVAILABLE, Phase, Trace
 from clbench.training.inputs import InputTransform
+from support import DIGITS, assembled, execute, trace_of, user_module, watched
 
-STRATEGIES = sorted(registry.strategies())
 CPU = torch.device("cpu")
 
 
-def make_run(*overrides: str, strategy: str = "er", benchmark: str = "split_digits-v1") -> run_config.RunConfig:
-    budget = "training.iterations=6" if "synthetic" in benchmark else "training={iterations: 6, epochs: null}"
-    overrides = (budget, *told_what_it_needs(strategy, benchmark), *overrides)
-    return resolve.make_run(benchmark, strategy=strategy, overrides=list(overrides))
+def make_run(*overrides: str, strategy: str = "er", benchmark: str = DIGITS) -> RunConfig:
+    return support.make_run(strategy, *overrides, benchmark=benchmark, iterations=6)
 
 
-def observed(run: run_config.RunConfig) -> tuple[components.Components, Trace]:
+def observed(run: RunConfig) -> tuple[components.Components, Trace]:
     """Trains and watches without files."""
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-    recorder, evaluation = Recorder(bench.device), run.benchmark.evaluation
-    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None), lambda: recorder.chunk() and None)
-    stream = bench.stream
-    return bench, recorder.trace(
-        bench.evaluator.cells, stream.visit_matrix(), stream.origins(), evaluation.every, evaluation.dense
-    )
+    bench = assembled(run)
+    return bench, trace_of(bench, watched(bench))
 
 
 # ------------------------------------------------------------------------------------------------ bits
@@ -80,7 +72,7 @@ def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pyt
 
 
 def test_the_file_of_a_trace_holds_the_bits_as_they_were(tmp_path: Path) -> None:
-    outcome = runner.execute(make_run(), tmp_path)
+    outcome = execute(make_run(), tmp_path)
     _, trace = observed(make_run())
     assert_same(vars(trace_files.read_trace(outcome.directory)), vars(trace))
 
@@ -88,14 +80,14 @@ def test_the_file_of_a_trace_holds_the_bits_as_they_were(tmp_path: Path) -> None
 def test_a_long_experience_is_written_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from clbench.evaluation import recorder
 
-    whole = runner.execute(make_run(), tmp_path / "a")
+    whole = execute(make_run(), tmp_path / "a")
     monkeypatch.setattr(recorder, "_CHUNK_BYTES", 500)
     written: list[int] = []
     append = trace_files.TraceWriter.append
     monkeypatch.setattr(
         trace_files.TraceWriter, "append", lambda self, a: (written.append(len(a["iteration"])), append(self, a))[1]
     )
-    parts = runner.execute(make_run(), tmp_path / "b")
+    parts = execute(make_run(), tmp_path / "b")
     assert len(written) > 5
     assert (whole.directory / "trace.npz").read_bytes() == (parts.directory / "trace.npz").read_bytes()
 
@@ -137,23 +129,6 @@ def test_the_subset_of_a_run_is_recorded_and_the_same_at_every_evaluation() -> N
     assert (part.sample_correct("class") == whole.sample_correct("class")[:, chosen]).all()
 
 
-WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
-"""Strategies that learn by more than the benchmark's optimiser."""
-
-
-@pytest.mark.parametrize("strategy", sorted({*STRATEGIES} - WITHOUT_A_RATE))
-@pytest.mark.parametrize("subset", ["null", "50"])
-def test_a_model_of_constant_accuracy_has_it_as_minimum(strategy: str, subset: str, tmp_path: Path) -> None:
-    """Every other strategy, with a learning rate that moves nothing, on the whole test set and on a subset."""
-    own = "optimizer" not in registry.strategy_config(strategy).model_fields  # it is an optimiser
-    still = "strategy.lr=1e-30" if own else "training.optimizer={name: sgd, lr: 1e-30}"
-    run = make_run(still, f"evaluation.subset={subset}", strategy=strategy, benchmark="permuted_digits-v1")
-    values = runner.execute(run, tmp_path).record["metrics"]["domain"]
-    final, minima = values["average_accuracy"]["per_task"], values["min_acc"]["per_task"]
-    assert minima[:-1] == final[:-1]
-    assert all(0 < a < 1 for a in final)
-
-
 # ------------------------------------------------------------------------------------------------ views
 def test_the_task_view_is_the_class_view_with_the_tasks_own_classes_only() -> None:
     bench, trace = observed(make_run("evaluation.views=[class, task, domain]"))
@@ -164,33 +139,6 @@ def test_the_task_view_is_the_class_view_with_the_tasks_own_classes_only() -> No
     assert (trace.correct["task"][known] > trace.correct["class"][known]).any()
     last = trace.experience == 4
     assert (trace.correct["class"][last] == trace.correct["domain"][last]).all(), "all classes are seen by then"
-
-
-# ------------------------------------------------------------------------------------------------ law 1
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(
-    "watch", ["{ema: [0.9], last: [3]}", "{gradients: true, features: true}", "{precision: float32, bits: false}"]
-)
-def test_whatever_is_watched_changes_nothing(strategy: str, watch: str) -> None:
-    def state(*overrides: str, see: bool = True) -> dict[str, Any]:
-        run = resolve.make_run(
-            "split_digits-v1",
-            strategy=strategy,
-            overrides=["stream.tasks.count=2", "training={iterations: 3, epochs: null}", "training.batch_size=8",
-                       "model={name: slim_resnet18, filters: 2}", *told_what_it_needs(strategy, "split_digits-v1"),
-                       *overrides],
-        )  # fmt: skip
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
-        training_loop.train(bench, observer.Observation(bench, Recorder(bench.device) if see else None, lambda: None))
-        model = bench.strategy.model
-        return {
-            "strategy": bench.strategy.state_dict(),
-            "gradients": [p.grad for p in model.parameters()],
-            "flags": [(p.requires_grad, m.training) for m in model.modules() for p in m.parameters()],
-            "torch": torch.get_rng_state(),
-        }
-
-    assert_same(state(f"watch={watch}"), state(see=False))
 
 
 # ------------------------------------------------------------------------------------------------ reduced precision
@@ -301,14 +249,14 @@ def test_averages_by_hand() -> None:
 
 def test_averages_are_views_beside_the_weights_and_metrics_are_computed_of_them(tmp_path: Path) -> None:
     run = make_run("watch={ema: [0.0, 0.9], last: [2]}", "training.iterations=10")
-    outcome = runner.execute(run, tmp_path)
+    outcome = execute(run, tmp_path)
     trace = trace_files.read_trace(outcome.directory)
     names = {"class", "task"}
     assert set(trace.correct) == {f"{n}{s}" for n in names for s in ("", ".ema_0.0", ".ema_0.9", ".last_2")}
     assert_same(trace.correct["class.ema_0.0"], trace.correct["class"], "an average that forgets at once")
     assert (trace.correct["class.ema_0.9"] != trace.correct["class"]).any()
     assert set(outcome.record["metrics"]) == set(trace.correct)
-    plain = runner.execute(make_run("training.iterations=10"), tmp_path)
+    plain = execute(make_run("training.iterations=10"), tmp_path)
     assert plain.record["weights_sha256"] == outcome.record["weights_sha256"]
     assert_same(trace_files.read_trace(plain.directory).correct["class"], trace.correct["class"])
 
@@ -379,12 +327,11 @@ def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest
             super().__init__(configuration, setup)
             self.model[:2].requires_grad_(False)
 
-    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
-    sys.modules["a_users_module"].Frozen = Frozen  # type: ignore[attr-defined]
-    bench, kept = observed(make_run(strategy="a_users_module:Frozen"))
+    name = f"{user_module(monkeypatch, Frozen)}:Frozen"
+    bench, kept = observed(make_run(strategy=name))
     assert bench.evaluator._looks[0].front.computed == 1
     monkeypatch.setattr(Front, "split", lambda self, twin, inputs, parts: (inputs, twin))
-    _, plain = observed(make_run(strategy="a_users_module:Frozen"))
+    _, plain = observed(make_run(strategy=name))
     assert_same(vars(kept), vars(plain))
 
 
@@ -619,9 +566,7 @@ def test_a_change_that_is_no_update_is_evaluated_there_and_then(monkeypatch: pyt
             self.setup.changed()
             self.model[-1].weight.data.copy_(kept)
 
-    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
-    sys.modules["a_users_module"].Resets = Resets  # type: ignore[attr-defined]
-    _, trace = observed(make_run(strategy="a_users_module:Resets"))
+    _, trace = observed(make_run(strategy=f"{user_module(monkeypatch, Resets)}:Resets"))
     _, plain = observed(make_run(strategy="naive"))
     inside = trace.phase == Phase.CHANGE
     assert inside.sum() == 5
@@ -639,7 +584,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     source = components.assemble(run, stream)
     batches = [list(source.batches.of(source.experience(v), 6)) for v in range(5)]
 
-    def watched(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
+    def cut_after(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
         """Each experience in parts that end after so many of its updates."""
         parts = [(v, a, b) for v in range(5) for a, b in itertools.pairwise((0, *cuts))]
         visits = tuple(stream.visits[v] for v, _, _ in parts)
@@ -661,7 +606,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
             bench.strategy.model.state_dict()
         )
 
-    (whole, weights), (parts, same) = watched((6,)), watched((1, 4, 6))
+    (whole, weights), (parts, same) = cut_after((6,)), cut_after((1, 4, 6))
     assert_same(weights, same)
     assert (len(whole.visits), len(parts.visits)) == (5, 15)
     assert parts.origin.tolist() == [v for v in range(5) for _ in range(3)]
@@ -676,7 +621,7 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
 
 
 def test_a_subset_smaller_than_the_number_of_classes_leaves_classes_out_without_a_warning(tmp_path: Path) -> None:
-    record = runner.execute(make_run("evaluation.subset=1"), tmp_path).record
+    record = execute(make_run("evaluation.subset=1"), tmp_path).record
     biases = record["metrics"]["class"]["recency_bias"]["per_class"]
     assert sum(b is None for b in biases) == 5, "one class of each of five tasks has no sample"
     assert record["metrics"]["class"]["average_accuracy"]["value"] is not None

@@ -606,7 +606,7 @@ def test_replay_and_a_penalty_for_one_step() -> None:
     er, ewc = strategy.members["er"], strategy.members["ewc"]
     assert ewc.model is er.model
     state = er.setup.generator.state_dict()
-    data = er.loss(batch)  # of batch and replayed samples; tests/test_replay.py has it by hand
+    data = er.loss(batch)  # of batch and replayed samples; test_replay.py has it by hand
     er.setup.generator.load_state_dict(state)
     triples = zip(strategy.model.parameters(), ewc.anchor, ewc.importance, strict=True)
     spring = torch.stack([(f * (w - a).square()).sum() for w, a, f in triples]).sum()

@@ -25,6 +25,7 @@ from clbench.runner import run as runner
 from clbench.streams.datasets import load, outline_cache, published, resize
 from clbench.streams.datasets.moments import moments_of
 from clbench.streams.datasets.synthetic import SyntheticData
+from support import ROOT
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -691,9 +692,7 @@ def test_a_kept_outline_imports_neither_torch_nor_scikit_learn(root: Path) -> No
             datasets.outline(name)
         print(sorted({{"torch", "sklearn", "PIL", "torchvision"}} & set(sys.modules)))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-    )
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
 

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+from support import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
 COMMANDS = (
-    "augmentation.py --quick",
-    "engine.py --quick",
-    "evaluation.py --quick",
-    "grids.py --quick",
-    "hosted.py --quick",
-    "kills.py --strategy naive --kills 2",
-    "larger.py --quick --gib 1",
-    "long_stream.py recurrence",
-    "optimisers.py --quick",
-    "seeds_together.py --quick --only digits --seeds 2",
-    "training.py --quick",
+    "speed/augmentation.py --quick",
+    "speed/engine.py --quick",
+    "speed/evaluation.py --quick",
+    "speed/grids.py --quick",
+    "speed/hosted.py --quick",
+    "speed/kills.py --strategy naive --kills 2",
+    "speed/larger.py --quick --gib 1",
+    "speed/long_stream.py recurrence",
+    "studies/optimisers.py --quick",
+    "speed/seeds_together.py --quick --only digits --seeds 2",
+    "speed/training.py --quick",
 )
 
 
@@ -39,7 +41,7 @@ def test_a_benchmark_runs(command: str, tmp_path: Path) -> None:
 
 
 def test_every_script_is_run() -> None:
-    parts = {"baselines.py", "pages.py", "pairs.py"}
-    of_hours = {"environments.py", "prototypes.py", "reproduce.py"}
-    scripts = {path.name for path in BENCHMARKS.glob("*.py")} - parts - of_hours
+    imported = {"speed/pairs.py", "studies/pages.py"}
+    of_hours = {"studies/environments.py", "studies/prototypes.py", "studies/reproduce.py"}
+    scripts = {path.relative_to(BENCHMARKS).as_posix() for path in BENCHMARKS.glob("*/*.py")} - imported - of_hours
     assert {command.split()[0] for command in COMMANDS} == scripts

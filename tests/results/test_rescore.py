@@ -22,9 +22,9 @@ from clbench.metrics import METRICS, compute
 from clbench.results import files, load
 from clbench.results import record as records
 from clbench.results.rescore import differences, rescore, same
+from support import TRACES
 
-HISTORY = Path(__file__).parent / "traces"
-RUNS = sorted(path.parent for path in HISTORY.rglob("run.json"))
+RUNS = sorted(path.parent for path in TRACES.rglob("run.json"))
 SPLIT = "split_synthetic-v1-er"
 
 
@@ -32,7 +32,7 @@ SPLIT = "split_synthetic-v1-er"
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the historic runs, from the folder above it."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(HISTORY / "schema-1", "runs")
+    shutil.copytree(TRACES / "schema-1", "runs")
     return Path("runs")
 
 
@@ -70,7 +70,7 @@ def test_last_digits_are_told_and_written(runs: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------ history
 def test_the_folder_of_history_is_not_empty() -> None:
-    assert [d.relative_to(HISTORY).as_posix() for d in RUNS][:2] == [
+    assert [d.relative_to(TRACES).as_posix() for d in RUNS][:2] == [
         "schema-1/rotated_digits-v1-naive",
         f"schema-1/{SPLIT}",
     ]
@@ -98,8 +98,8 @@ def test_an_old_run_holds_nothing_of_the_machine_that_made_it(directory: Path) -
 
 
 def test_an_old_trace_is_what_it_was_in_the_new_schema() -> None:
-    trace = load.read(HISTORY / "schema-1" / SPLIT).trace
-    assert int(files.read_arrays(HISTORY / "schema-1" / SPLIT / "trace.npz")["schema"]) == 1
+    trace = load.read(TRACES / "schema-1" / SPLIT).trace
+    assert int(files.read_arrays(TRACES / "schema-1" / SPLIT / "trace.npz")["schema"]) == 1
     assert trace.correct["class"].shape == (70, 10)
     assert trace.every == 1
     assert trace.bits == {}
@@ -315,7 +315,7 @@ def test_no_changed_byte_of_a_trace_is_a_traceback(runs: Path, at: int) -> None:
         error = str(caught)
         told_where = error.startswith(f"{path}: ") and "\n" not in error
     else:
-        old = load.read(HISTORY / "schema-1" / SPLIT).trace
+        old = load.read(TRACES / "schema-1" / SPLIT).trace
         told_where = np.array_equal(trace.correct["class"], old.correct["class"])
     assert told_where
 

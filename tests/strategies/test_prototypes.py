@@ -736,16 +736,6 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("way", ["ncm, frozen", "ncm, trained", "fetril, fc", "fetril, frozen"])
-def test_watching_changes_nothing(way: str) -> None:
-    strategy, overrides = WAYS[way]
-    states = []
-    for watch, every in ((False, 1), (True, 3)):
-        bench = trained(strategy, *overrides, f"evaluation.every={every}", watch=watch)
-        states.append({"state": bench.strategy.state_dict(), "torch": torch.get_rng_state()})
-    assert_same(states[1], states[0])
-
-
 @pytest.mark.parametrize(
     ("way", "stream"),
     [("ncm, frozen", "recurrent"), ("ncm, trained", "online"), ("fetril, fc", "whole"), ("fetril, fc", "online"),

@@ -21,7 +21,6 @@ from torch.optim.lr_scheduler import MultiStepLR
 from clbench import resolve, run_config
 from clbench.avalanche import hosting, quiet
 from clbench.errors import UserError
-from clbench.runner import provenance
 from clbench.runner import run as runner
 
 # After the bridge, which knows what its dependencies say when they are imported.
@@ -34,7 +33,7 @@ from avalanche.training import supervised  # isort: skip
 from avalanche.training.templates.base import BaseTemplate  # isort: skip
 
 pytestmark = [
-    pytest.mark.usefixtures("_never_hangs", "_no_git"),
+    pytest.mark.usefixtures("_never_hangs"),
     pytest.mark.filterwarnings("ignore:This strategy is currently in the alpha stage"),  # ExpertGate
     pytest.mark.filterwarnings("ignore:Using a non-tuple sequence"),  # Avalanche's, with a head that grows
     pytest.mark.filterwarnings("ignore:Avalanche is transitioning to strategy constructors"),  # of its own, too
@@ -56,12 +55,6 @@ def _never_hangs() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture
-def _no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which commit it is costs three processes a run."""
-    monkeypatch.setattr(provenance, "_git", lambda: None)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import Callable
@@ -13,73 +14,86 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import metrics, registry, resolve, run_config
-from clbench.evaluation import recorder as recorder_
+from clbench import metrics, registry, resolve
 from clbench.evaluation.cells import lay_out_cells
 from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.twin import Twin
 from clbench.results import trace_files
 from clbench.rng import Generator
-from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
 from clbench.strategy import Batch, Strategy
 from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
-from clbench.testing.strategies import told_what_it_needs
 from clbench.trace import UNAVAILABLE
 from clbench.training.inputs import InputTransform
+from support import DIGITS, DOMAIN, SPLIT, assembled, execute, generators, learned, make_run, trained, user_module
 
 STRATEGIES = sorted(registry.strategies())
-SMALL = ["training.iterations=5"]
-SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
-
-
-def make_run(strategy: str, *overrides: str, benchmark: str = SPLIT, seed: int = 0) -> run_config.RunConfig:
-    budget = ["training={iterations: 5, epochs: null}"] if benchmark == DOMAIN else SMALL
-    overrides = (*told_what_it_needs(strategy, benchmark), *overrides)
-    return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*budget, *overrides])
-
-
-def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Components, dict[str, Any]]:
-    """Trains without files; returns the bench and the state of everything that chance and learning move."""
-    stream = compile_stream(run.benchmark.stream, run.seed)
-    bench = components.assemble(run, stream)
-    recorder = recorder_.Recorder(bench.device) if watch else None
-    training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
-    state = {
-        "strategy": bench.strategy.state_dict(),
-        "modes": [m.training for m in bench.strategy.model.modules()],
-        "gradients": [None if p.grad is None else p.grad for p in bench.strategy.model.parameters()],
-        "requires_grad": [p.requires_grad for p in bench.strategy.model.parameters()],
-        "batches": bench.batches.state_dict(),
-        "python": random.getstate(),
-        "numpy": np.random.get_state()[1],
-        "torch": torch.get_rng_state(),
-    }
-    return bench, state
 
 
 # ------------------------------------------------------------------------------------------------ law 1
+@functools.cache
+def never_watched(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 5) -> dict[str, Any]:
+    """Everything that chance and learning move in a run without evaluation."""
+    return learned(trained(make_run(strategy, *overrides, benchmark=benchmark, iterations=iterations), watch=False))
+
+
+def assert_unchanged(
+    strategy: str, *overrides: str, evaluation: tuple[str, ...], benchmark: str = SPLIT, iterations: int = 5
+) -> None:
+    """Each of these ways to evaluate leaves the run as it is without evaluation."""
+    never = never_watched(strategy, *overrides, benchmark=benchmark, iterations=iterations)
+    for way in evaluation:
+        run = make_run(strategy, *overrides, way, benchmark=benchmark, iterations=iterations)
+        assert_same(learned(trained(run)), never)
+
+
 @pytest.mark.parametrize("benchmark", [SPLIT, DOMAIN])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
-    _, never = trained(make_run(strategy, benchmark=benchmark), watch=False)
-    for every in (1, 3, 0):
-        _, watched = trained(make_run(strategy, f"evaluation.every={every}", benchmark=benchmark))
-        assert_same(watched, never)
-    _, everything = trained(make_run(strategy, "evaluation.scope=all", benchmark=benchmark))
-    assert_same(everything, never)
+    """After every update the tasks met so far, and after some updates all tasks."""
+    ways = ("evaluation.every=1", "evaluation={every: 3, scope: all}")
+    assert_unchanged(strategy, evaluation=ways, benchmark=benchmark)
 
 
+@pytest.mark.parametrize(
+    "way",
+    ["evaluation.batch_size=30", "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false}"],
+    ids=["chunked", "everything"],
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_watching_changes_nothing_with_batch_norm_and_a_chunked_evaluation(strategy: str) -> None:
-    overrides = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.batch_size=100"]
-    overrides += ["model={name: slim_resnet18, filters: 2}"]
-    overrides += ["training.iterations=3", *told_what_it_needs(strategy, "split_digits-v1")]
-    base = resolve.make_run("split_digits-v1", strategy=strategy, overrides=overrides)
-    _, never = trained(base, watch=False)
-    _, watched = trained(base)
-    assert_same(watched, never)
+def test_watching_changes_nothing_with_batch_norm(strategy: str, way: str) -> None:
+    small = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.subset=50"]
+    network = "model={name: slim_resnet18, filters: 2}"
+    assert_unchanged(strategy, network, *small, evaluation=(way,), benchmark=DIGITS, iterations=3)
+
+
+STREAMS: dict[str, list[str]] = {
+    "online, unbounded": ["stream.online=30", "protocol.boundaries=false"],
+    "online in total": ["stream.online=30", "training={iterations: 70, budget: stream}"],
+    "blurry": ["stream.schedule={by: blurry, experiences: 12, width: 0.5, always: 0.2}"],
+    "missing and wrong labels": ["stream.supervision={labelled: 0.3, noise: {rate: 0.3}}"],
+    "random subsets": ["stream.schedule={by: random_subsets, experiences: 6}", "training.active_outputs=batch"],
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("strategy", ["naive", "er", "cumulative"])
+def test_watching_changes_nothing_on_other_streams(strategy: str, kind: str) -> None:
+    ways = ("evaluation.every=1", "evaluation={every: 4, scope: all}", "evaluation.every=0")
+    assert_unchanged(strategy, "training.batch_size=16", *STREAMS[kind], evaluation=ways, iterations=3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "overrides"),
+    [
+        ("ncm", ["strategy.extractor=frozen", "strategy.metric=cosine"]),
+        ("ncm", ["strategy.extractor=trained"]),
+        ("fetril", ["strategy.classifier=fc", "strategy.nearest=cosine"]),
+        ("fetril", ["strategy.extractor=frozen"]),
+    ],
+)
+def test_watching_changes_nothing_with_other_parameters(strategy: str, overrides: list[str]) -> None:
+    assert_unchanged(strategy, *overrides, evaluation=("evaluation.every=3",))
 
 
 class Noisy(Strategy):
@@ -102,21 +116,10 @@ class Noisy(Strategy):
         return model(x) + torch.rand(()) + random.random() + float(np.random.rand())
 
 
-@pytest.fixture
-def noisy(monkeypatch: pytest.MonkeyPatch) -> str:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
-    sys.modules["a_users_module"].Noisy = Noisy  # type: ignore[attr-defined]
-    return "a_users_module:Noisy"
-
-
-def test_a_strategy_that_draws_from_global_generators_is_fenced(noisy: str) -> None:
-    _, never = trained(make_run(noisy), watch=False)
-    for every in (1, 2, 0):
-        _, watched = trained(make_run(noisy, f"evaluation.every={every}"))
-        assert_same(watched, never)
-    assert never["modes"].count(False) == 1, "the module that the user froze stays frozen, alone"
+def test_a_strategy_that_draws_from_global_generators_is_fenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = f"{user_module(monkeypatch, Noisy)}:Noisy"
+    assert_unchanged(noisy, evaluation=tuple(f"evaluation.every={every}" for every in (1, 2, 0)))
+    assert never_watched(noisy)["modes"].count(False) == 1, "the module that the user froze stays frozen, alone"
 
 
 def test_a_model_with_forward_hooks_is_put_back() -> None:
@@ -174,19 +177,31 @@ def test_the_twin_follows_parameters_buffers_flags_and_structure() -> None:
         assert model.training
 
 
-def test_a_model_of_constant_accuracy_has_it_as_minimum(tmp_path: Path, noisy: str) -> None:
-    """Evaluated at every iteration on the whole test set, never on a subset drawn anew."""
-    run = make_run("naive", "training.optimizer={name: sgd, lr: 1e-30}")
-    outcome = runner.execute(run, tmp_path)
-    values = outcome.record["metrics"]["class"]
+def test_a_model_of_constant_accuracy_is_evaluated_as_one(tmp_path: Path) -> None:
+    """At every iteration on the whole test set, never on a subset drawn anew."""
+    outcome = execute(make_run("naive", "training.optimizer={name: sgd, lr: 1e-30}"), tmp_path)
     trace = trace_files.read_trace(outcome.directory)
     constant = trace.task_accuracy("class")
     # All classes compete only from the last experience on; from there to the end nothing moves.
     last = constant[trace.experience == trace.experience.max()]
     assert (last == last[0]).all()
-    domain = runner.execute(make_run("naive", "training.optimizer={name: sgd, lr: 1e-30}", benchmark=DOMAIN), tmp_path)
-    values = domain.record["metrics"]["domain"]
-    assert values["min_acc"]["per_task"][:-1] == pytest.approx(values["average_accuracy"]["per_task"][:-1])
+
+
+LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
+"""Strategies that learn by more than the benchmark's optimiser."""
+
+
+@pytest.mark.parametrize("strategy", sorted({*STRATEGIES} - LEARN_WITHOUT_A_RATE))
+@pytest.mark.parametrize("subset", ["null", "50"])
+def test_a_model_of_constant_accuracy_has_it_as_minimum(strategy: str, subset: str, tmp_path: Path) -> None:
+    """Every other strategy, with a learning rate that moves nothing, on the whole test set and on a subset."""
+    is_optimizer = "optimizer" not in registry.strategy_config(strategy).model_fields
+    still = "strategy.lr=1e-30" if is_optimizer else "training.optimizer={name: sgd, lr: 1e-30}"
+    run = make_run(strategy, still, f"evaluation.subset={subset}", benchmark=DOMAIN, iterations=2)
+    values = execute(run, tmp_path).record["metrics"]["domain"]
+    final, minima = values["average_accuracy"]["per_task"], values["min_acc"]["per_task"]
+    assert minima[:-1] == final[:-1]
+    assert all(0 < a < 1 for a in final)
     assert values["forgetting.after_learning"]["value"] == 0
 
 
@@ -196,8 +211,7 @@ def test_the_strategy_does_not_change_stream_initialisation_or_order() -> None:
     seen: dict[str, list[Any]] = {}
     for name in ("naive", "er"):
         run = make_run(name)
-        stream = compile_stream(run.benchmark.stream, 0)
-        bench = components.assemble(run, stream)
+        bench = assembled(run)
         start = [p.detach().clone() for p in bench.strategy.model.parameters()]
         batches: list[Any] = []
         for v in range(3):
@@ -207,20 +221,18 @@ def test_the_strategy_does_not_change_stream_initialisation_or_order() -> None:
                 batches.append(batch.index)
                 bench.strategy.step(batch)
             bench.strategy.end_experience(experience)
-        seen[name] = [stream.instance_hash, start, batches]
+        seen[name] = [bench.stream.instance_hash, start, batches]
     assert_same(seen["naive"], seen["er"])
 
 
-@pytest.mark.parametrize("axis", ["stream", "init", "order", "strategy"])  # augmentation: test_augmentation.py
+@pytest.mark.parametrize("axis", ["stream", "init", "order", "strategy"])  # augmentation: training/test_augmentation.py
 def test_each_axis_of_chance_has_a_seed_of_its_own(axis: str) -> None:
     def state(*overrides: str) -> dict[str, Any]:
         run = make_run("er", *overrides)
-        seeds = run.seeds.model_dump(exclude_none=True)
-        stream = compile_stream(run.benchmark.stream, seeds.get("stream", run.seed))
-        bench = components.assemble(run, stream)
+        bench = assembled(run)
         first = next(iter(bench.batches.of(bench.experience(0), 1)))
         return {
-            "stream": stream.instance_hash,
+            "stream": bench.stream.instance_hash,
             "init": bench.strategy.model[1].weight.detach().clone(),
             "order": bench.batches.state_dict()["now"]["key"],
             "strategy": bench.strategy.setup.generator.state_dict()["key"],
@@ -238,11 +250,11 @@ def test_each_axis_of_chance_has_a_seed_of_its_own(axis: str) -> None:
 def test_a_run_is_a_pure_function_of_its_id(strategy: str, tmp_path: Path) -> None:
     """Twice in one process, with other runs and other draws between, talkative and silent: the same bytes."""
     run = make_run(strategy)
-    first = runner.execute(run, tmp_path / "a", say=lambda text: None)
+    first = execute(run, tmp_path / "a", say=lambda text: None)
     torch.rand(3)
     random.random()
-    runner.execute(make_run("er", seed=5), tmp_path / "b")
-    second = runner.execute(run, tmp_path / "c")
+    execute(make_run("er", "evaluation.every=0", seed=5, iterations=1), tmp_path / "b")
+    second = execute(run, tmp_path / "c")
     assert first.record["weights_sha256"] == second.record["weights_sha256"]
     assert (first.directory / "trace.npz").read_bytes() == (second.directory / "trace.npz").read_bytes()
     for record in (first.record, second.record):
@@ -253,14 +265,13 @@ def test_a_run_is_a_pure_function_of_its_id(strategy: str, tmp_path: Path) -> No
 
 def test_a_run_leaves_the_process_as_it_found_it(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    before = (random.getstate(), torch.get_rng_state(), torch.get_num_threads())
-    runner.execute(make_run("er"), tmp_path)
-    after = (random.getstate(), torch.get_rng_state(), torch.get_num_threads())
-    assert_same(after, before)
+    before = generators() | {"threads": torch.get_num_threads()}
+    execute(make_run("er"), tmp_path)
+    assert_same(generators() | {"threads": torch.get_num_threads()}, before)
 
 
 def test_every_number_can_be_derived_from_the_files(tmp_path: Path) -> None:
-    outcome = runner.execute(make_run("er"), tmp_path)
+    outcome = execute(make_run("er"), tmp_path)
     record = json.loads((outcome.directory / "run.json").read_text())
     trace = trace_files.read_trace(outcome.directory)
     assert metrics.compute(trace) == record["metrics"]
@@ -277,12 +288,11 @@ def test_every_number_can_be_derived_from_the_files(tmp_path: Path) -> None:
 
 def test_the_untrained_model_is_evaluated_first(tmp_path: Path) -> None:
     run = make_run("naive")
-    outcome = runner.execute(run, tmp_path)
+    outcome = execute(run, tmp_path)
     trace = trace_files.read_trace(outcome.directory)
     assert (trace.iteration[0], trace.phase[0], trace.experience[0]) == (0, 0, 0)
-    stream = compile_stream(run.benchmark.stream, 0)
-    bench = components.assemble(run, stream)
-    counts = bench.evaluator.evaluate(bench.strategy, range(5), stream.visits[0].tasks).counts
+    bench = assembled(run)
+    counts = bench.evaluator.evaluate(bench.strategy, range(5), bench.stream.visits[0].tasks).counts
     assert np.array_equal(counts["class"].numpy(), trace.correct["class"][0])
 
 
@@ -340,15 +350,11 @@ def test_counts_agree_with_a_plain_loop(batch_size: int) -> None:
 
 
 def test_no_prediction_yet_is_not_a_wrong_prediction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-
     class Silent(Strategy):
         def predict(self, model: nn.Module, x: torch.Tensor, task: torch.Tensor | None) -> torch.Tensor | None:
             return model(x) if self.experiences > 1 else None
 
-    monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
-    sys.modules["a_users_module"].Silent = Silent  # type: ignore[attr-defined]
-    outcome = runner.execute(make_run("a_users_module:Silent"), tmp_path)
+    outcome = execute(make_run(f"{user_module(monkeypatch, Silent)}:Silent"), tmp_path)
     trace = trace_files.read_trace(outcome.directory)
     first = trace.experience == 0
     assert set(np.unique(trace.correct["class"][first])) <= {UNAVAILABLE, -1}
@@ -357,20 +363,22 @@ def test_no_prediction_yet_is_not_a_wrong_prediction(monkeypatch: pytest.MonkeyP
     assert outcome.record["metrics"]["class"]["average_accuracy"]["value"] is not None
 
 
-def test_references_get_the_data_that_their_name_says_and_the_same_number_of_updates() -> None:
-    counted = {}
-    for name in STRATEGIES:
-        bench, _ = trained(make_run(name))
-        counted[name] = [len(bench.experience(v).index) for v in range(5)]
-    assert counted["naive"] == counted["er"] == [200] * 5
-    assert counted["cumulative"] == [200, 400, 600, 800, 1000]
-    assert counted["joint"] == [1000] * 5
+@pytest.mark.parametrize(
+    ("strategy", "samples"),
+    [("naive", [200] * 5), ("er", [200] * 5), ("cumulative", [200, 400, 600, 800, 1000]), ("joint", [1000] * 5)],
+)
+def test_references_get_the_data_that_their_name_says_and_the_same_number_of_updates(
+    strategy: str, samples: list[int]
+) -> None:
+    bench = trained(make_run(strategy), watch=False)
+    assert [len(bench.experience(v).index) for v in range(5)] == samples
+    assert bench.budgets == (5,) * 5
 
 
 def test_order_is_a_permutation_in_each_pass_and_the_budget_is_exact() -> None:
     for drop_last, per_pass in (("true", 6), ("false", 7)):
         run = make_run("naive", "training.batch_size=30", f"training.drop_last={drop_last}")
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        bench = assembled(run)
         experience = bench.experience(0)
         batches = list(bench.batches.of(experience, 2 * per_pass + 1))
         assert len(batches) == 2 * per_pass + 1
