@@ -98,9 +98,9 @@ def follow(steps: list[Step], folder: Path, without: str | None = None) -> None:
 
 
 def run(steps: list[Step], folder: Path) -> subprocess.CompletedProcess[str]:
-    """The command of a recipe; its last line, the summary, is enough."""
+    """The result of a recipe's command, stopped at the first failure."""
     (command,) = (step.text for step in steps if step.kind == "sh")
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command.replace("\\\n", " "))
     assert program == "python"
     return subprocess.run(
         [sys.executable, *map(place, arguments), "-x", "-p", "no:cacheprovider"],
