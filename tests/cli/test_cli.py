@@ -219,7 +219,7 @@ def test_show_a_strategy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     _, _, fields = shown.partition("hyper-parameters (strategy.KEY):\n")
     assert (
         "  memory: an integer >= 1; default null\n"
-        "      Samples held in all; 1000 where neither this nor `memory_per_class` is given.\n"
+        "      Samples stored in total; default, without `memory_per_class`, 1000.\n"
     ) in fields
     assert "  new_weight: a number from 0 to 1, or share; default share\n      w of the weighted loss; " in fields
     assert main(["show", "naive"]) == 0
@@ -252,7 +252,7 @@ def test_a_summary_is_of_whole_sentences(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["list", "models"]) == 0
     assert capsys.readouterr().out.endswith("with an input's shape and the number of outputs.\n")
     assert main(["show", "imported"]) == 0
-    assert "ends in an `nn.Linear` has a front that can be frozen.\n  name: imported" in capsys.readouterr().out
+    assert "has a feature extractor that can be frozen.\n  name: imported" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
