@@ -32,6 +32,7 @@ from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load
 from clbench.training.inputs import InputTransform
 from clbench.training.training_set import TrainingSet
+from support import assembled, unwatched
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import CLScenario, OnlineCLExperience  # isort: skip
@@ -471,7 +472,7 @@ def make_run(name: str, stream: dict[str, Any], *overrides: str, **parameters: A
 
 def run_through(run: run_config.RunConfig) -> components.Components:
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = assembled(run)
         training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     return bench
 
@@ -497,7 +498,7 @@ def test_hosted_strategies_run_where_classes_return_and_visits_come_in_parts(nam
 
 def test_a_hosted_strategy_has_the_training_stream_alone() -> None:
     run = make_run(HERE + "growing_naive", {"online": 100})
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     assert list(bench.strategy._experiences.benchmark.streams) == ["train"]
     assert bench.strategy._experiences[0].train().is_first_subexp, "it is told boundaries, as `needs` says"
@@ -538,10 +539,10 @@ def test_the_optimisers_state_is_reset_at_every_sub_experience() -> None:
 
     extra = ["training.optimizer.momentum=0.9", "training.optimizer_state=reset"]
     run = make_run("avalanche.training.supervised:Naive", {"online": 100}, *extra)
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
-    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+    unwatched(bench)
     assert len(bench.stream.visits) > len(bench.stream.tasks)
     assert seen == [(v, n) for v in range(len(bench.stream.visits)) for n in (0, 4, 4)]
 
@@ -567,7 +568,7 @@ def test_group_masking_is_that_of_our_own_strategies() -> None:
 
 
 def setup_of(run: run_config.RunConfig) -> Setup:
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0)).strategy.setup
+    return assembled(run).strategy.setup
 
 
 def test_group_masking_reaches_a_hosted_strategy() -> None:
@@ -575,7 +576,7 @@ def test_group_masking_reaches_a_hosted_strategy() -> None:
     for active, still in (("batch", True), ("all", False)):
         chosen = f"training.active_outputs={active}"
         run = make_run("avalanche.training.supervised:Naive", {"tasks": {**NATURAL, "count": 2}}, chosen)
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        bench = assembled(run)
         before = list(bench.strategy.model.parameters())[-1].detach().clone()
         watcher = observer.Observation(bench, None, lambda: None)
         watcher.enter(0)
@@ -677,7 +678,7 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
         return loss(self, out, y)
 
     monkeypatch.setattr(hosting._ActiveCrossEntropy, "__call__", compared)
-    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+    unwatched(bench)
     assert len(batches) >= 9
     several = any(len(tasks.unique()) > 1 for tasks in batches)
     assert several is (factory != "one_by_one")

@@ -20,11 +20,11 @@ from clbench.avalanche import benchmark as benchmark_
 from clbench.errors import UserError
 from clbench.rng import global_state
 from clbench.runner import run as runner
-from clbench.runner.components import assemble
 from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load, outline_cache
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled
 
 TRAIN, TEST = 60, 24
 
@@ -272,7 +272,7 @@ def test_runs_resume(lab: str, workers: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_fence_holds(lab: str) -> None:
     run = plan(f"{lab}Stored", "naive")
-    bench = assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     rows = torch.from_numpy(bench.stream.visits[1].index)
     with pytest.raises(errors.RunFailed, match="no experience has brought"):
         next(bench.samples.in_turn(rows, 1, [(0, 5)]))
