@@ -18,8 +18,8 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from clbench import resolve, run_config
 from clbench.avalanche import batches as bridge_batches
-from clbench.avalanche import benchmark as benchmark_
 from clbench.avalanche import hosting, quiet
+from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import RunFailed
 from clbench.rng import fenced
 from clbench.stream import Stream
@@ -94,7 +94,7 @@ def data(setting: str, **stream: Any) -> tuple[Stream, list[Any]]:
     overrides = [f"stream.setting={setting}", *(f"stream.{k}={json.dumps(v)}" for k, v in stream.items())]
     run = resolve.make_run("split_digits-v1", strategy="naive", overrides=overrides)
     compiled = compile_stream(run.benchmark.stream, 0)
-    return compiled, [e.dataset for e in benchmark_.benchmark(compiled).train_stream]
+    return compiled, [e.dataset for e in as_avalanche(compiled).train_stream]
 
 
 def batches(load: Callable[[], Any], most: int = 40) -> tuple[list[Any], torch.Tensor]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from clbench import dataset, errors, on_disk, resolve, run_config
-from clbench.avalanche import benchmark as benchmark_
+from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import UserError
 from clbench.rng import global_state
 from clbench.runner import run as runner
@@ -496,7 +496,7 @@ def test_an_avalanche_benchmark_of_what_stays_on_the_disk(tmp_path: Path) -> Non
     found = []
     for data in (f"npz:{tmp_path / 'held.npz'}", folder):
         stream = compile_stream(plan(data, "naive").benchmark.stream, 0)
-        benchmark = benchmark_.benchmark(stream)
+        benchmark = as_avalanche(stream)
         samples = [e.dataset[i] for s in (benchmark.train_stream, benchmark.test_stream) for e in s for i in (0, -1)]
         found.append([[torch.as_tensor(v) for v in sample] for sample in samples])
     assert_same(*found)
