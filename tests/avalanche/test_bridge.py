@@ -28,11 +28,11 @@ from clbench.results.record import collect
 from clbench.rng import fenced
 from clbench.runner import components, observer, training_loop
 from clbench.runner import run as runner
-from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
 from clbench.training.inputs import InputTransform
 from clbench.training.training_set import TrainingSet
+from support import assembled, unwatched
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark  # isort: skip
@@ -164,7 +164,7 @@ def make_run(name: str, parameters: dict[str, Any] | None = None, *overrides: st
 def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.Components, dict[str, Any], Any]:
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = assembled(run)
         recorder = recorder_.Recorder(bench.device) if watch else None
         training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
         assert isinstance(bench.strategy, hosting.Hosted)
@@ -242,7 +242,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
     run = make_run(SUPERVISED + name, HOSTED[name], *epochs)
     _, hosted, recorder = trained(run)
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = assembled(run)
         chance = random.getstate(), np.random.get_state(), torch.get_rng_state()
         model = copy.deepcopy(bench.strategy.model)
         stock = {"Naive": Naive, "Replay": Replay}[name](
@@ -281,10 +281,10 @@ def test_drop_last_and_the_reset_of_the_optimiser_reach_the_strategy() -> None:
 
     options = ["training={iterations: null, epochs: 1, drop_last: true, optimizer_state: reset}"]
     run = make_run(SUPERVISED + "Naive", {}, *options, "training.optimizer.momentum=0.9")
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
-    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+    unwatched(bench)
     updates = [len(v.index) // 32 for v in bench.stream.visits]
     assert {n for n, _ in seen} == {32}
     assert len(seen) == sum(updates)
@@ -438,7 +438,7 @@ def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
 def test_a_users_mistake_is_told_in_one_sentence(path: str, parameters: dict[str, Any], message: str) -> None:
     run = make_run(path, parameters)
     with pytest.raises(UserError) as caught:
-        components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        assembled(run)
     assert caught.value.problems == (f"strategy '{path}': {message}",)
 
 
@@ -450,7 +450,7 @@ def test_a_network_that_cannot_be_cut_is_told() -> None:
     own = f"model={{name: imported, factory: '{__name__}:whole'}}"
     run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], own)
     with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use one of the suite's"):
-        components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        assembled(run)
     trained(make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}"))
 
 

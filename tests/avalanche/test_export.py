@@ -16,8 +16,9 @@ from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
 from clbench import dataset, messages, resolve, run_config
-from clbench.avalanche import benchmark as benchmark_
 from clbench.avalanche import hosting, plugin, quiet
+from clbench.avalanche.benchmark import benchmark as as_avalanche
+from clbench.avalanche.benchmark import to_avalanche
 from clbench.config import evaluation
 from clbench.errors import RunFailed, UserError
 from clbench.evaluation.evaluator import Evaluator
@@ -32,6 +33,7 @@ from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load
 from clbench.training.inputs import InputTransform
 from clbench.training.training_set import TrainingSet
+from support import assembled, unwatched
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import CLScenario, OnlineCLExperience  # isort: skip
@@ -125,7 +127,7 @@ def test_training_experiences_are_ours_sample_by_sample(kind: str) -> None:
     stream = make(kind)
     samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
     before = chance()
-    benchmark = benchmark_.benchmark(stream)
+    benchmark = as_avalanche(stream)
     assert isinstance(benchmark, CLScenario)
     assert len(benchmark.train_stream) == len(stream.visits)
     for v, (visit, experience) in enumerate(zip(stream.visits, benchmark.train_stream, strict=True)):
@@ -158,7 +160,7 @@ def test_test_experiences_are_what_our_evaluator_sees(kind: str) -> None:
     )
     assert isinstance(ours._inputs, torch.Tensor)
     before = chance()
-    test = benchmark_.benchmark(stream).test_stream
+    test = as_avalanche(stream).test_stream
     assert len(test) == len(stream.tasks)
     for t, experience in enumerate(test):
         x, y, labels = items(experience)
@@ -174,7 +176,7 @@ def test_test_experiences_are_what_our_evaluator_sees(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_of_the_past_and_those_to_come(kind: str) -> None:
     """Against sets of the targets; `with_classes_timeline` takes a class that returns for none to come."""
-    benchmark = benchmark_.benchmark(make(kind))
+    benchmark = as_avalanche(make(kind))
     for stream in (benchmark.train_stream, benchmark.test_stream):
         here = [set(e.dataset.targets) for e in stream]
         for v, experience in enumerate(stream):
@@ -201,7 +203,7 @@ def test_the_kinds_show_what_they_are_for() -> None:
     assert drift.variants
     assert any(t >= len(drift.tasks) for v in drift.visits for t, _ in v.parts)
     for kind in ("power law, task", "blurry, task", "online, recurring"):
-        assert any(len(e.task_labels) > 1 for e in benchmark_.benchmark(made[kind]).train_stream)
+        assert any(len(e.task_labels) > 1 for e in as_avalanche(made[kind]).train_stream)
     assert made["given"].task_labels_given
     assert [len(t.classes) for t in made["ten classes in three tasks"].tasks] == [4, 3, 3]
     moved = [d for d in made["transforms"].domains if d.noise]
@@ -211,14 +213,14 @@ def test_the_kinds_show_what_they_are_for() -> None:
 def test_a_variant_has_the_label_of_its_task() -> None:
     """No family of tasks gives a drift in the task setting so far; a stream may be put together by hand."""
     stream = dataclasses.replace(make("drift"), setting="task")
-    for visit, experience in zip(stream.visits, benchmark_.benchmark(stream).train_stream, strict=True):
+    for visit, experience in zip(stream.visits, as_avalanche(stream).train_stream, strict=True):
         assert items(experience)[2] == [visit.tasks[0]] * visit.samples
         assert visit.tasks[0] < len(stream.tasks)
 
 
 # ------------------------------------------------------------------------------------------------ known faults
 def test_no_class_is_dropped() -> None:
-    train = benchmark_.benchmark(make("ten classes in three tasks")).train_stream
+    train = as_avalanche(make("ten classes in three tasks")).train_stream
     assert [len(e.classes_in_this_experience) for e in train] == [4, 3, 3]
     assert sorted(c for e in train for c in e.classes_in_this_experience) == list(range(10))
     assert sum(len(e.dataset) for e in train) == len(load.load("digits").train_y)
@@ -230,7 +232,7 @@ def test_sub_experiences(samples: int, access: bool) -> None:
     """100 samples a task: in one part, in five equal ones, in three and a smaller one."""
     schedule = {"by": "explicit", "experiences": [{"tasks": [t, t + 1], "samples": 50} for t in (0, 2, 1)]}
     stream = make(tasks={"by": "classes", "count": 4}, schedule=schedule, online=samples)
-    train = benchmark_.benchmark(stream, access_task_boundaries=access).train_stream
+    train = as_avalanche(stream, access_task_boundaries=access).train_stream
     sizes = {100: [100], 20: [20] * 5, 30: [30, 30, 30, 10]}[samples]
     per = len(sizes)
     assert len(train) == 3 * per
@@ -267,12 +269,12 @@ def test_sub_experiences(samples: int, access: bool) -> None:
     with pytest.raises(MaskedAttributeError):
         assert trained.test_experiences
     assert train[1].test_experiences == stream.visits[1].tasks
-    assert not benchmark_.benchmark(stream).train_stream[0].access_task_boundaries, "as Avalanche has it"
+    assert not as_avalanche(stream).train_stream[0].access_task_boundaries, "as Avalanche has it"
 
 
 def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
     schedule = {"by": "explicit", "experiences": [{"tasks": [0, 1], "samples": 3}]}
-    train = benchmark_.benchmark(make(tasks={"by": "classes", "count": 2}, setting="task", schedule=schedule, online=1))
+    train = as_avalanche(make(tasks={"by": "classes", "count": 2}, setting="task", schedule=schedule, online=1))
     assert sorted(e.task_label for e in train.train_stream) == [0, 0, 0, 1, 1, 1]
     whole = train.train_stream[0].origin_experience
     assert whole.task_labels == [0, 1]
@@ -280,7 +282,7 @@ def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
 
 
 def test_streams_are_lists() -> None:
-    train = benchmark_.benchmark(make("online")).train_stream
+    train = as_avalanche(make("online")).train_stream
     assert len(train) == sum(-(-v.samples // 30) for v in make().visits)
     assert len(list(train)) == len(list(train)) == len(train), "more than once"
     tail = train[5:]
@@ -291,7 +293,7 @@ def test_streams_are_lists() -> None:
 
 def test_seeds_differ_and_one_seed_does_not() -> None:
     """Avalanche's `new_instances_benchmark` gives all seeds the same experiences."""
-    a, b, c = (benchmark_.benchmark(make("instances", seed)).train_stream for seed in (0, 0, 1))
+    a, b, c = (as_avalanche(make("instances", seed)).train_stream for seed in (0, 0, 1))
     assert torch.equal(items(a[0])[0], items(b[0])[0])
     assert not torch.equal(items(a[0])[0], items(c[0])[0])
     assert len(a[0].classes_in_this_experience) == 10, "no contiguous blocks of classes"
@@ -308,7 +310,7 @@ def test_inputs_are_made_at_first_use_and_once() -> None:
         return fetch(index, task)
 
     samples.fetch = counting  # type: ignore[method-assign]
-    train = benchmark_.to_avalanche(stream, samples, CPU).train_stream
+    train = to_avalanche(stream, samples, CPU).train_stream
     assert not asked
     for experience in (train[3], train[3], *train):
         items(experience)
@@ -322,7 +324,7 @@ def test_an_outline_cannot_be_trained_on() -> None:
     fields = {f.name: getattr(data, f.name) for f in dataclasses.fields(dataset.Outline)}
     stream = compile_stream(stream_config(), 0, dataset.Outline(**fields))
     with pytest.raises(UserError, match="'digits' is an outline without inputs"):
-        benchmark_.benchmark(stream)
+        as_avalanche(stream)
 
 
 # ------------------------------------------------------------------------------------------------ in a stock script
@@ -378,7 +380,7 @@ def test_stock_naive_with_a_growing_head() -> None:
     with fenced():
         torch.manual_seed(0)
         model = Growing()
-        found = stock(model, benchmark_.benchmark(make("ten classes in three tasks")))
+        found = stock(model, as_avalanche(make("ten classes in three tasks")))
     assert model.head.classifier.out_features == 10
     assert last(found, 2) > 0.5, "among its own three classes a third is right by chance"
 
@@ -387,7 +389,7 @@ def test_stock_naive_with_a_head_for_each_task() -> None:
     with fenced():
         torch.manual_seed(0)
         model = MTSimpleMLP(input_size=64, hidden_size=64)
-        found = stock(model, benchmark_.benchmark(make("task")), epochs=2)
+        found = stock(model, as_avalanche(make("task")), epochs=2)
     assert set(model.classifier.classifiers) == {"0", "1", "2", "3", "4"}
     assert last(found, 4) > 0.8, "one in two is right by chance"
     assert np.mean([last(found, t) for t in range(5)]) > 0.7
@@ -397,7 +399,7 @@ def test_stock_naive_with_a_head_for_each_task() -> None:
 def test_stock_naive_trains_on_every_kind(kind: str) -> None:
     """Growing heads; in the task setting a head for each task, experiences with several among them."""
     stream = make(kind)
-    ours = benchmark_.benchmark(stream)
+    ours = as_avalanche(stream)
     with fenced():
         torch.manual_seed(0)
         model: nn.Module = Heads() if stream.setting == "task" else Growing()
@@ -471,7 +473,7 @@ def make_run(name: str, stream: dict[str, Any], *overrides: str, **parameters: A
 
 def run_through(run: run_config.RunConfig) -> components.Components:
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = assembled(run)
         training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     return bench
 
@@ -497,7 +499,7 @@ def test_hosted_strategies_run_where_classes_return_and_visits_come_in_parts(nam
 
 def test_a_hosted_strategy_has_the_training_stream_alone() -> None:
     run = make_run(HERE + "growing_naive", {"online": 100})
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     assert list(bench.strategy._experiences.benchmark.streams) == ["train"]
     assert bench.strategy._experiences[0].train().is_first_subexp, "it is told boundaries, as `needs` says"
@@ -538,10 +540,10 @@ def test_the_optimisers_state_is_reset_at_every_sub_experience() -> None:
 
     extra = ["training.optimizer.momentum=0.9", "training.optimizer_state=reset"]
     run = make_run("avalanche.training.supervised:Naive", {"online": 100}, *extra)
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
-    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+    unwatched(bench)
     assert len(bench.stream.visits) > len(bench.stream.tasks)
     assert seen == [(v, n) for v in range(len(bench.stream.visits)) for n in (0, 4, 4)]
 
@@ -567,7 +569,7 @@ def test_group_masking_is_that_of_our_own_strategies() -> None:
 
 
 def setup_of(run: run_config.RunConfig) -> Setup:
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0)).strategy.setup
+    return assembled(run).strategy.setup
 
 
 def test_group_masking_reaches_a_hosted_strategy() -> None:
@@ -575,7 +577,7 @@ def test_group_masking_reaches_a_hosted_strategy() -> None:
     for active, still in (("batch", True), ("all", False)):
         chosen = f"training.active_outputs={active}"
         run = make_run("avalanche.training.supervised:Naive", {"tasks": {**NATURAL, "count": 2}}, chosen)
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+        bench = assembled(run)
         before = list(bench.strategy.model.parameters())[-1].detach().clone()
         watcher = observer.Observation(bench, None, lambda: None)
         watcher.enter(0)
@@ -677,7 +679,7 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
         return loss(self, out, y)
 
     monkeypatch.setattr(hosting._ActiveCrossEntropy, "__call__", compared)
-    training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+    unwatched(bench)
     assert len(batches) >= 9
     several = any(len(tasks.unique()) > 1 for tasks in batches)
     assert several is (factory != "one_by_one")

@@ -18,16 +18,16 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from clbench import resolve, run_config
 from clbench.avalanche import batches as bridge_batches
-from clbench.avalanche import benchmark as benchmark_
 from clbench.avalanche import hosting, quiet
+from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import RunFailed
 from clbench.rng import fenced
-from clbench.runner import components, observer, training_loop
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
 from clbench.training.inputs import InputTransform
 from clbench.training.training_set import TrainingSet
+from support import assembled, unwatched
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline  # isort: skip
@@ -76,8 +76,8 @@ def make_run(name: str, parameters: dict[str, Any], *overrides: str) -> run_conf
 def trained(run: run_config.RunConfig) -> tuple[hosting.Hosted, dict[str, Any]]:
     """Trains without looking; returns the strategy and all that chance and learning move."""
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
-        training_loop.train(bench, observer.Observation(bench, None, lambda: None))
+        bench = assembled(run)
+        unwatched(bench)
         assert isinstance(bench.strategy, hosting.Hosted)
         optimizer = bench.strategy.hosted.optimizer
         return bench.strategy, {
@@ -94,7 +94,7 @@ def data(setting: str, **stream: Any) -> tuple[Stream, list[Any]]:
     overrides = [f"stream.setting={setting}", *(f"stream.{k}={json.dumps(v)}" for k, v in stream.items())]
     run = resolve.make_run("split_digits-v1", strategy="naive", overrides=overrides)
     compiled = compile_stream(run.benchmark.stream, 0)
-    return compiled, [e.dataset for e in benchmark_.benchmark(compiled).train_stream]
+    return compiled, [e.dataset for e in as_avalanche(compiled).train_stream]
 
 
 def batches(load: Callable[[], Any], most: int = 40) -> tuple[list[Any], torch.Tensor]:
@@ -404,7 +404,7 @@ def leaves(data: Any) -> Iterator[Any]:
 def test_training_data_is_augmented_each_time_and_evaluation_data_never() -> None:
     crop = "training.augmentation=[{name: random_crop, padding: 3}]"
     run = make_run(SUPERVISED + "Naive", {}, crop)
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     bench.experience(0)
     assert isinstance(bench.strategy, hosting.Hosted)
     of = bench.strategy._experiences[0].dataset
@@ -438,7 +438,7 @@ def test_a_loader_over_data_to_come_fails() -> None:
 def stock(name: str, options: dict[str, Any], run: run_config.RunConfig) -> dict[str, Any]:
     """An ordinary Avalanche script on ready float tensors; chance stands as at the start of a hosted training."""
     with fenced():
-        bench = components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+        bench = assembled(run)
         chance = random.getstate(), np.random.get_state(), torch.get_rng_state()
         model = copy.deepcopy(bench.strategy.model)
         samples = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)

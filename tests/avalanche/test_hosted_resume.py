@@ -25,12 +25,11 @@ from clbench.errors import RunFailed, Unsaveable
 from clbench.results import files
 from clbench.runner import run as runner
 from clbench.runner.checkpoint import Checkpoints, Every
-from clbench.runner.components import assemble
 from clbench.runner.signals import Interrupted
-from clbench.streams.compile import compile_stream
 from clbench.streams.datasets.load import load
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip
@@ -222,27 +221,27 @@ def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
 
 ELSEWHERE = """
 import sys
-sys.path.insert(0, sys.argv[1])
-import test_hosted_resume as here
+sys.path[:0] = sys.argv[2:]
+import test_hosted_resume as tests
 from pathlib import Path
-from clbench.runner import run as runner
-run = here.make_run("test_hosted_resume:growing", {})
-runner.execute(run, Path(sys.argv[2]), every=here.Every(0, 1), say=lambda text: print(text, file=sys.stderr))
+from clbench.runner.run import execute
+run = tests.make_run("test_hosted_resume:growing", {})
+execute(run, Path(sys.argv[1]), every=tests.Every(0, 1), say=lambda text: print(text, file=sys.stderr))
 """
 
 
 def test_killed_and_resumed_in_another_process_it_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(here)
+    folder = Path(__file__).parent
+    monkeypatch.syspath_prepend(str(folder))
     run = make_run("test_hosted_resume:growing", {})
     whole = runner.execute(run, tmp_path / "whole").directory
     with pytest.raises(Interrupted):
         runner.execute(run, tmp_path / "parts", every=Every(0, 1), progress=At(12))
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ELSEWHERE, here, str(tmp_path / "parts")],
+        [sys.executable, "-W", "ignore", "-c", ELSEWHERE, str(tmp_path / "parts"), str(folder), str(folder.parent)],
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "resumes after update 10 of 15" in done.stderr, done.stderr
@@ -481,7 +480,7 @@ def test_a_set_whose_order_tells_its_history_is_refused() -> None:
 def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     """A buffer over the stream's samples is a list of their numbers."""
     run = make_run("Cumulative", {}, "stream.tasks.count=2")
-    bench = assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     assert isinstance(bench.strategy, hosting.Hosted)
     strategy = bench.strategy
     strategy.hosted.kept = strategy._experiences[1]
@@ -489,7 +488,7 @@ def test_checkpoints_name_experiences_and_hold_no_data(tmp_path: Path) -> None:
     strategy.hosted.dataset = strategy._experiences[1].dataset.subset([3, 1, 2])
     Checkpoints(tmp_path).write(1, strategy.state_dict())
     [(_, state)] = Checkpoints(tmp_path).read()
-    again = assemble(run, compile_stream(run.benchmark.stream, 0)).strategy
+    again = assembled(run).strategy
     assert isinstance(again, hosting.Hosted)
     assert isinstance(state, dict)
     again.load_state_dict(state)

@@ -15,13 +15,12 @@ from clbench import resolve
 from clbench.config import benchmark, optimizers
 from clbench.errors import UserError
 from clbench.evaluation.recorder import Recorder
-from clbench.runner import components
 from clbench.runner import run as runner
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation
 from clbench.runner.training_loop import train
-from clbench.streams.compile import compile_stream
 from clbench.training import optimizers as optimizers_
+from support import assembled
 
 OPTIMIZERS: list[Any] = [
     optimizers.Sgd(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
@@ -86,7 +85,7 @@ def test_amp_is_for_training_alone(amp: str | None, monkeypatch: pytest.MonkeyPa
 
     run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=["watch.precision=float32"])
     run = run.model_copy(update={"numerics": run.numerics.model_copy(update={"amp": amp})})
-    bench = components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     monkeypatch.setattr(nn.Linear, "forward", noted)
     train(bench, Observation(bench, Recorder(bench.device), lambda: None))
     assert seen == {True: {torch.bfloat16 if amp else torch.float32}, False: {torch.float32}}

@@ -15,20 +15,19 @@ from clbench.evaluation import recorder
 from clbench.runner import components, observer, training_loop
 from clbench.strategies.chance import guesses
 from clbench.strategies.separate import networks_of, routed
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled
 
 SPLIT, DOMAIN = "split_synthetic-v1", "permuted_digits-v1"
-CHANCE, PROBE = "clbench.strategies.chance:Chance", "clbench.strategies.linear_probe:LinearProbe"
-SEPARATE = "clbench.strategies.separate:Separate"
+CHANCE, PROBE, SEPARATE = "chance", "linear_probe", "separate"
 TASK = "stream.setting=task"
 
 
 def bench(strategy: str, *overrides: str, benchmark: str = SPLIT, iterations: int = 6) -> components.Components:
     budget = "training={iterations: %d, epochs: null}" % iterations  # noqa: UP031 - braces
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[budget, *overrides])
-    return components.assemble(run, compile_stream(run.benchmark.stream, run.seed))
+    return assembled(run)
 
 
 def train(b: components.Components, watched: bool = False) -> None:
@@ -222,15 +221,8 @@ def test_naive_in_the_task_setting_is_the_multi_head_reference() -> None:
     assert b.evaluator.views == ("task",)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "overrides"),
-    [
-        (CHANCE, []),
-        (PROBE, ["training.optimizer={name: adam}"]),
-        (SEPARATE, [TASK, "training.optimizer={name: adam}"]),
-        (SEPARATE, [TASK, "training.optimizer={name: sgd, lr: 0.1, momentum: 0.9}", "training.optimizer_state=reset"]),
-    ],
-)
-def test_resume(strategy: str, overrides: list[str]) -> None:
-    small = "training={iterations: 7, epochs: null, batch_size: 60}"
-    check_resume(resolve.make_run(SPLIT, strategy=strategy, overrides=[small, *overrides]))
+def test_separate_networks_with_momentum_go_on_where_they_were_stopped() -> None:
+    """With other optimisers, and the other baselines: runner/test_resume.py, over the whole table."""
+    small = "training={iterations: 7, epochs: null, batch_size: 60, optimizer_state: reset}"
+    momentum = "training.optimizer={name: sgd, lr: 0.1, momentum: 0.9}"
+    check_resume(resolve.make_run(SPLIT, strategy=SEPARATE, overrides=[small, TASK, momentum]))

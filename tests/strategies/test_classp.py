@@ -15,11 +15,11 @@ from torch import nn
 
 from clbench import resolve
 from clbench.errors import UserError
-from clbench.runner import components, observer, training_loop
+from clbench.runner import components
 from clbench.strategies.classp_optimizer import CLASSP
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled, unwatched
 
 GRADIENTS = [[3.0, -0.5, 0.0, 1.0], [-4.0, 2.0, 0.0, 0.5], [0.5, 1.0, 0.25, -2.0]]
 """Three steps of four coordinates."""
@@ -304,18 +304,18 @@ def test_the_strategys_module_does_not_import_torch() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ the strategy
-NAME = "clbench.strategies.classp:Classp"
+NAME = "classp"
 SPLIT = "split_synthetic-v1"
 
 
 def bench(*overrides: str, strategy: str | None = NAME, iterations: int = 6) -> components.Components:
     overrides = (f"training.iterations={iterations}", *overrides)
     run = resolve.make_run(SPLIT, strategy=strategy, overrides=list(overrides))
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return assembled(run)
 
 
 def trained(b: components.Components) -> torch.Tensor:
-    training_loop.train(b, observer.Observation(b, None, lambda: None))
+    unwatched(b)
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 

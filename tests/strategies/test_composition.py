@@ -13,12 +13,11 @@ from torch import Tensor
 from clbench import resolve
 from clbench.config.training import Parameters
 from clbench.errors import UserError
-from clbench.runner import observer, training_loop
-from clbench.runner.components import Components, assemble
+from clbench.runner.components import Components
 from clbench.strategy import Batch, Learner, Memory, SelfDriven, SelfDrivenLearner, Strategy, is_strategy
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled, unwatched, user_module
 
 SHORT = ["training.iterations=6"]
 
@@ -88,20 +87,12 @@ class Own(Strategy):
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = type(sys)("parts")
-    for kind in (Decay, Sgd, Opposite, Contrary, Own):
-        setattr(module, kind.__name__, kind)
-    monkeypatch.setitem(sys.modules, "parts", module)
+    user_module(monkeypatch, Decay, Sgd, Opposite, Contrary, Own, name="parts")
 
 
 def bench(strategy: str, *overrides: str, benchmark: str = "split_digits-v1") -> Components:
     run = resolve.make_run(benchmark, strategy=strategy, overrides=[*SHORT, *overrides])
-    return assemble(run, compile_stream(run.benchmark.stream, run.seed))
-
-
-def trained(made: Components) -> Components:
-    training_loop.train(made, observer.Observation(made, None, lambda: None))
-    return made
+    return assembled(run)
 
 
 def test_a_list_is_a_name_with_its_parameters_below(tmp_path: Path) -> None:
@@ -120,7 +111,7 @@ def test_a_list_is_a_name_with_its_parameters_below(tmp_path: Path) -> None:
 
 def test_the_loss_is_the_sum() -> None:
     """One step of er+Decay has the gradient of replay plus that of the penalty, and draws what replay alone draws."""
-    both = trained(bench("er+parts:Decay", "strategy.Decay.strength=0.5", "strategy.er.memory=40"))
+    both = unwatched(bench("er+parts:Decay", "strategy.Decay.strength=0.5", "strategy.er.memory=40"))
     batch = next(iter(both.batches.of(both.experience(4), 1)))
     parts = both.strategy.members  # type: ignore[attr-defined]
     state = parts["er"].setup.generator.state_dict()
@@ -136,15 +127,15 @@ def test_the_loss_is_the_sum() -> None:
 
 
 def test_a_penalty_of_strength_0_is_not_there() -> None:
-    with_it = trained(bench("naive+parts:Decay", "strategy.Decay.strength=0.0")).strategy
-    without = trained(bench("naive")).strategy
+    with_it = unwatched(bench("naive+parts:Decay", "strategy.Decay.strength=0.0")).strategy
+    without = unwatched(bench("naive")).strategy
     assert_same(with_it.model.state_dict(), without.model.state_dict())
 
 
 def test_one_model_one_optimiser_own_chance() -> None:
     made = bench("er+parts:Decay", "training.optimizer_state=reset")
     first = made.strategy.optimizer
-    strategy: Any = trained(made).strategy
+    strategy: Any = unwatched(made).strategy
     assert strategy.optimizer is not first, "reset at the start of an experience"
     assert all(m.optimizer is strategy.optimizer and m.model is strategy.model for m in strategy.members.values())
     generators = [m.setup.generator.state_dict()["key"] for m in strategy.members.values()]
@@ -172,7 +163,7 @@ def test_a_part_brings_the_optimiser_or_says_which() -> None:
 
 @pytest.mark.parametrize("name", ["naive+parts:Opposite", "parts:Opposite+naive", "er+parts:Opposite"])
 def test_the_part_with_a_prediction_of_its_own_is_asked(name: str) -> None:
-    strategy = trained(bench(name)).strategy
+    strategy = unwatched(bench(name)).strategy
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(strategy.predict(strategy.model, x, None), -strategy.model(x))  # type: ignore[arg-type]
     assert type(strategy).predict is not Strategy.predict
@@ -252,7 +243,7 @@ def test_all_that_a_composition_or_a_hosted_strategy_offers_is_there() -> None:
     """Both keep the contract alone, and none of the state that a method of ours has."""
     for name in ("er+ewc", "avalanche.training.supervised:Naive"):
         run = resolve.make_run("split_digits-v1", strategy=name)
-        strategy = assemble(run, compile_stream(run.benchmark.stream, 0)).strategy
+        strategy = assembled(run).strategy
         names = [n for n in dir(strategy) if not n.startswith("_")]
         self_driven = isinstance(strategy, SelfDrivenLearner)
         assert {n for n in names if not hasattr(strategy, n)} == set()

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import support
 from clbench import resolve, run_config
 from clbench.errors import UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.rng import Generator
-from clbench.runner import components, observer, training_loop
+from clbench.runner import observer, training_loop
 from clbench.strategies.fetril import PseudoFeatures, nearest, separate
 from clbench.strategies.napa_vq import neighbourhood_loss, one_of, relinked
 from clbench.strategies.pass_ import radius
 from clbench.strategies.shared.prototype_heads import CodingVectors, NearestMean, Rotated
 from clbench.strategies.shared.prototypes import Moments
 from clbench.strategy import evaluating
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
 from clbench.trace import UNAVAILABLE, Phase
@@ -37,8 +37,7 @@ def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> run_config.R
 
 
 def assembled(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Any:
-    run = plan(strategy, *overrides, benchmark=benchmark)
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return support.assembled(plan(strategy, *overrides, benchmark=benchmark))
 
 
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT, watch: bool = False) -> Any:

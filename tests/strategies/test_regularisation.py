@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clbench import resolve, run_config
 from clbench.errors import UserError
-from clbench.runner import components, observer, training_loop
+from clbench.runner import components
 from clbench.strategies.ewc import fisher_diagonal, fold
 from clbench.strategies.lwf import distillation
 from clbench.strategies.mas import output_sensitivity
@@ -22,9 +22,9 @@ from clbench.strategies.shared.importance import quadratic_penalty
 from clbench.strategies.si import SI as SynapticIntelligence
 from clbench.strategies.si import SiConfig, path_importance
 from clbench.strategy import evaluating
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled, unwatched
 
 EWC, SI, MAS, LWF = "ewc", "si", "mas", "lwf"
 F = torch.nn.functional
@@ -39,7 +39,7 @@ def make_run(*overrides: str, strategy: str, benchmark: str = SPLIT, iterations:
 
 def bench(*overrides: str, **kwargs: Any) -> components.Components:
     run = make_run(*overrides, **kwargs)
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return assembled(run)
 
 
 def live(
@@ -60,7 +60,7 @@ def live(
 
 
 def weights(b: components.Components) -> Tensor:
-    training_loop.train(b, observer.Observation(b, None, lambda: None))
+    unwatched(b)
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 

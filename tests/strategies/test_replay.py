@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from clbench import resolve
 from clbench.rng import Generator
-from clbench.runner import components, observer, training_loop
+from clbench.runner import components
 from clbench.strategies.shared.buffers import Buffer
-from clbench.streams.compile import compile_stream
+from support import assembled, unwatched
 
 
 def filled(buffer: Buffer, samples: int, groups: int, batch: int = 7) -> Buffer:
@@ -100,11 +100,11 @@ def bench(*overrides: str, strategy: str = "er", iterations: int = 6) -> compone
     run = resolve.make_run(
         "split_synthetic-v1", strategy=strategy, overrides=[f"training.iterations={iterations}", *overrides]
     )
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return assembled(run)
 
 
 def weights(b: components.Components) -> torch.Tensor:
-    training_loop.train(b, observer.Observation(b, None, lambda: None))
+    unwatched(b)
     return torch.cat([p.detach().flatten() for p in b.strategy.model.parameters()])
 
 

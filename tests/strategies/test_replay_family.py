@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections import deque
 from typing import Any
 
@@ -23,9 +22,9 @@ from clbench.runner import components, observer, training_loop
 from clbench.strategies import agem, er, gem, power_law_rehearsal
 from clbench.strategies.shared.buffers import Buffer
 from clbench.strategy import Strategy
-from clbench.streams.compile import compile_stream
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled, unwatched, user_module
 
 SPLIT = "split_synthetic-v1"
 ONLINE = ["stream.online=50", "training.iterations=2"]  # four experiences of each task
@@ -44,13 +43,11 @@ def plan(strategy: str, *overrides: str, benchmark: str = SPLIT) -> run_config.R
 
 def bench(strategy: str, *overrides: str, benchmark: str = SPLIT) -> components.Components:
     run = plan(strategy, *overrides, benchmark=benchmark)
-    return components.assemble(run, compile_stream(run.benchmark.stream, 0))
+    return assembled(run)
 
 
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Any:
-    b = bench(strategy, *overrides, benchmark=benchmark)
-    training_loop.train(b, observer.Observation(b, None, lambda: None))
-    return b.strategy
+    return unwatched(bench(strategy, *overrides, benchmark=benchmark)).strategy
 
 
 def weights(strategy: str, *overrides: str, benchmark: str = SPLIT) -> Tensor:
@@ -72,7 +69,7 @@ def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) ->
         return loss
 
     b.strategy.step = seen  # type: ignore[method-assign]
-    training_loop.train(b, observer.Observation(b, None, lambda: None))
+    unwatched(b)
     return b
 
 
@@ -272,8 +269,7 @@ class Against(agem.AveragedGradientMemory):
 
 def test_where_the_constraint_holds_it_is_naive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit; where the reference is the gradient's opposite, nothing is left of it."""
-    monkeypatch.setitem(sys.modules, "against", type(sys)("against"))
-    sys.modules["against"].Against = Against  # type: ignore[attr-defined]
+    user_module(monkeypatch, Against, name="against")
     held = trained("against:Against")
     assert torch.equal(flat(held.model), weights("naive"))
     assert held.report() == {"constrained_updates": 25.0, "projected_updates": 0.0}
@@ -345,8 +341,7 @@ class Push(Strategy):
 
 
 def test_a_gem_projects_the_gradient_of_the_whole_objective(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "push", type(sys)("push"))
-    sys.modules["push"].Push = Push  # type: ignore[attr-defined]
+    user_module(monkeypatch, Push, name="push")
     given: list[Tensor] = []
     real = agem.projected
     monkeypatch.setattr(agem, "projected", lambda g, r: given.append(g.clone()) or real(g, r))
@@ -542,7 +537,7 @@ def test_power_law_rehearsal_replays_as_many_as_er(monkeypatch: pytest.MonkeyPat
         b = bench(name, "strategy.memory=40", "strategy.fill=after")
         forward, seen = b.strategy.model.forward, sizes.setdefault(name, [])
         b.strategy.model.forward = lambda x, f=forward, s=seen: (s.append(len(x)), f(x))[1]  # type: ignore
-        training_loop.train(b, observer.Observation(b, None, lambda: None))
+        unwatched(b)
     assert sizes["power_law_rehearsal"] == sizes["er"] == [40] * 5 + [80] * 20
 
 
@@ -628,20 +623,18 @@ def test_the_memory_is_bounded_at_every_update_and_every_task_is_in_it(
 
 
 RESUMED = [
-    *REPLAYING,
+    ("agem", ["strategy.fill=online"]),
     ("er", ["strategy.buffer=ring", "strategy.memory_per_class=4"]),
     ("er", ["strategy.buffer=task_ring", "strategy.memory=20"]),
     ("derpp", ["strategy.buffer=class_balanced", "strategy.memory_per_class=4"]),
     ("er_ace", ["strategy.fill=after"]),
-    ("agem", []),
-    ("gem", []),
     ("gem", ["strategy.memory=20", "strategy.keep=random"]),
     ("gem", ["strategy.per=experience", "strategy.memory_each=20", *ONLINE]),
-    ("power_law_rehearsal", []),
     ("power_law_rehearsal", ["strategy.buffer=class_balanced", *ONLINE]),
     ("er+ema", []),
     ("er+agem", []),
 ]
+"""Those with their defaults are among the tests of the whole table, in runner/test_resume.py."""
 
 
 @pytest.mark.parametrize(("strategy", "overrides"), RESUMED)

@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from clbench import dataset, errors, on_disk, resolve, run_config
-from clbench.avalanche import benchmark as benchmark_
+from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import UserError
 from clbench.rng import global_state
 from clbench.runner import run as runner
-from clbench.runner.components import assemble
 from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load, outline_cache
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
+from support import assembled
 
 TRAIN, TEST = 60, 24
 
@@ -272,7 +272,7 @@ def test_runs_resume(lab: str, workers: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_fence_holds(lab: str) -> None:
     run = plan(f"{lab}Stored", "naive")
-    bench = assemble(run, compile_stream(run.benchmark.stream, 0))
+    bench = assembled(run)
     rows = torch.from_numpy(bench.stream.visits[1].index)
     with pytest.raises(errors.RunFailed, match="no experience has brought"):
         next(bench.samples.in_turn(rows, 1, [(0, 5)]))
@@ -496,7 +496,7 @@ def test_an_avalanche_benchmark_of_what_stays_on_the_disk(tmp_path: Path) -> Non
     found = []
     for data in (f"npz:{tmp_path / 'held.npz'}", folder):
         stream = compile_stream(plan(data, "naive").benchmark.stream, 0)
-        benchmark = benchmark_.benchmark(stream)
+        benchmark = as_avalanche(stream)
         samples = [e.dataset[i] for s in (benchmark.train_stream, benchmark.test_stream) for e in s for i in (0, -1)]
         found.append([[torch.as_tensor(v) for v in sample] for sample in samples])
     assert_same(*found)
