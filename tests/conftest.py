@@ -41,11 +41,10 @@ def _import_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _provenance_asked_once() -> None:
-    """Which commit it is costs three processes a run, and which modules are installed a third of a small one."""
+    """Which commit it is costs three processes a run."""
     from clbench.runner import provenance
 
     provenance._git = functools.cache(provenance._git)
-    provenance._is_installed = functools.cache(provenance._is_installed)
 
 
 @pytest.fixture

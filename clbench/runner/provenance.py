@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,13 @@ def code_sha256(*objects: Any) -> str:
 
 
 def _is_installed(file: str) -> bool:
-    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(Path(file).is_relative_to(folder) for folder in folders)
+    return any(Path(file).is_relative_to(folder) for folder in _installed_folders())
+
+
+@cache
+def _installed_folders() -> frozenset[str]:
+    """Folders of the standard library and of installed packages; looking them up takes longer than a small run."""
+    return frozenset(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def packages() -> dict[str, str | None]:

@@ -594,7 +594,7 @@ def criterion_of_its_own(model: nn.Module, optimizer: Any, train_mb_size: int) -
 @pytest.mark.parametrize("active", ["seen", "batch"])
 def test_a_criterion_of_its_own_does_not_silently_ignore_active_outputs(active: str) -> None:
     run = make_run(HERE + "criterion_of_its_own", {}, f"training.active_outputs={active}")
-    with pytest.raises(UserError, match=f"criterion of its own, so training.active_outputs '{active}' has no effect"):
+    with pytest.raises(UserError, match=f"has its own criterion, so training.active_outputs '{active}' has no effect"):
         setup_of(run)
     setup_of(make_run(HERE + "criterion_of_its_own", {}, "training.active_outputs=all"))
 
