@@ -1,7 +1,7 @@
 """Sums whose last bits are the same on every machine: metrics, sampling errors and statistics add up by these alone.
 
 A sum of floating-point numbers depends on its order, and the order of a matrix product is the processor's: OpenBLAS
-0.3.30 takes another kernel on a Haswell than on a SkylakeX, and `a @ b` of the same numbers then ends in other bits.
+0.3.31 takes another kernel on a Haswell than on a SkylakeX, and `a @ b` of the same numbers then ends in other bits.
 Python's own `sum` compensates for rounding since 3.12 and did not before. Here a sum is rounded once, at its end
 (`math.fsum`: Shewchuk 1997), whatever the order. Counts of samples are whole numbers below 2^53: NumPy adds those
 exactly in any order.

@@ -449,7 +449,7 @@ def whole(shape: tuple[int, ...], outputs: int) -> nn.Module:
 def test_a_network_that_cannot_be_cut_is_told() -> None:
     own = f"model={{name: imported, factory: '{__name__}:whole'}}"
     run = make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], own)
-    with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use one of the suite's"):
+    with pytest.raises(UserError, match="cannot be cut into feature extractor and classifier; use one of the suite"):
         assembled(run)
     trained(make_run(SUPERVISED + "ICaRL", HOSTED["ICaRL"], "model={name: slim_resnet18, filters: 2}"))
 
