@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import uuid
@@ -39,11 +40,28 @@ _NO_MASK = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
 """Ray's variable to leave the visible GPUs of a process unchanged; see `_take_gpu`."""
 
 
+def _check_interpreter() -> None:
+    """Refuse an interpreter that Ray's workers cannot start with.
+
+    Ray 2.60 starts them by a shell command in which the interpreter's path is not quoted; at a blank they fail, and the
+    runs wait for workers without end.
+
+    Raises:
+        UserError: the path has a blank.
+    """
+    if any(character.isspace() for character in sys.executable):
+        raise UserError(
+            f"engine 'ray': Python is in '{sys.executable}', and Ray cannot start workers from a path with a blank. "
+            "Use an environment in a folder without one, or the engine 'local'."
+        )
+
+
 class OnRay:
     """See `Engine`."""
 
     def __init__(self, settings: RaySettings, threads: int, cuda: bool) -> None:
         self._ray = need("ray", "ray")
+        _check_interpreter()
         self._settings, self._threads = settings, threads
         self._gpus = (1.0 if settings.gpus is None else settings.gpus) if cuda else 0.0
 
