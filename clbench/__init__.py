@@ -1,7 +1,7 @@
 """clbench: continual-learning benchmarks, evaluated at every iteration."""
 
-import importlib
+from clbench import moved
 
 __version__ = "0.2.0"
 
-importlib.import_module("clbench.moved").install()
+moved.install()

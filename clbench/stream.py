@@ -6,7 +6,6 @@ torch.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench import moved
 from clbench.dataset import DataSet, Outline
 
 Rows = NDArray[np.int64]
 
 if not TYPE_CHECKING:
-    __getattr__ = importlib.import_module("clbench.moved").attributes(__name__)
+    __getattr__ = moved.attributes(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Stream:
 
     def to_avalanche(self) -> Any:
         """Deprecated: `clbench.avalanche.benchmark` of this stream."""
-        return importlib.import_module("clbench.moved").resolve("clbench.stream:Stream.to_avalanche")(self)
+        return moved.resolve("clbench.stream:Stream.to_avalanche")(self)
 
     @cached_property
     def test_rows(self) -> tuple[tuple[Rows, ...], ...]:

@@ -7,7 +7,6 @@ import functools
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import checkout
 
 os.environ["CLBENCH_OFFLINE"] = "1"
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # its list of fonts takes seconds
@@ -68,13 +69,5 @@ def real_data(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def repository_files() -> list[str]:
-    """Files of the repository to copy, relative: committed and new ones; without git what is no result and no cache."""
-    root = Path(__file__).resolve().parent.parent
-    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    if shutil.which("git") and (root / ".git").exists():
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-        return [name for name in listed if (root / name).is_file()]
-    tops = [path for path in root.iterdir() if path.name not in ("build", "dist") and not path.name.startswith(".")]
-    paths = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
-    skipped = {"__pycache__", "trace", "trace.npz", "checkpoint"}
-    return [path.relative_to(root).as_posix() for path in paths if not skipped & {*path.parts}]
+    """See `checkout.files`."""
+    return checkout.files()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-HOME = Path(__file__).resolve().parent.parent
+import checkout
+
 SENSITIVE = (
     "config", "doctests", "numerics", "reference", "reference_results", "rescore", "results", "score", "statistics",
     "streams", "strict_yaml", "supervision", "verify",
@@ -90,9 +90,10 @@ def run(name: str, setting: Setting, everything: bool) -> tuple[str, bool]:
     if reason is not None:
         return f"{name:34} skipped: {reason}", True
     with tempfile.TemporaryDirectory(prefix="clbench-elsewhere-") as folder:
-        home, environment = HOME, {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE",)}
+        home, environment = checkout.ROOT, {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE",)}
         if setting.blank or setting.nobody:
-            home = _installed(Path(folder, "a folder" if setting.blank else "checkout"))
+            home = Path(folder, "a folder" if setting.blank else "checkout")
+            checkout.copy(checkout.files(), home, installed=True)
             environment |= {"PYTHONPATH": str(home)}
         if setting.nobody:
             environment |= {"HOME": folder, "TMPDIR": folder, "MPLCONFIGDIR": folder}
@@ -111,17 +112,6 @@ def run(name: str, setting: Setting, everything: bool) -> tuple[str, bool]:
         if done.returncode:
             print(f"--- {name}\n{done.stdout[-6000:]}{done.stderr[-2000:]}", file=sys.stderr)
         return f"{name:34} {time.monotonic() - begin:5.0f} s   {line}", done.returncode == 0
-
-
-def _installed(home: Path) -> Path:
-    """A copy of the checkout in the layout of an installation, whose parts need no mapping."""
-    ignore = shutil.ignore_patterns(
-        "__pycache__", ".git", ".venv", "*.egg-info", "build", "dist", ".*_cache", ".hypothesis"
-    )
-    shutil.copytree(HOME, home, ignore=ignore)
-    for part in ("strategies", "streams"):
-        shutil.move(home / part, home / "clbench" / part)
-    return home
 
 
 def main() -> int:

@@ -113,6 +113,33 @@ def trace_of(components: Components, recorder: Recorder) -> Trace:
     return recorder.trace(cells, stream.visit_matrix(), stream.origins(), evaluation.every, evaluation.dense)
 
 
+class CrashAt:
+    """A progress callback that ends a run after an update, as a crash would: without a checkpoint there."""
+
+    def __init__(self, update: int) -> None:
+        self._update = update
+
+    def start(self, total: int, done: int) -> None: ...
+
+    def update(self, done: int) -> None:
+        if done == self._update:
+            raise KeyboardInterrupt
+
+    def close(self) -> None: ...
+
+
+class Warnings:
+    """A listener of an engine that keeps its warnings, each with the number of its job."""
+
+    def __init__(self) -> None:
+        self.warnings: list[tuple[int, str]] = []
+
+    def at(self, job: int, share: float) -> None: ...
+
+    def warn(self, job: int, text: str) -> None:
+        self.warnings.append((job, text))
+
+
 # ------------------------------------------------------------------------------------------------ modules of a user
 def user_module(monkeypatch: pytest.MonkeyPatch, *members: Any, name: str = USER_MODULE) -> str:
     """Makes classes and functions importable from a module of that name, as a user's own are; returns the name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from clbench import source
+import checkout
 
-ROOT = Path(__file__).resolve().parent.parent
 TABLES = {
     "A strategy": "strategies/__init__.py",
     "A metric": "clbench/metrics/__init__.py",
@@ -44,7 +42,7 @@ class Step:
 
 def recipe(section: str) -> list[Step]:
     """The blocks of a section of CONTRIBUTING.md."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (checkout.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
     steps = []
     for block in BLOCK.finditer(body):
@@ -65,18 +63,10 @@ def changed(text: str, diff: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ a copy
-def place(name: str) -> str:
-    """Where a file of the repository lies once installed: strategies and streams within the package."""
-    return f"clbench/{name}" if name.startswith(tuple(f"{part}/" for part in source.PARTS)) else name
-
-
 @pytest.fixture
 def copy(repository_files: list[str], tmp_path: Path) -> Path:
     """The repository in another folder, laid out as installed, so that PYTHONPATH alone finds all of it."""
-    for name in repository_files:
-        target = tmp_path / place(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, target)
+    checkout.copy(repository_files, tmp_path, installed=True)
     return tmp_path
 
 
@@ -89,7 +79,7 @@ def follow(steps: list[Step], folder: Path, without: str | None = None) -> None:
         without: a file that is left as it is.
     """
     for step in steps:
-        path = folder / place(step.file)
+        path = folder / checkout.place(step.file)
         if step.kind == "python":
             assert not path.exists(), f"{step.file} exists already"
             path.write_text(step.text, encoding="utf-8")
@@ -103,7 +93,7 @@ def run(steps: list[Step], folder: Path) -> subprocess.CompletedProcess[str]:
     program, *arguments = shlex.split(command.replace("\\\n", " "))
     assert program == "python"
     return subprocess.run(
-        [sys.executable, *map(place, arguments), "-x", "-p", "no:cacheprovider"],
+        [sys.executable, *map(checkout.place, arguments), "-x", "-p", "no:cacheprovider"],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

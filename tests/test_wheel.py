@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -14,12 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import checkout
 import clbench
 from clbench import registry, source
 from clbench.metrics import METRICS
 from clbench.runner.provenance import code_sha256
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = checkout.ROOT
 VERSION = clbench.__version__
 
 
@@ -27,10 +27,8 @@ VERSION = clbench.__version__
 def wheel(repository_files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `make dist` makes it, of a copy: an older build folder would leave its files in it."""
     folder = tmp_path_factory.mktemp("source")
-    for name in repository_files:
-        if not name.startswith(("results/", "benchmarks/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    needed = [name for name in repository_files if not name.startswith(("results/", "benchmarks/"))]
+    checkout.copy(needed, folder, installed=False)
     built = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation"],
         cwd=folder, capture_output=True, text=True, check=False,

@@ -1,7 +1,8 @@
 """One run, from its configuration to its files."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from clbench import moved
+
 if not TYPE_CHECKING:
-    __getattr__ = importlib.import_module("clbench.moved").attributes(__name__)
+    __getattr__ = moved.attributes(__name__)

@@ -62,20 +62,7 @@ class TrainingSet:
         return view
 
     def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of rows of the training set.
-
-        Args:
-            index: rows, int64 (N,), on the device.
-            task: the task (or variant) of all, or of each.
-            plain: whether samples are returned without augmentation: for class means, herding.
-
-        Returns:
-            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
-
-        Raises:
-            RunFailed: within a fence, samples of experiences to come. On a GPU, where looking would mean waiting, the
-                process ends with a device-side assertion.
-        """
+        """See `clbench.strategy.Samples.fetch`; without a fence every sample can be fetched."""
         self._check(index, task)
         return self._made(self._inputs(index), index, task, plain)
 

@@ -29,7 +29,7 @@ from clbench.runner.signals import Interrupted
 from clbench.streams.datasets.load import load
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
-from support import assembled
+from support import CrashAt, assembled
 
 # After the bridge, which knows what its dependencies say when they are imported.
 from avalanche.core import SupervisedPlugin  # isort: skip
@@ -198,21 +198,6 @@ def test_a_loss_by_task_goes_on_where_tasks_share_classes(tmp_path: Path) -> Non
     check_resume(run, {5}, remade=PARTS)
 
 
-class At:
-    """Stops a run after some updates, as a kill would: without a checkpoint there."""
-
-    def __init__(self, updates: int) -> None:
-        self._updates = updates
-
-    def start(self, total: int, done: int) -> None: ...
-
-    def update(self, done: int) -> None:
-        if done == self._updates:
-            raise KeyboardInterrupt
-
-    def close(self) -> None: ...
-
-
 def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
     record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
@@ -238,7 +223,7 @@ def test_killed_and_resumed_in_another_process_it_ends_in_the_same_bytes(
     run = make_run("test_hosted_resume:growing", {})
     whole = runner.execute(run, tmp_path / "whole").directory
     with pytest.raises(Interrupted):
-        runner.execute(run, tmp_path / "parts", every=Every(0, 1), progress=At(12))
+        runner.execute(run, tmp_path / "parts", every=Every(0, 1), progress=CrashAt(12))
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ELSEWHERE, str(tmp_path / "parts"), str(folder), str(folder.parent)],
@@ -327,7 +312,7 @@ def test_a_run_that_cannot_be_saved_says_so_and_begins_anew(tmp_path: Path) -> N
         "no checkpoints: plugin Counting: attribute 'numbers['drawn']' is a generator; if stopped, the run restarts"
     )
     with pytest.raises(Interrupted, match=r"the same command restarts the run\."):
-        runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append, progress=At(12))
+        runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append, progress=CrashAt(12))
     assert said[1:] == [message]
     parts = runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append).directory
     assert said.count(message) == 2

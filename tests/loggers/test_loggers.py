@@ -32,6 +32,7 @@ from clbench.runner.signals import Interrupted
 from clbench.strategy import Batch, Strategy
 from clbench.testing.traces import make_trace
 from clbench.trace import Phase, Trace
+from support import CrashAt
 
 SPLIT = "split_synthetic-v1"
 SMALL = "training={iterations: 7, epochs: null, batch_size: 60}"  # 35 updates in all
@@ -48,21 +49,6 @@ Series = dict[str, list[tuple[int, float]]]
 
 def plan(*overrides: str, benchmark: str = SPLIT, strategy: str = "er") -> run_config.RunConfig:
     return resolve.make_run(benchmark, strategy=strategy, overrides=[SMALL, *overrides])
-
-
-class At:
-    """Crashes after an update, without a checkpoint there."""
-
-    def __init__(self, update: int) -> None:
-        self._update = update
-
-    def start(self, total: int, done: int) -> None: ...
-
-    def update(self, done: int) -> None:
-        if done == self._update:
-            raise KeyboardInterrupt
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -286,7 +272,7 @@ def interrupted(run: run_config.RunConfig, out: Path, log: list[str], at: Iterab
     """A run that crashes after some updates, each time past its last checkpoint."""
     for n in at:
         with pytest.raises(Interrupted):
-            runner.execute(run, out, every=Every(0, 7), progress=At(n), log=log)
+            runner.execute(run, out, every=Every(0, 7), progress=CrashAt(n), log=log)
     outcome = runner.execute(run, out, every=Every(0, 7), log=log)
     assert outcome.record["costs"]["resumed_at"]
     return outcome.directory
@@ -302,7 +288,7 @@ def test_a_run_that_goes_on_shows_every_point_once_in_tensorboard(tmp_path: Path
 def test_what_was_logged_past_the_checkpoint_was_there(tmp_path: Path) -> None:
     """Until it goes on; so the test above can fail."""
     with pytest.raises(Interrupted):
-        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=At(12), log=["tensorboard"])
+        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(12), log=["tensorboard"])
     [directory] = files.find_runs(tmp_path)
     shown, reader = tensorboard(directory)
     assert [n for n, _ in shown["loss"]] == list(range(1, 13))
@@ -312,7 +298,7 @@ def test_what_was_logged_past_the_checkpoint_was_there(tmp_path: Path) -> None:
 
 def test_a_log_that_was_lost_or_not_asked_for_before_is_whole_all_the_same(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=At(23))
+        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(23))
     directory = interrupted(plan(), tmp_path, ["tensorboard"], [])
     assert tensorboard(directory)[0].items() >= as_float32(expected(trace_files.read_trace(directory))).items()
 
@@ -375,7 +361,7 @@ def test_a_run_that_goes_on_shows_every_point_once_in_wandb(lost: int, server: S
     """Whatever the server did not get of the earlier attempt."""
     run = plan()
     with pytest.raises(Interrupted):
-        runner.execute(run, tmp_path, every=Every(0, 7), progress=At(22), log=["wandb"])
+        runner.execute(run, tmp_path, every=Every(0, 7), progress=CrashAt(22), log=["wandb"])
     rows = server.rows[run.run_id]
     del rows[max(0, len(rows) - lost) :]
     kept = len(rows)

@@ -25,20 +25,9 @@ from clbench.studies.engines import base, local
 from clbench.studies.engines import ray as on_ray
 from clbench.studies.engines.base import Done, Job
 from clbench.studies.engines.worker import perform
+from support import CrashAt, Warnings
 
 ray = pytest.importorskip("ray")
-
-
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.warnings: list[tuple[int, str]] = []
-
-    def at(self, job: int, share: float) -> None: ...
-
-    def warn(self, job: int, text: str) -> None:
-        self.warnings.append((job, text))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,8 +100,8 @@ def odd(out: str, act: str, sign: str, seed: int = 0) -> Job:
     return job(out, MINE, f"strategy.act={act}", f"strategy.sign={sign}", seed=seed)
 
 
-def all_done(settings: Any, jobs: list[Job], heard: Heard | None = None) -> list[Done]:
-    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Heard()))
+def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[Done]:
+    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Warnings()))
     return [ended[number] for number in range(len(jobs))]
 
 
@@ -147,7 +136,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
 
     here = all_done(LocalSettings(name="local", processes=1), study("local"))
     there = []
-    for number, done in base.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Heard()):
+    for number, done in base.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Warnings()):
         assert signal.getsignal(signal.SIGTERM) is handler, "that of who runs the study"
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
@@ -169,10 +158,10 @@ def test_a_node_dies(work: Path, nodes: Any) -> None:
     def study(out: str) -> list[Job]:
         return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]
 
-    jobs, heard, done = study("ray"), Heard(), {}
+    jobs, heard, done = study("ray"), Warnings(), {}
     hung = jobs[0].run
     with pytest.raises(KeyboardInterrupt):  # a checkpoint of update 10
-        run.execute(hung, Path("ray"), every=Every(0, 10), progress=Crash(12))
+        run.execute(hung, Path("ray"), every=Every(0, 10), progress=CrashAt(12))
     for number, ended in base.engine(on(nodes), 1, False).run(jobs, heard):
         if not done:
             until(lambda: (work / "hung").exists())
@@ -185,21 +174,6 @@ def test_a_node_dies(work: Path, nodes: Any) -> None:
     assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
     here = [perform(each) for each in study("here")]  # the sign is there: none hangs
     assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
-
-
-class Crash:
-    """A progress after so many updates of which there is no more."""
-
-    def __init__(self, updates: int) -> None:
-        self._updates = updates
-
-    def start(self, total: int, done: int) -> None: ...
-
-    def update(self, done: int) -> None:
-        if done == self._updates:
-            raise KeyboardInterrupt
-
-    def close(self) -> None: ...
 
 
 def test_closed(work: Path, nodes: Any) -> None:
@@ -216,7 +190,7 @@ def test_closed(work: Path, nodes: Any) -> None:
     waiting = threading.Thread(target=interrupt)
     waiting.start()
     with pytest.raises(KeyboardInterrupt):
-        next(base.engine(on(nodes), 1, False).run(jobs, Heard()))
+        next(base.engine(on(nodes), 1, False).run(jobs, Warnings()))
     waiting.join()
     assert not ray.is_initialized()
     assert all(node.remaining_processes_alive() for node in nodes.worker_nodes)
@@ -231,7 +205,7 @@ def test_closed(work: Path, nodes: Any) -> None:
 
 def test_lost_too_often(work: Path, nodes: Any) -> None:
     """It is a failed row with its reason; the others are done."""
-    heard = Heard()
+    heard = Warnings()
     dead, well = all_done(on(nodes, retries=1), [odd("ray", "die", "sign"), job("ray")], heard)
     assert (dead.status, well.status) == ("failed", "completed")
     assert len(heard.warnings) == 1
@@ -252,9 +226,9 @@ def test_folder_is_not_shared(work: Path, nodes: Any, monkeypatch: pytest.Monkey
 
 def test_no_node_is_large_enough(work: Path, nodes: Any) -> None:
     with pytest.raises(UserError, match=r"no node has 1000 CPUs, as a run needs\. Found: .*1 CPUs and 0 GPUs"):
-        list(base.engine(on(nodes), 1000, False).run([job("ray")], Heard()))
+        list(base.engine(on(nodes), 1000, False).run([job("ray")], Warnings()))
     with pytest.raises(UserError, match=r"no node has 1 CPUs and 0\.5 GPUs"):
-        list(base.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Heard()))
+        list(base.engine(on(nodes, gpus=0.5), 1, True).run([job("ray")], Warnings()))
 
 
 def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
@@ -262,7 +236,7 @@ def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
         with pytest.raises(UserError, match=r"Found: .*0 CPUs and 0 GPUs"):  # the head; ours would have this machine's
-            list(base.engine(RaySettings(name="ray"), 1000, False).run([job("ray")], Heard()))
+            list(base.engine(RaySettings(name="ray"), 1000, False).run([job("ray")], Warnings()))
         assert ray.is_initialized()
     finally:
         ray.shutdown()

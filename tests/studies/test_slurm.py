@@ -26,6 +26,7 @@ from clbench.runner.checkpoint import Checkpoints
 from clbench.studies.engines import base, slurm
 from clbench.studies.engines.base import Done, Job
 from clbench.studies.engines.worker import perform
+from support import Warnings
 
 pytest.importorskip("submitit")
 
@@ -45,18 +46,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.warnings: list[tuple[int, str]] = []
-
-    def at(self, job: int, share: float) -> None: ...
-
-    def warn(self, job: int, text: str) -> None:
-        self.warnings.append((job, text))
-
-
 def job(out: str, strategy: str = "naive", *overrides: str, seed: int = 0) -> Job:
     small = ["training={iterations: 7, epochs: null, batch_size: 60}", "numerics.device=cpu", *overrides]
     return Job(make_run("split_synthetic-v1", strategy=strategy, seed=seed, threads=1, overrides=small), Path(out))
@@ -70,8 +59,8 @@ def here(**more: Any) -> SlurmSettings:
     return SlurmSettings(name="slurm", cluster="local", **more)
 
 
-def all_done(settings: Any, jobs: list[Job], heard: Heard | None = None) -> list[Done]:
-    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Heard()))
+def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[Done]:
+    ended = dict(base.engine(settings, 1, False).run(jobs, heard or Warnings()))
     return [ended[number] for number in range(len(jobs))]
 
 
@@ -122,7 +111,7 @@ def test_runs_share_a_job() -> None:
 
 def test_preempted() -> None:
     """The signal that announces it saves the run at its next update; queued again, the job goes on there."""
-    heard = Heard()
+    heard = Warnings()
 
     def announce() -> None:
         os.kill(int(Path("wait-0").read_text().split()[0]), signal.SIGUSR2)
@@ -137,7 +126,7 @@ def test_preempted() -> None:
 
 def test_a_job_dies() -> None:
     """Its runs are submitted again, each by itself: the one to blame is a failed row with its reason."""
-    heard = Heard()
+    heard = Warnings()
     first, dead, last = all_done(
         here(runs_per_job=3, retries=1), [job("slurm"), odd("slurm", "die"), job("slurm", seed=1)], heard
     )
@@ -159,7 +148,7 @@ def test_closed() -> None:
     assert not Path("/proc", Path("linger-0").read_text().split()[0]).exists()
     assert Checkpoints(run_record.directory_of(jobs[1].run, Path("slurm")))
     assert not run_record.directory_of(jobs[2].run, Path("slurm")).exists()
-    heard = Heard()
+    heard = Warnings()
     (again,) = all_done(here(), jobs[1:2], heard)
     assert heard.warnings == []
     assert read_run(again.directory)["costs"]["resumed_at"] == [20]
@@ -271,7 +260,7 @@ def test_ended_by_slurm(commands: Path) -> None:
 def test_cancelled_and_closed(commands: Path) -> None:
     """A job that somebody cancelled is not submitted again; those of a study that is closed are cancelled."""
     (commands / "srun").write_text("#!/bin/bash\n")
-    going = base.engine(there(), 1, False).run([job("slurm"), job("slurm", "er")], Heard())
+    going = base.engine(there(), 1, False).run([job("slurm"), job("slurm", "er")], Warnings())
     submit = slurm.OnSlurm._submitted
 
     def submitted(*given: Any) -> Any:
