@@ -26,7 +26,7 @@ MOVED = {
 
 
 def resolve(old: str) -> Any:
-    """What a row of the table is now; warns the caller of the function that asks."""
+    """Import the new place of a row of the table; warns the caller of the function that asks."""
     new = MOVED[old]
     sentence = f"{old} is now {new}; the old path goes with version 0.3.".replace(":", ".")
     warnings.warn(sentence, DeprecationWarning, stacklevel=3)

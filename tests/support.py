@@ -106,7 +106,7 @@ def generators() -> dict[str, Any]:
 
 
 def trace_of(components: Components, recorder: Recorder) -> Trace:
-    """What was recorded, as a run's file has it."""
+    """The recorded trace, as a run's file has it."""
     recorder.chunk()
     stream, evaluation = components.stream, components.run.benchmark.evaluation
     cells = components.evaluator.cells

@@ -52,7 +52,7 @@ TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"))
 
 @given(st.lists(st.tuples(TEXT, st.floats(allow_nan=False), st.booleans()), max_size=5))
 def test_scores_and_leaderboards_are_one_csv(rows: list[tuple[str, float, bool]]) -> None:
-    """What a cell holds is quoted in the same places by every table, and any reader gets it back."""
+    """Every table quotes a cell's content in the same places, and any reader gets it back."""
     table = score.Table("kind", ("a", "b", "c"), ("a", "b", "c"), rows, [])
     payload = score.to_csv([table], "class")
     assert payload == csv_bytes(["table", "view", "a", "b", "c"], [("kind", "class", *row) for row in rows])

@@ -1,4 +1,4 @@
-"""What a user's mistake is answered: the exact words, exit status 2, and no import of anything heavy."""
+"""Answers to a user's mistakes: the exact words, exit status 2, and no import of anything heavy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 
 def check(capsys: pytest.CaptureFixture[str], text: str | bytes) -> list[str]:
-    """What `clbench validate mine.yaml` says to a file, each line without the file's name."""
+    """Messages of `clbench validate mine.yaml` for a file's text, each without the file's name."""
     Path("mine.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     lines = told(capsys, "validate", "mine.yaml")
     assert all(line.startswith("mine.yaml: ") for line in lines)

@@ -48,7 +48,7 @@ def sources() -> Iterator[Path]:
 
 
 def is_legal(name: str) -> bool:
-    """Whether Windows takes a name of a file or folder."""
+    """True if Windows allows the name of a file or folder."""
     plain = not re.search(r'[<>:"/\\|?*\x00-\x1f]', name) and not name.endswith((".", " ")) and bool(name)
     return plain and name.partition(".")[0].casefold() not in RESERVED
 

@@ -58,7 +58,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, folder: Path, *arguments: str) -> str:
-    """What Python prints in a folder that has nothing to do with the checkout."""
+    """Output of Python in a folder that has nothing to do with the checkout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [python, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False

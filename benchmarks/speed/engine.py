@@ -1,4 +1,4 @@
-"""What the engine costs, beside plain PyTorch loops and beside stock Avalanche: all rows, one table.
+"""The cost of the engine, beside plain PyTorch loops and beside stock Avalanche: all rows, one table.
 
     python benchmarks/speed/engine.py [--pairs 30] [--threads 1] [--only training,hosted,...] [--out DIR] [--quick]
 
@@ -242,7 +242,7 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 
 
 def _alone(command: list[str]) -> Any:
-    """What a script of this folder prints as JSON, in a process of its own."""
+    """The JSON that a script of this folder prints, in a process of its own."""
     arguments = [sys.executable, str(HERE / command[0]), *command[1:]]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

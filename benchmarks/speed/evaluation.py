@@ -1,4 +1,4 @@
-"""What evaluation after every update costs, beside a plain PyTorch loop and beside stock Avalanche.
+"""The cost of evaluation after every update, beside a plain PyTorch loop and beside stock Avalanche.
 
     python benchmarks/speed/evaluation.py [--pairs 30] [--threads N] [--only mlp,cnn] [--out DIR] [--quick]
 
@@ -88,7 +88,7 @@ of some thousand products over three layers, and another order of adding moves i
 # ------------------------------------------------------------------------------------------------ data
 @dataclass(frozen=True)
 class Data:
-    """What every row learns from and is tested on; tensors are made where a row asks for them.
+    """The training and test data of every row; tensors are made where a row asks for them.
 
     Attributes:
         source: the data set as clbench has it, uint8.
@@ -121,7 +121,7 @@ class Data:
 
 
 def normalised(x: NDArray[np.uint8], source: Any) -> Tensor:
-    """What ToTensor and Normalize make of stored images, float32, laid out as PyTorch lays out a new tensor.
+    """Stored images after ToTensor and Normalize, float32, laid out as PyTorch lays out a new tensor.
 
     NumPy may give the one channel any stride, by which PyTorch chooses between layouts of everything behind it: with
     stride 1 it takes channels last, where pooling is five times faster.
@@ -187,7 +187,7 @@ class Bare:
 
 @dataclass
 class Comparison:
-    """How one row's counts compare with plain PyTorch's on the same weights.
+    """Comparison of one row's counts with plain PyTorch's on the same weights.
 
     Attributes:
         evaluations: compared.
@@ -405,7 +405,7 @@ def _torchvision(x: NDArray[np.uint8], y: NDArray[np.int64], source: Any) -> Any
 # ------------------------------------------------------------------------------------------------ one network
 @dataclass
 class Report:
-    """What was found for one network.
+    """Results for one network.
 
     Attributes:
         chunk: the fastest of plain PyTorch, samples.

@@ -1,4 +1,4 @@
-"""What `clbench grid` costs beside copies of `clbench run` started by hand.
+"""The cost of `clbench grid` beside copies of `clbench run` started by hand.
 
     .venv/bin/python benchmarks/speed/grids.py [--pairs 5] [--quick]
 

@@ -1,4 +1,4 @@
-"""What hosting costs: Avalanche's strategies under our runner, beside stock scripts and beside a plain PyTorch loop.
+"""The cost of hosting: Avalanche's strategies under our runner, beside stock scripts and beside a plain PyTorch loop.
 
     python benchmarks/speed/hosted.py [--pairs 20] [--threads 1] [--only naive,replay] [--optimizer sgd] [--quick]
 
@@ -57,7 +57,7 @@ GOALS: dict[tuple[str, str], tuple[str, float]] = {
 
 @dataclass(frozen=True)
 class Bench:
-    """What all rows share.
+    """Settings of all rows.
 
     Attributes:
         data: MNIST.
@@ -75,7 +75,7 @@ class Bench:
 
     @property
     def setting(self) -> list[str]:
-        """What every row learns."""
+        """The training data of every row."""
         budget = f"{{epochs: 1, iterations: null, batch_size: {BATCH}, optimizer: {OPTIMIZERS[self.optimizer]}}}"
         few = [] if self.shots is None else [f"stream.supervision={{shots: {self.shots}, base: 0}}"]
         return [

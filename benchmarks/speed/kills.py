@@ -41,7 +41,7 @@ def command(benchmark: str, strategy: str, out: Path, options: argparse.Namespac
 
 
 def files(out: Path) -> tuple[bytes, dict[str, Any]]:
-    """What must be equal of the one run below a folder."""
+    """The part of the one run below a folder that has to be equal."""
     [directory] = results.find_runs(out)
     record = results.read_run(directory)
     left = sorted(p.name for p in directory.iterdir())
@@ -50,7 +50,7 @@ def files(out: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def attempt(arguments: list[str], kill_after_s: float | None, training_in: Path | None = None) -> tuple[bool, int]:
-    """Whether it was killed, and how often it said that it goes on from a checkpoint.
+    """Run a command and perhaps kill it: whether it was killed, and how often it resumed from a checkpoint.
 
     Args:
         arguments: the command.

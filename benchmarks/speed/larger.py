@@ -1,4 +1,4 @@
-"""What inputs on the disk cost: an update in units of one with the same inputs in memory, and the memory that it takes.
+"""The cost of inputs on the disk: an update in units of one with the same inputs in memory, and its memory.
 
     .venv/bin/python benchmarks/speed/larger.py [--pairs 30] [--threads 1] [--gib 4] [--quick]
 

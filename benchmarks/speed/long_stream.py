@@ -1,4 +1,4 @@
-"""Whether a stream of 1,000 experiences costs at its end what it costs at its start: time of an update, and memory.
+"""The cost of a stream of 1,000 experiences at its end beside that at its start: time of an update, and memory.
 
     .venv/bin/python benchmarks/speed/long_stream.py [NAME ...] [--full BENCHMARK [KEY=VALUE ...]]
 

@@ -1,4 +1,4 @@
-"""What several seeds of one configuration cost when they train together, beside one run and beside runs side by side.
+"""The cost of several seeds of one configuration that train together, beside one run and beside runs side by side.
 
     python benchmarks/speed/seeds_together.py [--pairs 20] [--only mlp400,digits] [--seeds 2,5,10] [--out DIR] [--quick]
 

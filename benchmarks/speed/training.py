@@ -1,4 +1,4 @@
-"""What training under clbench costs, beside plain PyTorch loops of the same method. Nothing is evaluated.
+"""The cost of training under clbench, beside plain PyTorch loops of the same method. Nothing is evaluated.
 
     python benchmarks/speed/training.py [--pairs 30] [--threads 1] [--only naive,er,derpp,ewc,classp] [--quick]
 

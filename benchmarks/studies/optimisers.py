@@ -87,7 +87,7 @@ class Stream:
     strengths: tuple[float, ...] = (1, 10, 100)
 
     def overrides(self, trial: bool) -> list[str]:
-        """What `clbench run` would be told by -o."""
+        """The same as overrides of `clbench run -o`."""
         if trial:
             return [*self.both, *self.trial, f"stream.data={self.selection}", AT_THE_END]
         return [*self.both, *self.whole, WATCHED]
@@ -333,7 +333,7 @@ def once(job: Job, root: Path, out: Path, quick: bool = False) -> Line:
 
 
 def line(record: dict[str, Any]) -> Line:
-    """What is kept of a run's record; nothing of what is undefined or failed."""
+    """The values kept of a run's record; none that is undefined or of a failed run."""
     found: dict[str, Any] = {"run_id": record["run_id"], "updates": record["costs"]["iterations"]}
     if record["status"] != "completed":
         found["failure"] = record["failure"]["message"]

@@ -1,4 +1,4 @@
-"""What the studies share: their lines of values in a CSV file, numbers with their intervals, tables in their pages."""
+"""Shared parts of the studies: their lines of values in a CSV file, numbers with intervals, tables in their pages."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def once(job: Job, out: Path) -> Line:
 
 
 def line(record: dict[str, Any]) -> Line:
-    """What is kept of a run's record; nothing of what is undefined or failed."""
+    """The values kept of a run's record; none that is undefined or of a failed run."""
     found: dict[str, Any] = {"run_id": record["run_id"], "updates": record["costs"]["iterations"]}
     if record["status"] != "completed":
         found["failure"] = record["failure"]["message"]

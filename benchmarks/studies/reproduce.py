@@ -183,7 +183,7 @@ def measure(todo: list[tuple[Row, int]], jobs: int, out: Path) -> Iterator[Line]
 
 # ------------------------------------------------------------------------------------------------ the table
 def read_values() -> dict[tuple[str, int], Line]:
-    """What was measured: (row, seed) -> line."""
+    """Measured values: (row, seed) -> line."""
     return {(line["row"], int(line["seed"])): line for line in read(VALUES)}
 
 

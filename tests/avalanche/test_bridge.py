@@ -313,7 +313,7 @@ def test_class_means_that_do_not_exist_yet_are_unavailable_and_not_wrong(path: s
 
 
 def test_a_strategy_predicts_through_its_own_evaluation_loop() -> None:
-    """What it does to the network's output there (StreamingLDA, CoPE) counts."""
+    """A strategy's change of the network's output in its forward pass (StreamingLDA, CoPE) counts."""
     for name, least in (("StreamingLDA", 0.9), ("CoPE", 0.1)):
         bench, _, recorder = trained(make_run(SUPERVISED + name, HOSTED[name], iterations=20))
         matrix = definition.accuracy_matrix(trace_of(bench, recorder), "class")

@@ -341,7 +341,7 @@ class Thing:
 
 
 def live(thing: Thing) -> None:
-    """What training may do."""
+    """Actions that training may take."""
     thing.model(torch.ones(1, 3)).sum().backward()
     thing.optimizer.step()
     rows = torch.arange(12.0).reshape(3, 4)

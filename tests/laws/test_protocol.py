@@ -1,4 +1,4 @@
-"""What a strategy may know and reach, and what it may spend: enforced over whole runs."""
+"""Limits of a strategy's knowledge, reach and budget, enforced over whole runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def execute(out: Path, strategy: str, *overrides: str, benchmark: str = SPLIT) -
 
 
 def trained(strategy: str, *overrides: str, benchmark: str = SPLIT) -> tuple[Any, dict[str, Any]]:
-    """What was assembled, and the state of everything that chance and learning move."""
+    """The assembled components, and the state of everything that chance and learning move."""
     bench = support.trained(support.make_run(strategy, *SMALL, *overrides, benchmark=benchmark))
     return bench, {"strategy": bench.strategy.state_dict(), "batches": bench.batches.state_dict()}
 

@@ -315,7 +315,7 @@ def test_a_tensorboard_that_looks_on_forgets_the_earlier_attempt(tmp_path: Path)
 
 
 class Server:
-    """What W&B keeps of runs, by id, behind a module with its signatures; it takes no step twice."""
+    """W&B's record of runs, by id, behind a module with its signatures; it takes no step twice."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[dict[str, Any]]] = {}

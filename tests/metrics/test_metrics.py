@@ -468,7 +468,7 @@ def test_anatomy_by_hand() -> None:
 
 
 def test_the_end_of_an_experience_is_its_last_point() -> None:
-    """What the strategy does after the last update, such as class means, counts."""
+    """Work of the strategy after the last update, such as class means, counts."""
     one = _one_gap([0.8, 0.2, 0.5, 0.7])
     assert (one.permanent, one.transient) == (pytest.approx(0.1), pytest.approx(0.5))
 

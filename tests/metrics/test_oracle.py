@@ -646,7 +646,7 @@ LEVELS = {"90": Fraction(90, 100), "95": Fraction(95, 100), "100": Fraction(1)}
 
 @dataclass(frozen=True)
 class Dip:
-    """What one task goes through in one visit; all None where an accuracy is missing."""
+    """One task's course through one experience; all None where an accuracy is missing."""
 
     experience: int
     task: int
@@ -857,7 +857,7 @@ def check(trace: Trace) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a random trace is drawn from."""
+    """The parameters of a random trace."""
 
     visits: list[list[int]]
     updates: list[int]
@@ -1435,7 +1435,7 @@ def test_published_code_under_estimates_plasticity() -> None:
 
 
 def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
-    """What each library makes of a lower triangle, from peers' sources."""
+    """Each library's figures of a lower triangle, from its sources."""
     V = len(R)
     last, forgets, pairs = R[V - 1], range(V - 1), [(i, j) for i in range(V) for j in range(i)]
     first = sum((R[j][j] - last[j] for j in forgets), Fraction(0)) / (V - 1)

@@ -55,7 +55,7 @@ def write(stream: dict[str, Any], **others: Any) -> str:
 
 
 def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a verb prints."""
+    """Output of a verb."""
     assert main(list(arguments)) == 0
     out, err = capsys.readouterr()
     assert err == ""

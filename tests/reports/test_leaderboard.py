@@ -509,7 +509,7 @@ def test_a_file_that_is_nested_without_end(tmp_path: Path) -> None:
 
 
 def test_records_need_nothing_that_old_files_lack(real: Json) -> None:
-    """What was added to run.json since its schema 1 began."""
+    """Keys added to run.json since its schema 1 began."""
     old = copy.deepcopy(real)
     for path in paths(old):
         *above, last = path

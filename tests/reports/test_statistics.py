@@ -179,7 +179,7 @@ def test_probability_of_improvement_is_mann_whitneys_u(a: list[float], b: list[f
 # ------------------------------------------------------------------------------------------------ how many seeds
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_seeds_needed_as_published(effect: float, n: int) -> None:
-    """What G*Power 3 gives for two-sided dependent means, alpha 0.05, power 0.8 (Faul et al. 2007)."""
+    """Figures of G*Power 3 for two-sided dependent means, alpha 0.05, power 0.8 (Faul et al. 2007)."""
     assert statistics.seeds_needed(effect) == statistics.seeds_needed(-effect) == n
 
 

@@ -1,4 +1,4 @@
-"""Where the time goes: the parts are there, nothing stays patched, and no result changes."""
+"""The profile of a run's time: the parts are there, nothing stays patched, and no result changes."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 
 def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
-    """What a finished run must have in common with another of the same id."""
+    """The part of a finished run that is equal in another one of the same id."""
     record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
     assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz"}, "nothing else is left"

@@ -613,7 +613,7 @@ def test_an_outline_of_a_folder_follows_each_of_its_files(tmp_path: Path) -> Non
 
 
 def test_another_published_digest_is_another_outline(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passed for MNIST without a check does not pass for it with one."""
+    """A file that passed for MNIST without a check does not pass for it with one."""
     np.savez(root / "mnist.npz", **arrays())
     with monkeypatch.context() as unchecked:
         known = dataclasses.replace(load.DATASETS["mnist"], sha256=None)

@@ -281,7 +281,7 @@ def test_the_fence_holds(lab: str) -> None:
 # ------------------------------------------------------------------------------------------------ read once
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How often contents were read through since it was asked last."""
+    """Number of times that contents were read through since the last call."""
     count, original = [0], load._read_through
 
     def counted(data: dataset.DataSet) -> dataset.DataSet:

@@ -69,7 +69,7 @@ def amounts(visit: Visit, tasks: int) -> list[int]:
 
 
 def come(stream: Stream) -> Counter[tuple[int, int]]:
-    """How often each sample comes in each task."""
+    """Number of times that each sample comes in each task."""
     return Counter(
         (t, row) for v in stream.visits for t, rows in (*v.parts, *v.unlabelled) for row in rows.tolist()
     )  # fmt: skip
@@ -290,7 +290,7 @@ def test_tasks_return_with_the_probability_of_the_time_since_they_were_last_met(
 
 
 def test_who_returns_in_a_control_is_drawn_by_its_own_law_and_clock() -> None:
-    """Where one task returns, it is k with probability w(D_k) / sum w, D the time since it was last met under this law.
+    """If one task returns, it is k with probability w(D_k) / sum w, D the time since it was last met under this law.
 
     Whether D is so long is a coin given the past, and so is whether k has returned before, which a clock that is not
     set back would make rarer: five deviations of their sums.
@@ -370,7 +370,7 @@ def test_every_environment_has_as_much_in_every_phase() -> None:
 
 
 def test_environments_of_one_seed_have_the_same_new_samples() -> None:
-    """What is compared is what returns, nothing else."""
+    """The schedules differ in the tasks that return, and in nothing else."""
     new = [
         [v.parts[-1][1].tolist() for v in compiled(1, tasks=PERMUTED, schedule=s).visits]
         for s in ({"by": by, "new": 50, "rehearsed": 20} for by in ("power_law", "exponential", "uniform", "none"))

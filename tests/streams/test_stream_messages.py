@@ -1,4 +1,4 @@
-"""What a mistake in a stream's definition is answered: the exact words, for every key of the grammar.
+"""Answers to mistakes in a stream's definition: the exact words, for every key of the grammar.
 
 Each case is the `stream` section of a file, or what is changed in it. `clbench validate` tells what needs no data; what
 only the samples show is told when the stream is compiled.
@@ -55,7 +55,7 @@ training: {{{training}, batch_size: 8, optimizer: {{name: sgd, lr: 0.1}}}}
 
 
 def told(capsys: pytest.CaptureFixture[str], file: str, *flags: str) -> list[str]:
-    """What `clbench validate mine.yaml` says, without the file's name."""
+    """Messages of `clbench validate mine.yaml`, without the file's name."""
     Path("mine.yaml").write_text(file)
     status = main(["validate", "mine.yaml", *flags])
     out, err = capsys.readouterr()
@@ -376,7 +376,7 @@ def test_all_mistakes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_word_that_a_protocol_denies() -> None:
-    """What a strategy of the user's own may need: the sentences, for each."""
+    """The sentence for each kind of knowledge that a user-defined strategy needs."""
     Path("mine.yaml").write_text(text(rest="protocol: {boundaries: false, task_in_training: false}"))
     benchmark = resolve.resolve("mine.yaml", need_strategy=False)[0]
     assert resolve.denied(benchmark, "mine", {"task_at_test", "boundaries", "task_in_training"}) == [

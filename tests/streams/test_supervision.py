@@ -180,7 +180,7 @@ def test_symmetric_noise_is_uniform_over_the_other_classes() -> None:
 
 
 def test_which_samples_are_mislabelled_is_uniform() -> None:
-    """How often each of a class's 200 places is hit by 100 seeds at rate 0.1, each class's 20 exactly: a variance of
+    """Hits of each of a class's 200 places by 100 seeds at rate 0.1, each class's 20 exactly: a variance of
     100 x 0.09 for each; the mean of 2,000 squared deviations has a relative error near sqrt(2 / 2000)."""
     hits = np.zeros(2000)
     for seed in range(100):

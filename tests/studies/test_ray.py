@@ -106,7 +106,7 @@ def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> l
 
 
 def bytes_of(done: Done) -> tuple[bytes, str]:
-    """What may not depend on where a run is done."""
+    """The part of a run that does not depend on its place."""
     assert done.status == "completed", done.message
     return (done.directory / "trace.npz").read_bytes(), read_run(done.directory)["weights_sha256"]
 
@@ -153,7 +153,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
 
 
 def test_a_node_dies(work: Path, nodes: Any) -> None:
-    """What it was at goes on elsewhere from its checkpoint; every run ends in the bytes of one that is done here."""
+    """Its run resumes elsewhere from the checkpoint; every run ends in the bytes of one that is done here."""
 
     def study(out: str) -> list[Job]:
         return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]

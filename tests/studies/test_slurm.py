@@ -65,7 +65,7 @@ def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> l
 
 
 def bytes_of(done: Done) -> tuple[bytes, str]:
-    """What may not depend on where a run is done."""
+    """The part of a run that does not depend on its place."""
     assert done.status == "completed", done.message
     return (done.directory / "trace.npz").read_bytes(), read_run(done.directory)["weights_sha256"]
 
