@@ -50,15 +50,19 @@ def assert_unchanged(
 @pytest.mark.parametrize("benchmark", [SPLIT, DOMAIN])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
-    """After every update the tasks met so far, and after some updates all tasks."""
-    ways = ("evaluation.every=1", "evaluation={every: 3, scope: all}")
+    """After every update the tasks met so far, after some updates all tasks, and around experiences alone."""
+    ways = ("evaluation.every=1", "evaluation={every: 3, scope: all}", "evaluation.every=0")
     assert_unchanged(strategy, evaluation=ways, benchmark=benchmark)
 
 
 @pytest.mark.parametrize(
     "way",
-    ["evaluation.batch_size=30", "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false}"],
-    ids=["chunked", "everything"],
+    [
+        "evaluation.batch_size=30",
+        "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false}",
+        "watch.precision=float32",
+    ],
+    ids=["chunked", "everything", "full precision"],
 )
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_watching_changes_nothing_with_batch_norm(strategy: str, way: str) -> None:
