@@ -959,7 +959,7 @@ def test_a_published_class(root: Path, module: str) -> None:
     with pytest.raises(UserError) as caught:
         load.load(f"{module}:QMNIST")
     assert re.fullmatch(
-        rf"data set '{module}:QMNIST' fails with train=True \(CLBENCH_OFFLINE forbids downloads\): \S+, line \d+: "
+        rf"data set '{module}:QMNIST' fails with train=True \(CLBENCH_OFFLINE forbids downloads\): /.+\.py, line \d+: "
         r"RuntimeError: Dataset not found. You can use download=True to download it.",
         str(caught.value),
     )
