@@ -1,13 +1,19 @@
-"""Examples in docstrings: those of every module, under the name that it has once installed."""
+"""Examples: those in docstrings of every module, under the name that it has once installed, and docs/python.md."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import checkout
 from clbench import source
+from clbench.cli import main
 
 MODULES = sorted(
     label.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -25,3 +31,16 @@ def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
     assert result.failed == 0, name
+
+
+def test_the_page_on_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (checkout.ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    streams, plugin, results = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", page, re.MULTILINE)
+    assert main(["run", "split_digits-v1", "--strategy", "er", "-o", "training.iterations=2"]) == 0
+    names: dict[str, Any] = {}
+    for block in (streams, plugin, results):
+        exec(compile(textwrap.dedent(block), "docs/python.md", "exec"), names)
+    assert len(names["benchmark"].train_stream) == 5
+    assert {int(v) for v in names["watch"].trace().experience} == set(range(5))
+    assert names["record"]["costs"]["iterations"] == names["trace"].iteration[-1] == 10
