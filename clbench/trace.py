@@ -25,7 +25,7 @@ UNAVAILABLE = -2
 
 
 NAN_SCORES = -3
-"""Count of a cell whose scores held NaN; such a run has failed, and no trace of a finished run holds it."""
+"""Count of a cell whose scores held NaN or infinity; such a run has failed, and no trace of a finished run holds it."""
 
 
 class Phase(IntEnum):

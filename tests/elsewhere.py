@@ -1,7 +1,7 @@
 """The tests that a machine could decide, as on other machines: `make test-elsewhere`.
 
-Other kernels of OpenBLAS, narrower instructions, other numbers of threads, hash seeds, locale, time zone, user and
-folder, each by itself and with nothing to install. What is compared across machines is exact (metrics, statistics,
+Other kernels of OpenBLAS and MKL, narrower instructions, other numbers of threads, hash seeds, locale, time zone, user
+and folder, each by itself and with nothing to install. What is compared across machines is exact (metrics, statistics,
 index lists, hashes); the last bits of weights differ between instruction sets, and tests compare those within one
 machine only.
 
@@ -25,8 +25,8 @@ import numpy as np
 import checkout
 
 SENSITIVE = (
-    "config", "doctests", "numerics", "reference", "reference_results", "rescore", "results", "score", "statistics",
-    "streams", "strict_yaml", "supervision", "verify",
+    "config", "doctests", "failures", "numerics", "reference", "reference_results", "rescore", "results", "score",
+    "statistics", "streams", "strict_yaml", "supervision", "verify",
 )  # fmt: skip
 """Names of test files: hashes, index lists, metrics, files, and a row that is trained again."""
 
@@ -55,6 +55,8 @@ def settings() -> dict[str, Setting]:
     made = {f"OpenBLAS {core}": Setting({"OPENBLAS_CORETYPE": core}) for core in cores}
     made |= {"NumPy without wide instructions": Setting({"NPY_DISABLE_CPU_FEATURES": wide})}
     made |= {f"torch {level}": Setting({"ATEN_CPU_CAPABILITY": level}) for level in ("avx2", "default")}
+    made |= {"MKL compatible": Setting({"MKL_CBWR": "COMPATIBLE"})}
+    made |= {"MKL without wide instructions": Setting({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"})}
     made |= {f"threads {n}": Setting({"OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n}) for n in ("1", "2")}
     made |= {f"hash seed {n}": Setting({"PYTHONHASHSEED": n}) for n in ("0", "1", "2")}
     other = {"LC_ALL": _locale(), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Kathmandu"}

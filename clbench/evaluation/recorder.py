@@ -107,7 +107,7 @@ class Recorder:
         return self._bytes >= _CHUNK_BYTES
 
     def nan_scores(self) -> int | None:
-        """The iteration of the first evaluation held here in which scores were NaN."""
+        """The iteration of the first evaluation held here in which scores were NaN or infinite."""
         counts = [rows.stacked() for name, rows in self._rows.items() if name.startswith("correct.")]
         broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
         return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
@@ -116,13 +116,13 @@ class Recorder:
         """Records since the last chunk, by the names of a trace's arrays; empty arrays if there are none.
 
         Raises:
-            RunFailed: a model's scores held NaN; the update is named.
+            RunFailed: a model's scores held NaN or infinity; the update is named.
         """
         self.fetch_losses()
         arrays: dict[str, NDArray[Any]] = {name: rows.stacked() for name, rows in self._rows.items()}
         arrays["iteration"] = np.array(self.iteration, np.int64)
         if self.strict and (at := self.nan_scores()) is not None:
-            raise RunFailed("nan_scores", f"the model's scores became NaN by iteration {at}", at)
+            raise RunFailed("nan_scores", f"the model's scores became NaN or infinite by iteration {at}", at)
         arrays["experience"] = np.array(self.experience, np.int32)
         arrays["phase"] = np.array(self.phase, np.int8)
         arrays["loss"] = np.array(self.loss, np.float32)

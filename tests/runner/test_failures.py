@@ -108,7 +108,8 @@ def test_what_a_module_sets_does_not_reach_this_run_or_the_next(lab: Any, tmp_pa
         ("def __init__(self, *a): raise OSError('no luck')", "OSError: no luck"),
         ("def memory(self): raise OSError('no luck')", "OSError: no luck"),
         ("def predict(self, model, x, task): return model(x)[:3]", "ValueError: predict returned the shape (3,"),
-        ("def predict(self, model, x, task): return model(x) * float('nan')", "the model's scores became NaN by"),
+        ("def predict(self, model, x, task): return model(x) * float('nan')", "the model's scores became NaN or inf"),
+        ("def predict(self, model, x, task): return model(x) + float('inf')", "the model's scores became NaN or inf"),
         ("def predict(self, model, x, task): return model(x.mul_(0.5))", "a prediction changed the test inputs or"),
         (
             "def predict(self, model, x, task):\n        next(model.parameters()).add_(1)\n        return model(x)",
@@ -126,12 +127,20 @@ def test_a_strategy_that_breaks_ends_as_a_failed_run(lab: Any, tmp_path: Path, b
     assert frame.loc[0, "failure"].startswith(f"seed 0: {message}")
 
 
+def test_a_masked_output_is_no_failure(lab: Any, tmp_path: Path) -> None:
+    """Outputs of -inf lose every comparison; one of them stands beside finite ones or beside none."""
+    lines = ["scores = model(x)", "scores[:, 1:] = -math.inf", "scores[0] = -math.inf", "return scores"]
+    body = "\n        ".join(["def predict(self, model, x, task):", *lines])
+    name = lab("masks", f"import math\n\nclass Masks(Strategy):\n    {body}\n")
+    assert execute(f"{name}:Masks", tmp_path / "out").record["status"] == "completed"
+
+
 def test_a_network_that_has_diverged_is_no_result(tmp_path: Path) -> None:
     """The last update makes it so: no later loss could tell."""
     overrides = ["training.iterations=1", "stream.tasks.count=1", "training.optimizer.lr=1e38"]
     outcome = execute("naive", tmp_path, *overrides)
     assert outcome.record["failure"] == {
-        "kind": "nan_scores", "message": "the model's scores became NaN by iteration 1", "iteration": 1,
+        "kind": "nan_scores", "message": "the model's scores became NaN or infinite by iteration 1", "iteration": 1,
     }  # fmt: skip
 
 
