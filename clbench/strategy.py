@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeGuard
 import numpy as np
 import pydantic
 
+from clbench import moved
 from clbench.config.training import Parameters, Training
 from clbench.lazy import F, torch
 from clbench.rng import Generator
@@ -50,7 +51,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Experience:
-    """Information about the current experience that a strategy may use.
+    """Information about the current experience that a strategy may use under the protocol.
+
+    `clbench.stream.StreamExperience` is the experience itself, which only the runner has.
 
     Attributes:
         number: 0..V-1.
@@ -275,6 +278,8 @@ class Strategy(Learner):
         setup: see `Setup`.
     """
 
+    visits = moved.OldAttribute()
+
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
         self.model = setup.model
@@ -282,8 +287,8 @@ class Strategy(Learner):
         self.optimizer = self.maker(self.model.parameters())
         self.experiences = 0
         """Experiences begun so far; the number of the current one, counted from 1."""
-        self.visits = 0
-        """The same, where one that is cut into pieces counts once."""
+        self.task_blocks = 0
+        """The same, where the pieces of one that was cut (a task block) count once."""
         self._outputs_seen: set[int] = set()
         self._active = self._active_outputs()
 
@@ -291,7 +296,7 @@ class Strategy(Learner):
         if self.experiences and self.setup.training.optimizer_state == "reset":
             self.optimizer = self.maker(self.model.parameters())
         self.experiences += 1
-        self.visits += experience.part == 0
+        self.task_blocks += experience.part == 0
         self._outputs_seen.update(experience.outputs)
         self._active = self._active_outputs()
 
@@ -303,7 +308,7 @@ class Strategy(Learner):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "experiences": self.experiences,
-            "visits": self.visits,
+            "visits": self.task_blocks,
             "outputs_seen": sorted(self._outputs_seen),
             "generator": self.setup.generator.state_dict(),
         }
@@ -311,7 +316,7 @@ class Strategy(Learner):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.experiences, self.visits = state["experiences"], state["visits"]
+        self.experiences, self.task_blocks = state["experiences"], state["visits"]
         self._outputs_seen = set(state["outputs_seen"])
         self._active = self._active_outputs()
         self.setup.generator.load_state_dict(state["generator"])

@@ -229,8 +229,8 @@ def without_a_fence(bench: components.Components) -> TrainingSet:
 def stock_benchmark(bench: components.Components) -> CLScenario[Any]:
     """The training data of a bench as Avalanche's own helpers lay it out."""
     parts, samples = [], without_a_fence(bench)
-    for visit in bench.stream.visits:
-        x, y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+    for experience in bench.stream.experiences:
+        x, y = samples.fetch(torch.from_numpy(experience.index), torch.from_numpy(experience.task))
         parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
     return with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
 
@@ -258,7 +258,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
                 stock.train(experience, eval_streams=[])
         assert_same(hosted["model"], stock.model.state_dict())
         assert_same(hosted["torch"], torch.get_rng_state())
-    assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.visits)
+    assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.experiences)
 
 
 @pytest.mark.parametrize("iterations", [1, 7, 20])
@@ -285,7 +285,7 @@ def test_drop_last_and_the_reset_of_the_optimiser_reach_the_strategy() -> None:
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
     unwatched(bench)
-    updates = [len(v.index) // 32 for v in bench.stream.visits]
+    updates = [len(v.index) // 32 for v in bench.stream.experiences]
     assert {n for n, _ in seen} == {32}
     assert len(seen) == sum(updates)
     states = [s for _, s in seen]
@@ -710,7 +710,7 @@ def test_one_test_experience_serves_all() -> None:
     assert definition.accuracy_matrix(ours.trace(), "domain") == pytest.approx(theirs)
 
 
-def test_sub_experiences_of_an_online_stream_are_one_visit() -> None:
+def test_sub_experiences_of_an_online_stream_are_one_task_block() -> None:
     benchmark = classes_benchmark()
     ours = plugin.ContinualEvaluation(benchmark.test_stream, every=0)
     model = network("plain")

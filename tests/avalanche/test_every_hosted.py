@@ -183,7 +183,7 @@ RUNS: dict[str, tuple[str | None, dict[str, Any], list[str]]] = {
     "strategy_wrappers:MIR": (None, {"mem_size": 40, "subsample": 20, "batch_size_mem": 10}, []),
     "strategy_wrappers:Naive": (None, {}, []),
     "strategy_wrappers:PNNStrategy": ("pnn", {}, []),
-    # Tasks have labels; pruning is at an epoch; until the visit ends, no other task is evaluated.
+    # Tasks have labels; pruning is at an epoch; until the task block ends, no other task is evaluated.
     "strategy_wrappers:PackNet": (
         "packnet", {}, ["stream.setting=task", "training.iterations=null", "training.epochs=2"],
     ),

@@ -409,7 +409,7 @@ def test_training_data_is_augmented_each_time_and_evaluation_data_never() -> Non
     assert isinstance(bench.strategy, hosting.Hosted)
     of = bench.strategy._experiences[0].dataset
     stored = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
-    x, _ = stored.fetch(torch.from_numpy(bench.stream.visits[0].index), bench.stream.visits[0].parts[0][0])
+    x, _ = stored.fetch(torch.from_numpy(bench.stream.experiences[0].index), bench.stream.experiences[0].parts[0][0])
     with bridge_batches.gathered():
         (a,), (b,) = ([batch[0] for batch in DataLoader(of.train(), batch_size=len(of))] for _ in range(2))
         (plain,) = (batch[0] for batch in DataLoader(of.eval(), batch_size=len(of)))
@@ -443,8 +443,8 @@ def stock(name: str, options: dict[str, Any], run: run_config.RunConfig) -> dict
         model = copy.deepcopy(bench.strategy.model)
         samples = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
         parts = []
-        for visit in bench.stream.visits:
-            x, y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+        for experience in bench.stream.experiences:
+            x, y = samples.fetch(torch.from_numpy(experience.index), torch.from_numpy(experience.task))
             parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
         benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
         options = dict(options)

@@ -587,8 +587,8 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     def cut_after(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
         """Each experience in parts that end after so many of its updates."""
         parts = [(v, a, b) for v in range(5) for a, b in itertools.pairwise((0, *cuts))]
-        visits = tuple(stream.visits[v] for v, _, _ in parts)
-        bench = components.assemble(run, dataclasses.replace(stream, visits=visits))
+        experiences = tuple(stream.experiences[v] for v, _, _ in parts)
+        bench = components.assemble(run, dataclasses.replace(stream, experiences=experiences))
         recorder = Recorder(bench.device)
         watcher = observer.Observation(bench, recorder, lambda: None)
         for number, (v, a, b) in enumerate(parts):

@@ -142,10 +142,10 @@ def test_means_are_those_of_all_samples_met_each_once() -> None:
 
 @pytest.mark.parametrize("extractor", ["first_experience", "frozen", "trained"])
 def test_a_class_that_comes_again_adds_to_its_mean(extractor: str) -> None:
-    """Tasks 0, 1, 0 with other samples each: of the frozen front, the mean over both visits."""
-    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    """Tasks 0, 1, 0 with other samples each: of the frozen front, the mean over both."""
+    schedule = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
     two = "stream.tasks={by: classes, count: 2}"
-    bench = trained(NCM, f"strategy.extractor={extractor}", two, f"stream.schedule={visits}")
+    bench = trained(NCM, f"strategy.extractor={extractor}", two, f"stream.schedule={schedule}")
     strategy, first = bench.strategy, bench.stream.tasks[0].targets[0]
     counted = [0, 0]
     for number in (0, 2):
@@ -475,7 +475,7 @@ def test_four_orientations_by_hand() -> None:
     assert strategy.report() == {"rotations": 4.0, "radius": 0.0}
 
 
-def test_the_radius_is_that_of_the_first_visit() -> None:
+def test_the_radius_is_that_of_the_first_task_block() -> None:
     bench = trained(PASS, *OFF, "strategy.prototype_weight=0", "strategy.distillation_weight=0")
     one = assembled(PASS, *OFF)
     strategy, experience = one.strategy, one.experience(0)
@@ -507,8 +507,8 @@ def test_noise_has_the_radius_for_a_deviation() -> None:
 
 
 def test_a_class_that_is_present_is_not_past() -> None:
-    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
-    bench = assembled(PASS, "stream.tasks={by: classes, count: 2}", f"stream.schedule={visits}")
+    schedule = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    bench = assembled(PASS, "stream.tasks={by: classes, count: 2}", f"stream.schedule={schedule}")
     strategy, tasks, past = bench.strategy, bench.stream.tasks, []
     for number in range(3):
         strategy.begin_experience(bench.experience(number))
@@ -541,7 +541,7 @@ def test_the_old_front_stands_still() -> None:
     assert not any(p.requires_grad for p in strategy.old.parameters())
 
 
-def test_pieces_of_a_visit_are_one_visit() -> None:
+def test_pieces_of_an_experience_are_one_task_block() -> None:
     bench = assembled(PASS, "stream.online=50", "training.iterations=1")
     strategy, olds = bench.strategy, set()
     for number in range(8):
@@ -552,7 +552,7 @@ def test_pieces_of_a_visit_are_one_visit() -> None:
         strategy.end_experience(experience)
         assert strategy.known.any() == (number >= 3)
         olds.add(id(strategy.old))
-    assert len(olds) == 3, "none, and one for each of two visits"
+    assert len(olds) == 3, "none, and one for each of two task blocks"
 
 
 def test_what_cannot_be_turned_is_refused() -> None:

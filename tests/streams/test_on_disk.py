@@ -273,7 +273,7 @@ def test_runs_resume(lab: str, workers: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_fence_holds(lab: str) -> None:
     run = plan(f"{lab}Stored", "naive")
     bench = assembled(run)
-    rows = torch.from_numpy(bench.stream.visits[1].index)
+    rows = torch.from_numpy(bench.stream.experiences[1].index)
     with pytest.raises(errors.RunFailed, match="no experience has brought"):
         next(bench.samples.in_turn(rows, 1, [(0, 5)]))
 

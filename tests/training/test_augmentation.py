@@ -435,14 +435,14 @@ def test_views_share_the_fence(fenced: str) -> None:
     view = samples.augmented(for_digits(0))
     if fenced != "before":
         (samples if fenced == "after" else view).fence()
-    visit = stream.visits[0]
-    index = torch.from_numpy(visit.index[:5])
+    experience = stream.experiences[0]
+    index = torch.from_numpy(experience.index[:5])
     for each in (samples, view):
         with pytest.raises(RunFailed, match="no experience has brought"):
-            each.fetch(index, visit.tasks[0])
-    samples.admit(visit)
+            each.fetch(index, experience.tasks[0])
+    samples.admit(experience)
     for each in (samples, view):
-        assert len(each.fetch(index, visit.tasks[0])[0]) == 5
+        assert len(each.fetch(index, experience.tasks[0])[0]) == 5
 
 
 def test_vectors_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
