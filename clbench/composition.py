@@ -155,8 +155,8 @@ class Composed(Learner):
         self._follow()
 
     def _member(self, key: str, maker: Any, model: nn.Module) -> Strategy:
-        setup = replace(self.setup, model=model, generator=self.setup.another(key), make_optimizer=maker)
-        setup = replace(setup, another=lambda name: self.setup.another(f"{key}/{name}"))
+        setup = replace(self.setup, model=model, generator=self.setup.new_generator(key), make_optimizer=maker)
+        setup = replace(setup, new_generator=lambda name: self.setup.new_generator(f"{key}/{name}"))
         part = self.parts[key]
         member = part(getattr(self.config, key), setup)
         member.maker = maker

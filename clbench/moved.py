@@ -25,6 +25,8 @@ MOVED = {
     "clbench.stream:Stream.to_avalanche": "clbench.avalanche:benchmark",
     "clbench.stream:Stream.visits": "clbench.stream:Stream.experiences",
     "clbench.stream:Timetable.visits": "clbench.stream:Timetable.experiences",
+    "clbench.strategy:Setup.another": "clbench.strategy:Setup.new_generator",
+    "clbench.strategy:Setup.changed": "clbench.strategy:Setup.mark_updated",
     "clbench.strategy:Strategy.visits": "clbench.strategy:Strategy.task_blocks",
 }
 """Old -> new: a module, module:name or module:class.attribute. Everything here goes with version 0.3."""

@@ -110,6 +110,7 @@ class Samples(Protocol):
         ...
 
 
+@moved.old_keywords
 @dataclass(frozen=True)
 class Setup:
     """Arguments of a strategy from the runner.
@@ -120,13 +121,13 @@ class Setup:
         samples: see `Samples`.
         training: the budget.
         generator: the strategy's random generator.
-        another: makes a further, independent generator for a name; the strategy saves its state.
+        new_generator: makes a further, independent generator for a name; the strategy saves its state.
         outputs: number of output units.
         task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
         device: where the model is.
         autocast: a context for forward passes and losses of training; it changes nothing but where `numerics.amp` asks.
-        changed: to be called after a change of the predictions without an update, such as new class means between
+        mark_updated: to be called after a change of the predictions without an update, such as new class means between
             two stages of `end_experience`: an evaluation follows at once. The end of `begin_experience`, every
             update and the end of `end_experience` are evaluated anyway.
     """
@@ -136,13 +137,15 @@ class Setup:
     samples: Samples
     training: Training
     generator: Generator
-    another: Callable[[str], Generator]
+    new_generator: Callable[[str], Generator]
     outputs: int
     task_outputs: tuple[tuple[int, ...], ...]
     input_shape: tuple[int, ...]
     device: torch.device
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
-    changed: Callable[[], None] = lambda: None
+    mark_updated: Callable[[], None] = lambda: None
+    another = moved.OldAttribute()
+    changed = moved.OldAttribute()
 
 
 @dataclass(frozen=True)

@@ -119,13 +119,13 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         samples=for_strategy,
         training=training,
         generator=chance.generator("strategy"),
-        another=partial(chance.generator, "strategy"),
+        new_generator=partial(chance.generator, "strategy"),
         outputs=stream.outputs,
         task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
         input_shape=shape,
         device=device,
         autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
-        changed=partial(_tell, listeners),
+        mark_updated=partial(_tell, listeners),
     )
     chance.seed_globals("strategy")
     strategy = build_strategy(target, config, run, setup, stream)

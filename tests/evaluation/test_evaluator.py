@@ -563,7 +563,7 @@ def test_a_change_that_is_no_update_is_evaluated_there_and_then(monkeypatch: pyt
         def end_experience(self, experience: Any) -> None:
             kept = self.model[-1].weight.detach().clone()
             self.model[-1].weight.data.zero_()
-            self.setup.changed()
+            self.setup.mark_updated()
             self.model[-1].weight.data.copy_(kept)
 
     _, trace = observed(make_run(strategy=f"{user_module(monkeypatch, Resets)}:Resets"))

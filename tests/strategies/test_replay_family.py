@@ -165,7 +165,7 @@ def test_derpp_is_a_loop_by_hand(alpha: float, overrides: list[str]) -> None:
     model, samples, setup = b.strategy.model, b.samples, b.strategy.setup
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     buffer = b.strategy.buffer  # type: ignore[attr-defined] # empty, and nobody else uses it here
-    draws, logits_of = setup.another("stored outputs"), dict[int, Tensor]()
+    draws, logits_of = setup.new_generator("stored outputs"), dict[int, Tensor]()
     for number, budget in enumerate(b.budgets):
         for batch in b.batches.of(b.experience(number), budget):
             out = model(batch.x)
