@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clbench.formatting import duration
 
 if TYPE_CHECKING:
-    from clbench.studies.engines.base import Done
+    from clbench.studies.engines.base import FinishedJob
 
 
 class Silent:
@@ -24,7 +24,7 @@ class Silent:
     def warn(self, job: int, text: str) -> None:
         print(f"{self._labels[job]}: {text}", file=sys.stderr, flush=True)
 
-    def done(self, job: int, done: Done) -> None: ...
+    def done(self, job: int, done: FinishedJob) -> None: ...
 
     def end(self) -> None: ...
 
@@ -63,7 +63,7 @@ class Shown(Silent):
     def warn(self, job: int, text: str) -> None:
         self._bar.write(f"{self._labels[job]}: {text}", file=sys.stderr)
 
-    def done(self, job: int, done: Done) -> None:
+    def done(self, job: int, done: FinishedJob) -> None:
         self._shares[job] = 1.0
         self._ended += 1
         self._failed += done.status == "failed"

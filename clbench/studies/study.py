@@ -87,7 +87,7 @@ class Study:
         as_mappings = (strategy_names.as_mapping(entry) for entry in self.config.strategies)
         return [{"name": entry} if isinstance(entry, str) else entry for entry in as_mappings]
 
-    def tuned(self, strategy: int) -> bool:
+    def is_tuned(self, strategy: int) -> bool:
         """True if one of a strategy's combinations is selected by tuning."""
         choices = spaces(self.strategies[strategy]).values()
         return self.config.tuning is not None and any(isinstance(c, dict) or len(c) > 1 for c in choices)
@@ -327,7 +327,7 @@ def dotted(path: KeyPath) -> str:
     return ".".join(path)
 
 
-def tuned(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
+def tuning_record(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
     """Record of a row's tuning.
 
     Args:

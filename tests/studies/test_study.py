@@ -178,7 +178,7 @@ tuning: {by: %s}
 
 def test_trials_on_the_first_experiences(tmp_path: Path) -> None:
     study = read(tmp_path, TUNED % "first, experiences: 3, seeds: [5], changes: {evaluation: {every: 0}}")
-    assert (study.tuned(0), study.tuned(1)) == (False, True)
+    assert (study.is_tuned(0), study.is_tuned(1)) == (False, True)
     (trial,) = study.trials(0, 1, *study.combinations(1)[0])
     selection = trial.run.benchmark.stream.selection
     assert selection is not None
@@ -191,7 +191,7 @@ def test_trials_on_the_first_experiences(tmp_path: Path) -> None:
 
 def test_one_value_leaves_nothing_to_choose(tmp_path: Path) -> None:
     study = read(tmp_path, (TUNED % "first").replace("[50, 100]", "[50]"))
-    assert not study.tuned(1)
+    assert not study.is_tuned(1)
     (only,) = study.combinations(1)
     assert study.runs(0, 1, *only)[0].run.strategy.parameters["memory"] == 50
 
@@ -210,7 +210,10 @@ def test_how_a_row_was_tuned_is_part_of_its_identity(tmp_path: Path) -> None:
     assert study.config.tuning is not None
     plain = study.runs(0, 1, *study.combinations(1)[0])[0].run
     trial = study.trials(0, 1, *study.combinations(1)[0])[0].run
-    rows = [plain.model_copy(update={"tuning": studies.tuned(study.config.tuning, trial, n, 0, 100)}) for n in (2, 3)]
+    rows = [
+        plain.model_copy(update={"tuning": studies.tuning_record(study.config.tuning, trial, n, 0, 100)})
+        for n in (2, 3)
+    ]
     assert len({r.config_hash for r in (plain, *rows)}) == 3
     assert len({r.definition_hash for r in (plain, *rows)}) == 1
     assert plain.config_hash == make_run("split_digits-v1", strategy="er", overrides=["strategy.memory=50"]).config_hash

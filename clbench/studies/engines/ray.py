@@ -24,7 +24,7 @@ from typing import Any
 
 from clbench.config.engines import RaySettings
 from clbench.errors import UserError, shown
-from clbench.studies.engines.base import Done, Job, Listener, need
+from clbench.studies.engines.base import FinishedJob, Job, Listener, need
 from clbench.studies.engines.environment import Surroundings, thread_variables
 from clbench.studies.engines.local import cores
 
@@ -65,7 +65,7 @@ class OnRay:
         self._settings, self._threads = settings, threads
         self._gpus = (1.0 if settings.gpus is None else settings.gpus) if cuda else 0.0
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         """See `Engine`."""
         if not jobs:
             return
@@ -107,8 +107,8 @@ class OnRay:
         """The function that Ray calls on a node."""
         surroundings = Surroundings.current()
 
-        def task(job: Job, lost_before: bool) -> tuple[Done, list[str]]:
-            return _perform(job, lost_before, surroundings, mark)
+        def task(job: Job, lost_before: bool) -> tuple[FinishedJob, list[str]]:
+            return _run_worker(job, lost_before, surroundings, mark)
 
         return self._ray.remote(
             num_cpus=self._threads,
@@ -245,14 +245,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _lost(job: Job, reason: str) -> Done:
+def _lost(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
-    return Done("failed", leave_failure(job, "process_lost", reason), reason)
+    return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 # ------------------------------------------------------------------------------------------------ in a worker
-def _perform(job: Job, lost_before: bool, surroundings: Surroundings, mark: str) -> tuple[Done, list[str]]:
+def _run_worker(job: Job, lost_before: bool, surroundings: Surroundings, mark: str) -> tuple[FinishedJob, list[str]]:
     """Executes a run. Returns its warnings too.
 
     Raises:
@@ -269,10 +269,10 @@ def _perform(job: Job, lost_before: bool, surroundings: Surroundings, mark: str)
     if gpus:
         _take_gpu(str(gpus[0]))
 
-    from clbench.studies.engines.worker import perform
+    from clbench.studies.engines.worker import run_worker
 
     warnings: list[str] = []
-    return perform(job, None, warnings.append, _PATIENCE_S if lost_before else 0.0), warnings
+    return run_worker(job, None, warnings.append, _PATIENCE_S if lost_before else 0.0), warnings
 
 
 def _take_gpu(gpu: str) -> None:
