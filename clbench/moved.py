@@ -28,6 +28,7 @@ MOVED = {
     "clbench.strategy:Setup.another": "clbench.strategy:Setup.new_generator",
     "clbench.strategy:Setup.changed": "clbench.strategy:Setup.mark_updated",
     "clbench.strategy:Strategy.visits": "clbench.strategy:Strategy.task_blocks",
+    "clbench.testing:told_what_it_needs": "clbench.testing:needed_overrides",
 }
 """Old -> new: a module, module:name or module:class.attribute. Everything here goes with version 0.3."""
 

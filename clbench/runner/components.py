@@ -125,7 +125,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         input_shape=shape,
         device=device,
         autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
-        mark_updated=partial(_tell, listeners),
+        mark_updated=partial(_notify, listeners),
     )
     chance.seed_globals("strategy")
     strategy = build_strategy(target, config, run, setup, stream)
@@ -155,7 +155,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     return built
 
 
-def _tell(listeners: list[Callable[[], None]]) -> None:
+def _notify(listeners: list[Callable[[], None]]) -> None:
     for listen in listeners:
         listen()
 

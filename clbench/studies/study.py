@@ -146,14 +146,14 @@ class Study:
             *layers,
             (f"{self.source}: budget", {"training": budget}),
             (f"{self.source}: changes", self.config.changes),
-            (self.source, self._beside),
+            (self.source, self._run_settings),
         ]
         first = make_run(name, seed=seeds[0], above=[layer for layer in above if layer[1]])
         every = [first.model_copy(update={"seed": seed}) for seed in seeds]
         return [Planned(run, stream, strategy, combination, self.where(stream)) for run in every]
 
     @cached_property
-    def _beside(self) -> dict[str, Any]:
+    def _run_settings(self) -> dict[str, Any]:
         config = self.config
         return {
             "numerics": config.numerics.model_dump(mode="json"),

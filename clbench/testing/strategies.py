@@ -85,7 +85,7 @@ def check_strategy(
         _check_accuracy(strategy, overrides, split, better_than, seeds)
 
 
-def told_what_it_needs(strategy: str, benchmark: str) -> list[str]:
+def needed_overrides(strategy: str, benchmark: str) -> list[str]:
     """Overrides for a built-in strategy that requires task labels at test time; none for others.
 
     Args:

@@ -329,7 +329,7 @@ def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest
 
     name = f"{user_module(monkeypatch, Frozen)}:Frozen"
     bench, kept = observed(make_run(strategy=name))
-    assert bench.evaluator._looks[0].front.computed == 1
+    assert bench.evaluator._evaluated[0].front.computed == 1
     monkeypatch.setattr(Front, "split", lambda self, twin, inputs, parts: (inputs, twin))
     _, plain = observed(make_run(strategy=name))
     assert_same(vars(kept), vars(plain))

@@ -178,12 +178,12 @@ def test_a_frozen_front_costs_no_update_a_pass_and_the_evaluator_one_in_all() ->
     start = flat(bench.strategy.front.parameters())
     training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000, "each training sample once in its experience"
-    assert bench.evaluator._looks[0].front.computed == 1, "test features once in the run"
+    assert bench.evaluator._evaluated[0].front.computed == 1, "test features once in the run"
     assert torch.equal(flat(bench.strategy.front.parameters()), start)
     first = assembled(NCM, "training.iterations=20")
     training_loop.train(first, observer.Observation(first, Recorder(first.device), lambda: None))
     assert not torch.equal(flat(first.strategy.front.parameters()), start)
-    assert first.evaluator._looks[0].front.computed == 1, "once it is frozen"
+    assert first.evaluator._evaluated[0].front.computed == 1, "once it is frozen"
 
 
 def test_the_front_of_the_first_experience_is_the_naive_one() -> None:
@@ -371,7 +371,7 @@ def test_features_of_an_experience_are_computed_once(classifier: str) -> None:
     bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
     training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000
-    assert bench.evaluator._looks[0].front.computed == 1
+    assert bench.evaluator._evaluated[0].front.computed == 1
     assert bench.strategy.memory().bytes == 10 * 8 * (64 + 2)
 
 

@@ -63,7 +63,7 @@ class Local:
                             listener.warn(number, f"{reason}; it resumes in another")
                             waiting.appendleft((number, attempt + 1))
                         else:
-                            yield number, _lost(jobs[number], f"{reason}, {_ATTEMPTS} times")
+                            yield number, _lost_job(jobs[number], f"{reason}, {_ATTEMPTS} times")
                         continue
                     if what == "done":
                         worker.job = None
@@ -155,7 +155,7 @@ def _ready(workers: list[_Worker]) -> list[_Worker]:
     return [w for w in workers if w.pipe in ready]
 
 
-def _lost(job: Job, reason: str) -> FinishedJob:
+def _lost_job(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
     return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
@@ -210,7 +210,7 @@ class _Teller:
     """Reports progress to the parent; if that is gone or asks for it, the run is saved and left."""
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._total, self._told = pipe, 1, 0.0
+        self._pipe, self._total, self._reported_at = pipe, 1, 0.0
         self._leaves = False
 
     def start(self, total: int, done: int) -> None:
@@ -218,8 +218,8 @@ class _Teller:
 
     def update(self, done: int) -> None:
         now = time.monotonic()
-        if now - self._told >= _REPORT_EVERY_S:
-            self._told = now
+        if now - self._reported_at >= _REPORT_EVERY_S:
+            self._reported_at = now
             self._send("at", done / self._total)
             if self._is_asked_to_stop():
                 self._leave()

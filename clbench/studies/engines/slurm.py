@@ -94,12 +94,12 @@ class OnSlurm:
                     lost |= bool(reason)
                     for number in numbers[len(results) :]:
                         if not reason:
-                            yield number, _left(jobs[number], "its job was cancelled")
+                            yield number, _cancelled_job(jobs[number], "its job was cancelled")
                         elif losses < retries:
                             listener.warn(number, f"{reason}; it is resubmitted")
                             waiting.append(([number], losses + 1))
                         else:
-                            yield number, _lost(jobs[number], f"{reason}, {losses + 1} times")
+                            yield number, _lost_job(jobs[number], f"{reason}, {losses + 1} times")
         finally:
             self._cancel([entry[0] for entry in under_way])
             if not lost and not (self._slurm and under_way):  # else its logs or pickles are needed
@@ -181,13 +181,13 @@ def _unheard() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _left(job: Job, reason: str) -> FinishedJob:
+def _cancelled_job(job: Job, reason: str) -> FinishedJob:
     from clbench.runner import run_record
 
     return FinishedJob("interrupted", run_record.directory_of(job.run, job.out), reason)
 
 
-def _lost(job: Job, reason: str) -> FinishedJob:
+def _lost_job(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
     return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
