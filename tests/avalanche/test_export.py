@@ -25,7 +25,7 @@ from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.recorder import Recorder
 from clbench.rng import fenced
 from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.strategy import Setup, Strategy, Watcher
 from clbench.stream import Stream
 from clbench.streams import definition
@@ -528,7 +528,7 @@ def test_a_hosted_strategy_that_looks_ahead_fails(
     run = make_run(HERE + name, KINDS[kind], **parameters)
     with pytest.raises(RunFailed, match="no experience has brought so far"):
         run_through(run)
-    outcome = runner.execute(run, tmp_path)
+    outcome = execute(run, tmp_path)
     assert (outcome.record["status"], outcome.record["failure"]["kind"]) == ("failed", "data_to_come")
 
 

@@ -23,10 +23,10 @@ from clbench.resolve import make_run
 from clbench.results import files
 from clbench.runner.lock import Lock
 from clbench.runner.run import execute
-from clbench.studies import execute as grids
 from clbench.studies import study
 from clbench.studies.engines.base import FinishedJob, Job, Listener, engine
 from clbench.studies.engines.worker import run_worker
+from clbench.studies.execute import Grid
 
 BASE = """
 id: s
@@ -72,10 +72,10 @@ class Here:
             yield number, run_worker(jobs[number])
 
 
-def made(folder: Path, text: str = HEAD, **options: Any) -> grids.Grid:
+def made(folder: Path, text: str = HEAD, **options: Any) -> Grid:
     path = folder / "study.yaml"
     path.write_text(text)
-    return grids.Grid(study.read(path), folder / "out", **options)
+    return Grid(study.read(path), folder / "out", **options)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
