@@ -74,7 +74,7 @@ def old_keywords(cls: type[T]) -> type[T]:
             kwargs[old[name].new] = kwargs.pop(name)
         init(self, *args, **kwargs)
 
-    cls.__init__ = __init__  # type: ignore[method-assign]
+    cls.__init__ = __init__  # type: ignore[assignment]
     return cls
 
 

@@ -31,7 +31,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if f"{__name__}:{name}" in moved.MOVED:
-        return moved.resolve(f"{__name__}:{name}")
+        value = globals()[name] = moved.resolve(f"{__name__}:{name}")
+        return value
     if name not in _HOME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
