@@ -141,13 +141,13 @@ def test_training_experiences_are_ours_sample_by_sample(kind: str) -> None:
         assert y == wanted_y.tolist()
         assert min(y) >= 0
         assert labels == wanted_labels
-        assert list(experience.dataset.targets) == y
-        assert list(experience.dataset.targets_task_labels) == labels
-        assert experience.task_labels == sorted(set(labels))
+        assert list(converted.dataset.targets) == y
+        assert list(converted.dataset.targets_task_labels) == labels
+        assert converted.task_labels == sorted(set(labels))
         if len(set(labels)) == 1:
-            assert experience.task_label == labels[0]
+            assert converted.task_label == labels[0]
         else:
-            assert not hasattr(experience, "task_label")
+            assert not hasattr(converted, "task_label")
     assert chance() == before, "a global generator was moved"
 
 
