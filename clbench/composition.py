@@ -62,8 +62,8 @@ def compose(name: str, parts: list[type[Strategy]]) -> type[Learner]:
         required = any(field.is_required() for field in part.Config.model_fields.values())
         fields[key] = (part.Config, ... if required else part.Config())
     config = pydantic.create_model(name, __base__=_Composition, **fields)
-    asked = next((i for i, part in enumerate(parts) if _any(part, _PREDICTED)), None)
-    main = next((i for i, part in enumerate(parts) if _own(part)), asked or 0)
+    asked = next((i for i, part in enumerate(parts) if _overrides_any(part, _PREDICTED)), None)
+    main = next((i for i, part in enumerate(parts) if _defines_objective(part)), asked or 0)
     makers = [key for key, part in zip(keys, parts, strict=True) if _overrides(part, "optimizer_maker")]
     config.maker_key = makers[0] if makers else None
     body: dict[str, Any] = {
@@ -87,11 +87,11 @@ def _overrides(part: type[Strategy], method: str) -> bool:
     )
 
 
-def _own(part: type[Strategy]) -> bool:
-    return part.access != "experience" or _any(part, _LEARNT)
+def _defines_objective(part: type[Strategy]) -> bool:
+    return part.access != "experience" or _overrides_any(part, _LEARNT)
 
 
-def _any(part: type[Strategy], methods: tuple[str, ...]) -> bool:
+def _overrides_any(part: type[Strategy], methods: tuple[str, ...]) -> bool:
     return any(_overrides(part, method) for method in methods)
 
 
@@ -102,10 +102,10 @@ def _check(name: str, keys: list[str], parts: list[type[Strategy]]) -> None:
     for key, part in zip(keys, parts, strict=True):
         if issubclass(part, SelfDrivenLearner) or _overrides(part, "step"):
             raise UserError(f"strategy '{name}': '{key}' has its own training step and does not compose.")
-    both = [key for key, part in zip(keys, parts, strict=True) if _own(part)]
+    both = [key for key, part in zip(keys, parts, strict=True) if _defines_objective(part)]
     if len(both) > 1:
         raise UserError(f"strategy '{name}': '{both[0]}' and '{both[1]}' both define the training objective.")
-    asked = [key for key, part in zip(keys, parts, strict=True) if _any(part, _PREDICTED)]
+    asked = [key for key, part in zip(keys, parts, strict=True) if _overrides_any(part, _PREDICTED)]
     if len(asked) > 1:
         raise UserError(f"strategy '{name}': '{asked[0]}' and '{asked[1]}' both define the prediction.")
     other = [key for key, part in zip(keys, parts, strict=True) if not part.learns_by_outputs]
@@ -155,8 +155,8 @@ class Composed(Learner):
         self._follow()
 
     def _member(self, key: str, maker: Any, model: nn.Module) -> Strategy:
-        setup = replace(self.setup, model=model, generator=self.setup.another(key), make_optimizer=maker)
-        setup = replace(setup, another=lambda name: self.setup.another(f"{key}/{name}"))
+        setup = replace(self.setup, model=model, generator=self.setup.new_generator(key), make_optimizer=maker)
+        setup = replace(setup, new_generator=lambda name: self.setup.new_generator(f"{key}/{name}"))
         part = self.parts[key]
         member = part(getattr(self.config, key), setup)
         member.maker = maker

@@ -1,7 +1,8 @@
-"""Import paths that moved: the old ones work for one version, with a warning that names the new one."""
+"""Import paths and attributes that moved: the old ones work for one version, with a warning that names the new one."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 MOVED = {
     "clbench.bridge": "clbench.avalanche",
@@ -19,20 +20,62 @@ MOVED = {
     "clbench.statistics": "clbench.reports.statistics",
     "clbench.runner:execute": "clbench.runner.run:execute",
     "clbench.stream:compile_stream": "clbench.streams.compile:compile_stream",
+    "clbench.stream:Visit": "clbench.stream:StreamExperience",
     "clbench.stream:definition_hash": "clbench.streams.compile:definition_hash",
     "clbench.stream:Stream.to_avalanche": "clbench.avalanche:benchmark",
+    "clbench.stream:Stream.visits": "clbench.stream:Stream.experiences",
+    "clbench.stream:Timetable.visits": "clbench.stream:Timetable.experiences",
+    "clbench.strategy:Setup.another": "clbench.strategy:Setup.new_generator",
+    "clbench.strategy:Setup.changed": "clbench.strategy:Setup.mark_updated",
+    "clbench.strategy:Strategy.visits": "clbench.strategy:Strategy.task_blocks",
+    "clbench.testing:told_what_it_needs": "clbench.testing:needed_overrides",
 }
-"""Old -> new: a module, or module:name. Everything here goes with version 0.3."""
+"""Old -> new: a module, module:name or module:class.attribute. Everything here goes with version 0.3."""
+
+T = TypeVar("T")
 
 
 def resolve(old: str) -> Any:
     """Import the new place of a row of the table; warns the caller of the function that asks."""
-    new = MOVED[old]
-    sentence = f"{old} is now {new}; the old path goes with version 0.3.".replace(":", ".")
-    warnings.warn(sentence, DeprecationWarning, stacklevel=3)
-    module, _, name = new.partition(":")
+    _warn(old, stacklevel=4)
+    module, _, name = MOVED[old].partition(":")
     target = importlib.import_module(module)
     return getattr(target, name) if name else target
+
+
+def _warn(old: str, stacklevel: int) -> None:
+    sentence = f"{old} is now {MOVED[old]}; the old path goes with version 0.3.".replace(":", ".")
+    warnings.warn(sentence, DeprecationWarning, stacklevel=stacklevel)
+
+
+class OldAttribute:
+    """The old name of an attribute; an instance may still hold one of its own under that name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.path = f"{owner.__module__}:{owner.__qualname__}.{name}"
+        self.new = MOVED[self.path].rpartition(".")[2]
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        _warn(self.path, stacklevel=3)
+        return getattr(instance, self.new)
+
+
+def old_keywords(cls: type[T]) -> type[T]:
+    """A data class that can be made with the old names of its attributes too, as by `dataclasses.replace`."""
+    old = {name: value for name, value in vars(cls).items() if isinstance(value, OldAttribute)}
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def __init__(self: T, *args: Any, **kwargs: Any) -> None:
+        for name in old.keys() & kwargs.keys():
+            _warn(old[name].path, stacklevel=3)
+            kwargs[old[name].new] = kwargs.pop(name)
+        init(self, *args, **kwargs)
+
+    cls.__init__ = __init__  # type: ignore[assignment]
+    return cls
 
 
 def attributes(module: str) -> Callable[[str], Any]:

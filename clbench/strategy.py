@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeGuard
 import numpy as np
 import pydantic
 
+from clbench import moved
 from clbench.config.training import Parameters, Training
 from clbench.lazy import F, torch
 from clbench.rng import Generator
@@ -50,7 +51,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Experience:
-    """Information about the current experience that a strategy may use.
+    """Information about the current experience that a strategy may use under the protocol.
+
+    `clbench.stream.StreamExperience` is the experience itself, which only the runner has.
 
     Attributes:
         number: 0..V-1.
@@ -107,6 +110,7 @@ class Samples(Protocol):
         ...
 
 
+@moved.old_keywords
 @dataclass(frozen=True)
 class Setup:
     """Arguments of a strategy from the runner.
@@ -117,13 +121,13 @@ class Setup:
         samples: see `Samples`.
         training: the budget.
         generator: the strategy's random generator.
-        another: makes a further, independent generator for a name; the strategy saves its state.
+        new_generator: makes a further, independent generator for a name; the strategy saves its state.
         outputs: number of output units.
         task_outputs: output units of each task and variant, lists.
         input_shape: of one sample.
         device: where the model is.
         autocast: a context for forward passes and losses of training; it changes nothing but where `numerics.amp` asks.
-        changed: to be called after a change of the predictions without an update, such as new class means between
+        mark_updated: to be called after a change of the predictions without an update, such as new class means between
             two stages of `end_experience`: an evaluation follows at once. The end of `begin_experience`, every
             update and the end of `end_experience` are evaluated anyway.
     """
@@ -133,13 +137,15 @@ class Setup:
     samples: Samples
     training: Training
     generator: Generator
-    another: Callable[[str], Generator]
+    new_generator: Callable[[str], Generator]
     outputs: int
     task_outputs: tuple[tuple[int, ...], ...]
     input_shape: tuple[int, ...]
     device: torch.device
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
-    changed: Callable[[], None] = lambda: None
+    mark_updated: Callable[[], None] = lambda: None
+    another = moved.OldAttribute()
+    changed = moved.OldAttribute()
 
 
 @dataclass(frozen=True)
@@ -275,6 +281,8 @@ class Strategy(Learner):
         setup: see `Setup`.
     """
 
+    visits = moved.OldAttribute()
+
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
         self.model = setup.model
@@ -282,8 +290,8 @@ class Strategy(Learner):
         self.optimizer = self.maker(self.model.parameters())
         self.experiences = 0
         """Experiences begun so far; the number of the current one, counted from 1."""
-        self.visits = 0
-        """The same, where one that is cut into pieces counts once."""
+        self.task_blocks = 0
+        """The same, where the pieces of one that was cut (a task block) count once."""
         self._outputs_seen: set[int] = set()
         self._active = self._active_outputs()
 
@@ -291,7 +299,7 @@ class Strategy(Learner):
         if self.experiences and self.setup.training.optimizer_state == "reset":
             self.optimizer = self.maker(self.model.parameters())
         self.experiences += 1
-        self.visits += experience.part == 0
+        self.task_blocks += experience.part == 0
         self._outputs_seen.update(experience.outputs)
         self._active = self._active_outputs()
 
@@ -303,7 +311,7 @@ class Strategy(Learner):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "experiences": self.experiences,
-            "visits": self.visits,
+            "visits": self.task_blocks,
             "outputs_seen": sorted(self._outputs_seen),
             "generator": self.setup.generator.state_dict(),
         }
@@ -311,7 +319,7 @@ class Strategy(Learner):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.experiences, self.visits = state["experiences"], state["visits"]
+        self.experiences, self.task_blocks = state["experiences"], state["visits"]
         self._outputs_seen = set(state["outputs_seen"])
         self._active = self._active_outputs()
         self.setup.generator.load_state_dict(state["generator"])

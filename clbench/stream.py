@@ -69,17 +69,19 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One experience of the stream: its training samples, and the task of each.
+class StreamExperience:
+    """One experience of a compiled stream: its training samples, and the task of each.
+
+    `clbench.strategy.Experience` is the part of it that a strategy is told under the protocol.
 
     Index lists are joined when they are asked for: thousands of experiences that share a task's list share its memory.
 
     Attributes:
         parts: for each task (or variant) in it, by ascending id: the id, and rows of the training set, int64 (n,).
         tasks: ids of the tasks that the experience is about, ascending. Samples of others may come along (rehearsal,
-            blurred boundaries), and are no visit to their task.
-        origin: the experience that it was cut from; neighbours that share it are parts of one visit. Its own number
-            where it is whole.
+            blurred boundaries), which does not visit their task.
+        origin: the experience that it was cut from; neighbours that share it are one task block. Its own number where
+            it is whole.
         unlabelled: as `parts`: samples without a label.
     """
 
@@ -113,6 +115,7 @@ def joined(parts: Iterable[tuple[int, Rows]]) -> tuple[Rows, Rows]:
     return np.concatenate([rows for _, rows in parts]), np.repeat(np.array([t for t, _ in parts], np.int64), sizes)
 
 
+@moved.old_keywords
 @dataclass(frozen=True)
 class Stream:
     """A compiled stream.
@@ -124,7 +127,7 @@ class Stream:
         domains: the input transforms.
         tasks: T tasks.
         variants: trained on but not evaluated, under ids from T on: the steps of a drift.
-        visits: the experiences in order, V of them.
+        experiences: in order, V of them.
         outputs: number of output units that a model needs.
         definition_hash: SHA-256 over the definition without the seed.
         seed: of the axis "stream".
@@ -141,7 +144,7 @@ class Stream:
     domains: tuple[Domain, ...]
     tasks: tuple[Task, ...]
     variants: tuple[Task, ...]
-    visits: tuple[Visit, ...]
+    experiences: tuple[StreamExperience, ...]
     outputs: int
     definition_hash: str
     seed: int
@@ -149,6 +152,7 @@ class Stream:
     task_labels_given: bool = False
     held_out: Rows | None = None
     instance_hash: str = field(default="")
+    visits = moved.OldAttribute()
 
     @property
     def all_tasks(self) -> tuple[Task, ...]:
@@ -164,19 +168,19 @@ class Stream:
 
     def origins(self) -> NDArray[np.int32]:
         """The origin of each experience, (V,)."""
-        return np.array([v.origin for v in self.visits], np.int32)
+        return np.array([v.origin for v in self.experiences], np.int32)
 
     def visit_matrix(self) -> NDArray[np.bool_]:
         """Which experience visits which task, (V, T)."""
-        matrix = np.zeros((len(self.visits), len(self.tasks)), np.bool_)
-        for v, visit in enumerate(self.visits):
-            matrix[v, list(visit.tasks)] = True
+        matrix = np.zeros((len(self.experiences), len(self.tasks)), np.bool_)
+        for v, experience in enumerate(self.experiences):
+            matrix[v, list(experience.tasks)] = True
         return matrix
 
-    def present(self, visit: Visit) -> tuple[int, ...]:
+    def present(self, experience: StreamExperience) -> tuple[int, ...]:
         """Tasks that an experience is about or has samples of, ascending; a variant counts as its task."""
-        tasks = set(visit.tasks)
-        for t, _ in visit.parts:
+        tasks = set(experience.tasks)
+        for t, _ in experience.parts:
             stands_for = self.all_tasks[t].stands_for
             tasks.add(t if stands_for is None else stands_for)
         return tuple(sorted(tasks))
@@ -236,15 +240,17 @@ class Plan:
         return [rows for _, rows in self.lessons]
 
 
+@moved.old_keywords
 @dataclass(frozen=True)
 class Timetable:
     """Result of a schedule.
 
     Attributes:
-        visits: the experiences.
+        experiences: in order.
         variants, domains: variants of tasks to train on, and the input transforms that they add.
     """
 
-    visits: list[Visit]
+    experiences: list[StreamExperience]
     variants: tuple[Task, ...] = ()
     domains: tuple[Domain, ...] = ()
+    visits = moved.OldAttribute()

@@ -56,7 +56,7 @@ class Trace:
             evaluated.
         task_cells: which cells make up a task, bool (T, K).
         visits: which experience visits which task, bool (V, T).
-        origin: the experience that each was cut from, int32 (V,); neighbours that share it are parts of one visit.
+        origin: the experience that each was cut from, int32 (V,); neighbours that share it are one task block.
         iteration: updates done before an evaluation, over the whole stream, int64 (E,).
         experience: the experience of an evaluation, int32 (E,).
         phase: a `Phase`, int8 (E,).
@@ -124,7 +124,7 @@ class Trace:
         return np.unpackbits(packed, axis=1, count=int(self.cell_size.sum())).astype(np.bool_)
 
     def by_origin(self) -> Trace:
-        """The same record with neighbouring experiences of one origin joined to one visit.
+        """The same record with the neighbouring experiences of a task block joined to one.
 
         Evaluations between the parts stay, as `Phase.CHANGE`. Whatever is computed of the joined record is independent
         of how a pass was cut.

@@ -92,13 +92,13 @@ class Classp(Strategy):
 
     def memory(self) -> Memory:
         """The memory of the accumulator."""
-        return Memory(0, self._own.accumulator_bytes)
+        return Memory(0, self._classp.accumulator_bytes)
 
     def report(self) -> dict[str, float]:
         """Share of the coordinates of all gradients whose gate was closed (with `training.optimizer_state: reset` of
         those of the last experience), and bytes of the accumulator."""
-        return {"suppressed": self._own.suppressed, "accumulator_bytes": float(self._own.accumulator_bytes)}
+        return {"suppressed": self._classp.suppressed, "accumulator_bytes": float(self._classp.accumulator_bytes)}
 
     @property
-    def _own(self) -> CLASSP:
+    def _classp(self) -> CLASSP:
         return self.optimizer  # type: ignore[return-value]

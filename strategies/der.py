@@ -63,7 +63,8 @@ class DarkReplay(Replaying):
     def __init__(self, config: DarkConfig, setup: Setup) -> None:
         self.config: DarkConfig = config
         super().__init__(config, setup)
-        self._draws = setup.another("stored outputs")  # so that the draw for the labels is that of experience replay
+        # Beside the strategy's own, so that the draw for the labels is that of experience replay.
+        self._draws = setup.new_generator("stored outputs")
         self._stored = torch.zeros((0, setup.outputs), device=setup.device)
         self._now: Tensor | None = None
 

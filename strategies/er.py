@@ -73,7 +73,7 @@ class ExperienceReplay(Replaying):
         if self.config.loss == "concatenated":
             new_task = torch.full_like(batch.y, batch.task) if isinstance(batch.task, int) else batch.task
             return self.criterion(logits, torch.cat([batch.y, y]), torch.cat([new_task, task]))
-        weight = 1.0 / self.visits if self.config.new_weight == "share" else self.config.new_weight
+        weight = 1.0 / self.task_blocks if self.config.new_weight == "share" else self.config.new_weight
         new = self.criterion(logits[:n], batch.y, batch.task)
         return weighted_loss(new, self.criterion(logits[n:], y, task), weight)
 

@@ -25,7 +25,7 @@ CIFAR at 224 x 224, 90 epochs and 290 more with AugMix and Lookahead; PyCIL: 200
 (3) `fc` has the updates of the budget, as many features each as a batch has samples or `features_per_step`, and keeps
 the benchmark's optimiser (PyCIL: 50 passes over the whole set by SGD 0.05 with a cosine schedule);
 (4) features are of samples as they are stored, not augmented (as in the codes).
-In the first visit of an online stream, `first_experience` takes the features of each piece as they were then.
+In the first task block of an online stream, `first_experience` takes the features of each piece as they were then.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ of units around them. What is around is read off a graph that competitive learni
             links of i fade by 0.9, and one that faded more than 10 times is gone. Afterwards e_ij = (e_ij + e_ji) / 2
 
 A new feature's label is that of the upright unit whose vector makes the smallest angle with it. Vectors learn by plain
-gradient descent with a rate of their own, those of past classes stand still. After the first visit all learning rates
-are a tenth. Prototypes of new classes are measured before they are learnt, so that past ones can be mixed with them.
+gradient descent with a rate of their own, those of past classes stand still. After the first task block all learning
+rates are a tenth. Prototypes of new classes are measured before they are learnt, so that past ones can be mixed with
+them.
 
 Reference: Malepathirana, Senanayake and Halgamuge 2023 (ICCV).
 

@@ -10,14 +10,15 @@ Means are running ones: a class that comes again adds its samples to those of be
 experience that brings it, as it is stored, not augmented. Between boundaries the means grow with the batches of the
 first pass, so that an online stream is predicted on at any time; at the end of an experience they are exact.
 
-    first_experience   the front is trained with a linear head in the first visit; nothing is predicted before its end
+    first_experience   the front is trained with a linear head in the first task block; nothing is predicted before
+                       its end
     frozen             the front stays as it starts: random, or the weights of `model.weights`; nothing is trained
     trained            the front learns in every experience. Means of old classes are those of their time: the front has
                        moved since, and nothing corrects them
 
 Differs from the papers: Mensink et al. learn the metric, here it is given. `cosine` compares with the mean of the
 features (iCaRL's mean is over features of length 1). Without boundaries every draw counts as a sample. In the first
-visit of an online stream, `first_experience` takes the features of each piece as they were then.
+task block of an online stream, `first_experience` takes the features of each piece as they were then.
 """
 
 from __future__ import annotations

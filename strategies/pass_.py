@@ -5,7 +5,7 @@ in four orientations, each a class of its own, and is held by feature distillati
 
     L     = CE(h(f(x)) / t, R y + k) + 10 CE(h(p~) / t, R c) + 10 |f(x) - f_old(x)|,   t = 0.1
     p~    = mu_c + r e,   e ~ N(0, I),   c uniform over past classes, as many as the batch has samples
-    r^2   = mean over the classes of the first visit of tr(Cov_c) / F
+    r^2   = mean over the classes of the first task block of tr(Cov_c) / F
 
 x is turned by k quarter turns, k = 0..R - 1 and R = 4; predictions are by the units of k = 0. |.| is the Euclidean norm
 over the features of the whole batch.
@@ -85,10 +85,10 @@ class Pass(PrototypeReplay):
         logits = self.head.logits(augmented) / self.config.temperature
         return self.criterion(logits, self.rotations * c, self._task_of[c])
 
-    def end_visit(self, visit: Moments) -> None:
-        super().end_visit(visit)
+    def end_task_block(self, block: Moments) -> None:
+        super().end_task_block(block)
         if self.radius is None:
-            self.radius = radius(visit.variance())
+            self.radius = radius(block.variance())
 
     def report(self) -> dict[str, float]:
         return {**super().report(), "radius": self.radius or 0.0}

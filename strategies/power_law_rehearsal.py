@@ -65,7 +65,7 @@ class PowerLawRehearsal(ExperienceReplay):
 
     def __init__(self, config: PowerLawConfig, setup: Setup) -> None:
         super().__init__(config, setup)
-        self._draws = setup.another("rehearsal")
+        self._draws = setup.new_generator("rehearsal")
         self._exponent = config.exponent
         self._clock = 0
         self._last: dict[int, int] = {}

@@ -17,7 +17,7 @@ from clbench.dataset import Outline
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import content_hash, definition, name_classes
-from clbench.stream import Layout, Plan, Rows, Stream, Task, Visit, joined
+from clbench.stream import Layout, Plan, Rows, Stream, StreamExperience, Task, joined
 from clbench.streams.datasets import load
 from clbench.streams.definition import StreamConfig
 from clbench.streams.online import cut
@@ -56,21 +56,21 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     # The laws of recurrence share one generator: the controls depend on the power law of the same seed.
     shared = "power_law" if isinstance(config.schedule, RecurrenceSchedule) else config.schedule.by
     timetable = config.schedule.arrange(config.tasks, plan, Generator(seed, "stream", "schedule", shared))
-    visits = timetable.visits
+    experiences = timetable.experiences
     if (labels < 0).any():
-        visits = [_by_label(v, labels) for v in visits]
+        experiences = [_by_label(v, labels) for v in experiences]
     if config.online is not None:
-        visits = cut(visits, config.online, Generator(seed, "stream", "online"))
+        experiences = cut(experiences, config.online, Generator(seed, "stream", "online"))
     outputs = max(max(t.targets) for t in layout.tasks) + 1
     held_out = None
     if config.selection is not None:
         selected = select(
-            config.selection, data, labels, layout, replace(timetable, visits=visits),
+            config.selection, data, labels, layout, replace(timetable, experiences=experiences),
             Generator(seed, "stream", "selection"),
         )  # fmt: skip
         data, layout, timetable = selected.data, selected.layout, selected.timetable
-        visits, held_out = timetable.visits, selected.held_out
-    _check_visits(visits, layout.tasks)
+        experiences, held_out = timetable.experiences, selected.held_out
+    _check_experiences(experiences, layout.tasks)
     stream = Stream(
         data=data,  # type: ignore[arg-type]  # an outline where nothing is trained
         labels=labels,
@@ -78,7 +78,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         domains=layout.domains + timetable.domains,
         tasks=layout.tasks,
         variants=timetable.variants,
-        visits=tuple(visits),
+        experiences=tuple(experiences),
         outputs=outputs,
         definition_hash=definition_hash(config),
         seed=seed,
@@ -102,28 +102,28 @@ def _whole_tasks(layout: Layout, data: Outline) -> tuple[tuple[int, Rows], ...]:
     return tuple((t.id, lists[t.classes]) for t in layout.tasks)
 
 
-def _by_label(visit: Visit, labels: Rows) -> Visit:
+def _by_label(experience: StreamExperience, labels: Rows) -> StreamExperience:
     """Separates the unlabelled samples."""
-    labelled = [(t, rows[labels[rows] >= 0]) for t, rows in visit.parts]
-    unlabelled = [(t, rows[labels[rows] < 0]) for t, rows in visit.parts]
-    return Visit(
+    labelled = [(t, rows[labels[rows] >= 0]) for t, rows in experience.parts]
+    unlabelled = [(t, rows[labels[rows] < 0]) for t, rows in experience.parts]
+    return StreamExperience(
         tuple((t, rows) for t, rows in labelled if len(rows)),
-        visit.tasks,
-        visit.origin,
+        experience.tasks,
+        experience.origin,
         tuple((t, rows) for t, rows in unlabelled if len(rows)),
     )
 
 
-def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
+def _check_experiences(experiences: list[StreamExperience], tasks: tuple[Task, ...]) -> None:
     """Checks that no experience is empty, and that every task occurs."""
-    for v, visit in enumerate(visits):
-        if not visit.samples:
-            raise UserError(f"stream: experience {v} of {len(visits)} has no labelled training sample.")
-    absent = sorted({t.id for t in tasks} - {t for visit in visits for t in visit.tasks})
+    for v, experience in enumerate(experiences):
+        if not experience.samples:
+            raise UserError(f"stream: experience {v} of {len(experiences)} has no labelled training sample.")
+    absent = sorted({t.id for t in tasks} - {t for experience in experiences for t in experience.tasks})
     if absent:
         raise UserError(
-            f"stream.schedule: {name_classes(absent, 'task')} in none of {len(visits)} experiences with this seed; "
-            "give more experiences, or another seed."
+            f"stream.schedule: {name_classes(absent, 'task')} in none of {len(experiences)} experiences with this "
+            "seed; give more experiences, or another seed."
         )
 
 
@@ -146,14 +146,16 @@ def instance_hash(stream: Stream) -> str:
         add("noise", stream.seed)
     if not np.array_equal(stream.labels, stream.data.train_y):
         digest.update(stream.labels.astype("<i8").tobytes())
-    plain = all(v.tasks == tuple(t for t, _ in v.parts) for v in stream.visits)
-    for v, visit in enumerate(stream.visits):
-        index, task = joined(visit.parts)
-        add(len(index), *([visit.origin] if visit.origin != v else []), *([] if plain else [visit.tasks]))
+    plain = all(v.tasks == tuple(t for t, _ in v.parts) for v in stream.experiences)
+    for v, experience in enumerate(stream.experiences):
+        index, task = joined(experience.parts)
+        add(
+            len(index), *([experience.origin] if experience.origin != v else []), *([] if plain else [experience.tasks])
+        )
         digest.update(index.astype("<i8", copy=False).data)
         digest.update(task.astype("<i8", copy=False).data)
-        if visit.unlabelled:
-            for array in joined(visit.unlabelled):
+        if experience.unlabelled:
+            for array in joined(experience.unlabelled):
                 digest.update(array.astype("<i8", copy=False).data)
     if stream.held_out is not None:
         add("held out", len(stream.held_out))

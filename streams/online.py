@@ -9,23 +9,25 @@ from __future__ import annotations
 import numpy as np
 
 from clbench.rng import Generator
-from clbench.stream import Rows, Visit, joined
+from clbench.stream import Rows, StreamExperience, joined
 
 
-def cut(visits: list[Visit], samples: int, generator: Generator) -> list[Visit]:
+def cut(experiences: list[StreamExperience], samples: int, generator: Generator) -> list[StreamExperience]:
     """Sub-experiences of `samples` samples. Unlabelled ones are distributed evenly over them."""
-    out: list[Visit] = []
+    out: list[StreamExperience] = []
     places: dict[int, int] = {}  # origin before the cut -> its first sub-experience
-    for visit in visits:
-        first = places.setdefault(visit.origin, len(out))
-        index, task = joined(visit.parts)
+    for experience in experiences:
+        first = places.setdefault(experience.origin, len(out))
+        index, task = joined(experience.parts)
         order = generator.permutation(len(index))
         pieces = np.split(order, range(samples, len(order), samples))
-        spare, spare_task = joined(visit.unlabelled)
+        spare, spare_task = joined(experience.unlabelled)
         others = np.array_split(generator.permutation(len(spare)), len(pieces))
         for mine, more in zip(pieces, others, strict=True):
             out.append(
-                Visit(_by_task(index[mine], task[mine]), visit.tasks, first, _by_task(spare[more], spare_task[more]))
+                StreamExperience(
+                    _by_task(index[mine], task[mine]), experience.tasks, first, _by_task(spare[more], spare_task[more])
+                )
             )
     return out
 

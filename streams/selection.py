@@ -18,7 +18,7 @@ from clbench.dataset import Outline
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Model
-from clbench.stream import Layout, Rows, Task, Timetable, Visit
+from clbench.stream import Layout, Rows, StreamExperience, Task, Timetable
 
 
 class Selection(Model):
@@ -62,18 +62,18 @@ def select(
     Raises:
         UserError: the stream has fewer experiences.
     """
-    origins = list(dict.fromkeys(v.origin for v in timetable.visits))
+    origins = list(dict.fromkeys(v.origin for v in timetable.experiences))
     if config.experiences > len(origins):
         raise UserError(
             f"stream.selection.experiences: got {config.experiences}. Allowed: an integer from 1 to {len(origins)}, "
             "the stream's experiences."
         )
-    visits = [v for v in timetable.visits if v.origin in set(origins[: config.experiences])]
-    aside = _hold_out(data, labels, visits, config.held_out, layout.task_labels_given, generator)
-    kept_tasks = _tasks_in(visits, layout.tasks, timetable.variants)
+    experiences = [v for v in timetable.experiences if v.origin in set(origins[: config.experiences])]
+    aside = _hold_out(data, labels, experiences, config.held_out, layout.task_labels_given, generator)
+    kept_tasks = _tasks_in(experiences, layout.tasks, timetable.variants)
     number = {old: new for new, old in enumerate(kept_tasks)}
     tasks = tuple(replace(layout.tasks[old], id=new) for old, new in number.items())
-    used = sorted({t for v in visits for t, _ in (*v.parts, *v.unlabelled)} - set(number))
+    used = sorted({t for v in experiences for t, _ in (*v.parts, *v.unlabelled)} - set(number))
     number |= {old: len(tasks) + i for i, old in enumerate(used)}
     variants = []
     for old in used:
@@ -86,7 +86,8 @@ def select(
         return tuple((t, rows) for t, rows in left if len(rows))
 
     selected = [
-        Visit(renamed(v.parts), tuple(number[t] for t in v.tasks), v.origin, renamed(v.unlabelled)) for v in visits
+        StreamExperience(renamed(v.parts), tuple(number[t] for t in v.tasks), v.origin, renamed(v.unlabelled))
+        for v in experiences
     ]
     selected = _all_visited(_without_empty(selected), len(tasks))
     held = np.flatnonzero(aside)
@@ -101,7 +102,7 @@ def select(
     return Selected(
         data,
         replace(layout, tasks=tasks),
-        replace(timetable, visits=selected, variants=tuple(variants)),
+        replace(timetable, experiences=selected, variants=tuple(variants)),
         held,
     )
 
@@ -120,12 +121,17 @@ def _check_tested(data: Outline, tasks: Sequence[Task], task_labels_given: bool)
 
 
 def _hold_out(
-    data: Outline, labels: Rows, visits: Sequence[Visit], share: float, task_labels_given: bool, generator: Generator
+    data: Outline,
+    labels: Rows,
+    experiences: Sequence[StreamExperience],
+    share: float,
+    task_labels_given: bool,
+    generator: Generator,
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Mask of the held-out rows, bool (N,): at least one of each class that has two, and never all of one."""
     come = np.zeros(len(labels), np.bool_)
-    for visit in visits:
-        for _, rows in visit.parts:
+    for experience in experiences:
+        for _, rows in experience.parts:
             come[rows] = True
     groups = labels * 1
     if task_labels_given and data.train_task is not None:
@@ -138,27 +144,29 @@ def _hold_out(
     return aside
 
 
-def _tasks_in(visits: Sequence[Visit], tasks: tuple[Task, ...], variants: tuple[Task, ...]) -> list[int]:
+def _tasks_in(
+    experiences: Sequence[StreamExperience], tasks: tuple[Task, ...], variants: tuple[Task, ...]
+) -> list[int]:
     """Tasks that an experience visits, has samples of, or has a variant of; ascending."""
-    ids = {t for v in visits for t in v.tasks}
-    for visit in visits:
-        for t, _ in (*visit.parts, *visit.unlabelled):
+    ids = {t for v in experiences for t in v.tasks}
+    for experience in experiences:
+        for t, _ in (*experience.parts, *experience.unlabelled):
             stands_for = variants[t - len(tasks)].stands_for if t >= len(tasks) else t
             ids.add(t if stands_for is None else stands_for)
     return sorted(ids)
 
 
-def _without_empty(visits: list[Visit]) -> list[Visit]:
+def _without_empty(experiences: list[StreamExperience]) -> list[StreamExperience]:
     """Drops pieces of an online stream whose samples were all held out; origins are renumbered."""
-    left = [v for v in visits if v.parts]
+    left = [v for v in experiences if v.parts]
     first: dict[int, int] = {}
     return [replace(v, origin=first.setdefault(v.origin, i)) for i, v in enumerate(left)]
 
 
-def _all_visited(visits: list[Visit], tasks: int) -> list[Visit]:
+def _all_visited(experiences: list[StreamExperience], tasks: int) -> list[StreamExperience]:
     """Counts a few samples of a task, as around a blurred boundary, as its visit if it has no other."""
-    for t in sorted(set(range(tasks)) - {t for v in visits for t in v.tasks}):
-        at = next(i for i, v in enumerate(visits) if t in dict(v.parts))
-        both = tuple(sorted({*visits[at].tasks, t}))
-        visits = [replace(v, tasks=both) if v.origin == visits[at].origin else v for v in visits]
-    return visits
+    for t in sorted(set(range(tasks)) - {t for v in experiences for t in v.tasks}):
+        at = next(i for i, v in enumerate(experiences) if t in dict(v.parts))
+        both = tuple(sorted({*experiences[at].tasks, t}))
+        experiences = [replace(v, tasks=both) if v.origin == experiences[at].origin else v for v in experiences]
+    return experiences

@@ -21,7 +21,7 @@ from clbench.runner.components import Components, assemble
 from clbench.runner.observer import Observation
 from clbench.runner.run import execute
 from clbench.streams.compile import compile_stream
-from clbench.testing.strategies import told_what_it_needs
+from clbench.testing.strategies import needed_overrides
 from clbench.trace import Trace
 
 __all__ = ["execute"]
@@ -56,7 +56,7 @@ def make_run(
         seed: of the run.
     """
     small = [] if iterations is None else [budget(iterations)]
-    needed = told_what_it_needs(strategy, benchmark) if ":" not in strategy else []
+    needed = needed_overrides(strategy, benchmark) if ":" not in strategy else []
     return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*small, *needed, *overrides])
 
 

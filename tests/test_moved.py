@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clbench import moved, source
+from clbench import moved, resolve, source
+from clbench.stream import Timetable
+from tests.support import assembled
 
 NAMES = {
     "clbench.bridge": ("ContinualEvaluation", "benchmark"),
@@ -22,7 +28,8 @@ NAMES = {
 """Of a module that moved, what it was imported for."""
 
 EXPORT = "clbench.stream:Stream.to_avalanche"
-PATHS = {old: new for old, new in moved.MOVED.items() if old != EXPORT}
+ATTRIBUTES = {old: new for old, new in moved.MOVED.items() if "." in old.partition(":")[2] and old != EXPORT}
+PATHS = {old: new for old, new in moved.MOVED.items() if old not in (EXPORT, *ATTRIBUTES)}
 
 LOOK_UP = """
 import importlib, json, sys, warnings
@@ -47,7 +54,7 @@ from clbench.resolve import resolve
 from clbench.streams.compile import compile_stream
 stream = compile_stream(resolve("split_synthetic-v1", need_strategy=False)[0].stream, 0)
 exported, export = watched(stream.to_avalanche)
-same[sys.argv[2]], said[sys.argv[2]] = len(exported.train_stream) == len(stream.visits), export
+same[sys.argv[2]], said[sys.argv[2]] = len(exported.train_stream) == len(stream.experiences), export
 print(json.dumps([said, same]))
 """
 
@@ -65,8 +72,9 @@ def test_old_paths_lead_to_the_new_places_and_say_so_once() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     said, same = json.loads(done.stdout)
-    assert said == {old: [f"DeprecationWarning: {sentence(old)}"] for old in moved.MOVED}
-    assert same == dict.fromkeys(moved.MOVED, True)
+    paths = [*PATHS, EXPORT]
+    assert said == {old: [f"DeprecationWarning: {sentence(old)}"] for old in paths}
+    assert same == dict.fromkeys(paths, True)
 
 
 def test_the_warning_points_at_the_import(tmp_path: Path) -> None:
@@ -81,6 +89,48 @@ def test_the_warning_points_at_the_import(tmp_path: Path) -> None:
         f"{script}:3: DeprecationWarning: {sentence('clbench.grammar')}",
         f"{script}:4: DeprecationWarning: {sentence('clbench.stream:definition_hash')}",
     ]
+
+
+@pytest.fixture(scope="module")
+def instances() -> dict[str, Any]:
+    bench = assembled(resolve.make_run("split_synthetic-v1", strategy="naive"))
+    strategy = bench.strategy
+    known = (bench.stream, Timetable(list(bench.stream.experiences)), strategy.setup, strategy)
+    return {base.__name__: each for each in known for base in type(each).__mro__}
+
+
+@pytest.mark.parametrize("old", ATTRIBUTES)
+def test_old_attributes_are_the_new_ones_and_say_so(old: str, instances: dict[str, Any]) -> None:
+    holder, name = old.partition(":")[2].split(".")
+    new = ATTRIBUTES[old].rpartition(".")[2]
+    instance = instances[holder]
+    with pytest.warns(DeprecationWarning, match=re.escape(sentence(old))) as caught:
+        value = getattr(instance, name)
+    assert [(str(w.message), w.filename) for w in caught] == [(sentence(old), __file__)]
+    assert value is getattr(instance, new)
+
+
+@pytest.mark.parametrize("old", [old for old in ATTRIBUTES if "Strategy." not in old])
+def test_data_classes_take_the_old_keywords_and_say_so(old: str, instances: dict[str, Any]) -> None:
+    holder, name = old.partition(":")[2].split(".")
+    new, instance, other = ATTRIBUTES[old].rpartition(".")[2], instances[holder], object()
+    with pytest.warns(DeprecationWarning, match=re.escape(sentence(old))) as caught:
+        changed = dataclasses.replace(instance, **{name: other})
+    assert [str(w.message) for w in caught] == [sentence(old)]
+    assert getattr(changed, new) is other
+    values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.name != new}
+    with pytest.warns(DeprecationWarning, match=re.escape(sentence(old))) as caught:
+        made = type(instance)(**values, **{name: other})
+    assert [(str(w.message), w.filename) for w in caught] == [(sentence(old), __file__)]
+    assert getattr(made, new) is other
+
+
+def test_a_strategy_may_hold_a_value_of_its_own_under_an_old_name(instances: dict[str, Any]) -> None:
+    """Users' strategies may count visits of their own."""
+    strategy = copy.copy(instances["Strategy"])
+    strategy.visits = 7
+    assert strategy.visits == 7
+    assert strategy.task_blocks == 0
 
 
 @pytest.mark.parametrize("path", ["clbench.runner", "clbench.stream"])

@@ -189,10 +189,10 @@ def test_a_worker_without_signals_is_asked_to_stop_through_its_pipe() -> None:
         teller.update(1)
         assert wish.to_stop is None
         ours.send(local._STOP)
-        teller._told = -10.0
+        teller._reported_at = -10.0
         teller.update(2)
         assert wish.to_stop is signal.SIGTERM
-        teller._told = -10.0
+        teller._reported_at = -10.0
         teller.update(3)  # a second signal would end the process
     assert [ours.recv()[0] for _ in range(3)] == ["at"] * 3
 

@@ -284,7 +284,7 @@ def memory_of(strategy: str) -> None:
         "data": sum(a.nbytes for a in (data.train_x, data.train_y, data.test_x, data.test_y)),
         "model and gradient": 2 * weights,
         "optimiser": sum(t.nbytes for state in slots for t in state.values()),
-        "lists of rows": sum(rows.nbytes for v in bench.stream.visits for _, rows in v.parts),
+        "lists of rows": sum(rows.nbytes for v in bench.stream.experiences for _, rows in v.parts),
         **{f"evaluator's {name}": size for name, size in bench.evaluator.held_bytes().items() if size},
         "record": 2 * 16 << 10 if trace < 1 << 20 else 2 * trace,
     }

@@ -140,7 +140,7 @@ def bare(bench: Bench) -> Segment:
     """Plain PyTorch, fine-tuning."""
     source = bench.data.source
     stored, labels = torch.from_numpy(source.train_x), torch.from_numpy(source.train_y)
-    visits = [torch.from_numpy(visit.index) for visit in bench.stream.visits]
+    rows_of = [torch.from_numpy(experience.index) for experience in bench.stream.experiences]
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (source.mean, source.std))
 
     def learner() -> Callable[[int], int]:
@@ -148,7 +148,7 @@ def bare(bench: Bench) -> Segment:
         optimizer = bench.make_optimizer(model)
 
         def train(number: int) -> int:
-            rows = visits[number][torch.randperm(len(visits[number]))]
+            rows = rows_of[number][torch.randperm(len(rows_of[number]))]
             for index in torch.split(rows, BATCH):
                 x = (stored.index_select(0, index).to(torch.float32) / source.top - mean) / std
                 optimizer.zero_grad()
@@ -221,8 +221,8 @@ def stock(bench: Bench, kind: str) -> Segment:
     source, make = bench.data.source, _torchvision if kind == "torchvision" else _tensors
     name, parameters = STRATEGIES[bench.strategy]
     parts = []
-    for visit in bench.stream.visits:
-        dataset = make(source.train_x[visit.index], source.train_y[visit.index], source)
+    for experience in bench.stream.experiences:
+        dataset = make(source.train_x[experience.index], source.train_y[experience.index], source)
         parts.append(_make_taskaware_classification_dataset(dataset, task_labels=0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

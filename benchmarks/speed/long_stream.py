@@ -77,7 +77,7 @@ def measure(benchmark: str, overrides: list[str], strategy: str = "er") -> dict[
     run = resolve.make_run(benchmark, strategy=strategy, overrides=overrides, threads=torch.get_num_threads())
     stream = compile_stream(run.benchmark.stream, run.seed)
     late, early, memory = Run(run, stream), Run(run, stream), []
-    for _ in range(len(stream.visits) - 50):
+    for _ in range(len(stream.experiences) - 50):
         late.go_on()
         memory.append(resident_mib())
     for _ in range(50):
@@ -89,7 +89,7 @@ def measure(benchmark: str, overrides: list[str], strategy: str = "er") -> dict[
     drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 50, (10_000, 50))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
     return {
-        "experiences": len(stream.visits),
+        "experiences": len(stream.experiences),
         "ratio": float(np.median(ratios)),
         "low": float(low),
         "high": float(high),

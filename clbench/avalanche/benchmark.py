@@ -115,7 +115,7 @@ def to_avalanche(
     whole: list[_Experience] = []
     parts: list[_Experience] = []
     if len(starts) == len(numbers):
-        parts += [_Experience(dataset=data(v, v + 1)) for v, _ in enumerate(stream.visits)]
+        parts += [_Experience(dataset=data(v, v + 1)) for v, _ in enumerate(stream.experiences)]
     else:
         for a, b in zip(starts, [*starts[1:], len(numbers)], strict=True):
             whole.append(_Experience(dataset=data(a, b)))
@@ -135,9 +135,9 @@ def to_avalanche(
     scenario = CLScenario(streams)
     _add_order_of_classes(scenario, stream)
     for v, part in enumerate(parts):
-        part.about(stream.visits[v].tasks)
-    for v, of_visit in zip(starts, whole, strict=False):
-        of_visit.about(stream.visits[v].tasks)
+        part.about(stream.experiences[v].tasks)
+    for v, block in zip(starts, whole, strict=False):
+        block.about(stream.experiences[v].tasks)
     for each in (*streams, _stream("train", whole)):
         each.benchmark = scenario
         for experience in each:
@@ -147,11 +147,11 @@ def to_avalanche(
 
 def _training_data(stream: Stream, inputs: Inputs) -> Callable[[int, int], Any]:
     """Factory of the data of a range of experiences."""
-    index, task = joined(part for visit in stream.visits for part in visit.parts)
+    index, task = joined(part for experience in stream.experiences for part in experience.parts)
     targets = np.empty(len(index), np.int64)
     for t in np.unique(task).tolist():
         targets[task == t] = stream.targets(stream.labels[index[task == t]], t)
-    starts = np.cumsum([0, *(visit.samples for visit in stream.visits)])
+    starts = np.cumsum([0, *(experience.samples for experience in stream.experiences)])
     return _spans(stream, Rows(inputs, np.stack([index, task, targets]), starts.tolist()), _mixes_labels(stream))
 
 
@@ -181,7 +181,9 @@ def _mixes_labels(stream: Stream) -> bool:
     """True if any experience has samples of several tasks with different labels."""
     labels, label_of_origin = _task_labels(stream), dict[int, int]()
     return any(
-        label_of_origin.setdefault(v.origin, int(labels[t])) != labels[t] for v in stream.visits for t, _ in v.parts
+        label_of_origin.setdefault(v.origin, int(labels[t])) != labels[t]
+        for v in stream.experiences
+        for t, _ in v.parts
     )
 
 
@@ -238,9 +240,9 @@ def _add_order_of_classes(scenario: CLScenario[Any], stream: Stream) -> None:
     """Adds attributes of the older class-incremental benchmark, for some of Avalanche's methods (iCaRL)."""
     order: dict[int, None] = {}
     entered = []
-    for visit, experience in zip(stream.visits, scenario.train_stream, strict=True):
-        before, classes = len(order), set(experience.classes_in_this_experience)
-        order.update((o, None) for t, _ in visit.parts for o in stream.all_tasks[t].targets if o in classes)
+    for experience, converted in zip(stream.experiences, scenario.train_stream, strict=True):
+        before, classes = len(order), set(converted.classes_in_this_experience)
+        order.update((o, None) for t, _ in experience.parts for o in stream.all_tasks[t].targets if o in classes)
         entered.append(len(order) - before)
     scenario.n_classes_per_exp = entered
     scenario.classes_order = list(order)

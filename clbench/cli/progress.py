@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clbench.formatting import duration
 
 if TYPE_CHECKING:
-    from clbench.studies.engines.base import Done
+    from clbench.studies.engines.base import FinishedJob
 
 
 class Silent:
@@ -24,7 +24,7 @@ class Silent:
     def warn(self, job: int, text: str) -> None:
         print(f"{self._labels[job]}: {text}", file=sys.stderr, flush=True)
 
-    def done(self, job: int, done: Done) -> None: ...
+    def done(self, job: int, done: FinishedJob) -> None: ...
 
     def end(self) -> None: ...
 
@@ -46,7 +46,7 @@ class Shown(Silent):
             disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
         )  # fmt: skip
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         done = sum(w * share for w, share in zip(self._work, self._shares, strict=True))
         total = sum(self._work)
         passed = time.monotonic() - self._begun
@@ -54,7 +54,7 @@ class Shown(Silent):
 
     def _refresh(self) -> None:
         failed = f", {self._failed} failed" if self._failed else ""
-        self._bar.set_postfix_str(f"{self._left()}{failed}")
+        self._bar.set_postfix_str(f"{self._time_left()}{failed}")
 
     def at(self, job: int, share: float) -> None:
         self._shares[job] = share
@@ -63,13 +63,13 @@ class Shown(Silent):
     def warn(self, job: int, text: str) -> None:
         self._bar.write(f"{self._labels[job]}: {text}", file=sys.stderr)
 
-    def done(self, job: int, done: Done) -> None:
+    def done(self, job: int, done: FinishedJob) -> None:
         self._shares[job] = 1.0
         self._ended += 1
         self._failed += done.status == "failed"
         if self._bar.disable:
             how = done.status if done.status == "completed" else f"{done.status}: {done.message}"
-            left = self._left() if self._ended < len(self._labels) else ""
+            left = self._time_left() if self._ended < len(self._labels) else ""
             line = f"[{self._ended}/{len(self._labels)}] {self._labels[job]}: {how} ({duration(done.seconds)})"
             print(f"{line}{f'; {left}' if left else ''}", file=sys.stderr, flush=True)
         else:

@@ -80,7 +80,7 @@ class Evaluation:
 
 
 @dataclass
-class _Evaluated:
+class _EvaluatedModel:
     """One model to evaluate: the strategy's or an average of its weights."""
 
     suffix: str
@@ -138,12 +138,12 @@ class Evaluator:
         self._channels_last = False
         reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
         averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
-        self._looks = [
-            _Evaluated(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
+        self._evaluated = [
+            _EvaluatedModel(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
             for a in (None, *averages)
         ]
         self._internals = Internals(watch.gradients, watch.features, cells.tasks)
-        self.views = tuple(view + look.suffix for look in self._looks for view in views)
+        self.views = tuple(view + evaluated.suffix for evaluated in self._evaluated for view in views)
         """Names of all views in the order of recording."""
 
     @classmethod
@@ -202,11 +202,11 @@ class Evaluator:
     def renew(self) -> None:
         """Call at the boundaries of experiences, where a model's plain containers may have changed."""
         self._twin.renew()
-        for look in self._looks:
-            if look.average is not None:
-                look.average.renew()
-            if look.reduced is not None:
-                look.reduced.renew()
+        for evaluated in self._evaluated:
+            if evaluated.average is not None:
+                evaluated.average.renew()
+            if evaluated.reduced is not None:
+                evaluated.reduced.renew()
 
     def begin(self, model: nn.Module) -> None:
         """Call before the first update of a run: averages start from these weights."""
@@ -214,9 +214,9 @@ class Evaluator:
 
     def after_update(self, model: nn.Module) -> None:
         """Call after every update, evaluated or not: averages follow the weights."""
-        for look in self._looks:
-            if look.average is not None:
-                look.average.update(model)
+        for evaluated in self._evaluated:
+            if evaluated.average is not None:
+                evaluated.average.update(model)
 
     def learned(self, tasks: Iterable[int]) -> None:
         """Call before the last evaluation of an experience, with its tasks: feature drift is measured from
@@ -226,18 +226,22 @@ class Evaluator:
     def report(self) -> dict[str, Any]:
         """Numerics of the predictions, per model: see `Reduced.report`."""
         return {
-            look.suffix.lstrip(".") or "model": look.reduced.report()
-            for look in self._looks
-            if look.reduced is not None
+            evaluated.suffix.lstrip(".") or "model": evaluated.reduced.report()
+            for evaluated in self._evaluated
+            if evaluated.reduced is not None
         }
 
     def state_dict(self) -> dict[str, Any]:
         """State of later evaluations: averages of weights, reference features, and sizes of passes."""
         return {
             "largest": self._largest,
-            "averages": [look.average.state_dict() for look in self._looks if look.average is not None],
-            "fronts": [look.front.state_dict() for look in self._looks],
-            "reduced": [look.reduced.state_dict() for look in self._looks if look.reduced is not None],
+            "averages": [
+                evaluated.average.state_dict() for evaluated in self._evaluated if evaluated.average is not None
+            ],
+            "fronts": [evaluated.front.state_dict() for evaluated in self._evaluated],
+            "reduced": [
+                evaluated.reduced.state_dict() for evaluated in self._evaluated if evaluated.reduced is not None
+            ],
             "internals": self._internals.state_dict(),
         }
 
@@ -250,7 +254,7 @@ class Evaluator:
         self._largest = state["largest"]
         self._internals.load_state_dict(state["internals"])
         for part, states in (("average", "averages"), ("front", "fronts"), ("reduced", "reduced")):
-            parts = [of for look in self._looks if (of := getattr(look, part)) is not None]
+            parts = [of for evaluated in self._evaluated if (of := getattr(evaluated, part)) is not None]
             saved = state[states]
             if len(parts) != len(saved):
                 # Another processor may be faster or slower at reduced precision, which changes no result.
@@ -270,9 +274,13 @@ class Evaluator:
         return {
             "inputs": self._inputs.nbytes if isinstance(self._inputs, Tensor) else 0,
             "indices": 3 * self._cell.nbytes,
-            "reduced": sum(look.reduced.held_bytes() for look in self._looks if look.reduced is not None),
-            "fronts": sum(look.front.held_bytes() for look in self._looks),
-            "averages": sum(look.average.held_bytes() for look in self._looks if look.average is not None),
+            "reduced": sum(
+                evaluated.reduced.held_bytes() for evaluated in self._evaluated if evaluated.reduced is not None
+            ),
+            "fronts": sum(evaluated.front.held_bytes() for evaluated in self._evaluated),
+            "averages": sum(
+                evaluated.average.held_bytes() for evaluated in self._evaluated if evaluated.average is not None
+            ),
             "activations": 2 * int(min(n, self.samples) * self._largest),
         }
 
@@ -299,9 +307,9 @@ class Evaluator:
         shared = [*strategy.model.parameters(), *([self._inputs] if isinstance(self._inputs, Tensor) else [])]
         versions = [t._version for t in shared]
         with torch.inference_mode(), fenced(cuda):
-            for look in self._looks:
-                with self._model(look, strategy.model) as model:
-                    self._count(look, strategy, model, runs, outputs, counts, right)
+            for evaluated in self._evaluated:
+                with self._model(evaluated, strategy.model) as model:
+                    self._count(evaluated, strategy, model, runs, outputs, counts, right)
         extra: dict[str, Tensor] = {}
         if self._internals.wanted:
             with fenced(cuda):
@@ -317,13 +325,13 @@ class Evaluator:
         return Evaluation(counts, bits, extra)
 
     @contextmanager
-    def _model(self, look: _Evaluated, model: nn.Module) -> Iterator[nn.Module]:
-        with self._twin.of(model) if look.average is None else look.average.of(model) as twin:
+    def _model(self, evaluated: _EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
+        with self._twin.of(model) if evaluated.average is None else evaluated.average.of(model) as twin:
             yield twin
 
     def _count(
         self,
-        look: _Evaluated,
+        evaluated: _EvaluatedModel,
         strategy: Predictor,
         model: nn.Module,
         runs: list[list[int]],
@@ -332,7 +340,7 @@ class Evaluator:
         right: dict[str, Tensor],
     ) -> None:
         """Fills in the counts and bits of one model's views."""
-        ask = self._route(look, strategy, model, seen)
+        ask = self._route(evaluated, strategy, model, seen)
         runs = list(runs)
         for tasks in runs:
             a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
@@ -343,14 +351,14 @@ class Evaluator:
             first, last = _span(self.cells.task, tasks)
             if scores is None:
                 for view in self._views:
-                    counts[view + look.suffix][first:last] = UNAVAILABLE
+                    counts[view + evaluated.suffix][first:last] = UNAVAILABLE
                 continue
             broken, width = _overflowed(scores), scores.shape[1]
             scores = self._padded(scores)
             absent = np.flatnonzero(self.cells.target[first:last] >= width) + first
             for view in self._views:
-                into = counts[view + look.suffix]
-                hit = right[view + look.suffix][a:b]
+                into = counts[view + evaluated.suffix]
+                hit = right[view + evaluated.suffix][a:b]
                 torch.eq(self._competition.best(scores, view, tasks, a, seen), self._targets[a:b], out=hit)
                 into[first:last] = 0
                 into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
@@ -366,7 +374,7 @@ class Evaluator:
 
     # ---------------------------------------------------------------------------------------- scores
     def _route(
-        self, look: _Evaluated, strategy: Predictor, model: nn.Module, seen: frozenset[int]
+        self, evaluated: _EvaluatedModel, strategy: Predictor, model: nn.Module, seen: frozenset[int]
     ) -> Callable[[list[int], int, int], Tensor | None]:
         """Computation of the scores of consecutive tasks, samples a..b: (tasks, a, b) -> (b - a, outputs so far)."""
         if isinstance(strategy, Learner) and not strategy.available():
@@ -375,14 +383,14 @@ class Evaluator:
         if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
             return lambda tasks, a, b: self._predict(strategy, model, a, b)
         channels_last = self._lay_out(model)
-        inputs, rest = look.front.split(model, self._inputs, self._parts)
+        inputs, rest = evaluated.front.split(model, self._inputs, self._parts)
 
         def full(x: Tensor) -> Tensor:
             if channels_last and x.ndim == 4:
                 x = x.to(memory_format=torch.channels_last)  # selected rows; a slice is so already
             return torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))])
 
-        reduced = look.reduced
+        reduced = evaluated.reduced
         if reduced is None or not self._largest or reduced.begin(rest, inputs) == "plain":
             return lambda tasks, a, b: full(inputs[a:b])
 

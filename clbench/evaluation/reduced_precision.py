@@ -127,7 +127,7 @@ class Reduced:
         self._int8: tuple[Tensor, _Int8Inputs] | None = None  # inputs, and the same rounded
         self._bfloat16: tuple[Tensor, Tensor] | None = None
         self._first: _Int8Linear | None = None
-        self._goes_on = False
+        self._resumed = False
 
     def state_dict(self) -> dict[str, Any]:
         """State that determines the numerics of later evaluations, and the counts of the report."""
@@ -138,7 +138,7 @@ class Reduced:
         """Continues where `state_dict` was taken; new copies then need no audit."""
         for name in _COUNTS:
             setattr(self, name, state[name])
-        self.passes, self.suspect, self._goes_on = dict(state["passes"]), state["suspect"], True
+        self.passes, self.suspect, self._resumed = dict(state["passes"]), state["suspect"], True
         self._ratios.clear()
         self._ratios.extend(state["ratios"])
 
@@ -165,10 +165,10 @@ class Reduced:
         flags = [(type(m), plain_attributes(m)) for m in model.modules()]
         changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
         if changed or flags != self._flags:
-            self._flags, self._since = flags, self._since if self._goes_on else 0
+            self._flags, self._since = flags, self._since if self._resumed else 0
             if not self._copy(model, inputs):
                 return self._select("plain")
-        self._goes_on = False
+        self._resumed = False
         torch._foreach_copy_(self._to, self._from)
         if self._first is not None:
             self._first.refresh()

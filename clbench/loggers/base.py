@@ -82,30 +82,30 @@ class Loggers:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def begin(self, record: dict[str, Any], updates: int, *, goes_on: bool) -> None:
+    def begin(self, record: dict[str, Any], updates: int, *, resumed: bool) -> None:
         """Called when the run starts or resumes; then `add` is called with everything from its start.
 
         Args:
             record: its run.json.
             updates: of the whole run, as planned.
-            goes_on: whether it is resumed.
+            resumed: whether an earlier attempt is continued.
         """
         for name in self._names:
-            with self._apart(name):
+            with self._fenced(name):
                 module, _, made_by = _LOGGERS[name].partition(":")
                 make: Callable[..., Logger] = getattr(importlib.import_module(module), made_by)
-                self._open[name] = make(self._directory / name, record, goes_on), Curves(updates)
+                self._open[name] = make(self._directory / name, record, resumed), Curves(updates)
 
     def add(self, piece: Trace) -> None:
         """Logs the next piece of the trace."""
         for name, (logger, curves) in list(self._open.items()):
-            with self._apart(name):
+            with self._fenced(name):
                 logger.add(curves.points(piece))
 
     def end(self, record: dict[str, Any]) -> None:
         """Called at the end of the run, successful or not, when its files are written."""
         for name, (logger, _) in list(self._open.items()):
-            with self._apart(name):
+            with self._fenced(name):
                 logger.end(record)
                 logger.close()
                 if record["status"] == "completed":
@@ -122,12 +122,12 @@ class Loggers:
         except UserError as error:
             self._warn(f"{', '.join(self._names)}: {error}")
             return
-        self.begin(record, len(trace.loss), goes_on=False)
+        self.begin(record, len(trace.loss), resumed=False)
         self.add(trace)
         self.end(record)
 
     @contextlib.contextmanager
-    def _apart(self, name: str) -> Iterator[None]:
+    def _fenced(self, name: str) -> Iterator[None]:
         """Fences global generators, and drops a logger that fails."""
         try:
             with fenced(self._cuda):

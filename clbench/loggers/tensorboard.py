@@ -22,10 +22,10 @@ class TensorBoard:
     Args:
         folder: where they go.
         record: the run's run.json.
-        goes_on: whether an earlier attempt is continued; without meaning here.
+        resumed: whether an earlier attempt is continued; without meaning here.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], goes_on: bool) -> None:
+    def __init__(self, folder: Path, record: dict[str, Any], resumed: bool) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -21,10 +21,10 @@ class WeightsAndBiases:
     Args:
         folder: where W&B's files go; those of earlier attempts are removed.
         record: the run's run.json.
-        goes_on: whether an earlier attempt is continued.
+        resumed: whether an earlier attempt is continued.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], goes_on: bool) -> None:
+    def __init__(self, folder: Path, record: dict[str, Any], resumed: bool) -> None:
         import wandb
 
         if folder.exists():
@@ -41,7 +41,7 @@ class WeightsAndBiases:
             group=f"{strategy} {record['config_hash'][:16]}",
             name=f"{strategy} seed {record['config']['seed']}",
             id=record["run_id"],
-            resume="allow" if goes_on else None,
+            resume="allow" if resumed else None,
             dir=str(folder.parent),
             config={**record["config"], **identity(record)},
             settings={k: v for k, v in preset.items() if f"WANDB_{k.upper()}" not in os.environ},

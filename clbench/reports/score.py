@@ -50,14 +50,14 @@ def metrics(run: Run, view: str) -> Table:
                 quantity(value, metric.unit),
                 "" if se is None else f"± {quantity(se, metric.unit)}",
                 f"{metric.better} is better",
-                "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_apart(resolution)}",
+                "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_spacing(resolution)}",
             )
         )
     columns = ("name", "value", "unit", "se", "resolution", "better")
     return Table("metric", columns, ("metric", "value", "sampling error", "", ""), rows, shown)
 
 
-def _apart(iterations: int) -> str:
+def _spacing(iterations: int) -> str:
     return f"evaluations are up to {iterations} iterations apart"
 
 

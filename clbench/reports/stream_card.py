@@ -63,11 +63,11 @@ def count(stream: Stream) -> Contents:
     """Counts the contents of a stream."""
     train_y, tasks = stream.data.train_y, len(stream.tasks)
     counted_to = np.array([t.id if t.stands_for is None else t.stands_for for t in stream.all_tasks], np.int64)
-    classes = np.zeros((len(stream.visits), stream.data.classes), np.int64)
-    by_task = np.zeros((len(stream.visits), tasks), np.int64)
+    classes = np.zeros((len(stream.experiences), stream.data.classes), np.int64)
+    by_task = np.zeros((len(stream.experiences), tasks), np.int64)
     times = np.zeros(len(train_y), np.int64)
-    for v, visit in enumerate(stream.visits):
-        index, task = joined((*visit.parts, *visit.unlabelled))
+    for v, experience in enumerate(stream.experiences):
+        index, task = joined((*experience.parts, *experience.unlabelled))
         classes[v] = np.bincount(train_y[index], minlength=stream.data.classes)
         by_task[v] = np.bincount(counted_to[task], minlength=tasks)
         np.add.at(times, index, 1)
@@ -77,13 +77,13 @@ def count(stream: Stream) -> Contents:
         tasks=by_task,
         about=stream.visit_matrix(),
         times=times,
-        labelled=np.array([v.samples for v in stream.visits], np.int64),
+        labelled=np.array([v.samples for v in stream.experiences], np.int64),
         starts=np.flatnonzero(np.diff(origins, prepend=-1)),
     )
 
 
-def by_visit(matrix: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Rows of the sub-experiences of each experience joined by "or", (experiences, T)."""
+def by_task_block(matrix: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows of each task block (the sub-experiences of an experience) joined by "or", (task blocks, T)."""
     return np.logical_or.reduceat(matrix, starts, axis=0)
 
 
@@ -197,7 +197,7 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
     ]
     if data is not None:
         rows += _of_leakage(leakage(data), data)
-    listed = len(stream.visits) <= LISTED
+    listed = len(stream.experiences) <= LISTED
     return Card(_title(benchmark), tuple(rows), _table(stream, contents, updates) if listed else ())
 
 
@@ -240,13 +240,13 @@ def _of_experiences(benchmark: Benchmark, stream: Stream, contents: Contents) ->
     tasks = f"{len(stream.tasks):,}, with {_classes([len(t.classes) for t in stream.tasks])}"
     if stream.variants:
         tasks += f"; samples have {len(stream.variants):,} transforms between theirs"
-    experiences, visits = len(stream.visits), len(contents.starts)
+    experiences, blocks = len(stream.experiences), len(contents.starts)
     number = f"{experiences:,}"
     if online := benchmark.stream.online:
         pieces = "1 sample" if online == 1 else f"up to {online:,} samples"
-        number += f" sub-experiences of {pieces}, cut from {visits:,} experiences"
-    elif visits < experiences:
-        number += f", sub-experiences of {visits:,} experiences"
+        number += f" sub-experiences of {pieces}, cut from {blocks:,} experiences"
+    elif blocks < experiences:
+        number += f", sub-experiences of {blocks:,} experiences"
     return [("tasks", tasks), ("experiences", number)]
 
 
@@ -275,8 +275,8 @@ def _of_samples(benchmark: Benchmark, stream: Stream, contents: Contents) -> lis
 
 
 def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str, str]]:
-    about = by_visit(contents.about, contents.starts)
-    present = by_visit(contents.about | (contents.tasks > 0), contents.starts)
+    about = by_task_block(contents.about, contents.starts)
+    present = by_task_block(contents.about | (contents.tasks > 0), contents.starts)
     rows = [
         ("classes per experience", _each((contents.classes > 0).sum(1))),
         ("visits per task", _each(about.sum(0))),
@@ -286,7 +286,7 @@ def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str,
         rows.append(("encounters per task", f"{_each(present.sum(0))}; visits, and others with samples of it"))
         rows.append(("times between them", _returns(present, "encounters with one task")))
     shared = overlap(contents.classes)
-    if len(stream.visits) > 1:
+    if len(stream.experiences) > 1:
         rows.append(
             ("overlap", f"{shared:.3f}, mean Jaccard index (common / all) of the classes of successive experiences")
         )
@@ -343,17 +343,17 @@ def _of_leakage(duplicates: Leakage, data: DataSet) -> list[tuple[str, str]]:
 
 def _table(stream: Stream, contents: Contents, updates: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
     """A line for each experience; empty columns are left out."""
-    cut, unlabelled = len(contents.starts) < len(stream.visits), contents.classes.sum(1) - contents.labelled
-    along = [[t for t in stream.present(v) if t not in v.tasks] for v in stream.visits]
+    cut, unlabelled = len(contents.starts) < len(stream.experiences), contents.classes.sum(1) - contents.labelled
+    along = [[t for t in stream.present(v) if t not in v.tasks] for v in stream.experiences]
     head = ["experience", *(["visit"] if cut else []), "tasks", *(["also"] if any(along) else []), "samples"]
     head += [*(["unlabelled"] if unlabelled.any() else []), "classes", "updates"]
-    numbers = np.searchsorted(contents.starts, np.arange(len(stream.visits)), side="right") - 1
+    numbers = np.searchsorted(contents.starts, np.arange(len(stream.experiences)), side="right") - 1
     lines = [tuple(head)]
-    for v, visit in enumerate(stream.visits):
+    for v, experience in enumerate(stream.experiences):
         values = {
             "experience": str(v),
             "visit": str(numbers[v]),
-            "tasks": ranges(visit.tasks, _MOST),
+            "tasks": ranges(experience.tasks, _MOST),
             "also": ranges(along[v], _MOST) or "-",
             "samples": f"{contents.labelled[v]:,}",
             "unlabelled": f"{unlabelled[v]:,}",

@@ -126,8 +126,8 @@ def figure(name: str, stream: Stream) -> Figure:
         width, height = left + wide + right, head + tall + foot
         whole = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
         axes = whole.add_axes((left / width, foot / height, wide / width, tall / height))
-        image = _cells(axes, drawn, len(stream.visits))
-        _visits(axes, stream)
+        image = _cells(axes, drawn, len(stream.experiences))
+        _task_blocks(axes, stream)
         _columns(axes, stream, drawn)
         _rows(axes, drawn)
         _blocks_named(axes, drawn)
@@ -163,19 +163,19 @@ def _cells(axes: Axes, drawn: Grid, experiences: int) -> Any:
     return image
 
 
-def _visits(axes: Axes, stream: Stream) -> None:
+def _task_blocks(axes: Axes, stream: Stream) -> None:
     """A line at the start of each experience with several sub-experiences, where they are few."""
     starts = np.flatnonzero(np.diff(stream.origins(), prepend=-1))
-    if 1 < len(starts) < len(stream.visits) and len(starts) <= 50:
+    if 1 < len(starts) < len(stream.experiences) and len(starts) <= 50:
         axes.vlines(starts[1:] - 0.5, 0, 1, transform=axes.get_xaxis_transform(), color="0.6", linewidth=0.7, zorder=1)
 
 
 def _columns(axes: Axes, stream: Stream, drawn: Grid) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    number = len(stream.visits)
-    visits = len(np.unique(stream.origins()))
-    label = "experience" if visits == number else f"experience ({number:,}, parts of {visits:,} visits)"
+    number = len(stream.experiences)
+    blocks = len(np.unique(stream.origins()))
+    label = "experience" if blocks == number else f"experience ({number:,}, parts of {blocks:,} visits)"
     if drawn.experiences > 1:
         label += f"; a column is the mean of {drawn.experiences:,}"
     axes.set_xlabel(label)
@@ -247,7 +247,7 @@ def _title(axes: Axes, name: str, stream: Stream, drawn: Grid, room: float) -> N
     """
     title = f"{name}, seed {stream.seed}: samples of each {drawn.rows} in each experience"
     few = f"definition {stream.definition_hash[:12]}, instance {stream.instance_hash[:12]}, data {stream.data.name}"
-    few += ", with and without a label" if any(v.unlabelled for v in stream.visits) else ""
+    few += ", with and without a label" if any(v.unlabelled for v in stream.experiences) else ""
     fitting = 72 * room / (0.68 * len(title))  # as in the pictures of runs
     smaller = 72 * room / (0.6 * len(few))  # letters that are not bold are narrower
     axes.set_title(title, loc="left", pad=20, fontweight="bold", fontsize=min(8.5, fitting))

@@ -84,9 +84,9 @@ def differences(old: Metrics, new: Metrics) -> list[str]:
         before, after = old.get(view, {}), new.get(view, {})
         for name in dict.fromkeys([*before, *after]):
             if name not in after:
-                lines.append(f"{view} {name}: gone, was {_word(before[name].get('value'))}")
+                lines.append(f"{view} {name}: gone, was {_formatted(before[name].get('value'))}")
             elif name not in before:
-                lines.append(f"{view} {name}: new, {_word(after[name]['value'])}")
+                lines.append(f"{view} {name}: new, {_formatted(after[name]['value'])}")
             else:
                 line = _difference(before[name], after[name])
                 lines += [f"{view} {name}: {line}"] if line else []
@@ -96,7 +96,7 @@ def differences(old: Metrics, new: Metrics) -> list[str]:
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Difference between two values of one metric, or an empty text."""
     if not same(old.get("value"), new["value"]):
-        return f"changed from {_word(old.get('value'))} to {_word(new['value'])}"
+        return f"changed from {_formatted(old.get('value'))} to {_formatted(new['value'])}"
     parts = []
     for key in dict.fromkeys([*old, *new]):
         if key not in new:
@@ -121,7 +121,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _word(value: Any) -> str:
+def _formatted(value: Any) -> str:
     return "undefined" if value is None else repr(value)
 
 

@@ -129,7 +129,7 @@ class Attempt:
         self._due = Due(self._every, self._observation.iterations)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self._loggers.begin(record, sum(bench.budgets), goes_on=saved is not None)
+        self._loggers.begin(record, sum(bench.budgets), resumed=saved is not None)
         if self._loggers:
             for chunk in self._writer.read():
                 self._loggers.add(self._trace([chunk]))
@@ -145,7 +145,7 @@ class Attempt:
             if isinstance(error, UserError):
                 raise
         except KeyboardInterrupt as error:
-            message = str(error) or self._goes_on()
+            message = str(error) or self._stop_message()
             record["status"], at = "interrupted", self._observation.iterations
             record["failure"] = {"kind": "interrupted", "message": message, "iteration": at}
             raise Interrupted(message) from None
@@ -193,7 +193,7 @@ class Attempt:
         if self._wish.to_stop is not None:
             if self._within and self._saved_at != done:
                 self._save()
-            raise Interrupted(self._goes_on())
+            raise Interrupted(self._stop_message())
         if self._within and self._due(done):
             self._save()
 
@@ -265,7 +265,7 @@ class Attempt:
         self._say(f"resumes after update {self._saved_at:,} of {sum(self._bench.budgets):,}")
         return position
 
-    def _goes_on(self) -> str:
+    def _stop_message(self) -> str:
         if not self._saved_at:
             return "interrupted; the same command restarts the run."
         return f"interrupted; the same command resumes after update {self._saved_at:,}."

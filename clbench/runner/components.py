@@ -22,7 +22,7 @@ from clbench.stream import Stream
 from clbench.training import models
 from clbench.training.augmentation import Augmenter
 from clbench.training.batches import Batches
-from clbench.training.budget import budgets, updates_by_visit
+from clbench.training.budget import budgets, updates_by_task_block
 from clbench.training.experiences import Experiences
 from clbench.training.inputs import InputTransform
 from clbench.training.optimizers import optimizer
@@ -52,8 +52,8 @@ class Components:
 
     def experience(self, number: int) -> Experience:
         """The strategy's view of an experience, whose samples become accessible."""
-        for visit in self.experiences.visits(number):
-            self.samples.admit(visit)
+        for accessible in self.experiences.newly_accessible(number):
+            self.samples.admit(accessible)
         return self.experiences(number)
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class Components:
     def load_state_dict(self, state: dict[str, Any], experience: int, within: bool) -> None:
         """Continues where `state_dict` was taken: within an experience, or before it."""
         for number in range(experience):
-            for visit in self.experiences.visits(number):
-                self.samples.admit(visit)
+            for accessible in self.experiences.newly_accessible(number):
+                self.samples.admit(accessible)
         if within:
             self.experience(experience)
         self.strategy.load_state_dict(state["strategy"])
@@ -119,13 +119,13 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         samples=for_strategy,
         training=training,
         generator=chance.generator("strategy"),
-        another=partial(chance.generator, "strategy"),
+        new_generator=partial(chance.generator, "strategy"),
         outputs=stream.outputs,
         task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
         input_shape=shape,
         device=device,
         autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
-        changed=partial(_tell, listeners),
+        mark_updated=partial(_notify, listeners),
     )
     chance.seed_globals("strategy")
     strategy = build_strategy(target, config, run, setup, stream)
@@ -155,7 +155,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     return built
 
 
-def _tell(listeners: list[Callable[[], None]]) -> None:
+def _notify(listeners: list[Callable[[], None]]) -> None:
     for listen in listeners:
         listen()
 
@@ -165,8 +165,8 @@ def _keeps_bits(run: run_config.RunConfig, stream: Stream) -> bool:
     if run.watch.bits is not None:
         return run.watch.bits
     evaluation = run.benchmark.evaluation
-    of_visit = updates_by_visit(budgets(run.benchmark.training, stream), stream)
-    looks = sum(evaluations(evaluation, n) for n in of_visit)
+    of_block = updates_by_task_block(budgets(run.benchmark.training, stream), stream)
+    looks = sum(evaluations(evaluation, n) for n in of_block)
     samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
     views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
     return looks * views * -(-samples // 8) <= _BITS_BYTES

@@ -17,7 +17,7 @@ from clbench.runner.components import Components
 from clbench.runner.observer import Observation
 from clbench.runner.training_loop import train
 from clbench.strategy import SelfDrivenLearner
-from clbench.training.budget import updates_by_visit
+from clbench.training.budget import updates_by_task_block
 
 _PROBE_STEPS = 8
 """Number of timed updates before a run."""
@@ -40,16 +40,16 @@ def estimate(bench: Components) -> str:
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
-    stops = np.cumsum(updates_by_visit(bench.budgets, bench.stream)).tolist()
-    done, visit = 0, 0
+    stops = np.cumsum(updates_by_task_block(bench.budgets, bench.stream)).tolist()
+    done, block = 0, 0
     for number, n in enumerate(bench.budgets):
         seen.update(bench.experiences.tasks(number))
         done += n
-        if done < stops[visit]:
+        if done < stops[block]:
             continue
-        length = stops[visit] - updates
+        length = stops[block] - updates
         within = evaluations(evaluation, length) - 1
-        updates, passes, visit = stops[visit], passes + within + 1, visit + 1
+        updates, passes, block = stops[block], passes + within + 1, block + 1
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
     train_s, eval_s = updates * step_s, work * pass_s
     return (
@@ -73,7 +73,7 @@ def _step_s(bench: Components) -> float:
             train(bench, Observation(bench, None, stop))
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     bounded = bench.run.benchmark.protocol.boundaries
-    for number in range(min(2, len(bench.stream.visits))):
+    for number in range(min(2, len(bench.stream.experiences))):
         experience, times = bench.experience(number), [time.perf_counter()]
         if bounded or not number:
             bench.strategy.begin_experience(experience if bounded else bench.experiences.unbounded())

@@ -59,7 +59,7 @@ class Observation(Watcher):
         self._tasks = range(len(bench.stream.tasks))
         self._seen: set[int] = set()
         self._origins = bench.stream.origins().tolist()
-        self._in_visit = 0
+        self._in_block = 0
         self._budget = 0
         self.position = Position()
         self.iterations = 0
@@ -73,32 +73,32 @@ class Observation(Watcher):
         self._seen.update(self._bench.experiences.tasks(number))
         if done:
             return
-        if self._begins:
-            self._in_visit = 0
+        if self._block_begins:
+            self._in_block = 0
         self._bench.evaluator.renew()
         if self._recorder is not None and not self.iterations:
             self._bench.evaluator.begin(self._bench.strategy.model)
 
     def before_first_update(self) -> None:
         self._bench.evaluator.renew()
-        if self._begins:
+        if self._block_begins:
             self._evaluate(Phase.BEFORE)
 
     @property
-    def _begins(self) -> bool:
-        """True if it is the first sub-experience, or a whole experience."""
+    def _block_begins(self) -> bool:
+        """True if it is the first of its task block."""
         number = self.position.experience
         return not number or self._origins[number] != self._origins[number - 1]
 
     @property
-    def visit_ends(self) -> bool:
-        """True if it is the last sub-experience, or a whole experience."""
+    def block_ends(self) -> bool:
+        """True if it is the last of its task block: the sub-experiences of one experience, or a whole one."""
         number = self.position.experience
         return number + 1 == len(self._origins) or self._origins[number] != self._origins[number + 1]
 
     def after_iteration(self, loss: Tensor) -> bool:
         self.iterations += 1
-        self._in_visit += 1
+        self._in_block += 1
         self.position = Position(self.position.experience, self.position.done + 1)
         if self._recorder is not None:
             start = time.perf_counter()
@@ -107,7 +107,7 @@ class Observation(Watcher):
             self._recorder.add_loss(loss, None if gradients is None else norm(gradients))
             self._bench.evaluator.after_update(model)
             self.eval_s += time.perf_counter() - start
-        if is_due(self._evaluation, self._in_visit):
+        if is_due(self._evaluation, self._in_block):
             self._evaluate(Phase.ITERATION)
         self._on_iteration()
         return self.position.done < self._budget
@@ -120,8 +120,8 @@ class Observation(Watcher):
     def leave(self) -> None:
         """Called at the end of the experience."""
         self._bench.evaluator.renew()
-        if self.visit_ends:
-            self._bench.evaluator.learned(self._bench.stream.visits[self.position.experience].tasks)
+        if self.block_ends:
+            self._bench.evaluator.learned(self._bench.stream.experiences[self.position.experience].tasks)
             self._evaluate(Phase.END)
 
     def _evaluate(self, phase: Phase) -> None:
@@ -143,7 +143,7 @@ class Observation(Watcher):
         return {
             "iterations": self.iterations,
             "evaluations": self.evaluations,
-            "in_visit": self._in_visit,
+            "in_visit": self._in_block,
             "eval_s": self.eval_s,
         }
 
@@ -153,4 +153,4 @@ class Observation(Watcher):
             self._seen.update(self._bench.experiences.tasks(number))
         self.position = position
         self.iterations, self.evaluations = state["iterations"], state["evaluations"]
-        self._in_visit, self.eval_s = state["in_visit"], state["eval_s"]
+        self._in_block, self.eval_s = state["in_visit"], state["eval_s"]

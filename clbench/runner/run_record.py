@@ -82,10 +82,10 @@ def describe_stream(stream: Stream) -> dict[str, Any]:
         "definition_hash": stream.definition_hash,
         "instance_hash": stream.instance_hash,
         "data_sha256": stream.data.sha256,
-        "experiences": len(stream.visits),
+        "experiences": len(stream.experiences),
         "tasks": len(stream.tasks),
         "classes": len({c for task in stream.tasks for c in task.classes}),
-        "samples": sum(v.samples for v in stream.visits),
+        "samples": sum(v.samples for v in stream.experiences),
     }
 
 

@@ -20,10 +20,10 @@ from clbench.results.record import Record
 from clbench.run_config import RunConfig
 from clbench.runner.signals import Interrupted
 from clbench.schema import canonical, definition
-from clbench.studies.engines.base import Done, Engine, Job, Listener
+from clbench.studies.engines.base import Engine, FinishedJob, Job, Listener
 from clbench.studies.existing import State, failure_reason, is_completed, past_times, sha256_of_data, state
 from clbench.studies.search import Search, search
-from clbench.studies.study import Planned, Study, tuned
+from clbench.studies.study import Planned, Study, tuning_record
 from clbench.summation import mean
 
 TRIALS = files.TRIALS
@@ -35,7 +35,7 @@ class Display(Listener, Protocol):
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
         """Called when jobs begin: their labels, and the expected seconds of each by earlier runs."""
 
-    def done(self, job: int, done: Done) -> None:
+    def done(self, job: int, done: FinishedJob) -> None:
         """Called when a job ended."""
 
     def end(self) -> None:
@@ -140,7 +140,7 @@ class Grid:
 
         for i in range(len(self.study.config.streams)):
             for j in range(len(self.study.strategies)):
-                if self.study.tuned(j):
+                if self.study.is_tuned(j):
                     searched.append((i, j))
                     for trial in search(self.study, i, j).some():
                         tried = checked(self.study.trials, i, j, *trial)
@@ -312,7 +312,7 @@ class Grid:
             return None
         assert settings is not None
         assert s.trial is not None
-        how = tuned(settings, s.trial, s.tried, s.failed, s.updates)
+        how = tuning_record(settings, s.trial, s.tried, s.failed, s.updates)
         row = [
             replace(p, run=p.run.model_copy(update={"tuning": how}))
             for p in self.study.runs(s.stream, s.strategy, *best)

@@ -87,7 +87,7 @@ class Study:
         as_mappings = (strategy_names.as_mapping(entry) for entry in self.config.strategies)
         return [{"name": entry} if isinstance(entry, str) else entry for entry in as_mappings]
 
-    def tuned(self, strategy: int) -> bool:
+    def is_tuned(self, strategy: int) -> bool:
         """True if one of a strategy's combinations is selected by tuning."""
         choices = spaces(self.strategies[strategy]).values()
         return self.config.tuning is not None and any(isinstance(c, dict) or len(c) > 1 for c in choices)
@@ -146,14 +146,14 @@ class Study:
             *layers,
             (f"{self.source}: budget", {"training": budget}),
             (f"{self.source}: changes", self.config.changes),
-            (self.source, self._beside),
+            (self.source, self._run_settings),
         ]
         first = make_run(name, seed=seeds[0], above=[layer for layer in above if layer[1]])
         every = [first.model_copy(update={"seed": seed}) for seed in seeds]
         return [Planned(run, stream, strategy, combination, self.where(stream)) for run in every]
 
     @cached_property
-    def _beside(self) -> dict[str, Any]:
+    def _run_settings(self) -> dict[str, Any]:
         config = self.config
         return {
             "numerics": config.numerics.model_dump(mode="json"),
@@ -327,7 +327,7 @@ def dotted(path: KeyPath) -> str:
     return ".".join(path)
 
 
-def tuned(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
+def tuning_record(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
     """Record of a row's tuning.
 
     Args:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from clbench import moved
+
 if TYPE_CHECKING:
     from clbench.testing.resume import check_resume
     from clbench.testing.states import assert_same
-    from clbench.testing.strategies import check_strategy, told_what_it_needs
+    from clbench.testing.strategies import check_strategy, needed_overrides
     from clbench.testing.streams import check_stream
     from clbench.testing.traces import make_trace
 
-__all__ = ["assert_same", "check_resume", "check_strategy", "check_stream", "make_trace", "told_what_it_needs"]
+__all__ = ["assert_same", "check_resume", "check_strategy", "check_stream", "make_trace", "needed_overrides"]
 
 _HOME = {
     "assert_same": "states",
@@ -23,11 +25,14 @@ _HOME = {
     "check_strategy": "strategies",
     "check_stream": "streams",
     "make_trace": "traces",
-    "told_what_it_needs": "strategies",
+    "needed_overrides": "strategies",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if f"{__name__}:{name}" in moved.MOVED:
+        value = globals()[name] = moved.resolve(f"{__name__}:{name}")
+        return value
     if name not in _HOME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -98,7 +98,7 @@ def _stops(bench: Components) -> set[int]:
     updates = {1, first, first + 1, total - 1}
     begin = 0
     for number, budget in enumerate(bench.budgets):
-        one_pass = batches_in_a_pass(bench.stream.visits[number].samples, bench.run.benchmark.training)
+        one_pass = batches_in_a_pass(bench.stream.experiences[number].samples, bench.run.benchmark.training)
         if bench.strategy.access == "experience" and budget > one_pass:
             updates.add(begin + min(budget, one_pass + one_pass // 2 + 1))
             break

@@ -85,7 +85,7 @@ def check_strategy(
         _check_accuracy(strategy, overrides, split, better_than, seeds)
 
 
-def told_what_it_needs(strategy: str, benchmark: str) -> list[str]:
+def needed_overrides(strategy: str, benchmark: str) -> list[str]:
     """Overrides for a built-in strategy that requires task labels at test time; none for others.
 
     Args:
@@ -176,7 +176,7 @@ def _check_memory(run: RunConfig, covers: bool = False) -> None:
 
     _trained(run, watched=False, prepare=prepare)
     if covers and met and met[-1][0]:
-        absent = sorted({t for visit in _compiled(run).visits for t in visit.tasks} - met[-1][1])
+        absent = sorted({t for experience in _compiled(run).experiences for t in experience.tasks} - met[-1][1])
         require(not absent, f"at the end of {run.benchmark.id} it holds no sample of tasks {absent}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.stream import Rows, Stream, Visit
+from clbench.stream import Rows, Stream, StreamExperience
 from clbench.streams.compile import instance_hash
 from clbench.testing.states import require
 
@@ -32,13 +32,13 @@ def check_stream(stream: Stream) -> None:
     _check_tasks(stream)
     _check_labels(stream)
     met = np.zeros((len(stream.tasks), stream.data.classes), np.bool_)
-    require(len(stream.visits) > 0, "the stream has no experience")
-    for v, visit in enumerate(stream.visits):
-        _check_visit(stream, v, visit)
-        for t, rows in visit.parts:
+    require(len(stream.experiences) > 0, "the stream has no experience")
+    for v, experience in enumerate(stream.experiences):
+        _check_experience(stream, v, experience)
+        for t, rows in experience.parts:
             stands_for = stream.all_tasks[t].stands_for
             met[t if stands_for is None else stands_for, stream.data.train_y[rows]] = True
-    visited = {t for visit in stream.visits for t in visit.tasks}
+    visited = {t for experience in stream.experiences for t in experience.tasks}
     for task, of_task in zip(stream.tasks, stream.test_rows, strict=True):
         require(task.id in visited, f"task {task.id} is visited by no experience")
         for c, rows in zip(task.classes, of_task, strict=True):
@@ -92,25 +92,29 @@ def _check_labels(stream: Stream) -> None:
         )
 
 
-def _check_visit(stream: Stream, v: int, visit: Visit) -> None:
+def _check_experience(stream: Stream, v: int, experience: StreamExperience) -> None:
     where, tasks = f"experience {v}", len(stream.tasks)
-    require(visit.samples > 0, f"{where} has no labelled sample")
-    require(len(visit.tasks) > 0, f"{where} is about no task")
+    require(experience.samples > 0, f"{where} has no labelled sample")
+    require(len(experience.tasks) > 0, f"{where} is about no task")
     require(
-        list(visit.tasks) == sorted(set(visit.tasks)),
-        f"{where} is about tasks {visit.tasks}, which do not ascend",
+        list(experience.tasks) == sorted(set(experience.tasks)),
+        f"{where} is about tasks {experience.tasks}, which do not ascend",
     )
-    unknown = [t for t in visit.tasks if not 0 <= t < tasks]
+    unknown = [t for t in experience.tasks if not 0 <= t < tasks]
     require(not unknown, f"{where} visits task {_first(unknown)}, and the stream has tasks 0 to {tasks - 1}")
-    before = stream.visits[v - 1] if v else None
+    before = stream.experiences[v - 1] if v else None
     require(
-        visit.origin == v or (before is not None and visit.origin == before.origin),
-        f"{where} has origin {visit.origin}; allowed are its own number and the origin of the experience before it",
+        experience.origin == v or (before is not None and experience.origin == before.origin),
+        f"{where} has origin {experience.origin}; allowed are its own number and the "
+        "origin of the experience before it",
     )
-    if before is not None and visit.origin == before.origin:
-        require(visit.tasks == before.tasks, f"{where} and the one before are parts of one visit to different tasks")
+    if before is not None and experience.origin == before.origin:
+        require(
+            experience.tasks == before.tasks,
+            f"{where} and the one before are parts of one task block and have different tasks",
+        )
     come: dict[int, list[Rows]] = {}
-    for parts, labelled in ((visit.parts, True), (visit.unlabelled, False)):
+    for parts, labelled in ((experience.parts, True), (experience.unlabelled, False)):
         kind = "parts" if labelled else "unlabelled"
         ids = [t for t, _ in parts]
         require(ids == sorted(set(ids)), f"{where} has {kind} of tasks {ids}, which do not ascend")

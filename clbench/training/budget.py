@@ -14,7 +14,7 @@ from clbench.stream import Stream
 
 def budgets(training: Training, stream: Stream) -> tuple[int, ...]:
     """Updates in each experience, (V,), by its size whatever a strategy may see; at least one."""
-    samples = [visit.samples for visit in stream.visits]
+    samples = [experience.samples for experience in stream.experiences]
     if training.budget == "experience":
         if training.iterations is not None:
             return (training.iterations,) * len(samples)
@@ -41,14 +41,14 @@ def batches_in_a_pass(n: int, training: Training) -> int:
 def _different(stream: Stream) -> int:
     """Number of distinct samples of a stream, counted once for each task."""
     masks: dict[int, Any] = {}
-    for visit in stream.visits:
-        for t, rows in visit.parts:
+    for experience in stream.experiences:
+        for t, rows in experience.parts:
             masks.setdefault(t, np.zeros(len(stream.labels), np.bool_))[rows] = True
     return sum(int(mask.sum()) for mask in masks.values())
 
 
-def updates_by_visit(budgets: tuple[int, ...], stream: Stream) -> list[int]:
-    """Updates in each experience, summed over the sub-experiences that it was cut into."""
+def updates_by_task_block(budgets: tuple[int, ...], stream: Stream) -> list[int]:
+    """Updates in each task block: a whole experience, or the sub-experiences that one was cut into."""
     origins = stream.origins()
     starts = np.flatnonzero(np.concatenate([[True], origins[1:] != origins[:-1]]))
     return [int(n) for n in np.add.reduceat(np.array(budgets), starts)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clbench.config.benchmark import Protocol
 from clbench.strategy import Experience
-from clbench.stream import Rows, Stream, Visit, joined
+from clbench.stream import Rows, Stream, StreamExperience, joined
 
 
 class Experiences:
@@ -26,7 +26,7 @@ class Experiences:
         self._stream = stream
         self._access = access
         self._protocol = protocol
-        self._visits = 0  # number of experiences in the lists below
+        self._collected = 0  # number of experiences in the lists below
         self._tasks: set[int] = set()
         self._seen: dict[int, NDArray[np.bool_]] = {}
         self._parts: list[tuple[int, Rows]] = []
@@ -35,29 +35,29 @@ class Experiences:
     def tasks(self, number: int) -> tuple[int, ...]:
         """Tasks in the training data of an experience, ascending."""
         if self._access == "experience":
-            return self._stream.present(self._stream.visits[number])
+            return self._stream.present(self._stream.experiences[number])
         self._collect(number)
         return tuple(sorted(self._tasks))
 
-    def visits(self, number: int) -> tuple[Visit, ...]:
+    def newly_accessible(self, number: int) -> tuple[StreamExperience, ...]:
         """Experiences whose samples become accessible with an experience."""
         if self._access == "stream":
-            return self._stream.visits if number == 0 else ()
-        return (self._stream.visits[number],)
+            return self._stream.experiences if number == 0 else ()
+        return (self._stream.experiences[number],)
 
     def __call__(self, number: int) -> Experience:
         """Experience `number`, without information that the protocol denies."""
-        visit, stream = self._stream.visits[number], self._stream
+        experience, stream = self._stream.experiences[number], self._stream
         tasks = self.tasks(number)
         if self._access == "experience":
-            index, task = joined(visit.parts)
+            index, task = joined(experience.parts)
         else:
             self._joined = self._joined or joined(self._parts)
             index, task = self._joined
-        unlabelled, unlabelled_task = joined(visit.unlabelled)
-        first = visit.origin
+        unlabelled, unlabelled_task = joined(experience.unlabelled)
+        first = experience.origin
         last = number
-        while last + 1 < len(stream.visits) and stream.visits[last + 1].origin == first:
+        while last + 1 < len(stream.experiences) and stream.experiences[last + 1].origin == first:
             last += 1
         return Experience(
             number=number,
@@ -79,16 +79,16 @@ class Experiences:
 
     def _collect(self, number: int) -> None:
         """Collects all samples up to an experience, or of the stream, each once for each task."""
-        wanted = len(self._stream.visits) if self._access == "stream" else number + 1
-        if wanted < self._visits:
-            self._visits, self._tasks, self._seen, self._parts, self._joined = 0, set(), {}, [], None
-        for visit in self._stream.visits[self._visits : wanted]:
-            self._tasks.update(self._stream.present(visit))
-            for t, rows in visit.parts:
+        wanted = len(self._stream.experiences) if self._access == "stream" else number + 1
+        if wanted < self._collected:
+            self._collected, self._tasks, self._seen, self._parts, self._joined = 0, set(), {}, [], None
+        for experience in self._stream.experiences[self._collected : wanted]:
+            self._tasks.update(self._stream.present(experience))
+            for t, rows in experience.parts:
                 seen = self._seen.setdefault(t, np.zeros(len(self._stream.labels), np.bool_))
                 new = rows[~seen[rows]]
                 if len(new):
                     seen[new] = True
                     self._parts.append((t, new))
                     self._joined = None
-        self._visits = wanted
+        self._collected = wanted

@@ -26,7 +26,7 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
     Raises:
         UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit.
     """
-    make = _imported if isinstance(network, networks.Imported) else _own
+    make = _imported if isinstance(network, networks.Imported) else _built_in
     model = make(network, shape, outputs)
     if network.weights is not None:
         _load(model, network.weights)
@@ -114,7 +114,7 @@ def split(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
     return model[:-1], model[-1]
 
 
-def _own(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+def _built_in(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     """
     Raises:
         UserError: a convolutional network for vectors, or for images too small for it.

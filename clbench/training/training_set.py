@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clbench.errors import RunFailed
-from clbench.stream import Stream, Visit
+from clbench.stream import Stream, StreamExperience
 from clbench.training.augmentation import Augmenter
 from clbench.training.inputs import EXACT_BYTES, InputTransform, StoredInputs
 
@@ -104,12 +104,12 @@ class TrainingSet:
         tasks = len(self._targets) if len(self._targets) * n <= EXACT_BYTES else 1
         self._fence.admitted = torch.zeros((tasks, n), dtype=torch.bool, device=self._labels.device)
 
-    def admit(self, visit: Visit) -> None:
+    def admit(self, experience: StreamExperience) -> None:
         """Admits the samples of an experience, unlabelled ones included."""
         admitted = self._fence.admitted
         if admitted is None:
             return
-        for t, rows in (*visit.parts, *visit.unlabelled):
+        for t, rows in (*experience.parts, *experience.unlabelled):
             admitted[t if len(admitted) > 1 else 0, torch.from_numpy(rows).to(admitted.device)] = True
 
     def labels_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:

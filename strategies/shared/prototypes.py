@@ -229,13 +229,13 @@ class PrototypeReplay(OnFeatures):
 
     the distance over the features of the whole batch at once. A *unit* is a class in one of R orientations.
 
-    A prototype is the mean feature of the samples of a class (or unit) in its last visit, as they are stored. In an
-    online stream a visit is what its pieces were cut from; each piece adds its features as they are then. A class that
-    is in the experience is not past there: it is learnt from its samples, not from its prototype. Where tasks share
-    their classes (domain-incremental), nothing is past, and what is left is distillation.
+    A prototype is the mean feature of the samples of a class (or unit) in its last task block, as they are stored:
+    one experience, or in an online stream the pieces of one, each of which adds its features as they are then. A class
+    that is in the experience is not past there: it is learnt from its samples, not from its prototype. Where tasks
+    share their classes (domain-incremental), nothing is past, and what is left is distillation.
 
     Attributes:
-        old: the front as the last visit left it; None in the first.
+        old: the front as the last task block left it; None in the first.
         prototypes: (R C, F), and `known` (R C,) which of them there are.
         past: classes that are past in this experience, (P,).
     """
@@ -259,7 +259,7 @@ class PrototypeReplay(OnFeatures):
         self.known = torch.zeros(units, dtype=torch.bool, device=setup.device)
         self.past = torch.zeros(0, dtype=torch.int64, device=setup.device)
         self._task_of = torch.zeros(setup.outputs, dtype=torch.int64, device=setup.device)
-        self._visit = self.moments(self.rotations)
+        self._block = self.moments(self.rotations)
 
     def _active_outputs(self) -> Tensor | None:
         """A unit is active where its class is."""
@@ -294,14 +294,14 @@ class PrototypeReplay(OnFeatures):
 
     def end_experience(self, experience: Experience) -> None:
         super().end_experience(experience)
-        self.measure(experience, self._visit)
+        self.measure(experience, self._block)
         if experience.part == experience.parts - 1:
-            self.end_visit(self._visit)
-            self._visit.clear()
+            self.end_task_block(self._block)
+            self._block.clear()
 
-    def end_visit(self, visit: Moments) -> None:
-        """Prototypes of the classes of a visit, and the front as it is now, are kept."""
-        self.keep(visit, visit.known)
+    def end_task_block(self, block: Moments) -> None:
+        """Prototypes of the classes of a task block, and the front as it is now, are kept."""
+        self.keep(block, block.known)
         self.old = copy.deepcopy(self.front)
         freeze(self.old)
 
@@ -325,7 +325,7 @@ class PrototypeReplay(OnFeatures):
             "known": self.known.clone(),
             "past": self.past.clone(),
             "task_of": self._task_of.clone(),
-            "visit": self._visit.state_dict(),
+            "visit": self._block.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -337,4 +337,4 @@ class PrototypeReplay(OnFeatures):
         for name in ("prototypes", "known", "past"):
             setattr(self, name, state[name].to(self.setup.device))
         self._task_of = state["task_of"].to(self.setup.device)
-        self._visit.load_state_dict(state["visit"])
+        self._block.load_state_dict(state["visit"])

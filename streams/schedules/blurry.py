@@ -27,7 +27,7 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake
-from clbench.stream import Plan, Rows, Timetable, Visit
+from clbench.stream import Plan, Rows, StreamExperience, Timetable
 from clbench.streams.families import Combination, NonNegative, Schedule, TaskFamily
 
 
@@ -128,15 +128,15 @@ def _pieces_displaced(task: Rows, pieces: int, width: float, generator: Generato
     return np.concatenate([parts[i] for i in order.tolist()])
 
 
-def _cut(rows: Rows, task: Rows, nominal: Rows, pieces: int, tasks: int) -> list[Visit]:
+def _cut(rows: Rows, task: Rows, nominal: Rows, pieces: int, tasks: int) -> list[StreamExperience]:
     """Equal pieces. A piece visits the task whose nominal positions contain its middle."""
     about = nominal[((np.arange(pieces) + 0.5) * len(nominal) / pieces).astype(np.int64)]
     absent = sorted(set(range(tasks)) - set(about.tolist()))
     if absent:
         raise UserError(f"stream.schedule.experiences: got {pieces}, too few for task {absent[0]} to occur.")
-    visits: list[Visit] = []
+    experiences: list[StreamExperience] = []
     for v, (mine, of) in enumerate(zip(np.array_split(rows, pieces), np.array_split(task, pieces), strict=True)):
         parts = tuple((t, np.sort(mine[of == t])) for t in np.unique(of).tolist())
         same = bool(v) and about[v] == about[v - 1]
-        visits.append(Visit(parts, (int(about[v]),), visits[-1].origin if same else v))
-    return visits
+        experiences.append(StreamExperience(parts, (int(about[v]),), experiences[-1].origin if same else v))
+    return experiences

@@ -16,7 +16,7 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake
-from clbench.stream import Plan, Task, Timetable, Visit
+from clbench.stream import Plan, StreamExperience, Task, Timetable
 from clbench.streams.families import Combination, Schedule, TaskFamily
 from clbench.streams.schedules.draws import pick
 from clbench.streams.tasks.transforms import RotationTasks, Transform, TransformTasks, domain
@@ -61,7 +61,7 @@ class DriftSchedule(Schedule):
             key, value = ("samples", wanted) if self.samples else ("experiences", steps)
             raise UserError(f"stream.schedule.{key}: got {value}, but there are {len(pool)} training samples.")
         dealt = np.array_split(pool[generator.permutation(len(pool))], steps) if self.samples is None else None
-        variants, domains, visits = [], [], list[Visit]()
+        variants, domains, experiences = [], [], list[StreamExperience]()
         for v in range(steps):
             segment, rest = divmod(v * (len(references) - 1), steps - 1)
             way = rest / (steps - 1)
@@ -72,12 +72,12 @@ class DriftSchedule(Schedule):
             first = plan.tasks[0]
             variants.append(Task(number, len(plan.domains) + v, first.classes, first.targets, stands_for=nearest))
             rows = np.sort(dealt[v]) if dealt is not None else pick(generator, pool, self.samples)
-            same = bool(visits) and visits[-1].tasks == (nearest,)
-            visits.append(Visit(((number, rows),), (nearest,), visits[-1].origin if same else v))
-        absent = sorted(set(range(len(plan.tasks))) - {v.tasks[0] for v in visits})
+            same = bool(experiences) and experiences[-1].tasks == (nearest,)
+            experiences.append(StreamExperience(((number, rows),), (nearest,), experiences[-1].origin if same else v))
+        absent = sorted(set(range(len(plan.tasks))) - {v.tasks[0] for v in experiences})
         if absent:
             raise UserError(f"stream.schedule.experiences: got {steps}, too few for task {absent[0]} to occur.")
-        return Timetable(visits, tuple(variants), tuple(domains))
+        return Timetable(experiences, tuple(variants), tuple(domains))
 
 
 def between(a: Transform, b: Transform, share: float) -> Transform:

@@ -10,7 +10,7 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Model, name_classes
-from clbench.stream import Plan, Timetable, Visit
+from clbench.stream import Plan, StreamExperience, Timetable
 from clbench.streams.families import Schedule, TaskFamily
 from clbench.streams.schedules.draws import pick
 
@@ -52,7 +52,7 @@ class ExplicitSchedule(Schedule):
         Raises:
             UserError: more samples are requested than a task has.
         """
-        pools, visits = plan.pools, list[Visit]()
+        pools, experiences = plan.pools, list[StreamExperience]()
         for i, lesson in enumerate(self.experiences):
             tasks = tuple(sorted(lesson.tasks))
             for t in tasks:
@@ -63,5 +63,5 @@ class ExplicitSchedule(Schedule):
                     )
             for _ in range(lesson.repeat):
                 parts = tuple((t, pick(generator, pools[t], lesson.samples)) for t in tasks)
-                visits.append(Visit(parts, tasks, len(visits)))
-        return Timetable(visits)
+                experiences.append(StreamExperience(parts, tasks, len(experiences)))
+        return Timetable(experiences)

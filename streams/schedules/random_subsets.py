@@ -16,7 +16,7 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake
-from clbench.stream import Plan, Timetable, Visit
+from clbench.stream import Plan, StreamExperience, Timetable
 from clbench.streams.families import NonNegative, Schedule, TaskFamily
 from clbench.streams.schedules.draws import draw, integers, pick
 
@@ -57,8 +57,10 @@ class RandomSubsetsSchedule(Schedule):
         falling = [max(0.0, 1 - i * self.factor) ** self.entropy_decrease for i in range(len(pools))]
         by_rank, rank = [max(w, 1) for w in integers(falling)], generator.permutation(len(pools)).tolist()
         weights = [by_rank[rank[t]] for t in range(len(pools))]
-        visits = []
+        experiences = []
         for v in range(self.experiences):
             tasks = tuple(sorted(draw(generator, weights, self.size)))
-            visits.append(Visit(tuple((t, pick(generator, pools[t], self.samples)) for t in tasks), tasks, v))
-        return Timetable(visits)
+            experiences.append(
+                StreamExperience(tuple((t, pick(generator, pools[t], self.samples)) for t in tasks), tasks, v)
+            )
+        return Timetable(experiences)

@@ -30,7 +30,7 @@ from clbench.apportion import apportion
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Share, mistake
-from clbench.stream import Plan, Rows, Timetable, Visit
+from clbench.stream import Plan, Rows, StreamExperience, Timetable
 from clbench.streams.families import NonNegative, Schedule, TaskFamily
 from clbench.streams.schedules.draws import draw, integers, pick, rounded
 
@@ -92,7 +92,7 @@ class RecurrenceSchedule(Schedule):
         weights = law(self, len(pools))
         power_law = self.model_copy(update={"by": "power_law"})
         reference = [power(lag, self.exponent) for lag in range(1, len(pools))]
-        visits = []
+        experiences = []
         for t in range(len(pools)):
             lagged = weights[:t][::-1]  # of the tasks 0..t-1
             sizes = [len(pool) for pool in pools[:t]]
@@ -106,8 +106,8 @@ class RecurrenceSchedule(Schedule):
                 wanted = [min(w, size) for w, size in zip(wanted, sizes, strict=True)]
                 amounts = wanted if self.by == "power_law" else apportion(sum(wanted), lagged, sizes)
             parts = [(k, pick(generator, pools[k], n)) for k, n in enumerate(amounts) if n]
-            visits.append(Visit((*parts, (t, fresh[t])), (t,), t))
-        return Timetable(visits)
+            experiences.append(StreamExperience((*parts, (t, fresh[t])), (t,), t))
+        return Timetable(experiences)
 
 
 def law(config: RecurrenceSchedule, phases: int) -> list[int]:
@@ -159,14 +159,16 @@ def _matched(schedule: RecurrenceSchedule, weights: list[int], sizes: list[int],
     return apportion(schedule.rehearsed, weights, sizes)
 
 
-def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows], generator: Generator) -> list[Visit]:
+def _returning(
+    schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows], generator: Generator
+) -> list[StreamExperience]:
     """The variant in which a task that returns resets its clock."""
     phases, share = len(pools), schedule.share or 1.0
     chances = generator.uniform(phases * phases).reshape(phases, phases)
     weights = law(schedule, phases)
     last = np.zeros(phases, np.int64)  # the last phase of each task, under this law
     clock = np.zeros(phases, np.int64)  # the same under the power law, which determines the number of returning tasks
-    visits = []
+    experiences = []
     for t in range(phases):
         returns = [
             k
@@ -183,5 +185,5 @@ def _returning(schedule: RecurrenceSchedule, pools: list[Rows], fresh: list[Rows
         parts = [
             (k, pick(generator, pools[k], max(1, rounded(share * (schedule.new or len(pools[k])))))) for k in returns
         ]
-        visits.append(Visit((*parts, (t, fresh[t])), (*returns, t), t))
-    return visits
+        experiences.append(StreamExperience((*parts, (t, fresh[t])), (*returns, t), t))
+    return experiences

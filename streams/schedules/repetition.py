@@ -17,7 +17,7 @@ from pydantic import Field
 from clbench.apportion import apportion
 from clbench.rng import Generator
 from clbench.schema import Count, Mistake, Share, mistake
-from clbench.stream import Plan, Timetable, Visit
+from clbench.stream import Plan, StreamExperience, Timetable
 from clbench.streams.families import Schedule, TaskFamily
 from clbench.streams.schedules.draws import draw, integers, pick
 
@@ -65,7 +65,7 @@ class RepetitionSchedule(Schedule):
         pools = plan.pools
         again = probabilities(self, len(pools), generator)
         first = entries(self, len(pools), generator)
-        weights, visits = [max(w, 1) for w in integers(again)], []
+        weights, experiences = [max(w, 1) for w in integers(again)], []
         for v in range(self.experiences):
             chances = generator.uniform(len(pools)).tolist()
             known = [t for t in range(len(pools)) if first[t] < v]
@@ -77,8 +77,8 @@ class RepetitionSchedule(Schedule):
             if self.samples is not None:
                 amounts = apportion(min(self.samples, sum(sizes)), [1] * len(sizes), sizes)
             parts = [(t, pick(generator, pools[t], n)) for t, n in zip(sorted(tasks), amounts, strict=True) if n]
-            visits.append(Visit(tuple(parts), tuple(t for t, _ in parts), v))
-        return Timetable(visits)
+            experiences.append(StreamExperience(tuple(parts), tuple(t for t, _ in parts), v))
+        return Timetable(experiences)
 
 
 def probabilities(schedule: RepetitionSchedule, tasks: int, generator: Generator) -> list[float]:

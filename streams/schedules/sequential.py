@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from clbench.rng import Generator
-from clbench.stream import Plan, Timetable, Visit
+from clbench.stream import Plan, StreamExperience, Timetable
 from clbench.streams.families import Schedule, TaskFamily
 
 
@@ -16,4 +16,4 @@ class SequentialSchedule(Schedule):
 
     def arrange(self, family: TaskFamily, plan: Plan, generator: Generator) -> Timetable:
         """An experience a lesson."""
-        return Timetable([Visit(((task, rows),), (task,), v) for v, (task, rows) in enumerate(plan.lessons)])
+        return Timetable([StreamExperience(((task, rows),), (task,), v) for v, (task, rows) in enumerate(plan.lessons)])

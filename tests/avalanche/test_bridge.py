@@ -20,14 +20,14 @@ from torch import nn
 from clbench import metrics, resolve, run_config
 from clbench.avalanche import hosting, plugin, quiet
 from clbench.errors import UserError
-from clbench.evaluation import recorder as recorder_
+from clbench.evaluation.recorder import Recorder
 from clbench.metrics import definition
 from clbench.reports import leaderboard
 from clbench.results import trace_files
 from clbench.results.record import collect
 from clbench.rng import fenced
 from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.testing.states import assert_same
 from clbench.trace import NOT_EVALUATED, UNAVAILABLE, Phase, Trace
 from clbench.training.inputs import InputTransform
@@ -165,7 +165,7 @@ def trained(run: run_config.RunConfig, watch: bool = True) -> tuple[components.C
     """Trains without files; returns the bench, all that chance and learning move, and the recorder."""
     with fenced():
         bench = assembled(run)
-        recorder = recorder_.Recorder(bench.device) if watch else None
+        recorder = Recorder(bench.device) if watch else None
         training_loop.train(bench, observer.Observation(bench, recorder, lambda: None))
         assert isinstance(bench.strategy, hosting.Hosted)
         model, optimizer = bench.strategy.model, bench.strategy.hosted.optimizer
@@ -229,8 +229,8 @@ def without_a_fence(bench: components.Components) -> TrainingSet:
 def stock_benchmark(bench: components.Components) -> CLScenario[Any]:
     """The training data of a bench as Avalanche's own helpers lay it out."""
     parts, samples = [], without_a_fence(bench)
-    for visit in bench.stream.visits:
-        x, y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+    for experience in bench.stream.experiences:
+        x, y = samples.fetch(torch.from_numpy(experience.index), torch.from_numpy(experience.task))
         parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
     return with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
 
@@ -258,7 +258,7 @@ def test_a_hosted_strategy_ends_in_the_weights_of_a_stock_script(name: str, mome
                 stock.train(experience, eval_streams=[])
         assert_same(hosted["model"], stock.model.state_dict())
         assert_same(hosted["torch"], torch.get_rng_state())
-    assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.visits)
+    assert len(recorder.loss) == sum(2 * -(-len(v.index) // 32) for v in bench.stream.experiences)
 
 
 @pytest.mark.parametrize("iterations", [1, 7, 20])
@@ -285,7 +285,7 @@ def test_drop_last_and_the_reset_of_the_optimiser_reach_the_strategy() -> None:
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
     unwatched(bench)
-    updates = [len(v.index) // 32 for v in bench.stream.visits]
+    updates = [len(v.index) // 32 for v in bench.stream.experiences]
     assert {n for n, _ in seen} == {32}
     assert len(seen) == sum(updates)
     states = [s for _, s in seen]
@@ -346,7 +346,7 @@ def test_a_network_that_takes_one_task_at_a_time() -> None:
 
 def test_a_strategy_without_scores_fails(tmp_path: Path) -> None:
     said: list[str] = []
-    record = runner.execute(make_run(HERE + "Generator", {}), tmp_path, say=said.append).record
+    record = execute(make_run(HERE + "Generator", {}), tmp_path, say=said.append).record
     assert record["failure"]["kind"] == "no_scores"
     assert record["failure"]["message"] == "its evaluation gives tuple, and not scores of classes"
     assert said == ["no estimate: RunFailed: its evaluation gives tuple, and not scores of classes"]
@@ -372,7 +372,7 @@ def test_a_network_that_was_replaced_is_the_one_that_is_looked_at() -> None:
 
 
 def test_a_strategy_that_trains_nothing_has_ends_and_no_loss(tmp_path: Path) -> None:
-    outcome = runner.execute(make_run(HERE + "Idle", {}), tmp_path)
+    outcome = execute(make_run(HERE + "Idle", {}), tmp_path)
     trace = trace_files.read_trace(outcome.directory)
     assert outcome.record["status"] == "completed"
     assert trace.phase.tolist() == [Phase.END] * 3
@@ -381,7 +381,7 @@ def test_a_strategy_that_trains_nothing_has_ends_and_no_loss(tmp_path: Path) -> 
 
 
 def test_a_strategy_that_goes_on_after_the_budget_fails(tmp_path: Path) -> None:
-    record = runner.execute(make_run(HERE + "Endless", {}), tmp_path).record
+    record = execute(make_run(HERE + "Endless", {}), tmp_path).record
     assert record["status"] == "failed"
     assert record["failure"]["kind"] == "over_budget"
     assert record["failure"]["message"] == (
@@ -504,7 +504,7 @@ def test_a_factory_in_a_file_lands_on_the_leaderboard_and_nothing_is_said(tmp_pa
 
 def test_an_unknown_strategy_by_import_path_is_a_row_beside_ours(tmp_path: Path) -> None:
     for name in ("naive", SUPERVISED + "Naive"):
-        runner.execute(make_run(name, {}, iterations=2), tmp_path)
+        execute(make_run(name, {}, iterations=2), tmp_path)
     table = leaderboard.table(collect(tmp_path)[0])
     assert set(table["strategy"]) == {"naive", SUPERVISED + "Naive"}
     assert table["definition_hash"].nunique() == 1
@@ -710,7 +710,7 @@ def test_one_test_experience_serves_all() -> None:
     assert definition.accuracy_matrix(ours.trace(), "domain") == pytest.approx(theirs)
 
 
-def test_sub_experiences_of_an_online_stream_are_one_visit() -> None:
+def test_sub_experiences_of_an_online_stream_are_one_task_block() -> None:
     benchmark = classes_benchmark()
     ours = plugin.ContinualEvaluation(benchmark.test_stream, every=0)
     model = network("plain")

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from clbench import resolve, run_config
 from clbench.avalanche import hosting, quiet
 from clbench.errors import UserError
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 
 # After the bridge, which knows what its dependencies say when they are imported.
 import avalanche.training  # isort: skip
@@ -183,7 +183,7 @@ RUNS: dict[str, tuple[str | None, dict[str, Any], list[str]]] = {
     "strategy_wrappers:MIR": (None, {"mem_size": 40, "subsample": 20, "batch_size_mem": 10}, []),
     "strategy_wrappers:Naive": (None, {}, []),
     "strategy_wrappers:PNNStrategy": ("pnn", {}, []),
-    # Tasks have labels; pruning is at an epoch; until the visit ends, no other task is evaluated.
+    # Tasks have labels; pruning is at an epoch; until the task block ends, no other task is evaluated.
     "strategy_wrappers:PackNet": (
         "packnet", {}, ["stream.setting=task", "training.iterations=null", "training.epochs=2"],
     ),
@@ -247,7 +247,7 @@ def test_each_strategy_of_avalanche_is_in_one_of_the_two_tables() -> None:
 
 
 def accuracy(run: run_config.RunConfig, directory: Path, view: str = "class") -> float:
-    record = runner.execute(run, directory).record
+    record = execute(run, directory).record
     assert record["status"] == "completed", record["failure"]
     value = record["metrics"][view]["average_accuracy"]["value"]
     assert isinstance(value, float)
@@ -269,7 +269,7 @@ def test_it_cannot_and_says_why(name: str, tmp_path: Path) -> None:
     factory, parameters, message = CANNOT[name] or ("", {}, "")
     run = make_run(name, factory, parameters)
     try:
-        failure = runner.execute(run, tmp_path).record["failure"]["message"]
+        failure = execute(run, tmp_path).record["failure"]["message"]
     except UserError as error:
         failure = str(error).removeprefix(f"strategy '{run.strategy.name}': ")
     assert failure == message
@@ -297,7 +297,7 @@ def test_what_a_plugin_needs_is_told_before_the_training(
     if plugin["name"] == "BiCPlugin" and "verbose" in inspect.signature(MultiStepLR).parameters:
         pytest.skip("with this torch it runs")
     with pytest.raises(UserError, match=f"{plugin['name']} needs {what}"):
-        runner.execute(run, tmp_path)
+        execute(run, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -315,5 +315,5 @@ def test_where_avalanche_would_wait_for_ever_the_run_fails(
         whole = supervised.FeatureReplay
         monkeypatch.setattr(supervised, "FeatureReplay", lambda **given: whole(**{**given, "mem_size": 4}))
     factory = RUNS[name][0]
-    failure = runner.execute(make_run(name, factory, parameters), tmp_path).record["failure"]
+    failure = execute(make_run(name, factory, parameters), tmp_path).record["failure"]
     assert (failure["kind"], failure["message"]) == ("no_batch", f"Avalanche would wait for ever {message}")

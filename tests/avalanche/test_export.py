@@ -25,7 +25,7 @@ from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.recorder import Recorder
 from clbench.rng import fenced
 from clbench.runner import components, observer, training_loop
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.strategy import Setup, Strategy, Watcher
 from clbench.stream import Stream
 from clbench.streams import definition
@@ -129,25 +129,25 @@ def test_training_experiences_are_ours_sample_by_sample(kind: str) -> None:
     before = chance()
     benchmark = as_avalanche(stream)
     assert isinstance(benchmark, CLScenario)
-    assert len(benchmark.train_stream) == len(stream.visits)
-    for v, (visit, experience) in enumerate(zip(stream.visits, benchmark.train_stream, strict=True)):
-        assert experience.current_experience == v
-        assert experience is benchmark.train_stream[v]
-        assert experience.benchmark is benchmark.train_stream.benchmark is benchmark
-        wanted_x, wanted_y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
-        wanted_labels = [told(stream, t) for t in visit.task.tolist()]
-        x, y, labels = items(experience)
+    assert len(benchmark.train_stream) == len(stream.experiences)
+    for v, (experience, converted) in enumerate(zip(stream.experiences, benchmark.train_stream, strict=True)):
+        assert converted.current_experience == v
+        assert converted is benchmark.train_stream[v]
+        assert converted.benchmark is benchmark.train_stream.benchmark is benchmark
+        wanted_x, wanted_y = samples.fetch(torch.from_numpy(experience.index), torch.from_numpy(experience.task))
+        wanted_labels = [told(stream, t) for t in experience.task.tolist()]
+        x, y, labels = items(converted)
         assert torch.equal(x, wanted_x)
         assert y == wanted_y.tolist()
         assert min(y) >= 0
         assert labels == wanted_labels
-        assert list(experience.dataset.targets) == y
-        assert list(experience.dataset.targets_task_labels) == labels
-        assert experience.task_labels == sorted(set(labels))
+        assert list(converted.dataset.targets) == y
+        assert list(converted.dataset.targets_task_labels) == labels
+        assert converted.task_labels == sorted(set(labels))
         if len(set(labels)) == 1:
-            assert experience.task_label == labels[0]
+            assert converted.task_label == labels[0]
         else:
-            assert not hasattr(experience, "task_label")
+            assert not hasattr(converted, "task_label")
     assert chance() == before, "a global generator was moved"
 
 
@@ -199,9 +199,9 @@ def test_the_kinds_show_what_they_are_for() -> None:
     made = {kind: make(kind) for kind in KINDS}
     flipped, sparse, drift = made["label noise"], made["unlabelled"], made["drift"]
     assert (flipped.labels != flipped.data.train_y).mean() > 0.3
-    assert all(v.unlabelled for v in sparse.visits)
+    assert all(v.unlabelled for v in sparse.experiences)
     assert drift.variants
-    assert any(t >= len(drift.tasks) for v in drift.visits for t, _ in v.parts)
+    assert any(t >= len(drift.tasks) for v in drift.experiences for t, _ in v.parts)
     for kind in ("power law, task", "blurry, task", "online, recurring"):
         assert any(len(e.task_labels) > 1 for e in as_avalanche(made[kind]).train_stream)
     assert made["given"].task_labels_given
@@ -213,9 +213,9 @@ def test_the_kinds_show_what_they_are_for() -> None:
 def test_a_variant_has_the_label_of_its_task() -> None:
     """No family of tasks gives a drift in the task setting so far; a stream may be put together by hand."""
     stream = dataclasses.replace(make("drift"), setting="task")
-    for visit, experience in zip(stream.visits, as_avalanche(stream).train_stream, strict=True):
-        assert items(experience)[2] == [visit.tasks[0]] * visit.samples
-        assert visit.tasks[0] < len(stream.tasks)
+    for experience, converted in zip(stream.experiences, as_avalanche(stream).train_stream, strict=True):
+        assert items(converted)[2] == [experience.tasks[0]] * experience.samples
+        assert experience.tasks[0] < len(stream.tasks)
 
 
 # ------------------------------------------------------------------------------------------------ known faults
@@ -268,11 +268,11 @@ def test_sub_experiences(samples: int, access: bool) -> None:
             assert trained.is_first_subexp
     with pytest.raises(MaskedAttributeError):
         assert trained.test_experiences
-    assert train[1].test_experiences == stream.visits[1].tasks
+    assert train[1].test_experiences == stream.experiences[1].tasks
     assert not as_avalanche(stream).train_stream[0].access_task_boundaries, "as Avalanche has it"
 
 
-def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
+def test_a_task_block_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
     schedule = {"by": "explicit", "experiences": [{"tasks": [0, 1], "samples": 3}]}
     train = as_avalanche(make(tasks={"by": "classes", "count": 2}, setting="task", schedule=schedule, online=1))
     assert sorted(e.task_label for e in train.train_stream) == [0, 0, 0, 1, 1, 1]
@@ -283,7 +283,7 @@ def test_a_visit_may_mix_tasks_that_none_of_its_parts_mixes() -> None:
 
 def test_streams_are_lists() -> None:
     train = as_avalanche(make("online")).train_stream
-    assert len(train) == sum(-(-v.samples // 30) for v in make().visits)
+    assert len(train) == sum(-(-v.samples // 30) for v in make().experiences)
     assert len(list(train)) == len(list(train)) == len(train), "more than once"
     tail = train[5:]
     assert len(tail) == len(train) - 5
@@ -314,9 +314,9 @@ def test_inputs_are_made_at_first_use_and_once() -> None:
     assert not asked
     for experience in (train[3], train[3], *train):
         items(experience)
-    assert asked[0] == stream.visits[3].samples
-    different = {(t, r) for v in stream.visits for t, rows in v.parts for r in rows.tolist()}
-    assert sum(asked) == len(different) < sum(v.samples for v in stream.visits)
+    assert asked[0] == stream.experiences[3].samples
+    different = {(t, r) for v in stream.experiences for t, rows in v.parts for r in rows.tolist()}
+    assert sum(asked) == len(different) < sum(v.samples for v in stream.experiences)
 
 
 def test_an_outline_cannot_be_trained_on() -> None:
@@ -407,8 +407,14 @@ def test_stock_naive_trains_on_every_kind(kind: str) -> None:
         found = stock(model, ours, [watch])
     assert len([k for k in found if k.startswith("Top1_Acc_Exp")]) == len(stream.tasks)
     trace = watch.trace()
-    whole = [v for v, visit in enumerate(stream.visits) if not v or visit.origin != stream.visits[v - 1].origin]
-    assert np.array_equal(trace.visits, stream.visit_matrix()[whole]), "the plugin knows which tasks a visit is about"
+    whole = [
+        v
+        for v, experience in enumerate(stream.experiences)
+        if not v or experience.origin != stream.experiences[v - 1].origin
+    ]
+    assert np.array_equal(trace.visits, stream.visit_matrix()[whole]), (
+        "the plugin knows which tasks a task block is about"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ hosted
@@ -453,7 +459,7 @@ def peeking(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int
 
 
 def peeking_at_the_whole(model: nn.Module, optimizer: Any, criterion: Any, train_mb_size: int) -> Naive:
-    """Looks at the end of the visit that its sub-experience is a part of."""
+    """Looks at the end of the task block that its sub-experience is a part of."""
 
     class Peek(SupervisedPlugin[Any]):  # type: ignore[misc]
         def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
@@ -493,7 +499,7 @@ def test_a_hosted_replay_with_a_growing_head_runs_on_every_kind(kind: str) -> No
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")  # of Avalanche's EWC when a head grows
 @pytest.mark.parametrize("kind", ["recurrence", "random subsets", "online", "drift", "blurry"])
 @pytest.mark.parametrize("name", ["growing_naive", "growing_ewc", "growing_cumulative"])
-def test_hosted_strategies_run_where_classes_return_and_visits_come_in_parts(name: str, kind: str) -> None:
+def test_hosted_strategies_run_where_classes_return_and_task_blocks_come_in_parts(name: str, kind: str) -> None:
     run_through(make_run(HERE + name, KINDS[kind]))
 
 
@@ -522,7 +528,7 @@ def test_a_hosted_strategy_that_looks_ahead_fails(
     run = make_run(HERE + name, KINDS[kind], **parameters)
     with pytest.raises(RunFailed, match="no experience has brought so far"):
         run_through(run)
-    outcome = runner.execute(run, tmp_path)
+    outcome = execute(run, tmp_path)
     assert (outcome.record["status"], outcome.record["failure"]["kind"]) == ("failed", "data_to_come")
 
 
@@ -544,8 +550,8 @@ def test_the_optimisers_state_is_reset_at_every_sub_experience() -> None:
     assert isinstance(bench.strategy, hosting.Hosted)
     bench.strategy.hosted.plugins.append(Looking())
     unwatched(bench)
-    assert len(bench.stream.visits) > len(bench.stream.tasks)
-    assert seen == [(v, n) for v in range(len(bench.stream.visits)) for n in (0, 4, 4)]
+    assert len(bench.stream.experiences) > len(bench.stream.tasks)
+    assert seen == [(v, n) for v in range(len(bench.stream.experiences)) for n in (0, 4, 4)]
 
 
 # ------------------------------------------------------------------------------------------------ outputs of the batch
@@ -660,8 +666,8 @@ def test_the_hosted_loss_of_tasks_that_share_classes_is_the_native_one(
     bench = components.assemble(run, stream)
     native = Strategy(None, bench.strategy.setup)
     unfenced, task_of = TrainingSet(stream, InputTransform(stream, CPU), CPU), dict[bytes, int]()
-    for visit in stream.visits:
-        for task, index in visit.parts:
+    for experience in stream.experiences:
+        for task, index in experience.parts:
             x, _ = unfenced.fetch(torch.from_numpy(index), task)
             task_of.update((row.numpy().tobytes(), task) for row in x)
     batches: list[torch.Tensor] = []

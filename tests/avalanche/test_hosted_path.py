@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from clbench import resolve, run_config
-from clbench.avalanche import batches as bridge_batches
 from clbench.avalanche import hosting, quiet
+from clbench.avalanche.batches import Rows, _Batches, gathered
 from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import RunFailed
 from clbench.rng import fenced
@@ -52,7 +52,7 @@ HERE = f"{__name__}:"
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Counts batches made at once, and samples loaded one by one."""
     counts = {"batches": 0, "samples": 0}
-    at_once, one = bridge_batches._Batches.__getitems__, bridge_batches.Rows.__getitem__
+    at_once, one = _Batches.__getitems__, Rows.__getitem__
 
     def batch(self: Any, index: list[int]) -> Any:
         counts["batches"] += 1
@@ -62,8 +62,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         counts["samples"] += 1
         return one(self, i)
 
-    monkeypatch.setattr(bridge_batches._Batches, "__getitems__", batch)
-    monkeypatch.setattr(bridge_batches.Rows, "__getitem__", sample)
+    monkeypatch.setattr(_Batches, "__getitems__", batch)
+    monkeypatch.setattr(Rows, "__getitem__", sample)
     return counts
 
 
@@ -110,7 +110,7 @@ def assert_same_batches(load: Callable[[], Any], made: dict[str, int]) -> None:
         theirs, after = batches(load)
         assert made["batches"] == 0
         made["samples"] = 0
-        with bridge_batches.gathered():
+        with gathered():
             ours, after_ours = batches(load)
     assert made["batches"] == len(ours)
     assert made["samples"] == 0
@@ -198,7 +198,7 @@ def test_values_that_are_no_tensors_are_carried_too(mixed: bool, made: dict[str,
     whole = concat_datasets([carrying, doubled(carrying)]) if mixed else carrying
     with fenced():
         theirs, _ = batches(lambda: DataLoader(whole, batch_size=20, shuffle=True))
-        with bridge_batches.gathered():
+        with gathered():
             ours, _ = batches(lambda: DataLoader(whole, batch_size=20, shuffle=True))
     assert made["batches"] == len(ours)
     assert_same(ours, theirs)
@@ -255,7 +255,7 @@ def test_what_is_not_ours_alone_is_loaded_as_it_was(kind: str, made: dict[str, i
     _, of = data("class")
     with fenced():
         theirs, after = batches(lambda: FOREIGN[kind](of[0]))
-        with bridge_batches.gathered():
+        with gathered():
             ours, after_ours = batches(lambda: FOREIGN[kind](of[0]))
     assert made["batches"] == 0
     assert len(ours) > 2
@@ -292,7 +292,7 @@ def test_other_samples_are_loaded_as_they_were_among_ours(kind: str, made: dict[
     with fenced():
         theirs, after = batches(lambda: MIXED[kind](of[0]))
         alone, made["samples"] = made["samples"], 0
-        with bridge_batches.gathered():
+        with gathered():
             ours, after_ours = batches(lambda: MIXED[kind](of[0]))
     assert made["batches"] == len(ours) > 2
     assert made["samples"] <= alone / 2
@@ -310,7 +310,7 @@ def test_samples_of_two_streams_are_not_gathered_from_one() -> None:
     assert not torch.equal(a[0][0][0], b[0][0][0])
     with fenced():
         theirs, _ = batches(lambda: DataLoader(concat_datasets([a[0], b[0]]), batch_size=30, shuffle=True))
-        with bridge_batches.gathered():
+        with gathered():
             ours, _ = batches(lambda: DataLoader(concat_datasets([a[0], b[0]]), batch_size=30, shuffle=True))
     assert_same(ours, theirs)
 
@@ -318,7 +318,7 @@ def test_samples_of_two_streams_are_not_gathered_from_one() -> None:
 def test_loaders_are_as_before_afterwards() -> None:
     begin = DataLoader.__iter__
     within = contextlib.ExitStack()
-    within.enter_context(bridge_batches.gathered())
+    within.enter_context(gathered())
     assert DataLoader.__iter__ is not begin
     with pytest.raises(LookupError), within:
         raise LookupError
@@ -328,15 +328,15 @@ def test_loaders_are_as_before_afterwards() -> None:
 def test_code_of_the_users_own_finds_batches_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Avalanche's code moves batches to the device, and so does who pins memory."""
     where: list[bool] = []
-    at_once = bridge_batches._Batches.__getitems__
+    at_once = _Batches.__getitems__
 
     def batch(self: Any, index: list[int]) -> Any:
         where.append(self.on_host)
         return at_once(self, index)
 
-    monkeypatch.setattr(bridge_batches._Batches, "__getitems__", batch)
+    monkeypatch.setattr(_Batches, "__getitems__", batch)
     _, of = data("class")
-    with bridge_batches.gathered():
+    with gathered():
         for load in (DataLoader(of[0]), DataLoader(of[0], pin_memory=True), GroupBalancedDataLoader([of[0]])):
             next(iter(load))
     assert where == [True, False, False]
@@ -409,8 +409,8 @@ def test_training_data_is_augmented_each_time_and_evaluation_data_never() -> Non
     assert isinstance(bench.strategy, hosting.Hosted)
     of = bench.strategy._experiences[0].dataset
     stored = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
-    x, _ = stored.fetch(torch.from_numpy(bench.stream.visits[0].index), bench.stream.visits[0].parts[0][0])
-    with bridge_batches.gathered():
+    x, _ = stored.fetch(torch.from_numpy(bench.stream.experiences[0].index), bench.stream.experiences[0].parts[0][0])
+    with gathered():
         (a,), (b,) = ([batch[0] for batch in DataLoader(of.train(), batch_size=len(of))] for _ in range(2))
         (plain,) = (batch[0] for batch in DataLoader(of.eval(), batch_size=len(of)))
     assert not torch.equal(a, b)
@@ -443,8 +443,8 @@ def stock(name: str, options: dict[str, Any], run: run_config.RunConfig) -> dict
         model = copy.deepcopy(bench.strategy.model)
         samples = TrainingSet(bench.stream, InputTransform(bench.stream, CPU), CPU)
         parts = []
-        for visit in bench.stream.visits:
-            x, y = samples.fetch(torch.from_numpy(visit.index), torch.from_numpy(visit.task))
+        for experience in bench.stream.experiences:
+            x, y = samples.fetch(torch.from_numpy(experience.index), torch.from_numpy(experience.task))
             parts.append(_make_taskaware_tensor_classification_dataset(x, y, targets=1, task_labels=0))
         benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(train=parts)))
         options = dict(options)

@@ -23,8 +23,8 @@ from clbench.avalanche import hosting
 from clbench.avalanche.state import Parts
 from clbench.errors import RunFailed, Unsaveable
 from clbench.results import files
-from clbench.runner import run as runner
 from clbench.runner.checkpoint import Checkpoints, Every
+from clbench.runner.run import execute
 from clbench.runner.signals import Interrupted
 from clbench.streams.datasets.load import load
 from clbench.testing.resume import check_resume
@@ -221,9 +221,9 @@ def test_killed_and_resumed_in_another_process_it_ends_in_the_same_bytes(
     folder = Path(__file__).parent
     monkeypatch.syspath_prepend(str(folder))
     run = make_run("test_hosted_resume:growing", {})
-    whole = runner.execute(run, tmp_path / "whole").directory
+    whole = execute(run, tmp_path / "whole").directory
     with pytest.raises(Interrupted):
-        runner.execute(run, tmp_path / "parts", every=Every(0, 1), progress=CrashAt(12))
+        execute(run, tmp_path / "parts", every=Every(0, 1), progress=CrashAt(12))
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ELSEWHERE, str(tmp_path / "parts"), str(folder), str(folder.parent)],
@@ -312,12 +312,12 @@ def test_a_run_that_cannot_be_saved_says_so_and_begins_anew(tmp_path: Path) -> N
         "no checkpoints: plugin Counting: attribute 'numbers['drawn']' is a generator; if stopped, the run restarts"
     )
     with pytest.raises(Interrupted, match=r"the same command restarts the run\."):
-        runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append, progress=CrashAt(12))
+        execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append, progress=CrashAt(12))
     assert said[1:] == [message]
-    parts = runner.execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append).directory
+    parts = execute(run, tmp_path / "parts", every=Every(0, 1), say=said.append).directory
     assert said.count(message) == 2
     assert not any("goes on" in text for text in said)
-    assert outcome(parts) == outcome(runner.execute(run, tmp_path / "whole").directory)
+    assert outcome(parts) == outcome(execute(run, tmp_path / "whole").directory)
 
 
 # ------------------------------------------------------------------------------------------------ the graph of objects

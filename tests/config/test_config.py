@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from clbench import messages, registry, resolve, schema
-from clbench import schema as schema_
-from clbench.config import benchmark as config
 from clbench.config import evaluation, networks
+from clbench.config.benchmark import Benchmark, Seeds
 from clbench.errors import UserError
 from clbench.messages import describe
 from clbench.resolve import make_run, merge
+from clbench.schema import Model
 from clbench.streams import definition
 from clbench.streams.tasks.class_blocks import ClassTasks
 
@@ -46,7 +46,7 @@ def _turned(value: Any) -> Any:
 def test_order_of_keys_does_not_enter_the_hash(name: str) -> None:
     benchmark, *_ = resolve.resolve(name, need_strategy=False)
     dumped = benchmark.model_dump(mode="json")
-    again = config.Benchmark.model_validate(_turned(dumped))
+    again = Benchmark.model_validate(_turned(dumped))
     assert list(_turned(dumped)) != list(dumped)
     assert schema.content_hash(_turned(dumped)) == schema.content_hash(dumped)
     assert schema.canonical(again.model_dump(mode="json")) == schema.canonical(dumped)
@@ -232,7 +232,7 @@ def test_every_shipped_benchmark_is_sound_and_says_what_it_is(name: str) -> None
     assert benchmark.id == name
     assert benchmark.title
     assert benchmark.source
-    assert (strategy, seeds) == (None, config.Seeds())
+    assert (strategy, seeds) == (None, Seeds())
 
 
 def test_a_run_cannot_be_made_from_a_negative_seed() -> None:
@@ -271,10 +271,10 @@ def test_types_in_words(annotation: Any, words: str) -> None:
 def test_check_section_of_another_program() -> None:
     """A strategy's model may hold what our own do not."""
 
-    class Part(schema_.Model):
+    class Part(Model):
         size: Annotated[int, Field(ge=1)] = 1
 
-    class Whole(schema_.Model):
+    class Whole(Model):
         parts: Annotated[list[Part], Field(min_length=1)]
         part: Part | Literal["none"] = "none"
 

@@ -329,7 +329,7 @@ def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest
 
     name = f"{user_module(monkeypatch, Frozen)}:Frozen"
     bench, kept = observed(make_run(strategy=name))
-    assert bench.evaluator._looks[0].front.computed == 1
+    assert bench.evaluator._evaluated[0].front.computed == 1
     monkeypatch.setattr(Front, "split", lambda self, twin, inputs, parts: (inputs, twin))
     _, plain = observed(make_run(strategy=name))
     assert_same(vars(kept), vars(plain))
@@ -563,7 +563,7 @@ def test_a_change_that_is_no_update_is_evaluated_there_and_then(monkeypatch: pyt
         def end_experience(self, experience: Any) -> None:
             kept = self.model[-1].weight.detach().clone()
             self.model[-1].weight.data.zero_()
-            self.setup.changed()
+            self.setup.mark_updated()
             self.model[-1].weight.data.copy_(kept)
 
     _, trace = observed(make_run(strategy=f"{user_module(monkeypatch, Resets)}:Resets"))
@@ -587,8 +587,8 @@ def test_cutting_a_pass_into_other_experiences_leaves_every_metric_identical() -
     def cut_after(cuts: tuple[int, ...]) -> tuple[Trace, dict[str, torch.Tensor]]:
         """Each experience in parts that end after so many of its updates."""
         parts = [(v, a, b) for v in range(5) for a, b in itertools.pairwise((0, *cuts))]
-        visits = tuple(stream.visits[v] for v, _, _ in parts)
-        bench = components.assemble(run, dataclasses.replace(stream, visits=visits))
+        experiences = tuple(stream.experiences[v] for v, _, _ in parts)
+        bench = components.assemble(run, dataclasses.replace(stream, experiences=experiences))
         recorder = Recorder(bench.device)
         watcher = observer.Observation(bench, recorder, lambda: None)
         for number, (v, a, b) in enumerate(parts):

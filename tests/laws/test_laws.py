@@ -296,7 +296,7 @@ def test_the_untrained_model_is_evaluated_first(tmp_path: Path) -> None:
     trace = trace_files.read_trace(outcome.directory)
     assert (trace.iteration[0], trace.phase[0], trace.experience[0]) == (0, 0, 0)
     bench = assembled(run)
-    counts = bench.evaluator.evaluate(bench.strategy, range(5), bench.stream.visits[0].tasks).counts
+    counts = bench.evaluator.evaluate(bench.strategy, range(5), bench.stream.experiences[0].tasks).counts
     assert np.array_equal(counts["class"].numpy(), trace.correct["class"][0])
 
 

@@ -68,7 +68,7 @@ def stream_of(benchmark: str, *overrides: str) -> Stream:
 
 def test_samples_of_later_experiences_are_out_of_reach(named: Any, tmp_path: Path) -> None:
     name, stream = named(Reaches), stream_of(SPLIT)
-    first = [v.index[:3] for v in stream.visits]
+    first = [v.index[:3] for v in stream.experiences]
     for at in (0, 3):
         record = reach(tmp_path, name, at, first[at + 1], at + 1)
         assert record["status"] == "failed"
@@ -93,7 +93,7 @@ def test_a_known_sample_is_out_of_reach_in_a_task_in_which_it_has_not_come(
 ) -> None:
     """Its image under a permutation is another sample, which a later experience may bring."""
     schedule = "stream.schedule={by: none, new: 100}"
-    few = [v.index for v in stream_of(PERMUTED, schedule).visits]
+    few = [v.index for v in stream_of(PERMUTED, schedule).experiences]
     rows = np.setdiff1d(few[row_of], few[1 - row_of])[:5]
     record = reach(tmp_path, named(Reaches), at, rows, task, schedule, benchmark=PERMUTED)
     assert (record["status"] == "completed") == allowed
@@ -102,8 +102,8 @@ def test_a_known_sample_is_out_of_reach_in_a_task_in_which_it_has_not_come(
 
 def test_later_pieces_of_an_experience_are_out_of_reach(named: Any, tmp_path: Path) -> None:
     stream = stream_of(SPLIT, "stream.online=50")
-    assert stream.visits[1].origin == 0
-    rows = stream.visits[1].index[:2]
+    assert stream.experiences[1].origin == 0
+    rows = stream.experiences[1].index[:2]
     assert reach(tmp_path, named(Reaches), 0, rows, 0, "stream.online=50")["failure"]["kind"] == "data_to_come"
     assert reach(tmp_path, named(Reaches), 1, rows, 0, "stream.online=50")["status"] == "completed"
 
@@ -334,8 +334,8 @@ class Wanders(Strategy):
 @pytest.mark.parametrize("look", [["evaluation.every=1"], ["evaluation={every: 3, dense: 2}"], ["evaluation.every=0"]])
 @pytest.mark.parametrize("pieces", [20, 40, 100])
 def test_metrics_do_not_see_how_an_experience_was_cut(named: Any, tmp_path: Path, pieces: int, look: list[str]) -> None:
-    """With whole batches in each piece and one pass, the updates of a visit are as many, cut or not. Which samples are
-    in a batch differs, so this strategy learns from none: every count and every metric must be equal."""
+    """With whole batches in each piece and one pass, the updates of a task block are as many, cut or not. Which samples
+    are in a batch differs, so this strategy learns from none: every count and every metric must be equal."""
     name, once = named(Wanders), "training={epochs: 1, iterations: null, batch_size: 20}"
     whole = execute(tmp_path / "whole", name, once, *look)
     cut = execute(tmp_path / "cut", name, once, f"stream.online={pieces}", *look)

@@ -22,12 +22,11 @@ from clbench.cli import main
 from clbench.errors import UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers import base
-from clbench.loggers import points as curves
-from clbench.loggers.points import Curves, Point
+from clbench.loggers.points import LOSSES, Curves, Point, final_metrics
 from clbench.metrics import worst_case
 from clbench.results import files, trace_files
-from clbench.runner import run as runner
 from clbench.runner.checkpoint import Every
+from clbench.runner.run import execute
 from clbench.runner.signals import Interrupted
 from clbench.strategy import Batch, Strategy
 from clbench.testing.traces import make_trace
@@ -141,7 +140,7 @@ def series_of(rows: Iterable[dict[str, Any]]) -> Series:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_tensorboard_shows_the_record_to_the_last_bit(configuration: str, tmp_path: Path) -> None:
     benchmark, overrides = CONFIGURATIONS[configuration]
-    directory = runner.execute(plan(*overrides, benchmark=benchmark), tmp_path, log=["tensorboard"]).directory
+    directory = execute(plan(*overrides, benchmark=benchmark), tmp_path, log=["tensorboard"]).directory
     record, (shown, reader) = files.read_run(directory), tensorboard(directory)
     final = {name: points for name, points in shown.items() if name.startswith("metrics/")}
     trace = trace_files.read_trace(directory)
@@ -162,7 +161,7 @@ def test_tensorboard_lists_the_configuration_beside_the_metrics(tmp_path: Path) 
     from tensorboard.plugins.hparams import metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    directory = runner.execute(plan(), tmp_path, log=["tensorboard"]).directory
+    directory = execute(plan(), tmp_path, log=["tensorboard"]).directory
     tagged = tensorboard(directory)[1].PluginTagToContent(metadata.PLUGIN_NAME)
     assert set(tagged) == {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
     given = HParamsPluginData.FromString(tagged[metadata.SESSION_START_INFO_TAG]).session_start_info.hparams
@@ -188,7 +187,7 @@ def test_wandb_shows_the_record_and_is_named_after_the_run(tmp_path: Path, capfd
     assert {k: config[k] for k in record["config"]} == record["config"]
     summary = dict(item(u) for r in written for u in r.summary.update)
     assert summary["status"] == "completed"
-    assert curves.final_metrics(record).items() <= summary.items()
+    assert final_metrics(record).items() <= summary.items()
     assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz", "wandb"}
 
 
@@ -250,7 +249,7 @@ def test_a_logger_changes_nothing(
     monkeypatch.setitem(sys.modules, "a_users_module", type(sys)("a_users_module"))
     sys.modules["a_users_module"].Mine = Gambler  # type: ignore[attr-defined]
     run, every = plan(strategy="a_users_module:Mine"), Every(0, 4)
-    without = runner.execute(run, tmp_path / "without", every=every)
+    without = execute(run, tmp_path / "without", every=every)
     assert without.record["status"] == "completed", without.record["failure"]
     if log == "drawing":
         stand_in(Drawing)
@@ -258,10 +257,10 @@ def test_a_logger_changes_nothing(
     chunks: list[None] = []
     chunk = Recorder.chunk
     monkeypatch.setattr(Recorder, "chunk", lambda self: chunks.append(None) or chunk(self))
-    runner.execute(run, tmp_path / "again", every=every)
+    execute(run, tmp_path / "again", every=every)
     without_one, _ = len(chunks), chunks.clear()
     told: list[str] = []
-    with_one = runner.execute(run, tmp_path / "with", every=every, log=[log], warn=told.append)
+    with_one = execute(run, tmp_path / "with", every=every, log=[log], warn=told.append)
     assert told == []
     same(without.directory, with_one.directory)
     assert len(chunks) == without_one, "nothing is fetched for a logger"
@@ -272,15 +271,15 @@ def interrupted(run: run_config.RunConfig, out: Path, log: list[str], at: Iterab
     """A run that crashes after some updates, each time past its last checkpoint."""
     for n in at:
         with pytest.raises(Interrupted):
-            runner.execute(run, out, every=Every(0, 7), progress=CrashAt(n), log=log)
-    outcome = runner.execute(run, out, every=Every(0, 7), log=log)
+            execute(run, out, every=Every(0, 7), progress=CrashAt(n), log=log)
+    outcome = execute(run, out, every=Every(0, 7), log=log)
     assert outcome.record["costs"]["resumed_at"]
     return outcome.directory
 
 
 def test_a_run_that_goes_on_shows_every_point_once_in_tensorboard(tmp_path: Path) -> None:
     """Checkpoints are at the ends of experiences, where evaluations before and after them have one step."""
-    whole = runner.execute(plan(), tmp_path / "whole", log=["tensorboard"]).directory
+    whole = execute(plan(), tmp_path / "whole", log=["tensorboard"]).directory
     again = interrupted(plan(), tmp_path / "again", ["tensorboard"], [3, 10, 12, 22])
     assert tensorboard(again)[0] == tensorboard(whole)[0]
 
@@ -288,7 +287,7 @@ def test_a_run_that_goes_on_shows_every_point_once_in_tensorboard(tmp_path: Path
 def test_what_was_logged_past_the_checkpoint_was_there(tmp_path: Path) -> None:
     """Until it goes on; so the test above can fail."""
     with pytest.raises(Interrupted):
-        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(12), log=["tensorboard"])
+        execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(12), log=["tensorboard"])
     [directory] = files.find_runs(tmp_path)
     shown, reader = tensorboard(directory)
     assert [n for n, _ in shown["loss"]] == list(range(1, 13))
@@ -298,7 +297,7 @@ def test_what_was_logged_past_the_checkpoint_was_there(tmp_path: Path) -> None:
 
 def test_a_log_that_was_lost_or_not_asked_for_before_is_whole_all_the_same(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        runner.execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(23))
+        execute(plan(), tmp_path, every=Every(0, 7), progress=CrashAt(23))
     directory = interrupted(plan(), tmp_path, ["tensorboard"], [])
     assert tensorboard(directory)[0].items() >= as_float32(expected(trace_files.read_trace(directory))).items()
 
@@ -306,7 +305,7 @@ def test_a_log_that_was_lost_or_not_asked_for_before_is_whole_all_the_same(tmp_p
 def test_a_tensorboard_that_looks_on_forgets_the_earlier_attempt(tmp_path: Path) -> None:
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
-    directory = runner.execute(plan(), tmp_path, log=["tensorboard"]).directory
+    directory = execute(plan(), tmp_path, log=["tensorboard"]).directory
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     head = [event for event, _ in zip(EventFileLoader(str(event_file(directory))).Load(), range(2), strict=False)]
@@ -361,11 +360,11 @@ def test_a_run_that_goes_on_shows_every_point_once_in_wandb(lost: int, server: S
     """Whatever the server did not get of the earlier attempt."""
     run = plan()
     with pytest.raises(Interrupted):
-        runner.execute(run, tmp_path, every=Every(0, 7), progress=CrashAt(22), log=["wandb"])
+        execute(run, tmp_path, every=Every(0, 7), progress=CrashAt(22), log=["wandb"])
     rows = server.rows[run.run_id]
     del rows[max(0, len(rows) - lost) :]
     kept = len(rows)
-    outcome = runner.execute(run, tmp_path, every=Every(0, 7), log=["wandb"])
+    outcome = execute(run, tmp_path, every=Every(0, 7), log=["wandb"])
     assert outcome.record["costs"]["resumed_at"] == [21]
     assert series_of(rows) == expected(trace_files.read_trace(outcome.directory))
     assert server.begun == [(None, 0), ("allow", kept)]
@@ -374,8 +373,8 @@ def test_a_run_that_goes_on_shows_every_point_once_in_wandb(lost: int, server: S
 
 def test_begun_anew_a_run_replaces_the_one_of_its_id(server: Server, tmp_path: Path) -> None:
     run = plan()
-    runner.execute(run, tmp_path, log=["wandb"])
-    outcome = runner.execute(run, tmp_path, log=["wandb"], force=True)
+    execute(run, tmp_path, log=["wandb"])
+    outcome = execute(run, tmp_path, log=["wandb"], force=True)
     assert server.begun == [(None, 0), (None, 0)]
     assert series_of(server.rows[run.run_id]) == expected(trace_files.read_trace(outcome.directory))
 
@@ -397,14 +396,14 @@ def test_one_sentence_for_a_logger_that_is_not_installed_or_unknown(
         absent.format("tensorboard"),  # a folder of that name is no package
     ]
     with pytest.raises(UserError, match="wandb"):
-        runner.execute(plan(), out, log=["wandb"])
+        execute(plan(), out, log=["wandb"])
     assert not out.exists()
 
 
 def test_without_either_package_the_suite_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("wandb", "tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert runner.execute(plan(), tmp_path).record["status"] == "completed"
+    assert execute(plan(), tmp_path).record["status"] == "completed"
 
 
 @pytest.mark.parametrize("moment", ["__init__", "add", "end", "close"])
@@ -414,11 +413,11 @@ def test_a_logger_that_breaks_does_not_break_the_run(
     def broken(self: Any, *_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device\nand more")
 
-    whole = runner.execute(plan(), tmp_path / "whole", every=Every(0, 5)).directory
+    whole = execute(plan(), tmp_path / "whole", every=Every(0, 5)).directory
     stand_in(type("Breaking", (Drawing,), {moment: broken}))
     told: list[str] = []
     log = ["tensorboard", "wandb", "tensorboard"]
-    outcome = runner.execute(plan(), tmp_path / "broken", every=Every(0, 5), log=log, warn=told.append)
+    outcome = execute(plan(), tmp_path / "broken", every=Every(0, 5), log=log, warn=told.append)
     reason = "OSError: [Errno 28] No space left on device"
     assert told == [f"tensorboard broke ({reason}); the run continues without it"]
     same(whole, outcome.directory)
@@ -437,7 +436,7 @@ def test_a_refused_checkpoint_hides_nothing_from_a_logger(monkeypatch: pytest.Mo
     sys.modules["a_users_module"].Mine = Odd  # type: ignore[attr-defined]
     warnings: list[str] = []
     run = plan(strategy="a_users_module:Mine")
-    outcome = runner.execute(run, tmp_path, every=Every(0, 4), log=["tensorboard"], warn=warnings.append)
+    outcome = execute(run, tmp_path, every=Every(0, 4), log=["tensorboard"], warn=warnings.append)
     assert len(warnings) == 1
     assert warnings[0].startswith("no checkpoints: ")
     shown = {name: of for name, of in tensorboard(outcome.directory)[0].items() if not name.startswith("metrics/")}
@@ -449,7 +448,7 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> No
     directory.mkdir(parents=True)
     (directory / "tensorboard").write_text("mine")
     told: list[str] = []
-    outcome = runner.execute(plan(), tmp_path, log=["tensorboard"], warn=told.append)
+    outcome = execute(plan(), tmp_path, log=["tensorboard"], warn=told.append)
     assert outcome.record["status"] == "completed"
     assert len(told) == 1
     assert told[0].startswith("tensorboard broke (NotADirectoryError: ")
@@ -458,7 +457,7 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path) -> No
 
 def test_a_run_that_fails_is_shown_up_to_there(tmp_path: Path) -> None:
     run = plan("training.optimizer={name: sgd, lr: 1e30}")
-    outcome = runner.execute(run, tmp_path, log=["tensorboard"])
+    outcome = execute(run, tmp_path, log=["tensorboard"])
     assert outcome.record["status"] == "failed"
     shown, reader = tensorboard(outcome.directory)
     steps, losses = zip(*shown["loss"], strict=True)
@@ -470,17 +469,17 @@ def test_a_run_that_fails_is_shown_up_to_there(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------ finished runs
 def test_a_finished_run_is_logged_from_its_trace_once(tmp_path: Path) -> None:
-    live = runner.execute(plan(), tmp_path / "live", log=["tensorboard"]).directory
-    runner.execute(plan(), tmp_path / "later")
-    later = runner.execute(plan(), tmp_path / "later", log=["tensorboard"])
+    live = execute(plan(), tmp_path / "live", log=["tensorboard"]).directory
+    execute(plan(), tmp_path / "later")
+    later = execute(plan(), tmp_path / "later", log=["tensorboard"])
     assert later.skipped
     assert tensorboard(later.directory)[0] == tensorboard(live)[0]
     path = event_file(later.directory)
-    assert runner.execute(plan(), tmp_path / "later", log=["tensorboard"]).skipped
+    assert execute(plan(), tmp_path / "later", log=["tensorboard"]).skipped
     assert event_file(later.directory) == path
     (path.parent / ".clbench-complete").unlink()  # as a logger leaves it that broke
     path.write_bytes(b"half of it")
-    runner.execute(plan(), tmp_path / "later", log=["tensorboard"])
+    execute(plan(), tmp_path / "later", log=["tensorboard"])
     assert tensorboard(later.directory)[0] == tensorboard(live)[0]
 
 
@@ -547,7 +546,7 @@ def test_many_losses_are_thinned_to_every_kth(updates: int, stride: int) -> None
     piece = dataclasses.replace(trace, loss=loss, correct={}, **empty)
     shown = [(p.iteration, p.values["loss"]) for p in Curves(updates).points(piece)]
     assert shown == [(n, float(loss[n - 1])) for n in range(stride, updates + 1, stride)]
-    assert len(shown) <= curves.LOSSES
+    assert len(shown) <= LOSSES
 
 
 def test_what_is_not_there_is_no_point() -> None:

@@ -229,8 +229,8 @@ def test_counting_agrees_with_a_plain_loop() -> None:
     found = stream_card.count(stream)
     classes, tasks = np.zeros((40, 10), int), np.zeros((40, 5), int)
     times = dict.fromkeys(range(1442), 0)
-    for v, visit in enumerate(stream.visits):
-        for t, part in (*visit.parts, *visit.unlabelled):
+    for v, experience in enumerate(stream.experiences):
+        for t, part in (*experience.parts, *experience.unlabelled):
             for row in part.tolist():
                 classes[v, stream.data.train_y[row]] += 1
                 tasks[v, t] += 1
@@ -433,10 +433,10 @@ def test_blocks_of_experiences_lose_nothing() -> None:
     drawn = stream_figure.grid(subsets)
     assert (drawn.samples.shape, drawn.experiences) == ((10, 501), 2)
     sizes = np.array([2] * 500 + [1])
-    assert (drawn.samples * sizes).sum() == sum(v.samples for v in subsets.visits)
+    assert (drawn.samples * sizes).sum() == sum(v.samples for v in subsets.experiences)
     drawn = stream_figure.grid(subsets, columns=1, rows=1)
     assert drawn.samples.shape == (1, 1)
-    assert drawn.samples[0, 0] * 10 * 1001 == pytest.approx(sum(v.samples for v in subsets.visits), rel=1e-12)
+    assert drawn.samples[0, 0] * 10 * 1001 == pytest.approx(sum(v.samples for v in subsets.experiences), rel=1e-12)
 
 
 def test_every_cell_is_a_block_of_equal_pixels() -> None:

@@ -23,7 +23,7 @@ from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics import METRICS
 from clbench.reports import comparison, leaderboard, tables
-from clbench.results import files as results
+from clbench.results import files
 from clbench.results.record import Record, collect
 from clbench.runner import run
 
@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def real(finished: Path) -> Json:
     """A finished run's record, with three metrics."""
-    record = results.read_run(next((finished / "split_synthetic-v1" / "er").glob("*/seed-0")))
+    record = files.read_run(next((finished / "split_synthetic-v1" / "er").glob("*/seed-0")))
     for view, scores in record["metrics"].items():
         kept = ("average_accuracy", "forgetting.after_learning", "min_acc")
         record["metrics"][view] = {name: scores[name] for name in kept}
@@ -130,7 +130,7 @@ def test_same_bytes_in_any_order_and_from_run_json_alone(finished: Path, tmp_pat
     assert (len(records), problems) == (5, [])
     expected = [tables.to_csv(made(records)) for made in (table, runs)]
     texts = [to(table(records)) for to in (tables.to_text, tables.to_latex)]
-    directories = list(results.find_runs(finished))
+    directories = list(files.find_runs(finished))
     for shift in range(3):
         root = tmp_path / str(shift)
         for i, directory in enumerate(directories):
@@ -267,7 +267,7 @@ def test_a_file_is_read_and_checked_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     counts = {"read": 0, "checked": 0}
-    read_run, validate = results.read_run, Record.model_validate
+    read_run, validate = files.read_run, Record.model_validate
 
     def read(directory: Path) -> Json:
         counts["read"] += 1
@@ -277,11 +277,11 @@ def test_a_file_is_read_and_checked_once(
         counts["checked"] += 1
         return validate(raw)
 
-    monkeypatch.setattr(results, "read_run", read)
+    monkeypatch.setattr(files, "read_run", read)
     monkeypatch.setattr(Record, "model_validate", check)
     main(command.replace("DIR", str(finished)).split())
-    files = len(list(results.find_runs(finished)))
-    assert counts == {"read": files, "checked": files}
+    count = len(list(files.find_runs(finished)))
+    assert counts == {"read": count, "checked": count}
 
 
 # ------------------------------------------------------------------------------------------------ ranks

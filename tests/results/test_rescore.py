@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import trace as trace_module
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics import METRICS, compute
 from clbench.results import files, load
-from clbench.results import record as records
+from clbench.results.record import read
 from clbench.results.rescore import differences, rescore, same
+from clbench.trace import SCHEMA
 from support import TRACES
 
 RUNS = sorted(path.parent for path in TRACES.rglob("run.json"))
@@ -233,7 +233,7 @@ def arrays_changed(path: Path, **changes: Any) -> None:
     files.write_arrays(path, {**files.read_arrays(path), **changes})
 
 
-NEWEST = trace_module.SCHEMA
+NEWEST = SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_record_that_no_table_takes_can_still_be_computed_again(
     wrong = {"class": {"average_accuracy": {"value": 7.0}}}
     changed(runs / SPLIT, lambda record: record.update(metrics=wrong, provenance=None, costs=[]))
     with pytest.raises(UserError, match="damaged; "):
-        records.read(runs / SPLIT)
+        read(runs / SPLIT)
     run = load.read(runs / SPLIT)
     assert (run.label, run.record.raw["costs"]) == ("split_synthetic-v1* er 1e3712 seed 0", [])
     out, _ = told(capsys, f"runs/{SPLIT}")

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from clbench import resolve
-from clbench.config import benchmark as config
+from clbench.config.benchmark import StrategyConfig
 from clbench.errors import UserError
 from clbench.reports import leaderboard, tables
-from clbench.results import files as results
 from clbench.results import trace_files
+from clbench.results.files import find_runs, read_arrays, read_run, sweep, write_arrays, write_bytes, write_json
 from clbench.results.record import collect
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.trace import SCHEMA
 
 TINY = ["training.iterations=2"]
@@ -31,15 +31,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three finished runs and a failed one."""
     out = tmp_path_factory.mktemp("runs")
     for strategy, seed in (("naive", 0), ("naive", 1), ("er", 0)):
-        runner.execute(resolve.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
+        execute(resolve.make_run("split_synthetic-v1", strategy=strategy, seed=seed, overrides=TINY), out)
     bad = [*TINY, "training.optimizer={name: sgd, lr: 1e30}", "training.iterations=20"]
-    outcome = runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
+    outcome = execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=bad), out)
     assert outcome.record["status"] == "failed"
     return out
 
 
 def one_run(root: Path) -> Path:
-    return next(d for d in results.find_runs(root) if results.read_run(d)["status"] == "completed")
+    return next(d for d in find_runs(root) if read_run(d)["status"] == "completed")
 
 
 def copied(root: Path, tmp_path: Path) -> Path:
@@ -51,9 +51,9 @@ def copied(root: Path, tmp_path: Path) -> Path:
 
 # ------------------------------------------------------------------------------------------------ files
 def test_the_tree_is_the_one_that_is_documented(finished: Path) -> None:
-    for directory in results.find_runs(finished):
+    for directory in find_runs(finished):
         benchmark, strategy, config_hash, seed = directory.relative_to(finished).parts
-        record = results.read_run(directory)
+        record = read_run(directory)
         assert benchmark == record["benchmark"] == "split_synthetic-v1"
         assert strategy == record["config"]["strategy"]["name"]
         assert record["config_hash"].startswith(config_hash)
@@ -63,7 +63,7 @@ def test_the_tree_is_the_one_that_is_documented(finished: Path) -> None:
 
 
 def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:
-    record = results.read_run(one_run(finished))
+    record = read_run(one_run(finished))
     assert record["modified"], "iterations were overridden"
     assert record["provenance"]["packages"]["torch"]
     assert record["provenance"]["git"] is None or len(record["provenance"]["git"]["commit"]) == 40
@@ -75,33 +75,33 @@ def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:
 @pytest.mark.parametrize("name", ["../../escape:Me", "a/b:C", "..:x", "a\\b:C", "."])
 def test_no_name_leads_out_of_the_results_folder(name: str, tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy="naive")
-    run = run.model_copy(update={"strategy": config.StrategyConfig(name=name)})
+    run = run.model_copy(update={"strategy": StrategyConfig(name=name)})
     assert run.directory(tmp_path).resolve().is_relative_to(tmp_path.resolve())
     assert len(run.directory(tmp_path).relative_to(tmp_path).parts) == 4
 
 
 def test_a_finished_run_is_recognised_and_a_failed_one_is_tried_again(finished: Path, tmp_path: Path) -> None:
     run = resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY)
-    first = runner.execute(run, tmp_path)
+    first = execute(run, tmp_path)
     stamp = (first.directory / "run.json").stat().st_mtime_ns
-    assert runner.execute(run, tmp_path).skipped
+    assert execute(run, tmp_path).skipped
     assert (first.directory / "run.json").stat().st_mtime_ns == stamp
-    assert not runner.execute(run, tmp_path, force=True).skipped
+    assert not execute(run, tmp_path, force=True).skipped
     first.record["status"] = "failed"
-    results.write_json(first.directory / "run.json", first.record)
-    assert not runner.execute(run, tmp_path).skipped
+    write_json(first.directory / "run.json", first.record)
+    assert not execute(run, tmp_path).skipped
 
 
 def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
-    results.write_json(path, {"old": 1})
+    write_json(path, {"old": 1})
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError) as caught:
-        results.write_json(path, {"new": 2})
+        write_json(path, {"new": 2})
     assert str(caught.value) == f"{path}: cannot be written: No space left on device."
     assert json.loads(path.read_text()) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "nothing temporary is left"
@@ -115,16 +115,16 @@ def test_two_processes_of_one_number_write_one_file(tmp_path: Path, monkeypatch:
     def overtaken(source: Path, target: Path) -> None:
         halves.append(source.name)
         if len(halves) == 1:
-            results.write_bytes(tmp_path / "a", b"second")
+            write_bytes(tmp_path / "a", b"second")
             assert source.read_bytes() == b"first"
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", overtaken)
-    results.write_bytes(tmp_path / "a", b"first")
+    write_bytes(tmp_path / "a", b"first")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     for name in halves:  # as left by a process that was killed
         (tmp_path / name).write_bytes(b"half")
-    results.sweep(tmp_path)
+    sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
@@ -146,16 +146,16 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_had(tmp_path: Path) -> Non
 
     impatient = Impatient()
     with pytest.raises(KeyboardInterrupt):
-        runner.execute(run, tmp_path, progress=impatient)
+        execute(run, tmp_path, progress=impatient)
     assert impatient.closed
-    (directory,) = results.find_runs(tmp_path)
-    record = results.read_run(directory)
+    (directory,) = find_runs(tmp_path)
+    record = read_run(directory)
     assert record["status"] == "interrupted"
     message = "interrupted; the same command restarts the run."
     assert record["failure"] == {"kind": "interrupted", "message": message, "iteration": 5}
     (chunk,) = (directory / "trace").iterdir()
-    assert len(results.read_arrays(chunk)["loss"]) == 5
-    assert runner.execute(run, tmp_path).record["status"] == "completed"
+    assert len(read_arrays(chunk)["loss"]) == 5
+    assert execute(run, tmp_path).record["status"] == "completed"
 
 
 def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkey
         raise ZeroDivisionError("by hand")
 
     monkeypatch.setattr(Naive, "loss", broken)
-    outcome = runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+    outcome = execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
     assert outcome.record["failure"]["message"] == "ZeroDivisionError: by hand"
     assert "in broken" in outcome.record["failure"]["traceback"]
 
@@ -174,10 +174,10 @@ def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkey
 def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
     directory = copied(finished, tmp_path)
     path = directory / "trace.npz"
-    arrays = results.read_arrays(path)
+    arrays = read_arrays(path)
 
     def said(**changes: Any) -> str:
-        results.write_arrays(path, {k: v for k, v in {**arrays, **changes}.items() if v is not None})
+        write_arrays(path, {k: v for k, v in {**arrays, **changes}.items() if v is not None})
         with pytest.raises(UserError) as caught:
             trace_files.read_trace(directory)
         return str(caught.value)
@@ -197,7 +197,7 @@ def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
     )
 
     assert said(phase=arrays["phase"][:-1]) == f"{path}: array 'phase' has the shape ({n - 1},), expected ({n},)."
-    results.write_arrays(path, arrays)
+    write_arrays(path, arrays)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"trace.npz: damaged or truncated \("):
@@ -213,14 +213,14 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(finished: Path, tm
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"run.json: damaged or truncated \("):
-        results.read_run(directory)
+        read_run(directory)
     path.write_text("[]")
     with pytest.raises(UserError, match=r"run.json: not a run of clbench; 'schema_version' is missing."):
-        results.read_run(directory)
+        read_run(directory)
     path.write_text(json.dumps({"schema_version": 99}))
     with pytest.raises(UserError, match=r"run.json: schema version 99, this program reads 1."):
-        results.read_run(directory)
-    runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
+        read_run(directory)
+    execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
     records, problems = collect(tmp_path)
     assert (len(records), len(problems)) == (1, 1)
 

@@ -16,7 +16,7 @@ from clbench.reports import leaderboard
 from clbench.results import files
 from clbench.results.record import Record, collect
 from clbench.runner import attempt
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.strategy import Strategy
 from clbench.testing.states import assert_same
 
@@ -37,9 +37,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write
 
 
-def execute(strategy: str, out: Path, *overrides: str, **options: Any) -> attempt.Outcome:
+def execute_strategy(strategy: str, out: Path, *overrides: str, **options: Any) -> attempt.Outcome:
     run = resolve.make_run("split_synthetic-v1", strategy=strategy, overrides=[*TINY, *overrides])
-    return runner.execute(run, out, **options)
+    return execute(run, out, **options)
 
 
 # ------------------------------------------------------------------------------------------------ what changes
@@ -55,10 +55,10 @@ def test_changed_data_is_another_result(tmp_path: Path) -> None:
             strategy="naive",
             overrides=["id=split_mine-v1", f"stream.data=npz:{path}", "stream.tasks.count=2", *TINY],
         )
-        outcome = runner.execute(run, tmp_path / "runs")
+        outcome = execute(run, tmp_path / "runs")
         assert not outcome.skipped
         rows.append(outcome.record)
-        assert runner.execute(run, tmp_path / "runs").skipped
+        assert execute(run, tmp_path / "runs").skipped
     assert rows[0]["run_id"] == rows[1]["run_id"]
     assert rows[0]["stream"]["data_sha256"] != rows[1]["stream"]["data_sha256"]
     assert len(leaderboard.table(map(Record.of, rows))) == 2
@@ -67,11 +67,11 @@ def test_changed_data_is_another_result(tmp_path: Path) -> None:
 def test_defaults_of_ones_own_strategy_are_written_out(lab: Any, tmp_path: Path) -> None:
     name = lab("own_defaults", "from clbench.config import Model\n"
                "class Own(Strategy):\n    class Config(Model):\n        amount: float = 0.5\n")  # fmt: skip
-    short = execute(f"{name}:Own", tmp_path / "out")
+    short = execute_strategy(f"{name}:Own", tmp_path / "out")
     assert short.record["config"]["strategy"] == {"name": f"{name}:Own", "amount": 0.5}
-    assert execute(f"{name}:Own", tmp_path / "out", "strategy.amount=0.5").skipped
+    assert execute_strategy(f"{name}:Own", tmp_path / "out", "strategy.amount=0.5").skipped
     with pytest.raises(UserError) as caught:
-        execute(f"{name}:Own", tmp_path / "out", "strategy.amout=0.5")
+        execute_strategy(f"{name}:Own", tmp_path / "out", "strategy.amout=0.5")
     assert str(caught.value) == (
         f"strategy '{name}:Own': strategy.amout: unknown key. Did you mean 'amount'? Allowed: amount."
     )
@@ -89,16 +89,16 @@ def test_what_a_module_draws_when_it_is_imported_does_not_reach_the_run(lab: Any
     for i, say in enumerate((None, lambda text: None, None)):
         if i == 2:
             sys.modules.pop(name)
-        hashes.append(execute(f"{name}:Draws", tmp_path / str(i), say=say).record["weights_sha256"])
+        hashes.append(execute_strategy(f"{name}:Draws", tmp_path / str(i), say=say).record["weights_sha256"])
     assert len(set(hashes)) == 1
 
 
 def test_what_a_module_sets_does_not_reach_this_run_or_the_next(lab: Any, tmp_path: Path) -> None:
-    plain = execute("naive", tmp_path / "a").record["weights_sha256"]
+    plain = execute_strategy("naive", tmp_path / "a").record["weights_sha256"]
     name = lab("sets_dtype", "import torch\ntorch.set_default_dtype(torch.float64)\nclass Same(Strategy):\n    pass\n")
-    assert execute(f"{name}:Same", tmp_path / "b").record["weights_sha256"] == plain
+    assert execute_strategy(f"{name}:Same", tmp_path / "b").record["weights_sha256"] == plain
     assert torch.get_default_dtype() == torch.float32
-    assert execute("naive", tmp_path / "c").record["weights_sha256"] == plain
+    assert execute_strategy("naive", tmp_path / "c").record["weights_sha256"] == plain
 
 
 # ------------------------------------------------------------------------------------------------ what goes wrong
@@ -119,7 +119,7 @@ def test_what_a_module_sets_does_not_reach_this_run_or_the_next(lab: Any, tmp_pa
 )  # fmt: skip
 def test_a_strategy_that_breaks_ends_as_a_failed_run(lab: Any, tmp_path: Path, body: str, message: str) -> None:
     name = lab("breaks", f"class Breaks(Strategy):\n    {body}\n")
-    outcome = execute(f"{name}:Breaks", tmp_path / "out")
+    outcome = execute_strategy(f"{name}:Breaks", tmp_path / "out")
     assert outcome.record["status"] == "failed"
     assert outcome.record["failure"]["message"].startswith(message)
     assert files.read_run(outcome.directory) == outcome.record
@@ -138,14 +138,14 @@ def test_a_masked_output_is_no_failure(lab: Any, tmp_path: Path) -> None:
 def test_a_network_that_has_diverged_is_no_result(tmp_path: Path) -> None:
     """The last update makes it so: no later loss could tell."""
     overrides = ["training.iterations=1", "stream.tasks.count=1", "training.optimizer.lr=1e38"]
-    outcome = execute("naive", tmp_path, *overrides)
+    outcome = execute_strategy("naive", tmp_path, *overrides)
     assert outcome.record["failure"] == {
         "kind": "nan_scores", "message": "the model's scores became NaN or infinite by iteration 1", "iteration": 1,
     }  # fmt: skip
 
 
 def test_a_failed_run_keeps_what_was_seen(tmp_path: Path) -> None:
-    outcome = execute("naive", tmp_path, "training.iterations=20", "training.optimizer={name: sgd, lr: 1e30}")
+    outcome = execute_strategy("naive", tmp_path, "training.iterations=20", "training.optimizer={name: sgd, lr: 1e30}")
     at = outcome.record["failure"]["iteration"]
     assert outcome.record["failure"]["kind"] in ("nan_loss", "nan_scores")
     chunk = files.read_arrays(outcome.directory / "trace" / "chunk-000000.npz")
@@ -157,7 +157,7 @@ def test_a_failed_run_keeps_what_was_seen(tmp_path: Path) -> None:
 def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     import shutil
 
-    first = execute("naive", tmp_path / "out")
+    first = execute_strategy("naive", tmp_path / "out")
     shutil.copytree(tmp_path / "out" / "split_synthetic-v1", tmp_path / "out" / "copy")
     records, problems = collect(tmp_path / "out")
     assert len(records) == 1
@@ -168,7 +168,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 
 def test_a_settings_file_does_not_call_whatever_is_importable(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="strategy 'os:system': neither a strategy nor a factory of one"):
-        execute("os:system", tmp_path, f"strategy.command='touch {tmp_path / 'pwned'}'")
+        execute_strategy("os:system", tmp_path, f"strategy.command='touch {tmp_path / 'pwned'}'")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -201,13 +201,13 @@ class Own(Strategy):
         return model(x)
 """
     name = lab("scaled", source)
-    assert execute(f"{name}:Own", tmp_path).record["status"] == "completed"
+    assert execute_strategy(f"{name}:Own", tmp_path).record["status"] == "completed"
 
 
 def test_a_base_strategy_is_naive(tmp_path: Path) -> None:
     assert (
-        execute("clbench.strategy:Strategy", tmp_path / "a").record["weights_sha256"]
-        == (execute("naive", tmp_path / "b").record["weights_sha256"])
+        execute_strategy("clbench.strategy:Strategy", tmp_path / "a").record["weights_sha256"]
+        == (execute_strategy("naive", tmp_path / "b").record["weights_sha256"])
     )
     assert Strategy.access == "experience"
 
@@ -215,10 +215,10 @@ def test_a_base_strategy_is_naive(tmp_path: Path) -> None:
 def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_path: Path) -> None:
     """A finished run is repeated by force with code that no longer builds."""
     name = lab("later", "class Later(Strategy):\n    pass\n")
-    first = execute(f"{name}:Later", tmp_path / "out")
+    first = execute_strategy(f"{name}:Later", tmp_path / "out")
     assert (first.directory / "trace.npz").exists()
     lab("later", "class Later(Strategy):\n    def __init__(self, *a): raise OSError('no luck')\n")
-    again = execute(f"{name}:Later", tmp_path / "out", force=True)
+    again = execute_strategy(f"{name}:Later", tmp_path / "out", force=True)
     assert again.directory == first.directory
     assert again.record["failure"]["message"] == "OSError: no luck"
     assert {p.name for p in first.directory.iterdir()} == {"run.json"}
@@ -226,7 +226,7 @@ def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_
 
 def test_scores_that_are_nan_from_the_start_are_said_to_be(lab: Any, tmp_path: Path) -> None:
     name = lab("void", "class Void(Strategy):\n    def predict(self, model, x, task): return model(x) * float('nan')\n")
-    assert execute(f"{name}:Void", tmp_path).record["failure"]["iteration"] == 0
+    assert execute_strategy(f"{name}:Void", tmp_path).record["failure"]["iteration"] == 0
 
 
 @pytest.mark.parametrize(

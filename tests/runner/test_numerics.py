@@ -15,11 +15,11 @@ from clbench import resolve
 from clbench.config import benchmark, optimizers
 from clbench.errors import UserError
 from clbench.evaluation.recorder import Recorder
-from clbench.runner import run as runner
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation
+from clbench.runner.run import execute
 from clbench.runner.training_loop import train
-from clbench.training import optimizers as optimizers_
+from clbench.training.optimizers import optimizer
 from support import assembled
 
 OPTIMIZERS: list[Any] = [
@@ -53,15 +53,15 @@ def test_an_optimiser_is_torchs_own_bit_for_bit(settings: Any) -> None:
     kind = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}[settings.name]
     options = settings.model_dump(exclude={"name"})
     plain = getattr(torch.optim, kind)(other.parameters(), **options, foreach=False)
-    assert torch.equal(learnt(optimizers_.optimizer(settings, one.parameters()), one), learnt(plain, other))
+    assert torch.equal(learnt(optimizer(settings, one.parameters()), one), learnt(plain, other))
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS[:4], ids=lambda s: s.name)
 def test_a_fused_step_is_the_same_rule(settings: Any) -> None:
     one, other = small(), small()
-    fused = optimizers_.optimizer(settings, one.parameters(), fused=True)
+    fused = optimizer(settings, one.parameters(), fused=True)
     assert fused.defaults["fused"] is True
-    a, b = learnt(fused, one), learnt(optimizers_.optimizer(settings, other.parameters()), other)
+    a, b = learnt(fused, one), learnt(optimizer(settings, other.parameters()), other)
     # 50 updates of weights of about 1: the rounding of each, 6e-8, added up with some room for the method's memory.
     torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
 
@@ -69,7 +69,7 @@ def test_a_fused_step_is_the_same_rule(settings: Any) -> None:
 def test_no_fused_step_where_torch_has_none(tmp_path: Path) -> None:
     overrides = ["training.optimizer={name: rmsprop, lr: 0.01}", "numerics.fused=true"]
     with pytest.raises(UserError) as caught:
-        runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=overrides), tmp_path)
+        execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=overrides), tmp_path)
     assert str(caught.value) == "numerics.fused: torch has no fused step for 'rmsprop'. Allowed: false."
 
 
@@ -96,7 +96,7 @@ def test_each_option_is_another_run_and_is_recorded(tmp_path: Path) -> None:
     options = ([], ["numerics.amp=bfloat16"], ["numerics.fused=true"])
     overrides = ["training.iterations=2", "training.optimizer={name: adam, lr: 0.001}"]
     outcomes = [
-        runner.execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=[*overrides, *o]), tmp_path)
+        execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=[*overrides, *o]), tmp_path)
         for o in options
     ]
     records = [o.record for o in outcomes]
@@ -110,7 +110,7 @@ def test_a_hosted_strategy_refuses_amp(tmp_path: Path) -> None:
     name = "avalanche.training.supervised:Naive"
     run = resolve.make_run("split_synthetic-v1", strategy=name, overrides=["numerics.amp=bfloat16"])
     with pytest.raises(UserError) as caught:
-        runner.execute(run, tmp_path)
+        execute(run, tmp_path)
     assert str(caught.value) == f"numerics.amp: '{name}' has its own training step, in float32. Allowed: null."
 
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from clbench import resolve
 from clbench.results import files
-from clbench.runner import run as runner
 from clbench.runner.checkpoint import Every
 from clbench.runner.profiler import PARTS, Profile
+from clbench.runner.run import execute
 
 
 @pytest.mark.parametrize("strategy", ["er", "avalanche.training.supervised:Naive"])
@@ -22,8 +22,8 @@ def test_a_profile_changes_no_result_and_leaves_nothing_behind(strategy: str, tm
     patched += [(files, "write_arrays"), (files, "write_bytes")]
     before = [getattr(owner, name) for owner, name in patched]
     profile = Profile()
-    plain = runner.execute(run, tmp_path / "a", every=Every(0, 7))
-    measured = runner.execute(run, tmp_path / "b", every=Every(0, 7), profile=profile)
+    plain = execute(run, tmp_path / "a", every=Every(0, 7))
+    measured = execute(run, tmp_path / "b", every=Every(0, 7), profile=profile)
     assert [getattr(owner, name) for owner, name in patched] == before
     assert measured.record["weights_sha256"] == plain.record["weights_sha256"]
     traces = [(o.directory / "trace.npz").read_bytes() for o in (plain, measured)]

@@ -356,7 +356,7 @@ import torch
 from clbench import resolve
 from clbench.results import files
 from clbench.runner import provenance
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.runner.checkpoint import Every
 
 provenance._git = lambda: None
@@ -386,12 +386,12 @@ def work(job):
     if "call" in job: setattr(os, job["call"][0], counted(job["call"][0], job))
     if "limit" in job: resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
     run = resolve.RunConfig.model_validate_json(job["run"])
-    runner.execute(run, Path(job["out"]), every=Every(*job["every"]), progress=Watch(job))
+    execute(run, Path(job["out"]), every=Every(*job["every"]), progress=Watch(job))
 
 torch.set_num_threads(1)
 warm = resolve.make_run("split_synthetic-v1", strategy="er", overrides=["training.iterations=1"])
 with tempfile.TemporaryDirectory() as folder:
-    runner.execute(warm, Path(folder))  # what is imported late is imported once
+    execute(warm, Path(folder))  # what is imported late is imported once
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

@@ -99,7 +99,7 @@ def test_the_probe_trains_its_head_alone_and_the_front_is_evaluated_once() -> No
     before = weights(b)
     train(b, watched=True)
     assert changed(before, weights(b)) == {"3.weight", "3.bias"}
-    assert b.evaluator._looks[0].front.computed == 1
+    assert b.evaluator._evaluated[0].front.computed == 1
 
 
 def test_statistics_of_a_probes_batch_norm_stay_as_they_are() -> None:

@@ -247,7 +247,7 @@ def test_all_that_a_composition_or_a_hosted_strategy_offers_is_there() -> None:
         names = [n for n in dir(strategy) if not n.startswith("_")]
         self_driven = isinstance(strategy, SelfDrivenLearner)
         assert {n for n in names if not hasattr(strategy, n)} == set()
-        assert not {"criterion", "plain_batches", "experiences", "visits", "_active"} & (
+        assert not {"criterion", "plain_batches", "experiences", "task_blocks", "_active"} & (
             set(dir(strategy)) - ({"experiences"} if self_driven else set())
         )
         assert is_strategy(type(strategy))

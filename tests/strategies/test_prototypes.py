@@ -142,10 +142,10 @@ def test_means_are_those_of_all_samples_met_each_once() -> None:
 
 @pytest.mark.parametrize("extractor", ["first_experience", "frozen", "trained"])
 def test_a_class_that_comes_again_adds_to_its_mean(extractor: str) -> None:
-    """Tasks 0, 1, 0 with other samples each: of the frozen front, the mean over both visits."""
-    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    """Tasks 0, 1, 0 with other samples each: of the frozen front, the mean over both."""
+    schedule = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
     two = "stream.tasks={by: classes, count: 2}"
-    bench = trained(NCM, f"strategy.extractor={extractor}", two, f"stream.schedule={visits}")
+    bench = trained(NCM, f"strategy.extractor={extractor}", two, f"stream.schedule={schedule}")
     strategy, first = bench.strategy, bench.stream.tasks[0].targets[0]
     counted = [0, 0]
     for number in (0, 2):
@@ -178,12 +178,12 @@ def test_a_frozen_front_costs_no_update_a_pass_and_the_evaluator_one_in_all() ->
     start = flat(bench.strategy.front.parameters())
     training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000, "each training sample once in its experience"
-    assert bench.evaluator._looks[0].front.computed == 1, "test features once in the run"
+    assert bench.evaluator._evaluated[0].front.computed == 1, "test features once in the run"
     assert torch.equal(flat(bench.strategy.front.parameters()), start)
     first = assembled(NCM, "training.iterations=20")
     training_loop.train(first, observer.Observation(first, Recorder(first.device), lambda: None))
     assert not torch.equal(flat(first.strategy.front.parameters()), start)
-    assert first.evaluator._looks[0].front.computed == 1, "once it is frozen"
+    assert first.evaluator._evaluated[0].front.computed == 1, "once it is frozen"
 
 
 def test_the_front_of_the_first_experience_is_the_naive_one() -> None:
@@ -371,7 +371,7 @@ def test_features_of_an_experience_are_computed_once(classifier: str) -> None:
     bench.strategy.features = lambda x, f=bench.strategy.features: samples.append(len(x)) or f(x)
     training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
     assert sum(samples) == 1000
-    assert bench.evaluator._looks[0].front.computed == 1
+    assert bench.evaluator._evaluated[0].front.computed == 1
     assert bench.strategy.memory().bytes == 10 * 8 * (64 + 2)
 
 
@@ -475,7 +475,7 @@ def test_four_orientations_by_hand() -> None:
     assert strategy.report() == {"rotations": 4.0, "radius": 0.0}
 
 
-def test_the_radius_is_that_of_the_first_visit() -> None:
+def test_the_radius_is_that_of_the_first_task_block() -> None:
     bench = trained(PASS, *OFF, "strategy.prototype_weight=0", "strategy.distillation_weight=0")
     one = assembled(PASS, *OFF)
     strategy, experience = one.strategy, one.experience(0)
@@ -507,8 +507,8 @@ def test_noise_has_the_radius_for_a_deviation() -> None:
 
 
 def test_a_class_that_is_present_is_not_past() -> None:
-    visits = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
-    bench = assembled(PASS, "stream.tasks={by: classes, count: 2}", f"stream.schedule={visits}")
+    schedule = "{by: explicit, experiences: [{tasks: [0], samples: 60}, {tasks: [1]}, {tasks: [0], samples: 60}]}"
+    bench = assembled(PASS, "stream.tasks={by: classes, count: 2}", f"stream.schedule={schedule}")
     strategy, tasks, past = bench.strategy, bench.stream.tasks, []
     for number in range(3):
         strategy.begin_experience(bench.experience(number))
@@ -541,7 +541,7 @@ def test_the_old_front_stands_still() -> None:
     assert not any(p.requires_grad for p in strategy.old.parameters())
 
 
-def test_pieces_of_a_visit_are_one_visit() -> None:
+def test_pieces_of_an_experience_are_one_task_block() -> None:
     bench = assembled(PASS, "stream.online=50", "training.iterations=1")
     strategy, olds = bench.strategy, set()
     for number in range(8):
@@ -552,7 +552,7 @@ def test_pieces_of_a_visit_are_one_visit() -> None:
         strategy.end_experience(experience)
         assert strategy.known.any() == (number >= 3)
         olds.add(id(strategy.old))
-    assert len(olds) == 3, "none, and one for each of two visits"
+    assert len(olds) == 3, "none, and one for each of two task blocks"
 
 
 def test_what_cannot_be_turned_is_refused() -> None:

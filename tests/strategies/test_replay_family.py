@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from clbench import resolve, run_config
 from clbench.errors import UserError
-from clbench.evaluation import recorder as recorder_
+from clbench.evaluation.recorder import Recorder
 from clbench.rng import Generator
 from clbench.runner import components, observer, training_loop
 from clbench.strategies import agem, er, gem, power_law_rehearsal
@@ -165,7 +165,7 @@ def test_derpp_is_a_loop_by_hand(alpha: float, overrides: list[str]) -> None:
     model, samples, setup = b.strategy.model, b.samples, b.strategy.setup
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     buffer = b.strategy.buffer  # type: ignore[attr-defined] # empty, and nobody else uses it here
-    draws, logits_of = setup.another("stored outputs"), dict[int, Tensor]()
+    draws, logits_of = setup.new_generator("stored outputs"), dict[int, Tensor]()
     for number, budget in enumerate(b.budgets):
         for batch in b.batches.of(b.experience(number), budget):
             out = model(batch.x)
@@ -564,7 +564,7 @@ def test_what_the_average_predicts_is_what_is_recorded_beside_the_weights() -> N
     recorded = []
     for name, overrides in (("naive", ["watch.ema=[0.8]"]), ("ema", ["strategy.momentum=0.8"])):
         b = bench(name, *overrides)
-        recorder = recorder_.Recorder(b.device)
+        recorder = Recorder(b.device)
         training_loop.train(b, observer.Observation(b, recorder, lambda: None))
         recorded.append(recorder.chunk())
     counts = [{k: v for k, v in chunk.items() if "correct" in k} for chunk in recorded]
@@ -583,7 +583,7 @@ def test_averaged_weights_under_batch_norm_and_watched() -> None:
     ]
     strategy: Any = trained("er+ema", *norm, benchmark="split_digits-v1")
     b = bench("er+ema", *norm, benchmark="split_digits-v1")
-    training_loop.train(b, observer.Observation(b, recorder_.Recorder(b.device), lambda: None))
+    training_loop.train(b, observer.Observation(b, Recorder(b.device), lambda: None))
     assert_same(b.strategy.state_dict(), strategy.state_dict())
     member = strategy.members["ema"]
     means = [n for n in member._average if n.endswith("running_mean")]

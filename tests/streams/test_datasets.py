@@ -21,7 +21,7 @@ import pytest
 from clbench import dataset, on_disk, resolve
 from clbench.errors import UserError
 from clbench.rng import fenced
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.streams.datasets import load, outline_cache, published, resize
 from clbench.streams.datasets.moments import moments_of
 from clbench.streams.datasets.synthetic import SyntheticData
@@ -1176,6 +1176,6 @@ def test_a_users_arrays_run_end_to_end(root: Path) -> None:
         strategy="er",
         overrides=["id=split_mine-v1", "stream.data=mine", "stream.tasks.count=2", "training.iterations=3"],
     )
-    outcome = runner.execute(run, root / "out")
+    outcome = execute(run, root / "out")
     assert outcome.record["status"] == "completed"
     assert outcome.record["stream"]["classes"] == 4

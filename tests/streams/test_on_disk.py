@@ -19,7 +19,7 @@ from clbench import dataset, errors, on_disk, resolve, run_config
 from clbench.avalanche.benchmark import benchmark as as_avalanche
 from clbench.errors import UserError
 from clbench.rng import global_state
-from clbench.runner import run as runner
+from clbench.runner.run import execute
 from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load, outline_cache
 from clbench.testing.resume import check_resume
@@ -230,7 +230,7 @@ def plan(data: str, strategy: str, *overrides: str) -> run_config.RunConfig:
 
 
 def outcome(folder: Path, run: run_config.RunConfig) -> tuple[Any, ...]:
-    done = runner.execute(run, folder)
+    done = execute(run, folder)
     with np.load(done.directory / "trace.npz") as trace:
         record = {name: trace[name] for name in trace.files}
     return done.record["weights_sha256"], {**done.record["stream"], "definition_hash": None}, record
@@ -273,7 +273,7 @@ def test_runs_resume(lab: str, workers: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_fence_holds(lab: str) -> None:
     run = plan(f"{lab}Stored", "naive")
     bench = assembled(run)
-    rows = torch.from_numpy(bench.stream.visits[1].index)
+    rows = torch.from_numpy(bench.stream.experiences[1].index)
     with pytest.raises(errors.RunFailed, match="no experience has brought"):
         next(bench.samples.in_turn(rows, 1, [(0, 5)]))
 
@@ -360,10 +360,10 @@ LARGE = """
     from pathlib import Path
     import torch
     from clbench import resolve
-    from clbench.runner import run as runner
+    from clbench.runner.run import execute
 
     def peak(*data):  # in MiB, after a run
-        runner.execute(resolve.make_run("split_digits-v1", strategy="er", threads=1, overrides=[
+        execute(resolve.make_run("split_digits-v1", strategy="er", threads=1, overrides=[
             "id=held-v1", "stream.tasks.count=2", "training.iterations=5", "stream.normalise=standard",
             "evaluation.every=0", "model={name: mlp, hidden: [8]}", *data]), Path(sys.argv[2]))
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from clbench import dataset, messages
 from clbench.errors import UserError
-from clbench.stream import Stream, Visit
+from clbench.stream import Stream, StreamExperience
 from clbench.streams import definition
 from clbench.streams.compile import compile_stream, definition_hash
 from clbench.streams.datasets import load
@@ -62,16 +62,16 @@ def tiny(seed: int = 0, classes: int = 5, each: int = 2, **changes: Any) -> Stre
     return compiled(seed, vectors(classes, each), data="synthetic", synthetic=made, **changes)
 
 
-def amounts(visit: Visit, tasks: int) -> list[int]:
+def amounts(experience: StreamExperience, tasks: int) -> list[int]:
     """Samples of each task."""
-    found = dict.fromkeys(range(tasks), 0) | {t: len(rows) for t, rows in visit.parts}
+    found = dict.fromkeys(range(tasks), 0) | {t: len(rows) for t, rows in experience.parts}
     return [found[t] for t in range(tasks)]
 
 
 def come(stream: Stream) -> Counter[tuple[int, int]]:
     """Number of times that each sample comes in each task."""
     return Counter(
-        (t, row) for v in stream.visits for t, rows in (*v.parts, *v.unlabelled) for row in rows.tolist()
+        (t, row) for v in stream.experiences for t, rows in (*v.parts, *v.unlabelled) for row in rows.tolist()
     )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_blurring_loses_and_doubles_nothing(**given: Any) -> None:
         reject()
     check_stream(stream)
     assert come(stream) == dict.fromkeys(pairs(stream), 1)
-    sizes = [v.samples + sum(len(r) for _, r in v.unlabelled) for v in stream.visits]
+    sizes = [v.samples + sum(len(r) for _, r in v.unlabelled) for v in stream.experiences]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -144,7 +144,7 @@ def test_blurring_loses_and_doubles_nothing(**given: Any) -> None:
 def test_a_drift_deals_the_training_set_out(experiences: int, seed: int, online: int | None) -> None:
     stream = compiled(seed, online=online, tasks=TURNED, schedule={"by": "drift", "experiences": experiences})
     check_stream(stream)
-    rows = np.concatenate([v.index for v in stream.visits])
+    rows = np.concatenate([v.index for v in stream.experiences])
     assert sorted(rows.tolist()) == list(range(1442))
 
 
@@ -171,7 +171,7 @@ def test_schedules_that_bring_samples_again_double_none_within_an_experience(
 
 def test_new_samples_of_a_phase_are_drawn_and_no_task_is_left_out() -> None:
     stream = compiled(schedule={"by": "none", "new": 100})
-    assert [amounts(v, 5) for v in stream.visits] == [[100 * (t == k) for k in range(5)] for t in range(5)]
+    assert [amounts(v, 5) for v in stream.experiences] == [[100 * (t == k) for k in range(5)] for t in range(5)]
     with pytest.raises(UserError, match=r"^stream\.schedule\.new: got 300, but task 0 has \d+ training samples\.$"):
         compiled(schedule={"by": "none", "new": 300})
 
@@ -198,7 +198,7 @@ def test_the_exponent_is_recovered_from_the_amounts_of_each_phase(variant: str, 
     schedule = {"by": "power_law", "variant": variant, "exponent": exponent, **asked}
     stream = tiny(each=10_000, classes=2, tasks={"by": "permutations", "count": 15}, schedule=schedule)
     for t in range(3, 15):
-        n, lags = amounts(stream.visits[t], 15)[:t], range(t, 0, -1)
+        n, lags = amounts(stream.experiences[t], 15)[:t], range(t, 0, -1)
         assert max(n) < stream.data.train_y.size, "no pool is used up"
         error = slope_error(lags, n, 1 if variant == "matched" else 0.5)
         assert error < 0.2
@@ -216,7 +216,7 @@ def test_the_exponential_law_and_its_default_scale() -> None:
     for tau, scale in ((3.0, 3.0), (None, None)):
         schedule = {"by": "exponential", "rehearsed": 15_000, "exponent": 0.8} | ({"tau": tau} if tau else {})
         stream = tiny(each=10_000, classes=2, tasks={"by": "permutations", "count": 10}, schedule=schedule)
-        n = amounts(stream.visits[9], 10)[:9]
+        n = amounts(stream.experiences[9], 10)[:9]
         ratio = np.array(n[1:]) / np.array(n[:-1])
         bound = (1 / np.array(n[1:]) + 1 / np.array(n[:-1])) * ratio
         if scale is None:
@@ -233,14 +233,14 @@ def test_what_a_pool_cannot_give_is_given_by_the_others() -> None:
     stream = tiny(
         each=200, classes=4, tasks={"by": "permutations", "count": 3}, schedule={**schedule, "rehearsed": 700}
     )
-    assert amounts(stream.visits[2], 3)[:2] == [233, 467]
+    assert amounts(stream.experiences[2], 3)[:2] == [233, 467]
     small = tiny(each=200, classes=2, tasks={"by": "permutations", "count": 3}, schedule={**schedule, "rehearsed": 400})
-    assert amounts(small.visits[2], 3)[:2] == [133, 267]
+    assert amounts(small.experiences[2], 3)[:2] == [133, 267]
     with pytest.raises(UserError, match=r"got 750, but the tasks before phase 1 have 400 training samples"):
         tiny(each=200, classes=2, tasks={"by": "permutations", "count": 3}, schedule=schedule)
     uneven = tiny(each=200, classes=4, tasks={"by": "classes", "blocks": [[0, 1], [2], [3]]},
                   schedule={**schedule, "rehearsed": 390})  # fmt: skip
-    assert amounts(uneven.visits[2], 3)[:2] == [190, 200], "260 of the second task are wanted, and it has 200"
+    assert amounts(uneven.experiences[2], 3)[:2] == [190, 200], "260 of the second task are wanted, and it has 200"
 
 
 PHASES, RUNS = 25, 120
@@ -335,7 +335,7 @@ def test_exponent_zero_is_uniform(variant: str) -> None:
         compiled(tasks=PERMUTED, schedule={"by": by, "variant": variant, "exponent": 0.0, "new": 200, **asked})
         for by in ("power_law", "uniform")
     )
-    assert [amounts(v, 4) for v in one.visits] == [amounts(v, 4) for v in other.visits]
+    assert [amounts(v, 4) for v in one.experiences] == [amounts(v, 4) for v in other.experiences]
     assert one.instance_hash == other.instance_hash
 
 
@@ -347,32 +347,32 @@ def test_every_environment_has_as_much_in_every_phase() -> None:
         return [compiled(3, tasks=tasks, schedule={"by": by, "new": 200, **schedule}) for by in laws]
 
     for stream in streams(rehearsed=90):
-        assert [v.samples for v in stream.visits] == [200] + [290] * 7
-        assert [v.tasks for v in stream.visits] == [(t,) for t in range(8)]
+        assert [v.samples for v in stream.experiences] == [200] + [290] * 7
+        assert [v.tasks for v in stream.experiences] == [(t,) for t in range(8)]
     power, *controls = streams(variant="amount", exponent=0.7, share=0.5)
-    for t, visit in enumerate(power.visits):
-        assert amounts(visit, 8)[:t] == [math.floor(100 * lag**-0.7 + 0.5) for lag in range(t, 0, -1)]
+    for t, experience in enumerate(power.experiences):
+        assert amounts(experience, 8)[:t] == [math.floor(100 * lag**-0.7 + 0.5) for lag in range(t, 0, -1)]
     for control in controls:
-        assert [v.samples for v in control.visits] == [v.samples for v in power.visits]
-        assert [amounts(v, 8) for v in control.visits] != [amounts(v, 8) for v in power.visits]
+        assert [v.samples for v in control.experiences] == [v.samples for v in power.experiences]
+        assert [amounts(v, 8) for v in control.experiences] != [amounts(v, 8) for v in power.experiences]
     found = set()
     for seed in range(5):
         power, *controls = (
             compiled(seed, tasks=tasks, schedule={"by": by, "new": 100, "variant": "recurrence"}) for by in laws
         )
         for control in controls:
-            assert [len(v.tasks) for v in control.visits] == [len(v.tasks) for v in power.visits]
-            assert [v.samples for v in control.visits] == [v.samples for v in power.visits]
-            found.add([v.tasks for v in control.visits] == [v.tasks for v in power.visits])
+            assert [len(v.tasks) for v in control.experiences] == [len(v.tasks) for v in power.experiences]
+            assert [v.samples for v in control.experiences] == [v.samples for v in power.experiences]
+            found.add([v.tasks for v in control.experiences] == [v.tasks for v in power.experiences])
         for one in (power, *controls):
-            assert all(amounts(v, 8)[t] == 100 for v in one.visits for t in v.tasks)
+            assert all(amounts(v, 8)[t] == 100 for v in one.experiences for t in v.tasks)
     assert False in found, "who returns differs"
 
 
 def test_environments_of_one_seed_have_the_same_new_samples() -> None:
     """The schedules differ in the tasks that return, and in nothing else."""
     new = [
-        [v.parts[-1][1].tolist() for v in compiled(1, tasks=PERMUTED, schedule=s).visits]
+        [v.parts[-1][1].tolist() for v in compiled(1, tasks=PERMUTED, schedule=s).experiences]
         for s in ({"by": by, "new": 50, "rehearsed": 20} for by in ("power_law", "exponential", "uniform", "none"))
     ]
     assert new[0] == new[1] == new[2] == new[3]
@@ -398,14 +398,14 @@ def test_the_share_of_a_task_follows_its_noise(boundary: str) -> None:
     n, share = 20_000, 0.2
     stream = tiny(each=n, classes=2, tasks={"by": "classes", "count": 2},
                   schedule={"by": "blurry", "experiences": 400, "boundary": boundary, "width": share})  # fmt: skip
-    width, found = share * n, np.cumsum([amounts(v, 2)[1] for v in stream.visits])
+    width, found = share * n, np.cumsum([amounts(v, 2)[1] for v in stream.experiences])
     at = np.arange(1, 401) * (2 * n // 400) - n
     limit = 5 * math.sqrt(width / 3)
     assert np.abs(found - area(boundary, at, width)).max() < limit
     other = "gaussian" if boundary == "linear" else "linear"
     assert np.abs(found - area(other, at, width)).max() > 2 * limit
     if boundary == "linear":
-        outside = [amounts(v, 2) for v, end in zip(stream.visits, at, strict=True) if end < -1.1 * width]
+        outside = [amounts(v, 2) for v, end in zip(stream.experiences, at, strict=True) if end < -1.1 * width]
         assert outside
         assert all(b == 0 for _, b in outside)
 
@@ -413,13 +413,13 @@ def test_the_share_of_a_task_follows_its_noise(boundary: str) -> None:
 def test_fuzzy_boundaries_mix_pieces_that_are_pure() -> None:
     schedule = {"by": "blurry", "experiences": 100, "boundary": "fuzzy", "width": 0.3}
     stream = tiny(each=1000, classes=2, tasks={"by": "classes", "count": 2}, schedule=schedule)
-    assert all(len(v.parts) == 1 for v in stream.visits)
-    order = [v.parts[0][0] for v in stream.visits]
+    assert all(len(v.parts) == 1 for v in stream.experiences)
+    order = [v.parts[0][0] for v in stream.experiences]
     changes = np.flatnonzero(np.diff(order))
     assert len(changes) > 3, "tasks take turns"
     assert changes.min() >= 50 - 2 * 15 - 1, "no farther from the boundary than both can be displaced"
     assert changes.max() <= 50 + 2 * 15
-    assert [v.tasks for v in stream.visits] == [(0,)] * 50 + [(1,)] * 50
+    assert [v.tasks for v in stream.experiences] == [(0,)] * 50 + [(1,)] * 50
     assert stream.origins().tolist() == [0] * 50 + [50] * 50
 
 
@@ -428,7 +428,7 @@ def test_width_zero_is_the_sequential_stream_in_pieces() -> None:
         tiny(4, each=10, classes=10, schedule=s)
         for s in ({"by": "sequential"}, {"by": "blurry", "experiences": 5, "width": 0})
     )
-    assert [v.index.tolist() for v in whole.visits] == [v.index.tolist() for v in cut.visits]
+    assert [v.index.tolist() for v in whole.experiences] == [v.index.tolist() for v in cut.experiences]
 
 
 def test_classes_that_are_always_there_come_evenly() -> None:
@@ -437,15 +437,15 @@ def test_classes_that_are_always_there_come_evenly() -> None:
     for seed in range(8):
         stream = tiny(seed, each=200, classes=10, schedule=schedule)
         y = stream.data.train_y
-        spans = {c: np.flatnonzero([(y[v.index] == c).any() for v in stream.visits]) for c in range(10)}
+        spans = {c: np.flatnonzero([(y[v.index] == c).any() for v in stream.experiences]) for c in range(10)}
         always = {c for c, found in spans.items() if found[-1] - found[0] > 40}
         assert len(always) == 3
         assert all(len(always & set(t.classes)) < 2 for t in stream.tasks), "each task keeps one that is not"
-        for visit in stream.visits:
-            assert abs(int(np.isin(y[visit.index], list(always)).sum()) - 0.3 * visit.samples) <= 1
+        for experience in stream.experiences:
+            assert abs(int(np.isin(y[experience.index], list(always)).sum()) - 0.3 * experience.samples) <= 1
         # By class: hypergeometric, 12 samples of 600 of which 200 are of the class.
         for c in always:
-            counts = np.array([(y[v.index] == c).sum() for v in stream.visits])
+            counts = np.array([(y[v.index] == c).sum() for v in stream.experiences])
             assert chi_square(counts, np.full(50, 4.0)) < 86
         chosen.add(frozenset(always))
     assert len(chosen) > 4, "drawn by the seed"
@@ -457,9 +457,9 @@ def test_classes_that_are_always_there_come_evenly() -> None:
 def test_a_drift_is_monotone_and_ends_at_its_references() -> None:
     for steps in (3, 4, 11, 50):
         stream = compiled(tasks=TURNED, schedule={"by": "drift", "experiences": steps, "samples": 20})
-        assert [len(v.parts) for v in stream.visits] == [1] * steps
-        assert [v.samples for v in stream.visits] == [20] * steps
-        variants = [stream.all_tasks[v.parts[0][0]] for v in stream.visits]
+        assert [len(v.parts) for v in stream.experiences] == [1] * steps
+        assert [v.samples for v in stream.experiences] == [20] * steps
+        variants = [stream.all_tasks[v.parts[0][0]] for v in stream.experiences]
         degrees = np.array([stream.domains[t.domain].degrees for t in variants])
         expected = np.interp(np.linspace(0, 2, steps), [0, 1, 2], [0, 40, 100])
         assert degrees == pytest.approx(expected)
@@ -467,8 +467,8 @@ def test_a_drift_is_monotone_and_ends_at_its_references() -> None:
         assert (np.diff(degrees) > 0).all()
         assert [stream.domains[t.domain].degrees for t in stream.tasks] == [0.0, 40.0, 100.0]
         nearest = [int(np.abs(np.linspace(0, 2, steps)[v] - np.arange(3)).argmin()) for v in range(steps)]
-        assert [t.stands_for for t in variants] == nearest == [v.tasks[0] for v in stream.visits]
-    assert len({tuple(v.index.tolist()) for v in stream.visits}) == steps, "samples are drawn anew"
+        assert [t.stands_for for t in variants] == nearest == [v.tasks[0] for v in stream.experiences]
+    assert len({tuple(v.index.tolist()) for v in stream.experiences}) == steps, "samples are drawn anew"
 
 
 def test_brightness_and_noise_drift_too() -> None:
@@ -485,8 +485,8 @@ def test_brightness_and_noise_drift_too() -> None:
 # ------------------------------------------------------------------------------------------------ random subsets
 def test_subsets_are_uniform() -> None:
     stream = tiny(schedule={"by": "random_subsets", "experiences": 4000, "size": 2})
-    assert all(v.samples == 4 for v in stream.visits)
-    counts = Counter(v.tasks for v in stream.visits)
+    assert all(v.samples == 4 for v in stream.experiences)
+    counts = Counter(v.tasks for v in stream.experiences)
     assert len(counts) == 10
     assert chi_square(list(counts.values()), [400] * 10) < 27.9, "9 degrees of freedom"
 
@@ -505,14 +505,14 @@ def test_weights_fall_with_the_rank() -> None:
 
 def test_a_weight_that_rounds_to_nothing_is_still_one() -> None:
     schedule = {"by": "random_subsets", "experiences": 3, "size": 5, "entropy_decrease": 1000, "factor": 0.2}
-    assert [v.tasks for v in tiny(schedule=schedule).visits] == [(0, 1, 2, 3, 4)] * 3
+    assert [v.tasks for v in tiny(schedule=schedule).experiences] == [(0, 1, 2, 3, 4)] * 3
 
 
 def test_subsets_of_samples() -> None:
     schedule = {"by": "random_subsets", "experiences": 30, "size": 3, "samples": 7}
     stream = compiled(schedule=schedule)
-    assert all(sorted(amounts(v, 5)) == [0, 0, 7, 7, 7] for v in stream.visits)
-    assert len({r for v in stream.visits for r in v.index.tolist()}) > 200, "drawn anew in each"
+    assert all(sorted(amounts(v, 5)) == [0, 0, 7, 7, 7] for v in stream.experiences)
+    assert len({r for v in stream.experiences for r in v.index.tolist()}) > 200, "drawn anew in each"
     with pytest.raises(UserError, match=r"^stream\.schedule\.samples: got 500, but task 0 has \d+ training samples\.$"):
         compiled(schedule={**schedule, "samples": 500})
 
@@ -562,10 +562,10 @@ def test_first_occurrences_are_geometric() -> None:
 
 def test_an_experience_of_repetition_is_never_empty_and_its_samples_are_shared_equally() -> None:
     sparse = {"by": "repetition", "experiences": 60, "law": "list", "probabilities": [0.0] * 5}
-    assert [len(v.tasks) for v in compiled(schedule=sparse).visits] == [1] * 60
+    assert [len(v.tasks) for v in compiled(schedule=sparse).experiences] == [1] * 60
     stream = compiled(schedule={"by": "repetition", "experiences": 40, "probability": 1.0, "samples": 103})
-    for visit in stream.visits:
-        sizes = [n for n in amounts(visit, 5) if n]
+    for experience in stream.experiences:
+        sizes = [n for n in amounts(experience, 5) if n]
         assert sum(sizes) == 103
         assert max(sizes) - min(sizes) <= 1
     assert stream.visit_matrix().any(0).all()
@@ -575,12 +575,12 @@ def test_an_experience_of_repetition_is_never_empty_and_its_samples_are_shared_e
 def test_an_explicit_list_is_what_comes() -> None:
     lessons = [{"tasks": [3, 1]}, {"tasks": [0], "samples": 11, "repeat": 3}, {"tasks": [2, 4, 1], "samples": 5}]
     stream = compiled(schedule={"by": "explicit", "experiences": lessons})
-    assert [v.tasks for v in stream.visits] == [(1, 3), (0,), (0,), (0,), (1, 2, 4)]
+    assert [v.tasks for v in stream.experiences] == [(1, 3), (0,), (0,), (0,), (1, 2, 4)]
     assert stream.origins().tolist() == [0, 1, 2, 3, 4]
     pools = [len(np.flatnonzero(np.isin(stream.data.train_y, t.classes))) for t in stream.tasks]
-    assert amounts(stream.visits[0], 5) == [0, pools[1], 0, pools[3], 0]
-    assert [v.samples for v in stream.visits[1:]] == [11, 11, 11, 15]
-    assert len({tuple(v.index.tolist()) for v in stream.visits[1:4]}) == 3, "drawn anew"
+    assert amounts(stream.experiences[0], 5) == [0, pools[1], 0, pools[3], 0]
+    assert [v.samples for v in stream.experiences[1:]] == [11, 11, 11, 15]
+    assert len({tuple(v.index.tolist()) for v in stream.experiences[1:4]}) == 3, "drawn anew"
     with pytest.raises(UserError, match=r"^stream\.schedule\.experiences\[1\]\.samples: got 999, but task 0 has "):
         compiled(schedule={"by": "explicit", "experiences": [lessons[0], {"tasks": [0, 2, 4], "samples": 999}]})
 
@@ -607,32 +607,32 @@ def test_online_keeps_tasks_visits_and_samples(said: dict[str, Any], samples: in
     check_stream(cut)
     at = 0
     first_of: dict[int, int] = {}
-    for visit in whole.visits:
-        pieces = cut.visits[at : at + -(-visit.samples // samples)]
+    for experience in whole.experiences:
+        pieces = cut.experiences[at : at + -(-experience.samples // samples)]
         sizes = [v.samples for v in pieces]
-        assert sum(sizes) == visit.samples
+        assert sum(sizes) == experience.samples
         assert all(n == samples for n in sizes[:-1])
         for piece in pieces:
-            assert piece.tasks == visit.tasks
-            assert piece.origin == first_of.setdefault(visit.origin, at)
+            assert piece.tasks == experience.tasks
+            assert piece.origin == first_of.setdefault(experience.origin, at)
         for name in ("parts", "unlabelled"):
-            before = sorted((t, r) for t, rows in getattr(visit, name) for r in rows.tolist())
+            before = sorted((t, r) for t, rows in getattr(experience, name) for r in rows.tolist())
             after = sorted((t, r) for p in pieces for t, rows in getattr(p, name) for r in rows.tolist())
             assert before == after, name
         spare = [sum(len(r) for _, r in p.unlabelled) for p in pieces]
         assert max(spare) - min(spare) <= 1, "dealt out evenly"
         at += len(pieces)
-    assert at == len(cut.visits)
-    assert {**cut.__dict__, "visits": 0, "instance_hash": 0, "definition_hash": 0}.keys() == cut.__dict__.keys()
+    assert at == len(cut.experiences)
+    assert {**cut.__dict__, "experiences": 0, "instance_hash": 0, "definition_hash": 0}.keys() == cut.__dict__.keys()
     assert np.array_equal(whole.labels, cut.labels)
 
 
 def test_online_order_is_drawn_by_the_seed_and_shuffled_over_tasks() -> None:
     said = {"tasks": PERMUTED, "schedule": {"by": "explicit", "experiences": [{"tasks": [0, 1, 2, 3], "samples": 300}]}}
     one, other = (compiled(s, online=100, **said) for s in (0, 1))
-    counts = np.array([amounts(v, 4) for v in one.visits])
+    counts = np.array([amounts(v, 4) for v in one.experiences])
     assert chi_square(counts, np.full(counts.shape, 25.0)) < 63.9, "33 degrees of freedom"
-    assert [v.index.tolist() for v in one.visits] != [v.index.tolist() for v in other.visits]
+    assert [v.index.tolist() for v in one.experiences] != [v.index.tolist() for v in other.experiences]
 
 
 # ------------------------------------------------------------------------------------------------ seeds and hashes
@@ -795,14 +795,14 @@ def test_fault_classes_are_dropped_where_blocks_do_not_divide() -> None:
 def test_fault_samples_are_dropped_where_parts_do_not_divide() -> None:
     for count in (7, 1442, 1000):
         stream = compiled(tasks={"by": "instances", "count": count})
-        assert sum(v.samples for v in stream.visits) == 1442
-        assert len(stream.visits) == count
-        assert {v.samples for v in stream.visits} <= {1442 // count, 1442 // count + 1}
+        assert sum(v.samples for v in stream.experiences) == 1442
+        assert len(stream.experiences) == count
+        assert {v.samples for v in stream.experiences} <= {1442 // count, 1442 // count + 1}
 
 
 @pytest.mark.parametrize("kind", ["instances", "classes and instances"])
 def test_fault_the_seed_of_new_instances_is_ignored(kind: str) -> None:
-    first = [tuple(compiled(s, **EXACT[kind]).visits[0].index.tolist()) for s in range(6)]
+    first = [tuple(compiled(s, **EXACT[kind]).experiences[0].index.tolist()) for s in range(6)]
     assert len(set(first)) == 6
 
 
@@ -811,28 +811,28 @@ def test_fault_the_last_sub_experience_does_not_know_that_it_is() -> None:
     from clbench.training.experiences import Experiences
 
     stream = compiled(online=100)
-    experiences = [Experiences(stream, "experience", Protocol())(v) for v in range(len(stream.visits))]
+    experiences = [Experiences(stream, "experience", Protocol())(v) for v in range(len(stream.experiences))]
     last = [e.number for e in experiences if e.part == e.parts - 1]
-    ends = [*(np.flatnonzero(np.diff(stream.origins()))).tolist(), len(stream.visits) - 1]
+    ends = [*(np.flatnonzero(np.diff(stream.origins()))).tolist(), len(stream.experiences) - 1]
     assert last == ends
     assert len(last) == 5
     for origin in set(stream.origins().tolist()):
-        mine = [e for e in experiences if stream.visits[e.number].origin == origin]
+        mine = [e for e in experiences if stream.experiences[e.number].origin == origin]
         assert [e.part for e in mine] == list(range(len(mine)))
         assert {e.parts for e in mine} == {len(mine)}
 
 
 def test_fault_online_streams_have_no_length_and_no_index() -> None:
     stream = compiled(online=100)
-    assert len(stream.visits) == sum(-(-v.samples // 100) for v in compiled().visits)
-    assert isinstance(stream.visits[-1], Visit)
-    assert stream.visits[2:4] == (stream.visits[2], stream.visits[3])
+    assert len(stream.experiences) == sum(-(-v.samples // 100) for v in compiled().experiences)
+    assert isinstance(stream.experiences[-1], StreamExperience)
+    assert stream.experiences[2:4] == (stream.experiences[2], stream.experiences[3])
 
 
 def test_fault_the_same_object_gives_another_stream_the_second_time() -> None:
     """Generators that are used up when they are read."""
     stream = compiled(online=100)
-    assert [v.index.tolist() for v in stream.visits] == [v.index.tolist() for v in stream.visits]
+    assert [v.index.tolist() for v in stream.experiences] == [v.index.tolist() for v in stream.experiences]
 
 
 # ------------------------------------------------------------------------------------------------ check_stream
@@ -840,11 +840,11 @@ def changed(**changes: Any) -> Stream:
     return dataclasses.replace(compiled(schedule={"by": "random_subsets", "experiences": 9}), **changes)
 
 
-def visit_changed(v: int, base: Stream | None = None, **changes: Any) -> Stream:
+def with_experience(v: int, base: Stream | None = None, **changes: Any) -> Stream:
     base = base or compiled(schedule={"by": "explicit", "experiences": [{"tasks": [0, 1]}, {"tasks": [2, 3, 4]}]})
-    visits = list(base.visits)
-    visits[v] = dataclasses.replace(visits[v], **changes)
-    return dataclasses.replace(base, visits=tuple(visits))
+    experiences = list(base.experiences)
+    experiences[v] = dataclasses.replace(experiences[v], **changes)
+    return dataclasses.replace(base, experiences=tuple(experiences))
 
 
 def _stream() -> Stream:
@@ -854,9 +854,9 @@ def _stream() -> Stream:
 def _part(change: Callable[[Any], Any], t: int = 0) -> Stream:
     """One part of the first experience, changed."""
     stream = _stream()
-    parts = list(stream.visits[0].parts)
+    parts = list(stream.experiences[0].parts)
     parts[t] = (parts[t][0], change(parts[t][1]))
-    return visit_changed(0, stream, parts=tuple(parts))
+    return with_experience(0, stream, parts=tuple(parts))
 
 
 def _task(i: int, **changes: Any) -> Stream:
@@ -879,7 +879,7 @@ def _foreign_row(rows: Any) -> Any:
 
 
 def _foreign_label(labels: Any, stream: Stream) -> None:
-    labels[stream.visits[0].parts[0][1][0]] = stream.tasks[4].classes[0]
+    labels[stream.experiences[0].parts[0][1][0]] = stream.tasks[4].classes[0]
 
 
 def _untested() -> Stream:
@@ -895,9 +895,9 @@ def _without_class(rows: Any) -> Any:
     return rows[stream.data.train_y[rows] != stream.tasks[0].classes[0]]
 
 
-def _told(visit: Visit) -> Stream:
-    rows = visit.parts[0][1]
-    return visit_changed(0, parts=((0, rows[1:]), visit.parts[1]), unlabelled=((0, rows[:1]),))
+def _told(experience: StreamExperience) -> Stream:
+    rows = experience.parts[0][1]
+    return with_experience(0, parts=((0, rows[1:]), experience.parts[1]), unlabelled=((0, rows[:1]),))
 
 
 def _drift(**changes: Any) -> Stream:
@@ -915,9 +915,10 @@ BROKEN: dict[str, tuple[Callable[[], Stream], str]] = {
     "empty part": (lambda: _part(lambda r: r[:0]), r"experience 0, task 0: there are no rows"),
     "doubled": (lambda: _part(lambda r: np.append(r, r[:1])), r"experience 0, task 0: row \d+ comes twice"),
     "parts descend": (
-        lambda: visit_changed(0, parts=_stream().visits[0].parts[::-1]), r"parts of tasks \[1, 0\], which do not asc"),
+        lambda: with_experience(0, parts=_stream().experiences[0].parts[::-1]), r"parts of tasks \[1, 0\], which d"),
     "part twice": (
-        lambda: visit_changed(0, parts=(*_stream().visits[0].parts, (1, np.array([3])))), r"parts of tasks \[0, 1, 1"),
+        lambda: with_experience(0, parts=(*_stream().experiences[0].parts, (1, np.array([3])))),
+        r"parts of tasks \[0, 1, 1"),
     "foreign class": (lambda: _part(_foreign_row), r"task 0: row \d+ is of class \d, which the task does not have"),
     "foreign label": (lambda: _labels(_foreign_label), r"task 0: row \d+ has label \d, which the task does not have"),
     "id": (lambda: _task(1, id=3), r"task 1 has the id 3; tasks are numbered from 0"),
@@ -931,26 +932,26 @@ BROKEN: dict[str, tuple[Callable[[], Stream], str]] = {
     "class beyond": (lambda: _task(1, classes=(1, 10)), r"task 1 has class 10, and the data set has classes 0 to 9"),
     "targets": (lambda: _task(1, targets=(1,)), r"task 1 has 2 classes and 1 targets"),
     "target beyond": (lambda: _task(1, targets=(1, 10)), r"task 1 has target 10, and there are outputs 0 to 9"),
-    "no sample": (lambda: visit_changed(1, parts=()), r"experience 1 has no labelled sample"),
-    "no experience": (lambda: changed(visits=()), r"the stream has no experience"),
-    "origin ahead": (lambda: visit_changed(0, origin=1), r"experience 0 has origin 1; allowed are its own number"),
+    "no sample": (lambda: with_experience(1, parts=()), r"experience 1 has no labelled sample"),
+    "no experience": (lambda: changed(experiences=()), r"the stream has no experience"),
+    "origin ahead": (lambda: with_experience(0, origin=1), r"experience 0 has origin 1; allowed are its own number"),
     "origin apart": (
-        lambda: visit_changed(8, compiled(schedule={"by": "random_subsets", "experiences": 9}), origin=3),
+        lambda: with_experience(8, compiled(schedule={"by": "random_subsets", "experiences": 9}), origin=3),
         r"experience 8 has origin 3; allowed are its own number and the origin of the experience before it"),
-    "visit of two": (lambda: visit_changed(1, origin=0), r"experience 1 and the one before are parts of one visit to"),
-    "never visited": (lambda: visit_changed(1, tasks=(2, 3)), r"task 4 is visited by no experience"),
-    "about nothing": (lambda: visit_changed(1, tasks=()), r"experience 1 is about no task"),
-    "about in disorder": (lambda: visit_changed(1, tasks=(4, 2, 3)), r"experience 1 is about tasks \(4, 2, 3\), whic"),
-    "unknown task": (lambda: visit_changed(1, tasks=(2, 3, 4, 5)), r"experience 1 visits task 5, and the stream has "),
+    "block of two": (lambda: with_experience(1, origin=0), r"experience 1 and the one before are parts of one task"),
+    "never visited": (lambda: with_experience(1, tasks=(2, 3)), r"task 4 is visited by no experience"),
+    "about nothing": (lambda: with_experience(1, tasks=()), r"experience 1 is about no task"),
+    "about in disorder": (lambda: with_experience(1, tasks=(4, 2, 3)), r"experience 1 is about tasks \(4, 2, 3\), whi"),
+    "unknown task": (lambda: with_experience(1, tasks=(2, 3, 4, 5)), r"experience 1 visits task 5, and the stream has"),
     "unknown part": (
-        lambda: visit_changed(0, parts=(*_stream().visits[0].parts, (5, np.array([3])))),
+        lambda: with_experience(0, parts=(*_stream().experiences[0].parts, (5, np.array([3])))),
         r"experience 0 has samples of task 5, which the stream does not have"),
     "class never met": (lambda: _part(_without_class), r"class \d of task 0 has no labelled sample in any experience"),
     "label beyond": (lambda: _labels(lambda y, s: y.__setitem__(7, 10)), r"row 7 has label 10; allowed are classes 0"),
     "label below": (lambda: _labels(lambda y, s: y.__setitem__(7, -2)), r"row 7 has label -2; allowed are classes 0 "),
     "labels int32": (lambda: _labels(lambda y, s: y.astype(np.int32)), r"labels are int32, not int64"),
     "labels short": (lambda: _labels(lambda y, s: y[1:]), r"there are \(1441,\) labels for \(1442,\) training samples"),
-    "told": (lambda: _told(_stream().visits[0]), r"row \d+ comes without a label, and 'labels' tells it"),
+    "told": (lambda: _told(_stream().experiences[0]), r"row \d+ comes without a label, and 'labels' tells it"),
     "untested": (_untested, r"class \d of task 2 has no test sample"),
     "hash": (lambda: changed(instance_hash="0"), r"instance_hash is '0', and the stream's content hashes to '"),
 }  # fmt: skip
@@ -973,8 +974,8 @@ def test_check_stream_accepts_what_the_schedules_make(kind: str) -> None:
 
 def test_the_instance_hash_knows_samples_without_a_label() -> None:
     stream = compiled(online=40, supervision={"labelled": 0.5})
-    first, second = (stream.visits[v].unlabelled for v in (0, 1))
-    swapped = visit_changed(1, visit_changed(0, stream, unlabelled=second), unlabelled=first)
+    first, second = (stream.experiences[v].unlabelled for v in (0, 1))
+    swapped = with_experience(1, with_experience(0, stream, unlabelled=second), unlabelled=first)
     with pytest.raises(AssertionError, match="instance_hash is '"):
         check_stream(swapped)
 
@@ -982,6 +983,6 @@ def test_the_instance_hash_knows_samples_without_a_label() -> None:
 def test_new_classes_and_new_instances_come_in_drawn_order() -> None:
     """The first part of all is of task 0; which task comes at the second place is uniform over the 11 parts left."""
     tasks = {"by": "classes_and_instances", "count": 3, "parts": 4}
-    order = [[v.tasks[0] for v in tiny(s, classes=3, each=4, tasks=tasks).visits] for s in range(300)]
+    order = [[v.tasks[0] for v in tiny(s, classes=3, each=4, tasks=tasks).experiences] for s in range(300)]
     assert all(o[0] == 0 and sorted(o) == [0] * 4 + [1] * 4 + [2] * 4 for o in order)
     assert chi_square(np.bincount([o[1] for o in order]), np.array([3, 4, 4]) / 11 * 300) < 13.9, "2 degrees"

@@ -29,14 +29,14 @@ def compiled(benchmark: str, *overrides: str, seed: int = 0) -> Stream:
 
 
 def trained(stream: Stream) -> set[int]:
-    return {int(i) for v in stream.visits for part in (v.parts, v.unlabelled) for _, rows in part for i in rows}
+    return {int(i) for v in stream.experiences for part in (v.parts, v.unlabelled) for _, rows in part for i in rows}
 
 
 @pytest.mark.parametrize("benchmark", EMBEDDED)
 def test_the_first_experiences_and_some_of_their_training_samples(benchmark: str) -> None:
     whole, chosen = compiled(benchmark), compiled(benchmark, SELECTED)
-    origins = list(dict.fromkeys(v.origin for v in whole.visits))[:2]
-    early = {int(i) for v in whole.visits if v.origin in origins for i in v.index}
+    origins = list(dict.fromkeys(v.origin for v in whole.experiences))[:2]
+    early = {int(i) for v in whole.experiences if v.origin in origins for i in v.index}
     assert chosen.held_out is not None
     held = set(chosen.held_out.tolist())
     assert held
@@ -49,7 +49,7 @@ def test_the_first_experiences_and_some_of_their_training_samples(benchmark: str
     assert np.array_equal(chosen.data.test_y, labels)
     assert np.array_equal(np.asarray(chosen.data.test_x), np.asarray(whole.data.train_x)[chosen.held_out])
     assert chosen.outputs == whole.outputs  # the network that it is chosen for
-    assert {t for v in chosen.visits for t in v.tasks} == {t.id for t in chosen.tasks}
+    assert {t for v in chosen.experiences for t in v.tasks} == {t.id for t in chosen.tasks}
 
 
 @pytest.mark.parametrize("benchmark", ["split_digits-v1", "permuted_digits-v1", "drift_digits-v1", "iid_digits-v1"])

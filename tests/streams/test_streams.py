@@ -44,12 +44,12 @@ def test_classes_are_shared_out_and_none_is_lost(count: int, seed: int) -> None:
     assert sorted(c for t in stream.tasks for c in t.classes) == list(range(10))
     assert max(sizes) - min(sizes) <= 1
     assert sizes == sorted(sizes, reverse=True)
-    rows = np.concatenate([v.index for v in stream.visits])
+    rows = np.concatenate([v.index for v in stream.experiences])
     assert sorted(rows.tolist()) == list(range(len(data.train_y))), "every sample once"
-    for visit in stream.visits:
-        (task,) = visit.tasks
-        assert set(data.train_y[visit.index]) == set(stream.tasks[task].classes)
-        assert (visit.task == task).all()
+    for experience in stream.experiences:
+        (task,) = experience.tasks
+        assert set(data.train_y[experience.index]) == set(stream.tasks[task].classes)
+        assert (experience.task == task).all()
 
 
 def test_seed_decides_the_order_and_only_the_seed(digits: dataset.DataSet) -> None:
@@ -109,9 +109,9 @@ def test_labels_within_the_task(digits: dataset.DataSet) -> None:
     stream = compile_stream(stream_config(tasks=tasks, setting="domain"), 0, digits)
     assert stream.outputs == 2
     samples = TrainingSet(stream, InputTransform(stream, CPU), CPU)
-    for visit in stream.visits:
-        _, y = samples.fetch(torch.from_numpy(visit.index), visit.tasks[0])
-        assert y.tolist() == (digits.train_y[visit.index] % 2).tolist()
+    for experience in stream.experiences:
+        _, y = samples.fetch(torch.from_numpy(experience.index), experience.tasks[0])
+        assert y.tolist() == (digits.train_y[experience.index] % 2).tolist()
 
 
 # ------------------------------------------------------------------------------------------------ domains

@@ -55,7 +55,7 @@ def supervised(seed: int = 0, tasks: dict[str, Any] | None = None, **supervision
 
 def sizes(stream: Stream) -> list[int]:
     """Training samples of each class that come, (C,)."""
-    rows = np.unique(np.concatenate([r for v in stream.visits for _, r in (*v.parts, *v.unlabelled)]))
+    rows = np.unique(np.concatenate([r for v in stream.experiences for _, r in (*v.parts, *v.unlabelled)]))
     return np.bincount(stream.data.train_y[rows], minlength=stream.data.classes).tolist()
 
 
@@ -85,7 +85,7 @@ def test_sizes_of_a_long_tail_are_those_of_the_formula(shape: str, order: str, r
 def test_ranks_are_drawn_by_the_seed_and_kept_rows_too() -> None:
     streams = [supervised(s, long_tail={"ratio": 50}) for s in range(6)]
     assert len({tuple(np.argsort(sizes(s))) for s in streams}) > 4
-    smallest = [min((v.index[:3].tolist() for v in s.visits), key=len) for s in streams]
+    smallest = [min((v.index[:3].tolist() for v in s.experiences), key=len) for s in streams]
     assert len({tuple(s) for s in smallest}) > 4
 
 
@@ -97,7 +97,7 @@ def test_an_odd_number_of_classes_has_one_more_whole_one() -> None:
 
 def test_a_long_tail_is_the_same_in_every_task_of_all_classes() -> None:
     stream = supervised(tasks={"by": "permutations", "count": 3}, long_tail={"ratio": 20})
-    assert len({tuple(v.index.tolist()) for v in stream.visits}) == 1
+    assert len({tuple(v.index.tolist()) for v in stream.experiences}) == 1
 
 
 # ------------------------------------------------------------------------------------------------ shots
@@ -106,7 +106,7 @@ def test_a_long_tail_is_the_same_in_every_task_of_all_classes() -> None:
 def test_every_class_after_the_base_has_as_many_shots(shots: int, base: int, seed: int) -> None:
     stream = supervised(seed, shots=shots, base=base)
     plain = supervised(seed)
-    for t, (few, whole) in enumerate(zip(stream.visits, plain.visits, strict=True)):
+    for t, (few, whole) in enumerate(zip(stream.experiences, plain.experiences, strict=True)):
         counts = np.bincount(stream.data.train_y[few.index], minlength=10)
         own = list(stream.tasks[t].classes)
         if t < base:
@@ -117,11 +117,13 @@ def test_every_class_after_the_base_has_as_many_shots(shots: int, base: int, see
 
 
 def test_shots_are_drawn_and_counted_in_each_task() -> None:
-    drawn = {tuple(supervised(s, shots=3, tasks={"by": "permutations", "count": 2}).visits[1].index) for s in range(5)}
+    drawn = {
+        tuple(supervised(s, shots=3, tasks={"by": "permutations", "count": 2}).experiences[1].index) for s in range(5)
+    }
     assert len(drawn) == 5
     one = supervised(shots=3, base=0, tasks={"by": "permutations", "count": 3})
-    assert [v.samples for v in one.visits] == [30, 30, 30]
-    assert len({tuple(v.index.tolist()) for v in one.visits}) == 3, "each task has its own"
+    assert [v.samples for v in one.experiences] == [30, 30, 30]
+    assert len({tuple(v.index.tolist()) for v in one.experiences}) == 3, "each task has its own"
 
 
 def test_too_many_shots_and_a_base_of_everything() -> None:
@@ -135,7 +137,7 @@ def test_too_many_shots_and_a_base_of_everything() -> None:
         UserError, match=r"^stream\.supervision\.base: got 5, which leaves none of 5 tasks for shots\.$"
     ):
         supervised(shots=2, base=5)
-    assert [v.samples for v in supervised(shots=2, base=4).visits] == [400, 400, 400, 400, 4]
+    assert [v.samples for v in supervised(shots=2, base=4).experiences] == [400, 400, 400, 400, 4]
 
 
 # ------------------------------------------------------------------------------------------------ wrong labels
@@ -163,9 +165,9 @@ def test_noise_never_leaves_the_task() -> None:
     for kind in ("symmetric", "asymmetric"):
         for seed in range(5):
             stream = supervised(seed, noise={"rate": 0.8, "kind": kind})
-            for visit in stream.visits:
-                (task,) = visit.tasks
-                assert set(stream.labels[visit.index].tolist()) <= set(stream.tasks[task].classes)
+            for experience in stream.experiences:
+                (task,) = experience.tasks
+                assert set(stream.labels[experience.index].tolist()) <= set(stream.tasks[task].classes)
 
 
 def test_symmetric_noise_is_uniform_over_the_other_classes() -> None:
@@ -224,11 +226,11 @@ def test_the_labelled_share_of_each_class_is_exact(family: dict[str, Any], share
     stream = supervised(2, tasks=family, labelled=share)
     told = np.bincount(stream.data.train_y[stream.labels >= 0], minlength=10)
     assert told.tolist() == [max(1, math.floor(EACH * share + 0.5))] * 10
-    for visit in stream.visits:
-        assert (stream.labels[visit.index] >= 0).all()
-        assert all((stream.labels[rows] == -1).all() for _, rows in visit.unlabelled)
+    for experience in stream.experiences:
+        assert (stream.labels[experience.index] >= 0).all()
+        assert all((stream.labels[rows] == -1).all() for _, rows in experience.unlabelled)
     plain = supervised(2, tasks=family)
-    for few, whole in zip(stream.visits, plain.visits, strict=True):
+    for few, whole in zip(stream.experiences, plain.experiences, strict=True):
         rows = np.concatenate([few.index, *(rows for _, rows in few.unlabelled)])
         assert sorted(rows.tolist()) == sorted(whole.index.tolist()), "nothing is lost"
 
@@ -240,10 +242,10 @@ def test_an_experience_without_any_label_is_refused() -> None:
 
 def test_targets_of_samples_without_a_label_are_minus_one() -> None:
     stream = supervised(labelled=0.1)
-    for visit in stream.visits:
-        for t, rows in visit.unlabelled:
+    for experience in stream.experiences:
+        for t, rows in experience.unlabelled:
             assert (stream.targets(stream.labels[rows], t) == -1).all()
-        for t, rows in visit.parts:
+        for t, rows in experience.parts:
             assert (stream.targets(stream.labels[rows], t) >= 0).all()
 
 
@@ -255,7 +257,7 @@ def test_steps_draw_from_generators_of_their_own() -> None:
     assert np.array_equal(alone.labels, both.labels)
     tail = supervised(4, long_tail={"ratio": 9})
     more = supervised(4, long_tail={"ratio": 9}, noise=noise)
-    assert [v.index.tolist() for v in tail.visits] == [v.index.tolist() for v in more.visits]
+    assert [v.index.tolist() for v in tail.experiences] == [v.index.tolist() for v in more.experiences]
 
 
 def test_all_of_it_in_the_order_of_the_keys() -> None:
@@ -264,7 +266,7 @@ def test_all_of_it_in_the_order_of_the_keys() -> None:
     y = stream.data.train_y
     for c, n in enumerate(sizes(stream)):
         assert n == math.floor(200 * 10 ** (-c / 9) + 1e-6)
-        come = np.concatenate([r for v in stream.visits for _, r in (*v.parts, *v.unlabelled)])
+        come = np.concatenate([r for v in stream.experiences for _, r in (*v.parts, *v.unlabelled)])
         mine = come[y[come] == c]
         told = mine[stream.labels[mine] >= 0]
         assert len(told) == math.floor(n * 0.5 + 0.5)

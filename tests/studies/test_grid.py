@@ -23,10 +23,10 @@ from clbench.resolve import make_run
 from clbench.results import files
 from clbench.runner.lock import Lock
 from clbench.runner.run import execute
-from clbench.studies import execute as grids
 from clbench.studies import study
-from clbench.studies.engines.base import Done, Job, Listener, engine
-from clbench.studies.engines.worker import perform
+from clbench.studies.engines.base import FinishedJob, Job, Listener, engine
+from clbench.studies.engines.worker import run_worker
+from clbench.studies.execute import Grid
 
 BASE = """
 id: s
@@ -44,7 +44,7 @@ class Quiet:
     def __init__(self) -> None:
         self.warned: list[str] = []
         self.labels: Sequence[str] = ()
-        self.ended: list[Done] = []
+        self.ended: list[FinishedJob] = []
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
         self.labels = labels
@@ -54,7 +54,7 @@ class Quiet:
     def warn(self, job: int, text: str) -> None:
         self.warned.append(text)
 
-    def done(self, job: int, done: Done) -> None:
+    def done(self, job: int, done: FinishedJob) -> None:
         self.ended.append(done)
 
     def end(self) -> None: ...
@@ -66,16 +66,16 @@ class Here:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         for number in reversed(range(len(jobs))):
             self.jobs.append(jobs[number])
-            yield number, perform(jobs[number])
+            yield number, run_worker(jobs[number])
 
 
-def made(folder: Path, text: str = HEAD, **options: Any) -> grids.Grid:
+def made(folder: Path, text: str = HEAD, **options: Any) -> Grid:
     path = folder / "study.yaml"
     path.write_text(text)
-    return grids.Grid(study.read(path), folder / "out", **options)
+    return Grid(study.read(path), folder / "out", **options)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

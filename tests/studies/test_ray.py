@@ -23,8 +23,8 @@ from clbench.runner import run, run_record
 from clbench.runner.checkpoint import Checkpoints, Every
 from clbench.studies.engines import base, local
 from clbench.studies.engines import ray as on_ray
-from clbench.studies.engines.base import Done, Job
-from clbench.studies.engines.worker import perform
+from clbench.studies.engines.base import FinishedJob, Job
+from clbench.studies.engines.worker import run_worker
 from support import CrashAt, Warnings
 
 ray = pytest.importorskip("ray")
@@ -100,12 +100,12 @@ def odd(out: str, act: str, sign: str, seed: int = 0) -> Job:
     return job(out, MINE, f"strategy.act={act}", f"strategy.sign={sign}", seed=seed)
 
 
-def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[Done]:
+def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[FinishedJob]:
     ended = dict(base.engine(settings, 1, False).run(jobs, heard or Warnings()))
     return [ended[number] for number in range(len(jobs))]
 
 
-def bytes_of(done: Done) -> tuple[bytes, str]:
+def bytes_of(done: FinishedJob) -> tuple[bytes, str]:
     """The part of a run that does not depend on its place."""
     assert done.status == "completed", done.message
     return (done.directory / "trace.npz").read_bytes(), read_run(done.directory)["weights_sha256"]
@@ -141,7 +141,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
-    assert bytes_of(there[5]) == bytes_of(perform(job("alone", "er")))
+    assert bytes_of(there[5]) == bytes_of(run_worker(job("alone", "er")))
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
     assert (work / "sign-0").read_text().split()[2] == "1", "threads of a run"
@@ -172,7 +172,7 @@ def test_a_node_dies(work: Path, nodes: Any) -> None:
     assert list(done)[-1] == 0
     assert [number for number, text in heard.warnings] == [0], heard.warnings
     assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
-    here = [perform(each) for each in study("here")]  # the sign is there: none hangs
+    here = [run_worker(each) for each in study("here")]  # the sign is there: none hangs
     assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
 
 
@@ -199,7 +199,7 @@ def test_closed(work: Path, nodes: Any) -> None:
     stopped = begun()[0]  # Ray may begin them in any order
     assert Checkpoints(places[stopped])
     assert not (places[stopped] / ".lock").exists()
-    goes_on = perform(jobs[stopped])
+    goes_on = run_worker(jobs[stopped])
     assert read_run(goes_on.directory)["costs"]["resumed_at"] == [20]
 
 

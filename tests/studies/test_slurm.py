@@ -24,8 +24,8 @@ from clbench.results.files import read_run
 from clbench.runner import run_record
 from clbench.runner.checkpoint import Checkpoints
 from clbench.studies.engines import base, slurm
-from clbench.studies.engines.base import Done, Job
-from clbench.studies.engines.worker import perform
+from clbench.studies.engines.base import FinishedJob, Job
+from clbench.studies.engines.worker import run_worker
 from support import Warnings
 
 pytest.importorskip("submitit")
@@ -59,12 +59,12 @@ def here(**more: Any) -> SlurmSettings:
     return SlurmSettings(name="slurm", cluster="local", **more)
 
 
-def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[Done]:
+def all_done(settings: Any, jobs: list[Job], heard: Warnings | None = None) -> list[FinishedJob]:
     ended = dict(base.engine(settings, 1, False).run(jobs, heard or Warnings()))
     return [ended[number] for number in range(len(jobs))]
 
 
-def bytes_of(done: Done) -> tuple[bytes, str]:
+def bytes_of(done: FinishedJob) -> tuple[bytes, str]:
     """The part of a run that does not depend on its place."""
     assert done.status == "completed", done.message
     return (done.directory / "trace.npz").read_bytes(), read_run(done.directory)["weights_sha256"]
@@ -103,7 +103,7 @@ def test_runs_share_a_job() -> None:
     there = all_done(here(runs_per_job=2), study("slurm"))
     pids, _, threads = zip(*(Path(f"none-{seed}").read_text().split() for seed in (0, 1)), strict=True)
     assert threads == ("1", "1")
-    assert [bytes_of(d) for d in there] == [bytes_of(perform(j)) for j in study("here")]
+    assert [bytes_of(d) for d in there] == [bytes_of(run_worker(j)) for j in study("here")]
     assert there[1].directory.parts[0] == "slurm", "as the output folder was given"
     assert len({*pids, str(os.getpid())}) == 3
     assert [p.name for p in Path("slurm").iterdir()] == ["split_synthetic-v1"]
@@ -121,7 +121,7 @@ def test_preempted() -> None:
         (done,) = all_done(here(), [odd("slurm", "wait")], heard)
     assert heard.warnings == []
     assert read_run(done.directory)["costs"]["resumed_at"] == [20]
-    assert bytes_of(done) == bytes_of(perform(odd("here", "wait")))
+    assert bytes_of(done) == bytes_of(run_worker(odd("here", "wait")))
 
 
 def test_a_job_dies() -> None:
@@ -203,7 +203,7 @@ def test_what_sbatch_is_given(commands: Path) -> None:
     options = {"account": "a b", "exclusive": True, "nice": 5}
     settings = there(partition="small", minutes=30, runs_per_job=2, parallel=7, memory_gb=3, options=options)
     done = all_done(settings, study("slurm"))
-    assert [bytes_of(d) for d in done] == [bytes_of(perform(j)) for j in study("here")]
+    assert [bytes_of(d) for d in done] == [bytes_of(run_worker(j)) for j in study("here")]
     given = Path("script").read_text().splitlines()
     assert {line.removeprefix("#SBATCH --") for line in given if line.startswith("#SBATCH")} >= {
         "array=0-1%2",

@@ -12,8 +12,7 @@ import pytest
 from clbench.config.study import Range
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.studies import study as studies
-from clbench.studies.study import Planned, Study
+from clbench.studies.study import Planned, Study, read, tuning_record
 
 PLAIN = {"id": "s", "streams": ["split_digits-v1"], "strategies": ["naive"]}
 
@@ -24,8 +23,8 @@ def write(folder: Path, content: str) -> Path:
     return path
 
 
-def read(folder: Path, content: str) -> Study:
-    return studies.read(write(folder, content))
+def study_of(folder: Path, content: str) -> Study:
+    return read(write(folder, content))
 
 
 def planned(study: Study) -> list[Planned]:
@@ -40,7 +39,7 @@ def planned(study: Study) -> list[Planned]:
 
 # ------------------------------------------------------------------------------------------------ what it stands for
 def test_streams_times_strategies_times_values_times_seeds(tmp_path: Path) -> None:
-    study = read(
+    study = study_of(
         tmp_path,
         """
         id: s
@@ -67,7 +66,7 @@ def test_streams_times_strategies_times_values_times_seeds(tmp_path: Path) -> No
 
 
 def test_a_run_of_a_study_is_that_of_the_command_line(tmp_path: Path) -> None:
-    study = read(
+    study = study_of(
         tmp_path,
         """
         id: s
@@ -90,7 +89,7 @@ def test_a_run_of_a_study_is_that_of_the_command_line(tmp_path: Path) -> None:
 
 
 def test_what_is_nearer_counts(tmp_path: Path) -> None:
-    study = read(
+    study = study_of(
         tmp_path,
         """
         id: s
@@ -109,14 +108,14 @@ def test_what_is_nearer_counts(tmp_path: Path) -> None:
 def test_one_kind_of_budget_takes_the_place_of_the_other(tmp_path: Path) -> None:
     text = "id: s\nstreams: [split_digits-v1, permuted_digits-v1]\nstrategies: [naive]\nseeds: 1\nbudget: {%s: 3}"
     for given, absent in (("epochs", "iterations"), ("iterations", "epochs")):
-        for each in planned(read(tmp_path, text % given)):
+        for each in planned(study_of(tmp_path, text % given)):
             assert getattr(each.run.benchmark.training, given) == 3
             assert getattr(each.run.benchmark.training, absent) is None
 
 
 def test_a_value_that_is_a_list_stands_within_one(tmp_path: Path) -> None:
     text = "optimizer: {name: adam, betas: [[0.9, 0.99], [0.5, 0.9]]}"
-    study = read(tmp_path, f"id: s\nstreams: [split_digits-v1]\nstrategies: [{{name: naive, {text}}}]\nseeds: 1")
+    study = study_of(tmp_path, f"id: s\nstreams: [split_digits-v1]\nstrategies: [{{name: naive, {text}}}]\nseeds: 1")
     assert [p.run.strategy.parameters["optimizer"]["betas"] for p in planned(study)] == [[0.9, 0.99], [0.5, 0.9]]
 
 
@@ -140,7 +139,7 @@ def test_ranges(text: dict[str, Any], values: list[float]) -> None:
 
 def test_streams_of_one_name_are_told_apart(tmp_path: Path) -> None:
     streams = "[split_digits-v1, {name: split_digits-v1, model: {hidden: [9]}}, permuted_digits-v1]"
-    study = read(tmp_path, f"id: s\nstreams: {streams}\nstrategies: [naive]\nseeds: 1")
+    study = study_of(tmp_path, f"id: s\nstreams: {streams}\nstrategies: [naive]\nseeds: 1")
     assert [p.label for p in planned(study)] == [
         "split_digits-v1 (streams[0]) naive seed 0",
         "split_digits-v1 (streams[1]) naive seed 0",
@@ -150,7 +149,7 @@ def test_streams_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_study(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("base: split_digits-v1\nid: mine-v1\n")
-    study = read(tmp_path, "id: s\nstreams: [mine.yaml]\nstrategies: [naive]\nseeds: 1")
+    study = study_of(tmp_path, "id: s\nstreams: [mine.yaml]\nstrategies: [naive]\nseeds: 1")
     assert planned(study)[0].run.benchmark.id == "mine-v1"
 
 
@@ -177,8 +176,8 @@ tuning: {by: %s}
 
 
 def test_trials_on_the_first_experiences(tmp_path: Path) -> None:
-    study = read(tmp_path, TUNED % "first, experiences: 3, seeds: [5], changes: {evaluation: {every: 0}}")
-    assert (study.tuned(0), study.tuned(1)) == (False, True)
+    study = study_of(tmp_path, TUNED % "first, experiences: 3, seeds: [5], changes: {evaluation: {every: 0}}")
+    assert (study.is_tuned(0), study.is_tuned(1)) == (False, True)
     (trial,) = study.trials(0, 1, *study.combinations(1)[0])
     selection = trial.run.benchmark.stream.selection
     assert selection is not None
@@ -190,27 +189,27 @@ def test_trials_on_the_first_experiences(tmp_path: Path) -> None:
 
 
 def test_one_value_leaves_nothing_to_choose(tmp_path: Path) -> None:
-    study = read(tmp_path, (TUNED % "first").replace("[50, 100]", "[50]"))
-    assert not study.tuned(1)
+    study = study_of(tmp_path, (TUNED % "first").replace("[50, 100]", "[50]"))
+    assert not study.is_tuned(1)
     (only,) = study.combinations(1)
     assert study.runs(0, 1, *only)[0].run.strategy.parameters["memory"] == 50
 
 
 def test_trials_on_another_stream_and_on_the_test_samples(tmp_path: Path) -> None:
-    study = read(tmp_path, TUNED % "stream, stream: permuted_digits-v1")
+    study = study_of(tmp_path, TUNED % "stream, stream: permuted_digits-v1")
     (trial,) = study.trials(0, 1, *study.combinations(1)[0])
     assert trial.run.benchmark.id == "permuted_digits-v1"
-    study = read(tmp_path, TUNED % "test, seeds: [0]")
+    study = study_of(tmp_path, TUNED % "test, seeds: [0]")
     (trial,) = study.trials(0, 1, *study.combinations(1)[0])
     assert trial.run == study.runs(0, 1, *study.combinations(1)[0])[0].run
 
 
 def test_how_a_row_was_tuned_is_part_of_its_identity(tmp_path: Path) -> None:
-    study = read(tmp_path, TUNED % "first")
+    study = study_of(tmp_path, TUNED % "first")
     assert study.config.tuning is not None
     plain = study.runs(0, 1, *study.combinations(1)[0])[0].run
     trial = study.trials(0, 1, *study.combinations(1)[0])[0].run
-    rows = [plain.model_copy(update={"tuning": studies.tuned(study.config.tuning, trial, n, 0, 100)}) for n in (2, 3)]
+    rows = [plain.model_copy(update={"tuning": tuning_record(study.config.tuning, trial, n, 0, 100)}) for n in (2, 3)]
     assert len({r.config_hash for r in (plain, *rows)}) == 3
     assert len({r.definition_hash for r in (plain, *rows)}) == 1
     assert plain.config_hash == make_run("split_digits-v1", strategy="er", overrides=["strategy.memory=50"]).config_hash
@@ -282,7 +281,7 @@ def test_mistakes(text: str, sentences: list[str], tmp_path: Path) -> None:
                                ("strategies", "strategies: [naive]\n")) if not text.startswith(f"{key}:")
     )  # fmt: skip
     with pytest.raises(UserError) as caught:
-        read(tmp_path, base + text)
+        study_of(tmp_path, base + text)
     for sentence in sentences:
         assert f"study.yaml: {sentence}" in str(caught.value)
     assert len(caught.value.problems) == len(sentences)
@@ -291,7 +290,7 @@ def test_mistakes(text: str, sentences: list[str], tmp_path: Path) -> None:
 def test_mistakes_in_what_is_run_name_their_place(tmp_path: Path) -> None:
     from clbench.studies.execute import Grid
 
-    study = read(
+    study = study_of(
         tmp_path,
         """
         id: s
@@ -315,4 +314,4 @@ def test_mistakes_in_what_is_run_name_their_place(tmp_path: Path) -> None:
 def test_too_many_combinations_are_a_slip(tmp_path: Path) -> None:
     ranges = ", ".join(f"{key}: {{min: 1, max: 900, steps: 900}}" for key in ("memory", "replay_batch"))
     with pytest.raises(UserError, match=r"810,000 combinations. Allowed: up to 100,000\."):
-        read(tmp_path, f"id: s\nstreams: [split_digits-v1]\nstrategies: [{{name: er, {ranges}}}]")
+        study_of(tmp_path, f"id: s\nstreams: [split_digits-v1]\nstrategies: [{{name: er, {ranges}}}]")

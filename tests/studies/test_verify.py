@@ -20,8 +20,8 @@ from clbench.results.record import Record
 from clbench.runner.run import execute
 from clbench.runner.run_record import write_failure
 from clbench.studies import verification
-from clbench.studies.engines.base import Done, Job
-from clbench.studies.engines.worker import perform
+from clbench.studies.engines.base import FinishedJob, Job
+from clbench.studies.engines.worker import run_worker
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -60,7 +60,7 @@ def accuracy(record: dict[str, Any]) -> dict[str, Any]:
 def test_a_row_comes_out_again(
     row: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = SimpleNamespace(run=lambda jobs, _: ((number, perform(job)) for number, job in enumerate(jobs)))
+    here = SimpleNamespace(run=lambda jobs, _: ((number, run_worker(job)) for number, job in enumerate(jobs)))
     monkeypatch.setattr("clbench.studies.engines.base.engine", lambda *_: here)
     board = laid_down(tmp_path / "board", row)
     kept = tmp_path / "kept"
@@ -172,9 +172,12 @@ def test_every_part_counts(row: list[Record]) -> None:
 
 def test_a_run_that_fails_here_is_not_reproduced(row: list[Record], tmp_path: Path) -> None:
     def fails(kind: str) -> Any:
-        def run(jobs: list[Job], listener: Any) -> Iterator[tuple[int, Done]]:
+        def run(jobs: list[Job], listener: Any) -> Iterator[tuple[int, FinishedJob]]:
             for number, job in enumerate(jobs):
-                yield number, Done("failed", write_failure(job.run, tmp_path, kind, "the loss became nan"), "no data")
+                yield (
+                    number,
+                    FinishedJob("failed", write_failure(job.run, tmp_path, kind, "the loss became nan"), "no data"),
+                )
 
         return SimpleNamespace(run=run)
 

@@ -19,9 +19,16 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as theirs
 
 from clbench import messages
-from clbench.config import augmentation as augmentation_
 from clbench.config import benchmark
-from clbench.config import training as training_
+from clbench.config.augmentation import (
+    Augmentation,
+    ColorJitter,
+    HorizontalFlip,
+    RandomCrop,
+    Rotation,
+    augmentation_mistakes,
+)
+from clbench.config.training import Training
 from clbench.errors import RunFailed, UserError
 from clbench.resolve import make_run
 from clbench.rng import ROLES, Chance, Generator
@@ -52,12 +59,12 @@ def images(n: int, channels: int = 3, height: int = 12, width: int = 12, seed: i
     return torch.from_numpy(x)
 
 
-def parts_of(said: Any) -> list[augmentation_.Augmentation]:
+def parts_of(said: Any) -> list[Augmentation]:
     training = {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 1}, "augmentation": said}
-    found, problems = messages.check_section("here", "training", training_.Training, training, [])
+    found, problems = messages.check_section("here", "training", Training, training, [])
     if problems:
         raise UserError(*problems)
-    parts: list[augmentation_.Augmentation] = found.augmentation
+    parts: list[Augmentation] = found.augmentation
     return parts
 
 
@@ -65,8 +72,8 @@ def augmenter(said: Any, seed: int = 0, shape: tuple[int, ...] = (3, 12, 12), to
     return Augmenter(parts_of(said), Generator(seed, "augmentation"), shape, top, CPU)
 
 
-def jitter(**spread: float) -> augmentation_.ColorJitter:
-    return augmentation_.ColorJitter(name="color_jitter", **spread)
+def jitter(**spread: float) -> ColorJitter:
+    return ColorJitter(name="color_jitter", **spread)
 
 
 # ------------------------------------------------------------------------------------------------ given parameters
@@ -172,14 +179,14 @@ def test_parts_apply_in_their_order_with_draws_in_that_order(said: list[dict[str
     x, generator = images(70) / 255, Generator(4, "augmentation")
     wanted = list(x)
     for part in parts_of(said):
-        if isinstance(part, augmentation_.RandomCrop):
+        if isinstance(part, RandomCrop):
             top, left = augmentation.draw_crop(generator, 70, 3)
             padded = [theirs.pad(i, [3] * 4) for i in wanted]
             wanted = [theirs.crop(i, int(t), int(s), 12, 12) for i, t, s in zip(padded, top, left, strict=True)]
-        elif isinstance(part, augmentation_.HorizontalFlip):
+        elif isinstance(part, HorizontalFlip):
             flips = augmentation.draw_flip(generator, 70, 0.3)
             wanted = [i.flip(-1) if f else i for i, f in zip(wanted, flips, strict=True)]
-        elif isinstance(part, augmentation_.Rotation):
+        elif isinstance(part, Rotation):
             degrees = augmentation.draw_degrees(generator, 70, 40)
             wanted = [theirs.rotate(i, float(d), fill=0) for i, d in zip(wanted, degrees, strict=True)]
         else:
@@ -326,7 +333,7 @@ def test_data_that_cannot_be_augmented_is_refused(shape: tuple[int, ...], proble
     else:
         augmenter(EVERYTHING, shape=shape)
     augmenter([], shape=shape)
-    assert len(augmentation_.augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
+    assert len(augmentation_mistakes(parts_of(EVERYTHING), "'x'", len(shape) == 3)) == (len(shape) == 1)
 
 
 # ------------------------------------------------------------------------------------------------ identity
@@ -435,14 +442,14 @@ def test_views_share_the_fence(fenced: str) -> None:
     view = samples.augmented(for_digits(0))
     if fenced != "before":
         (samples if fenced == "after" else view).fence()
-    visit = stream.visits[0]
-    index = torch.from_numpy(visit.index[:5])
+    experience = stream.experiences[0]
+    index = torch.from_numpy(experience.index[:5])
     for each in (samples, view):
         with pytest.raises(RunFailed, match="no experience has brought"):
-            each.fetch(index, visit.tasks[0])
-    samples.admit(visit)
+            each.fetch(index, experience.tasks[0])
+    samples.admit(experience)
     for each in (samples, view):
-        assert len(each.fetch(index, visit.tasks[0])[0]) == 5
+        assert len(each.fetch(index, experience.tasks[0])[0]) == 5
 
 
 def test_vectors_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

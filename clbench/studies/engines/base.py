@@ -40,7 +40,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedJob:
     """Outcome of a job.
 
     Attributes:
@@ -80,7 +80,7 @@ class Engine(Protocol):
 
     def __init__(self, settings: Any, threads: int, cuda: bool) -> None: ...
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         """Jobs by their numbers, as they end. Closed or interrupted, it stops running ones at their next update, waits
         until they have written their checkpoints, and leaves no process behind."""
 

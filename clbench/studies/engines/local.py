@@ -15,7 +15,7 @@ from typing import Any
 
 from clbench.config.engines import LocalSettings
 from clbench.errors import UserError
-from clbench.studies.engines.base import Done, Job, Listener
+from clbench.studies.engines.base import FinishedJob, Job, Listener
 from clbench.studies.engines.environment import thread_variables
 
 _REPORT_EVERY_S = 1.0
@@ -40,7 +40,7 @@ class Local:
         self._threads, self._cuda = threads, cuda
         self.processes = settings.processes or max(1, cores() // threads)
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         """See `Engine`."""
         waiting = deque((number, 1) for number in range(len(jobs)))
         workers: list[_Worker] = []
@@ -63,7 +63,7 @@ class Local:
                             listener.warn(number, f"{reason}; it resumes in another")
                             waiting.appendleft((number, attempt + 1))
                         else:
-                            yield number, _lost(jobs[number], f"{reason}, {_ATTEMPTS} times")
+                            yield number, _lost_job(jobs[number], f"{reason}, {_ATTEMPTS} times")
                         continue
                     if what == "done":
                         worker.job = None
@@ -155,10 +155,10 @@ def _ready(workers: list[_Worker]) -> list[_Worker]:
     return [w for w in workers if w.pipe in ready]
 
 
-def _lost(job: Job, reason: str) -> Done:
+def _lost_job(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
-    return Done("failed", leave_failure(job, "process_lost", reason), reason)
+    return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -186,7 +186,7 @@ def _stop(workers: list[_Worker]) -> None:
 # ------------------------------------------------------------------------------------------------ in a worker
 def _serve(pipe: Connection) -> None:
     """Executes jobs until it receives None, or the pipe is closed."""
-    from clbench.studies.engines.worker import perform
+    from clbench.studies.engines.worker import run_worker
 
     ignore_terminal()
     with contextlib.suppress(EOFError, OSError):
@@ -194,7 +194,7 @@ def _serve(pipe: Connection) -> None:
             if job == _STOP:  # its run ended by itself in between
                 continue
             teller = _Teller(pipe)
-            done = perform(job, teller, teller.warn)
+            done = run_worker(job, teller, teller.warn)
             pipe.send(("done", done))
 
 
@@ -210,7 +210,7 @@ class _Teller:
     """Reports progress to the parent; if that is gone or asks for it, the run is saved and left."""
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._total, self._told = pipe, 1, 0.0
+        self._pipe, self._total, self._reported_at = pipe, 1, 0.0
         self._leaves = False
 
     def start(self, total: int, done: int) -> None:
@@ -218,8 +218,8 @@ class _Teller:
 
     def update(self, done: int) -> None:
         now = time.monotonic()
-        if now - self._told >= _REPORT_EVERY_S:
-            self._told = now
+        if now - self._reported_at >= _REPORT_EVERY_S:
+            self._reported_at = now
             self._send("at", done / self._total)
             if self._is_asked_to_stop():
                 self._leave()

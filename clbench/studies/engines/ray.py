@@ -24,7 +24,7 @@ from typing import Any
 
 from clbench.config.engines import RaySettings
 from clbench.errors import UserError, shown
-from clbench.studies.engines.base import Done, Job, Listener, need
+from clbench.studies.engines.base import FinishedJob, Job, Listener, need
 from clbench.studies.engines.environment import Surroundings, thread_variables
 from clbench.studies.engines.local import cores
 
@@ -65,7 +65,7 @@ class OnRay:
         self._settings, self._threads = settings, threads
         self._gpus = (1.0 if settings.gpus is None else settings.gpus) if cuda else 0.0
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         """See `Engine`."""
         if not jobs:
             return
@@ -85,13 +85,13 @@ class OnRay:
                         try:
                             done, warnings = ray.get(ended)
                         except (ImportError, UserError) as error:  # of the worker, not of the run
-                            raise _unlike(error) from None
+                            raise _node_error(error) from None
                         except ray.exceptions.RayError as error:
                             if losses < self._settings.retries:
                                 listener.warn(number, f"{_reason(error)}; it resumes in another process")
                                 waiting.appendleft((number, losses + 1))
                             else:
-                                yield number, _lost(jobs[number], f"{_reason(error)}, {losses + 1} times")
+                                yield number, _lost_job(jobs[number], f"{_reason(error)}, {losses + 1} times")
                             continue
                         for text in warnings:
                             listener.warn(number, text)
@@ -107,8 +107,8 @@ class OnRay:
         """The function that Ray calls on a node."""
         surroundings = Surroundings.current()
 
-        def task(job: Job, lost_before: bool) -> tuple[Done, list[str]]:
-            return _perform(job, lost_before, surroundings, mark)
+        def task(job: Job, lost_before: bool) -> tuple[FinishedJob, list[str]]:
+            return _run_worker(job, lost_before, surroundings, mark)
 
         return self._ray.remote(
             num_cpus=self._threads,
@@ -136,7 +136,7 @@ class OnRay:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         with contextlib.ExitStack() as held:
             put_back = held.enter_context(_handler())
-            options = {} if address else self._own(held)
+            options = {} if address else self._start_options(held)
             held.callback(ray.shutdown)  # of a cluster that is not ours: leaves it
             try:
                 with _undisturbed() if options else contextlib.nullcontext():
@@ -148,7 +148,7 @@ class OnRay:
             self._require_room()
             yield
 
-    def _own(self, held: contextlib.ExitStack) -> dict[str, Any]:
+    def _start_options(self, held: contextlib.ExitStack) -> dict[str, Any]:
         """Options of a local cluster; its files are removed with it."""
         # A socket's path has at most 107 characters, and the user's folder for temporary files may have a long path.
         folder = tempfile.mkdtemp(prefix="clbench-ray-", dir="/tmp" if os.name == "posix" else None)
@@ -231,7 +231,7 @@ def _marked(folders: set[Path]) -> Iterator[str]:
             (folder / name).unlink(missing_ok=True)
 
 
-def _unlike(error: Exception) -> UserError:
+def _node_error(error: Exception) -> UserError:
     if isinstance(error, UserError):
         return UserError(*error.problems)
     return UserError(f"engine 'ray': a node cannot import what a run needs: {error}; it needs the same packages.")
@@ -245,14 +245,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _lost(job: Job, reason: str) -> Done:
+def _lost_job(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
-    return Done("failed", leave_failure(job, "process_lost", reason), reason)
+    return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 # ------------------------------------------------------------------------------------------------ in a worker
-def _perform(job: Job, lost_before: bool, surroundings: Surroundings, mark: str) -> tuple[Done, list[str]]:
+def _run_worker(job: Job, lost_before: bool, surroundings: Surroundings, mark: str) -> tuple[FinishedJob, list[str]]:
     """Executes a run. Returns its warnings too.
 
     Raises:
@@ -269,10 +269,10 @@ def _perform(job: Job, lost_before: bool, surroundings: Surroundings, mark: str)
     if gpus:
         _take_gpu(str(gpus[0]))
 
-    from clbench.studies.engines.worker import perform
+    from clbench.studies.engines.worker import run_worker
 
     warnings: list[str] = []
-    return perform(job, None, warnings.append, _PATIENCE_S if lost_before else 0.0), warnings
+    return run_worker(job, None, warnings.append, _PATIENCE_S if lost_before else 0.0), warnings
 
 
 def _take_gpu(gpu: str) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 
 from clbench.config.engines import SlurmSettings
 from clbench.errors import UserError
-from clbench.studies.engines.base import Done, Job, Listener, need
+from clbench.studies.engines.base import FinishedJob, Job, Listener, need
 from clbench.studies.engines.environment import Surroundings, thread_variables
 from clbench.studies.engines.local import cores, ignore_terminal
 
@@ -44,7 +44,7 @@ _PATIENCE_S = 120.0
 """Waiting time of a lost run for the lock of its lost process."""
 _POLL_S = {"slurm": 5.0, "local": 0.2}
 _Ended = tuple[Any, str, str, float, list[str]]
-"""Result of one run of a job: the values of a `Done`, the folder within the output folder, and warnings."""
+"""Result of one run of a job: the values of a `FinishedJob`, the folder within the output folder, and warnings."""
 
 
 class OnSlurm:
@@ -63,7 +63,7 @@ class OnSlurm:
                 f"engine 'slurm': no command {', '.join(absent)} here; it needs a login node of the cluster."
             )
 
-    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Sequence[Job], listener: Listener) -> Iterator[tuple[int, FinishedJob]]:
         """See `Engine`."""
         if not jobs:
             return
@@ -90,16 +90,16 @@ class OnSlurm:
                     for number, (status, within, message, seconds, warnings) in zip(numbers, results, strict=False):
                         for text in warnings:
                             listener.warn(number, text)
-                        yield number, Done(status, jobs[number].out / within, message, seconds)
+                        yield number, FinishedJob(status, jobs[number].out / within, message, seconds)
                     lost |= bool(reason)
                     for number in numbers[len(results) :]:
                         if not reason:
-                            yield number, _left(jobs[number], "its job was cancelled")
+                            yield number, _cancelled_job(jobs[number], "its job was cancelled")
                         elif losses < retries:
                             listener.warn(number, f"{reason}; it is resubmitted")
                             waiting.append(([number], losses + 1))
                         else:
-                            yield number, _lost(jobs[number], f"{reason}, {losses + 1} times")
+                            yield number, _lost_job(jobs[number], f"{reason}, {losses + 1} times")
         finally:
             self._cancel([entry[0] for entry in under_way])
             if not lost and not (self._slurm and under_way):  # else its logs or pickles are needed
@@ -181,16 +181,16 @@ def _unheard() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _left(job: Job, reason: str) -> Done:
+def _cancelled_job(job: Job, reason: str) -> FinishedJob:
     from clbench.runner import run_record
 
-    return Done("interrupted", run_record.directory_of(job.run, job.out), reason)
+    return FinishedJob("interrupted", run_record.directory_of(job.run, job.out), reason)
 
 
-def _lost(job: Job, reason: str) -> Done:
+def _lost_job(job: Job, reason: str) -> FinishedJob:
     from clbench.studies.engines.worker import leave_failure
 
-    return Done("failed", leave_failure(job, "process_lost", reason), reason)
+    return FinishedJob("failed", leave_failure(job, "process_lost", reason), reason)
 
 
 def _last_line(error: Exception) -> str:
@@ -214,13 +214,13 @@ class _Part:
         stop = _Stop()
         self._surroundings.enter()
 
-        from clbench.studies.engines.worker import perform
+        from clbench.studies.engines.worker import run_worker
 
         ended: list[_Ended] = []
         again = self._again or "SLURM_RESTART_COUNT" in os.environ
         for job in self._jobs:
             warnings: list[str] = []
-            done = perform(job, stop, warnings.append, _PATIENCE_S if again else 0.0)
+            done = run_worker(job, stop, warnings.append, _PATIENCE_S if again else 0.0)
             if done.status != "interrupted":
                 within = str(done.directory.relative_to(job.out))
                 ended.append((done.status, within, done.message, done.seconds, warnings))

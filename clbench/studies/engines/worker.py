@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from clbench.errors import UserError
 from clbench.runner.signals import Interrupted
-from clbench.studies.engines.base import Done, Job
+from clbench.studies.engines.base import FinishedJob, Job
 
 if TYPE_CHECKING:
     from clbench.runner.attempt import Progress
 
 
-def perform(
+def run_worker(
     job: Job, progress: Progress | None = None, warn: Callable[[str], None] | None = None, patience_s: float = 0.0
-) -> Done:
+) -> FinishedJob:
     """Executes a run, unless it is completed.
 
     Args:
@@ -38,20 +38,22 @@ def perform(
             with contextlib.redirect_stdout(sys.stderr):  # of user-defined strategies
                 outcome = run.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, log=job.log)
         except Interrupted as stop:
-            return Done("interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin)
+            return FinishedJob(
+                "interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin
+            )
         except Exception as error:  # of the machine too: no space, no memory
             kind, message = type(error).__name__, f"{type(error).__name__}: {error}"
             if isinstance(error, UserError):
                 kind, message = "user_error", str(error)
-            return Done("failed", leave_failure(job, kind, message), message, time.monotonic() - begin)
+            return FinishedJob("failed", leave_failure(job, kind, message), message, time.monotonic() - begin)
         seconds = time.monotonic() - begin
         if outcome.busy is None:
             failure = outcome.record["failure"]
-            return Done(
+            return FinishedJob(
                 "failed" if failure else "completed", outcome.directory, failure["message"] if failure else "", seconds
             )
         if seconds > patience_s:
-            return Done("busy", outcome.directory, f"{outcome.busy} is already running it", seconds)
+            return FinishedJob("busy", outcome.directory, f"{outcome.busy} is already running it", seconds)
         time.sleep(1.0)
 
 
