@@ -1,7 +1,8 @@
-"""Active logits of a prediction in each view, and the predicted output."""
+"""Active logits of a prediction in each view, the predicted output, and scores that predict nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -86,3 +87,11 @@ class Competition:
                 self._index.clear()
             self._index[outputs] = torch.tensor(outputs, device=self._device)
         return self._index[outputs]
+
+
+def overflowed(scores: Tensor) -> Tensor:
+    """Whether a score is NaN or infinite, bool ().
+
+    Which of the two an overflow ends in depends on the order in which a processor adds. -inf is a masked output.
+    """
+    return ~(scores.amax() < math.inf) if scores.numel() else scores.new_zeros((), dtype=torch.bool)

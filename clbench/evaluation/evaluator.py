@@ -13,7 +13,6 @@ are cached (`clbench.evaluation.frozen_features`), and reduced precision decides
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from clbench.config.evaluation import Evaluation as EvaluationConfig
 from clbench.config.evaluation import Watch
 from clbench.errors import RunFailed
 from clbench.evaluation.cells import Cells, lay_out_cells
-from clbench.evaluation.competition import Competition
+from clbench.evaluation.competition import Competition, overflowed
 from clbench.evaluation.frozen_features import Front
 from clbench.evaluation.probes import Internals
 from clbench.evaluation.reduced_precision import Reduced, fast_here
@@ -353,7 +352,7 @@ class Evaluator:
                 for view in self._views:
                     counts[view + evaluated.suffix][first:last] = UNAVAILABLE
                 continue
-            broken, width = _overflowed(scores), scores.shape[1]
+            broken, width = overflowed(scores), scores.shape[1]
             scores = self._padded(scores)
             absent = np.flatnonzero(self.cells.target[first:last] >= width) + first
             for view in self._views:
@@ -487,14 +486,6 @@ def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
     if evaluation.views is None:
         return ("class", "task") if setting == "class" else (setting,)
     return (setting, *(v for v in evaluation.views if v != setting))
-
-
-def _overflowed(scores: Tensor) -> Tensor:
-    """Whether a score is NaN or infinite, bool ().
-
-    Which of the two an overflow ends in depends on the order in which a processor adds. -inf is a masked output.
-    """
-    return ~(scores.amax() < math.inf) if scores.numel() else scores.new_zeros((), dtype=torch.bool)
 
 
 def _span(task_of_cell: NDArray[np.int64], tasks: list[int]) -> tuple[int, int]:

@@ -132,7 +132,7 @@ def test_a_masked_output_is_no_failure(lab: Any, tmp_path: Path) -> None:
     lines = ["scores = model(x)", "scores[:, 1:] = -math.inf", "scores[0] = -math.inf", "return scores"]
     body = "\n        ".join(["def predict(self, model, x, task):", *lines])
     name = lab("masks", f"import math\n\nclass Masks(Strategy):\n    {body}\n")
-    assert execute(f"{name}:Masks", tmp_path / "out").record["status"] == "completed"
+    assert execute_strategy(f"{name}:Masks", tmp_path / "out").record["status"] == "completed"
 
 
 def test_a_network_that_has_diverged_is_no_result(tmp_path: Path) -> None:
