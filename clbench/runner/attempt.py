@@ -26,6 +26,7 @@ from clbench.runner.profiler import Profile
 from clbench.runner.run_record import record_failure
 from clbench.runner.signals import Interrupted, StopRequest
 from clbench.runner.training_loop import train
+from clbench.runner.user_code import Change
 from clbench.strategy import Memory, SelfDrivenLearner
 from clbench.trace import Trace
 
@@ -38,12 +39,16 @@ class Outcome:
         directory: the run's folder.
         record: its run.json; if another process is running it, the initial record of this one.
         skipped: whether it existed already.
+        other_code: of a run that existed already: how its code differs, see `clbench.runner.user_code.change`.
+        difference: the same, in a few words.
         busy: the process that is already running it; None if there is none.
     """
 
     directory: Path
     record: dict[str, Any]
     skipped: bool = False
+    other_code: Change = "none"
+    difference: str = ""
     busy: str | None = None
 
 

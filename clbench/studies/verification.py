@@ -227,7 +227,7 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
     Args:
         runs: the row's completed runs.
         seeds: number of seeds.
-        out: the results folder; existing runs there count.
+        out: the results folder; existing runs there count, if the code of today made them.
         engine, listener: see `clbench.studies.engines.base`.
 
     Returns:
@@ -238,7 +238,7 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
     """
     from clbench.studies.engines.base import Job
 
-    jobs = [Job(configuration(record), out) for record in runs[:seeds]]
+    jobs = [Job(configuration(record), out, other_code="again") for record in runs[:seeds]]
     listener.begin([f"{j.run.benchmark.id} {j.run.strategy.name} seed {j.run.seed}" for j in jobs], [None] * len(jobs))
     again = []
     with contextlib.closing(engine.run(jobs, listener)) as running:

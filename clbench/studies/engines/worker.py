@@ -36,7 +36,15 @@ def perform(
     while True:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # of user-defined strategies
-                outcome = run.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, log=job.log)
+                outcome = run.execute(
+                    job.run,
+                    job.out,
+                    progress=progress,
+                    warn=warn,
+                    note=job.note,
+                    log=job.log,
+                    other_code=job.other_code,
+                )
         except Interrupted as stop:
             return Done("interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin)
         except Exception as error:  # of the machine too: no space, no memory
