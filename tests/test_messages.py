@@ -313,7 +313,8 @@ def test_all_mistakes_of_a_file_are_told_at_once(capsys: pytest.CaptureFixture[s
     text = GOOD.replace("lr: 0.1", "lr: -1").replace("hidden", "hiden").replace("count: 2", "count: 9")
     assert check(capsys, text + "strategy: {name: er, memroy: 3, loss: x}\nfoo: 1\nseeds: {stream: -1}\n") == [
         f"foo: unknown key. Allowed: {KEYS}.",
-        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, dropout, weights, weights_sha256.",
+        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, dropout, weights, weights_sha256, "
+        "tensors_sha256.",
         "training.optimizer.lr: got -1. Allowed: a number > 0.",
         "seeds.stream: got -1. Allowed: an integer >= 0.",
         "stream.tasks.count: 9 tasks, but 'synthetic' has 4 classes.",

@@ -30,6 +30,9 @@ LEAST_SEEDS = 5
 RANKED_BY = "average_accuracy"
 """The metric of the ranking, in the primary view; higher is better."""
 
+WEIGHTS = ("weights", "tensors_sha256", "weights_sha256")
+"""Keys of a network about its initial weights: the file, and what identifies them; old records have the last alone."""
+
 
 def row_id(record: Record) -> str:
     """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
@@ -185,9 +188,10 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "config_hash": first.config_hash,
         "access": next((r.access for r in group if r.access), None),
         "model": bench.model.name,
-        "model_settings": _pairs(bench.model.parameters, leave=("weights", "weights_sha256")),
+        "model_settings": _pairs(bench.model.parameters, leave=WEIGHTS),
         "model_parameters": _agreed([r.parameters for r in group]),
-        "pretrained_sha256": _text(bench.model.parameters.get("weights_sha256")) or None,
+        "pretrained_sha256": _text(next((sha for key in WEIGHTS[1:] if (sha := bench.model.parameters.get(key))), None))
+        or None,
         "optimizer": training.optimizer.name,
         "optimizer_settings": _pairs(training.optimizer.parameters),
         # Budget.

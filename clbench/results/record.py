@@ -272,9 +272,9 @@ class Record(_File):
     @property
     def definition(self) -> dict[str, Any]:
         """The benchmark's configuration, without names."""
-        return self.config.benchmark.model_dump(
-            exclude={"id": True, "title": True, "source": True, "model": {"weights"}}
-        )
+        known = self.config.benchmark.model.parameters.get("tensors_sha256")
+        file = {"weights", "weights_sha256"} if known else {"weights"}
+        return self.config.benchmark.model_dump(exclude={"id": True, "title": True, "source": True, "model": file})
 
     @property
     def seed(self) -> int:

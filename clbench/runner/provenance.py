@@ -102,11 +102,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of a state dictionary's tensors, in the order of their keys."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            array = tensor.detach().cpu().contiguous()
-            digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-            digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
-    return digest.hexdigest()
+    """See `clbench.training.weights.state_sha256`."""
+    from clbench.training.weights import state_sha256  # imports torch
+
+    return state_sha256(model.state_dict())
