@@ -537,7 +537,7 @@ def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> No
         (["run", "a", "--device", "gpu"],
          "clbench run: --device: got 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda. See 'clbench run --help'."),
         (["run", "a", "--sed=3"], "clbench run: unknown flag '--sed'. Did you mean '--seed'? Allowed: --checkpoint, "
-         "--device, --force, --help, --json, --log, --other-code, --out, "
+         "--device, --force, --help, --json, --keep, --log, --other-code, --out, "
          "--profile, --quiet, --seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
         (["run", "a", "b"], "clbench run: got b, one argument too many. See 'clbench run --help'."),
         (["leaderboard", "no"], "no: no such folder; runs are written there by `clbench run`."),

@@ -24,7 +24,7 @@ from clbench.cli.progress import Shown, Silent
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    from clbench.cli.run import add_other_code
+    from clbench.cli.run import add_keep, add_other_code
 
     grid = verbs.add_parser("grid", help="run a study: streams x strategies x hyper-parameters x seeds")
     grid.add_argument("study", type=Path, metavar="STUDY.yaml")
@@ -35,12 +35,13 @@ def add(verbs: Verbs) -> None:
     grid.add_argument("--dry-run", action="store_true", help="print the missing runs and the expected time")
     grid.add_argument("--retry-failed", action="store_true", help="repeat failed runs")
     add_other_code(grid)
+    add_keep(grid)
     grid.add_argument("--quiet", action="store_true", help="no progress")
     grid.set_defaults(act=_grid)
 
 
 def _grid(options: argparse.Namespace) -> int:
-    from clbench.cli.run import say_kept, writable
+    from clbench.cli.run import say_kept, say_without_weights, writable
     from clbench.loggers import base
     from clbench.studies.study import read
 
@@ -55,7 +56,7 @@ def _grid(options: argparse.Namespace) -> int:
     settings = _settings(options, study)
     from clbench.studies.execute import Grid
 
-    grid = Grid(study, options.out, retry=options.retry_failed, other_code=options.other_code)
+    grid = Grid(study, options.out, retry=options.retry_failed, other_code=options.other_code, keep=options.keep)
     numerics = study.config.numerics
     if options.dry_run:
         survey = grid.survey()
@@ -72,6 +73,7 @@ def _grid(options: argparse.Namespace) -> int:
     summary = grid.run(executor, Silent() if options.quiet else Shown())
     print("\n".join(summary.lines()))
     say_kept(summary.kept)
+    say_without_weights(summary.without_weights)
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
     return status.worst([*[status.FAILED for _ in summary.failed], *[status.BUSY for _ in summary.unfinished]])

@@ -38,6 +38,7 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="restart, whatever exists of the run")
     add_other_code(run)
+    add_keep(run)
     run.add_argument(
         "--checkpoint",
         type=interval,
@@ -82,6 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
     import torch
 
+    from clbench.results import files
     from clbench.runner.checkpoint import Every
     from clbench.runner.profiler import Profile
     from clbench.runner.run import execute
@@ -89,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     statuses = list[int]()
-    kept = list[str]()
+    kept, without_weights = list[str](), 0
     for plan in planned:
         run = plan
         if "device" not in plan.numerics.model_fields_set:
@@ -109,9 +111,12 @@ def _run(options: argparse.Namespace) -> int:
                 every=every,
                 profile=profile,
                 log=options.log,
+                keep=options.keep,
             )
         record = outcome.record
         kept.append(outcome.other_code)
+        if outcome.skipped and "weights" in options.keep:
+            without_weights += not (outcome.directory / files.WEIGHTS).exists()
         failed = record["status"] == "failed"
         statuses.append(status.BUSY if outcome.busy else status.FAILED if failed else status.DONE)
         if outcome.busy:
@@ -131,6 +136,7 @@ def _run(options: argparse.Namespace) -> int:
         if profile is not None and not outcome.skipped and not outcome.busy:
             print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
     say_kept(kept)
+    say_without_weights(without_weights)
     return status.worst(statuses)
 
 
@@ -142,6 +148,23 @@ def add_other_code(verb: Parser) -> None:
         help="keep finished runs whatever code made them, or do all again that other code made, clbench's included; "
         "default: again where a module of yours changed",
     )
+
+
+def add_keep(verb: Parser) -> None:
+    """The flag for files of a run beside its record."""
+    verb.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        choices=("weights",),
+        help="also write the final weights, and the state that the strategy predicts from",
+    )
+
+
+def say_without_weights(runs: int) -> None:
+    """Prints one line to standard error for all finished runs whose weights were not kept."""
+    if runs:
+        print(f"finished runs without weights: {runs}; --force of `clbench run` does them again", file=sys.stderr)
 
 
 def say_kept(kinds: Iterable[str]) -> None:

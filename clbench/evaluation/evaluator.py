@@ -276,13 +276,20 @@ class Evaluator:
         }
 
     # ---------------------------------------------------------------------------------------- one evaluation
-    def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:
+    def evaluate(
+        self,
+        strategy: Predictor,
+        scope: Iterable[int],
+        seen: Iterable[int],
+        predictions: dict[str, Tensor] | None = None,
+    ) -> Evaluation:
         """Evaluates the current predictions.
 
         Args:
             strategy: predicts; its model and its generators are left unchanged.
             scope: tasks to evaluate.
             seen: tasks seen so far, the current ones included.
+            predictions: filled in: by view, the predicted output of each sample that has a prediction, int64 (N,).
 
         Raises:
             RunFailed: a prediction changed its arguments.
@@ -300,7 +307,7 @@ class Evaluator:
         with torch.inference_mode(), fenced(cuda):
             for look in self._looks:
                 with self._model(look, strategy.model) as model:
-                    self._count(look, strategy, model, runs, outputs, counts, right)
+                    self._count(look, strategy, model, runs, outputs, counts, right, predictions)
         extra: dict[str, Tensor] = {}
         if self._internals.wanted:
             with fenced(cuda):
@@ -329,6 +336,7 @@ class Evaluator:
         seen: frozenset[int],
         counts: dict[str, Tensor],
         right: dict[str, Tensor],
+        predictions: dict[str, Tensor] | None,
     ) -> None:
         """Fills in the counts and bits of one model's views."""
         ask = self._route(look, strategy, model, seen)
@@ -350,7 +358,10 @@ class Evaluator:
             for view in self._views:
                 into = counts[view + look.suffix]
                 hit = right[view + look.suffix][a:b]
-                torch.eq(self._competition.best(scores, view, tasks, a, seen), self._targets[a:b], out=hit)
+                best = self._competition.best(scores, view, tasks, a, seen)
+                torch.eq(best, self._targets[a:b], out=hit)
+                if predictions is not None:
+                    predictions[view + look.suffix][a:b] = best
                 into[first:last] = 0
                 into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
                 into[first:last].masked_fill_(broken, NAN_SCORES)

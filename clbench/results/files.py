@@ -3,6 +3,8 @@
     OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
         run.json      configuration, hashes, metrics, costs, provenance, status
         trace.npz     the whole trace, at the end
+        weights.pt    with --keep weights: the final state dictionary
+        strategy.pt   with --keep weights: the state of the strategy beside it
         trace/        chunks of it, during the run
         checkpoint/   the state that an unfinished run resumes from
         superseded/   1/, 2/, ...: files of finished runs that other code, other data or --force replaced
@@ -149,6 +151,9 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged; '{absent[0]}' is missing.")
     return record
 
+
+WEIGHTS, STRATEGY = "weights.pt", "strategy.pt"
+"""Files of final weights and of the state of the strategy."""
 
 TRIALS = "trials"
 """Folder of the trials of hyper-parameter tuning."""

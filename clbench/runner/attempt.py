@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
 from clbench.results import files, trace_files
-from clbench.runner import provenance
+from clbench.runner import kept_weights, provenance
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
 from clbench.runner.malloc import give_back
@@ -99,9 +99,10 @@ class Attempt:
         warn: Callable[[str], None],
         every: Every,
         loggers: Loggers,
+        keep: Sequence[str],
     ) -> None:
         self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
-        self._progress, self._say, self._warn, self._loggers = progress, say, warn, loggers
+        self._progress, self._say, self._warn, self._loggers, self._keep = progress, say, warn, loggers, keep
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = StopRequest()
@@ -123,6 +124,7 @@ class Attempt:
         if saved is None:
             self._writer.start()
             self._checkpoints.remove()
+            kept_weights.remove(directory)
         files.write_json(directory / "run.json", record)
         if saved is not None:
             try:
@@ -181,6 +183,8 @@ class Attempt:
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()
+        if "weights" in self._keep:
+            kept_weights.write(self._writer.directory, bench.strategy, self._warn)
         record["trace_sha256"] = self._writer.finish(trace)
         record["status"] = "completed"  # chunks and checkpoints are removed once that is on the disk
 

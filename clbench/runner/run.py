@@ -46,6 +46,7 @@ def execute(
     profile: Profile | None = None,
     note: dict[str, Any] | None = None,
     log: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
@@ -66,6 +67,7 @@ def execute(
         profile: measures the time of training.
         note: additions to the provenance.
         log: names of loggers, see `clbench.loggers`; a run that was finished without them is logged from its trace.
+        keep: "weights" for the files of `clbench.runner.kept_weights`.
 
     Raises:
         UserError: data are unavailable, a file cannot be written, or the configuration has a mistake that shows only
@@ -162,6 +164,7 @@ def execute(
             warn,
             every or Every(),
             loggers,
+            keep,
         )
         return attempt.run(record, saved, started, profile)
 

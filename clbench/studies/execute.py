@@ -94,6 +94,7 @@ class Summary:
         completed, failed, unfinished: now; failed ones with their reasons, earlier failures included.
         chosen: of each tuned strategy on each stream, a sentence.
         kept: see `Survey.kept`.
+        without_weights: number of runs whose weights were to be kept, and that were completed before without.
     """
 
     existed: int = 0
@@ -101,6 +102,7 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
+    without_weights: int = 0
     kept: list[Change] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -120,16 +122,21 @@ class Grid:
         study: the study.
         out: the results folder.
         retry: whether failed runs are repeated.
-        other_code: see `clbench.runner.run.execute`.
+        other_code, keep: see `clbench.runner.run.execute`; nothing is kept of trials.
 
     Raises:
         UserError: every mistake in its runs.
     """
 
     def __init__(
-        self, study: Study, out: Path, retry: bool = False, other_code: Literal["keep", "again"] | None = None
+        self,
+        study: Study,
+        out: Path,
+        retry: bool = False,
+        other_code: Literal["keep", "again"] | None = None,
+        keep: Sequence[str] = (),
     ) -> None:
-        self.study, self.out = study, out
+        self.study, self.out, self._keep = study, out, tuple(keep)
         self._other_code = other_code
         self.to_do: tuple[State, ...] = ("missing", "unfinished", "outdated", *(("failed",) if retry else ()))
         """States of the runs to execute."""
@@ -268,6 +275,8 @@ class Grid:
             if before.state == "completed":
                 summary.existed += 1
                 summary.kept.append(before.other_code)
+                wanted = "weights" in self._keep and out == self.out
+                summary.without_weights += wanted and not (before.place / files.WEIGHTS).exists()
             elif before.state in self.to_do:
                 todo.setdefault(before.place, each)
             else:
@@ -277,7 +286,8 @@ class Grid:
         jobs, labels = list[Job](), [each.label for each in todo.values()]
         for each in todo.values():
             note = {"study": self.study.config.id, **self._notes.get(each.run.config_hash, {})}
-            jobs.append(Job(each.run, out, note, tuple(self.study.config.log), self._other_code))
+            keep = self._keep if out == self.out else ()
+            jobs.append(Job(each.run, out, note, tuple(self.study.config.log), self._other_code, keep))
         display.begin(labels, [self._seconds(job.run, out) for job in jobs])
         ended = 0
         with contextlib.closing(engine.run(jobs, display)) as running:  # type: ignore[type-var]

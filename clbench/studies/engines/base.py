@@ -31,7 +31,7 @@ class Job:
         out: the results folder.
         note: additions to its provenance.
         log: loggers, see `clbench.loggers.base`.
-        other_code: see `clbench.runner.run.execute`.
+        other_code, keep: see `clbench.runner.run.execute`.
     """
 
     run: RunConfig
@@ -39,6 +39,7 @@ class Job:
     note: dict[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     other_code: Literal["keep", "again"] | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

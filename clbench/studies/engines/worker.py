@@ -44,6 +44,7 @@ def perform(
                     note=job.note,
                     log=job.log,
                     other_code=job.other_code,
+                    keep=job.keep,
                 )
         except Interrupted as stop:
             return Done("interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin)
