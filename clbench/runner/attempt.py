@@ -17,7 +17,7 @@ from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
 from clbench.results import files, trace_files
-from clbench.runner import kept_weights, provenance
+from clbench.runner import kept_weights, provenance, user_code
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
 from clbench.runner.malloc import give_back
@@ -183,10 +183,20 @@ class Attempt:
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()
+        self._check_code(record["provenance"])
         if "weights" in self._keep:
             kept_weights.write(self._writer.directory, bench.strategy, self._warn)
         record["trace_sha256"] = self._writer.finish(trace)
         record["status"] = "completed"  # chunks and checkpoints are removed once that is on the disk
+
+    def _check_code(self, recorded: dict[str, Any]) -> None:
+        """Records as unknown the code of modules that were imported during training and edited before that."""
+        modules = user_code.of(self._bench.run).modules
+        if edited := user_code.differing(modules, {name: d for name, d in recorded["user_code"].items() if d}):
+            self._warn(f"code edited during the run ({edited}); the result counts as one of unknown code")
+            names = {name for name, digest in modules.items() if digest != recorded["user_code"].get(name)}
+            recorded["user_code"] = {**recorded["user_code"], **dict.fromkeys(sorted(names))}
+            recorded["code_sha256"] = None
 
     def _trace(self, chunks: Iterable[dict[str, NDArray[Any]]]) -> Trace:
         """The trace of some chunks."""

@@ -347,5 +347,7 @@ def test_readers_leave_them_out_with_one_line(
     ]
     assert main(["leaderboard", str(copy)]) == 0
     assert [line.startswith("left out: ") for line in capsys.readouterr().err.splitlines()] == [True]
+    assert main(["score", str(places[0])]) == 0
+    assert [line.startswith("left out: ") for line in capsys.readouterr().err.splitlines()] == [True]
     [record], _ = collect(places[0] / "superseded" / "1")
     assert record.run_id in {each.run_id for each in before}

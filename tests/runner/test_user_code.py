@@ -404,3 +404,30 @@ def test_a_run_without_source_is_done_each_time(tmp_path: Path, monkeypatch: pyt
     assert [line.partition(";")[0] for line in lines] == [
         "finished earlier with other code (the source of a_notebook is not available)"
     ]
+
+
+EDITS = """
+from pathlib import Path
+from clbench.strategy import Strategy
+class Mine(Strategy):
+    def step(self, batch):
+        helper = Path(__file__).with_name("lab_helper.py")
+        if "edited" not in helper.read_text():
+            helper.write_text("factor = 2.0  # edited")
+        import lab_helper
+        return lab_helper.factor * super().step(batch)
+"""
+
+
+def test_code_that_is_edited_during_a_run_and_imported_then_is_unknown(lab: Write, tmp_path: Path) -> None:
+    lab(lab_helper="factor = 1.0\n", lab_method=EDITS)
+    lines: list[str] = []
+    run = make_run("lab_method:Mine", "evaluation.every=0")
+    outcome = execute(run, tmp_path / "out", warn=lines.append)
+    assert lines == ["code edited during the run (lab_helper changed); the result counts as one of unknown code"]
+    code = outcome.record["provenance"]
+    assert (code["code_sha256"], code["user_code"]["lab_helper"]) == (None, None)
+    assert files.read_run(outcome.directory)["provenance"]["user_code"] == code["user_code"]
+    assert code["user_code"]["lab_method"] is not None
+    assert not execute(run, tmp_path / "out").skipped
+    assert execute(run, tmp_path / "out").skipped
