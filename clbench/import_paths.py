@@ -60,20 +60,39 @@ def check(path: str) -> None:
     raise UserError(f"'{path}' does not import: module '{module_name}' has no '{attribute}'.{guess}")
 
 
-def _find(module_name: str) -> importlib.machinery.ModuleSpec:
-    """The spec of a module, its parents not imported."""
+def find(module_name: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of a module, its parents not imported; None where there is none."""
     locations: list[str] | None = None
     spec, name = None, ""
     for part in module_name.split("."):
         name += f".{part}" if name else part
-        specs = (finder.find_spec(name, locations) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((spec for spec in specs if spec is not None), None)  # an editable installation has a finder too
+        try:
+            specs = (finder.find_spec(name, locations) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+            spec = next((spec for spec in specs if spec is not None), None)  # an editable installation has a finder too
+        except KeyError:  # a folder without __init__.py in a package that is not imported
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [os.path.join(above, part) for above in locations or []]
         if spec is None:
-            guess = hint(part, [m.name for m in pkgutil.iter_modules(locations)])
-            raise UserError(f"no module named '{name}'.{guess}")
+            return None
         locations = list(spec.submodule_search_locations or [])
-    assert spec is not None
     return spec
+
+
+def _find(module_name: str) -> importlib.machinery.ModuleSpec:
+    """As `find`.
+
+    Raises:
+        UserError: there is none; the message names the first part that is missing, and the nearest match.
+    """
+    spec = find(module_name)
+    if spec is not None:
+        return spec
+    parts = module_name.split(".")
+    depth = next(n for n in range(1, len(parts) + 1) if find(".".join(parts[:n])) is None)
+    above = find(".".join(parts[: depth - 1])) if depth > 1 else None
+    within = None if above is None else list(above.submodule_search_locations or [])
+    guess = hint(parts[depth - 1], [m.name for m in pkgutil.iter_modules(within)])
+    raise UserError(f"no module named '{'.'.join(parts[:depth])}'.{guess}")
 
 
 def _top_level(tree: ast.Module) -> Iterator[ast.AST]:

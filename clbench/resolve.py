@@ -258,7 +258,7 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
 
 
 def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
-    """The network with the SHA-256 of its weights written out, and mistakes about the file."""
+    """The network with the SHA-256 of its weights' file and tensors written out, and mistakes about the file."""
     if model.weights is None:
         return model, []
     giver = f"{where(source, layers, ['model', 'weights'])}: model.weights"
@@ -270,7 +270,16 @@ def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Net
         return model, [f"{giver}: {shown(model.weights)} cannot be read{folder}: {error.strerror}."]
     if model.weights_sha256 not in (None, sha256):
         return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {sha256}, not that of model.weights_sha256."]
-    return model.model_copy(update={"weights_sha256": sha256}), []
+    from clbench.training import weights  # imports torch
+
+    try:
+        tensors = weights.tensors_sha256(model.weights)
+    except UserError as error:
+        return model, [f"{giver}: {error}"]
+    if model.tensors_sha256 not in (None, tensors):
+        sentence = f"has tensors with the SHA-256 {tensors}, not that of model.tensors_sha256"
+        return model, [f"{giver}: {shown(model.weights)} {sentence}."]
+    return model.model_copy(update={"weights_sha256": sha256, "tensors_sha256": tensors}), []
 
 
 def check_augmentation(stream: StreamConfig, training: Training | None) -> list[Mistake]:

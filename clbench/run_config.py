@@ -41,7 +41,9 @@ class RunConfig(pydantic.BaseModel):
     @property
     def definition_hash(self) -> str:
         """Of the benchmark: stream, model, budget and protocol, without names and seeds. Boards are keyed by it."""
-        unnamed = {"id": True, "title": True, "source": True, "model": {"weights": True}}
+        # A file's bytes hold its name. Earlier versions recorded nothing else of it, and their ids stay what they are.
+        file = {"weights", "weights_sha256"} if self.benchmark.model.tensors_sha256 else {"weights"}
+        unnamed = {"id": True, "title": True, "source": True, "model": file}
         return content_hash(definition(self.benchmark, exclude=unnamed))
 
     @property

@@ -313,7 +313,8 @@ def test_all_mistakes_of_a_file_are_told_at_once(capsys: pytest.CaptureFixture[s
     text = GOOD.replace("lr: 0.1", "lr: -1").replace("hidden", "hiden").replace("count: 2", "count: 9")
     assert check(capsys, text + "strategy: {name: er, memroy: 3, loss: x}\nfoo: 1\nseeds: {stream: -1}\n") == [
         f"foo: unknown key. Allowed: {KEYS}.",
-        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, dropout, weights, weights_sha256.",
+        "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, dropout, weights, weights_sha256, "
+        "tensors_sha256.",
         "training.optimizer.lr: got -1. Allowed: a number > 0.",
         "seeds.stream: got -1. Allowed: an integer >= 0.",
         "stream.tasks.count: 9 tasks, but 'synthetic' has 4 classes.",
@@ -536,8 +537,8 @@ def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> No
         (["run", "a", "--device", "gpu"],
          "clbench run: --device: got 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda. See 'clbench run --help'."),
         (["run", "a", "--sed=3"], "clbench run: unknown flag '--sed'. Did you mean '--seed'? Allowed: --checkpoint, "
-         "--device, --force, --help, --json, --log, --out, --profile, --quiet, "
-         "--seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
+         "--device, --force, --help, --json, --keep, --log, --other-code, --out, "
+         "--profile, --quiet, --seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
         (["run", "a", "b"], "clbench run: got b, one argument too many. See 'clbench run --help'."),
         (["leaderboard", "no"], "no: no such folder; runs are written there by `clbench run`."),
         (["run", "split_digits-v1", "--strategy", "er", "--strategy", "naive", "--json"],

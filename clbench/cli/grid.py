@@ -17,13 +17,15 @@ from clbench.studies.engines.base import ENGINES
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
-    from clbench.studies.execute import Grid, Row
+    from clbench.studies.execute import Grid, Row, Survey
     from clbench.studies.study import Study
 from clbench.cli.progress import Shown, Silent
 
 
 def add(verbs: Verbs) -> None:
     """The verb."""
+    from clbench.cli.run import add_keep, add_other_code
+
     grid = verbs.add_parser("grid", help="run a study: streams x strategies x hyper-parameters x seeds")
     grid.add_argument("study", type=Path, metavar="STUDY.yaml")
     grid.add_argument("--engine", choices=tuple(ENGINES), help="overrides the study's; default local")
@@ -32,12 +34,14 @@ def add(verbs: Verbs) -> None:
     grid.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     grid.add_argument("--dry-run", action="store_true", help="print the missing runs and the expected time")
     grid.add_argument("--retry-failed", action="store_true", help="repeat failed runs")
+    add_other_code(grid)
+    add_keep(grid)
     grid.add_argument("--quiet", action="store_true", help="no progress")
     grid.set_defaults(act=_grid)
 
 
 def _grid(options: argparse.Namespace) -> int:
-    from clbench.cli.run import writable
+    from clbench.cli.run import say_kept, say_without_weights, writable
     from clbench.loggers import base
     from clbench.studies.study import read
 
@@ -52,10 +56,12 @@ def _grid(options: argparse.Namespace) -> int:
     settings = _settings(options, study)
     from clbench.studies.execute import Grid
 
-    grid = Grid(study, options.out, retry=options.retry_failed)
+    grid = Grid(study, options.out, retry=options.retry_failed, other_code=options.other_code, keep=options.keep)
     numerics = study.config.numerics
     if options.dry_run:
-        print("\n".join(_dry_run(grid, settings, numerics.threads)))
+        survey = grid.survey()
+        print("\n".join(_dry_run(grid, survey, settings, numerics.threads)))
+        say_kept(survey.kept)
         return 0
     writable(options.out)
     if not os.access(options.out, os.W_OK):
@@ -66,6 +72,8 @@ def _grid(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     summary = grid.run(executor, Silent() if options.quiet else Shown())
     print("\n".join(summary.lines()))
+    say_kept(summary.kept)
+    say_without_weights(summary.without_weights)
     _write_boards(options.out)
     print(f"{options.out / 'leaderboard.csv'}, {options.out / 'runs.csv'}")
     return status.worst([*[status.FAILED for _ in summary.failed], *[status.BUSY for _ in summary.unfinished]])
@@ -117,10 +125,9 @@ def _write_boards(out: Path) -> None:
     files.write_bytes(out / "runs.csv", tables.to_csv(leaderboard.runs(records)))
 
 
-def _dry_run(grid: Grid, settings: Any, threads: int) -> list[str]:
+def _dry_run(grid: Grid, survey: Survey, settings: Any, threads: int) -> list[str]:
     from clbench.studies.engines.local import cores
 
-    survey = grid.survey()
     lines = [f"{_row(row)}  (trial)" for row in survey.trials] + [_row(row) for row in survey.rows]
     everything = [*survey.trials, *survey.rows]
     todo = [(row, sum(row.states.count(s) for s in grid.to_do)) for row in everything]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from clbench.formatting import quantity
 from clbench.studies.engines.local import cores
 
 if TYPE_CHECKING:
-    from clbench.cli.arguments import Verbs
+    from clbench.cli.arguments import Parser, Verbs
 
 
 def add(verbs: Verbs) -> None:
@@ -36,6 +37,8 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="restart, whatever exists of the run")
+    add_other_code(run)
+    add_keep(run)
     run.add_argument(
         "--checkpoint",
         type=interval,
@@ -80,6 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
     import torch
 
+    from clbench.results import files
     from clbench.runner.checkpoint import Every
     from clbench.runner.profiler import Profile
     from clbench.runner.run import execute
@@ -87,6 +91,7 @@ def _run(options: argparse.Namespace) -> int:
     every = None if options.checkpoint is None else Every(*options.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     statuses = list[int]()
+    kept, without_weights = list[str](), 0
     for plan in planned:
         run = plan
         if "device" not in plan.numerics.model_fields_set:
@@ -99,14 +104,19 @@ def _run(options: argparse.Namespace) -> int:
                 run,
                 options.out,
                 force=options.force,
+                other_code=options.other_code,
                 say=say,
                 warn=_say(label),
                 progress=None if options.quiet else _Bar(label),
                 every=every,
                 profile=profile,
                 log=options.log,
+                keep=options.keep,
             )
         record = outcome.record
+        kept.append(outcome.other_code)
+        if outcome.skipped and "weights" in options.keep:
+            without_weights += not (outcome.directory / files.WEIGHTS).exists()
         failed = record["status"] == "failed"
         statuses.append(status.BUSY if outcome.busy else status.FAILED if failed else status.DONE)
         if outcome.busy:
@@ -125,7 +135,45 @@ def _run(options: argparse.Namespace) -> int:
             print(_line(label, outcome))
         if profile is not None and not outcome.skipped and not outcome.busy:
             print(profile.table(record["costs"]["iterations"]), file=sys.stderr if options.json else sys.stdout)
+    say_kept(kept)
+    say_without_weights(without_weights)
     return status.worst(statuses)
+
+
+def add_other_code(verb: Parser) -> None:
+    """The flag for finished runs that were made by other code."""
+    verb.add_argument(
+        "--other-code",
+        choices=("keep", "again"),
+        help="keep finished runs whatever code made them, or do all again that other code made, clbench's included; "
+        "default: again where a module of yours changed",
+    )
+
+
+def add_keep(verb: Parser) -> None:
+    """The flag for files of a run beside its record."""
+    verb.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        choices=("weights",),
+        help="also write the final weights, and the state that the strategy predicts from",
+    )
+
+
+def say_without_weights(runs: int) -> None:
+    """Prints one line to standard error for all finished runs whose weights were not kept."""
+    if runs:
+        print(f"finished runs without weights: {runs}; --force of `clbench run` does them again", file=sys.stderr)
+
+
+def say_kept(kinds: Iterable[str]) -> None:
+    """Prints one line to standard error for all finished runs that were kept though other code made them."""
+    counts = collections.Counter(kinds)
+    reasons = {"suite": "other code of clbench", "unknown": "code that their records do not tell", "user": "other code"}
+    words = [f"{counts[kind]} by {by}" for kind, by in reasons.items() if counts[kind]]
+    if words:
+        print(f"finished runs kept: {', '.join(words)}; --other-code again does them anew", file=sys.stderr)
 
 
 def writable(out: Path) -> None:
@@ -185,6 +233,10 @@ def _print_json(outcome: Any) -> None:
     print(json.dumps(shown, indent=1, sort_keys=True))
 
 
+def _code(outcome: Any) -> str:
+    return f" with other code ({outcome.difference})" if outcome.other_code == "user" else ""
+
+
 def _line(label: str, outcome: Any) -> str:
     record = outcome.record
     values = record["metrics"][record["primary_view"]]
@@ -198,7 +250,7 @@ def _line(label: str, outcome: Any) -> str:
         f"forgetting.after_learning {percent('forgetting.after_learning')}, "
         f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
         + (
-            "finished earlier, not repeated"
+            f"finished earlier{_code(outcome)}, not repeated"
             if outcome.skipped
             else f"training {costs['train_s']:.1f} s, evaluation {costs['eval_s']:.1f} s"
         )

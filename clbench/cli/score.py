@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clbench.cli.arguments import say_left_out
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add(verbs: Verbs) -> None:
 def _score(options: argparse.Namespace) -> int:
     from clbench.reports.score import dialects, gaps, metrics, to_csv, to_text
     from clbench.results import files, load
+    from clbench.results.record import replaced
 
     folders = load.directories([options.run])
     if len(folders) > 1:
@@ -40,5 +42,6 @@ def _score(options: argparse.Namespace) -> int:
     if options.csv is not None:
         files.write_bytes(options.csv, to_csv(tables, view))
     print(f"{run.label}, view {view}\n")
+    say_left_out(replaced(list(folders[0].glob(f"{files.SUPERSEDED}/*/"))))
     print("\n\n".join(map(to_text, tables)))
     return 0

@@ -13,7 +13,10 @@ class _Network(Model):
     weights: str | None = None
     """A file of initial weights (a state dictionary by `torch.save`). The last layer may be missing in it."""
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None = None
-    """Of that file. Default: computed from the file; runs with other files have other ids."""
+    """Of that file, to insist on it. Default: computed from the file."""
+    tensors_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None = None
+    """Of the names, dtypes, shapes and values of its tensors. Default: computed from the file; runs with other tensors
+    have other ids, whatever their file is called."""
 
 
 class Mlp(_Network):

@@ -51,6 +51,10 @@ class Cells:
         sizes = np.bincount(self.task, weights=self.size, minlength=self.tasks).astype(np.int64)
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
+    def span(self, tasks: list[int]) -> tuple[int, int]:
+        """First and one past the last cell of consecutive tasks."""
+        return int(np.searchsorted(self.task, tasks[0])), int(np.searchsorted(self.task, tasks[-1], side="right"))
+
 
 def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> Cells:
     """One cell for each class of each task. A class with no test sample is a cell of size 0.

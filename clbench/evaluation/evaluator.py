@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench.config.evaluation import Evaluation as EvaluationConfig
@@ -273,24 +272,27 @@ class Evaluator:
         return {
             "inputs": self._inputs.nbytes if isinstance(self._inputs, Tensor) else 0,
             "indices": 3 * self._cell.nbytes,
-            "reduced": sum(
-                evaluated.reduced.held_bytes() for evaluated in self._evaluated if evaluated.reduced is not None
-            ),
-            "fronts": sum(evaluated.front.held_bytes() for evaluated in self._evaluated),
-            "averages": sum(
-                evaluated.average.held_bytes() for evaluated in self._evaluated if evaluated.average is not None
-            ),
+            "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
+            "fronts": sum(e.front.held_bytes() for e in self._evaluated),
+            "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
             "activations": 2 * int(min(n, self.samples) * self._largest),
         }
 
     # ---------------------------------------------------------------------------------------- one evaluation
-    def evaluate(self, strategy: Predictor, scope: Iterable[int], seen: Iterable[int]) -> Evaluation:
+    def evaluate(
+        self,
+        strategy: Predictor,
+        scope: Iterable[int],
+        seen: Iterable[int],
+        predictions: dict[str, Tensor] | None = None,
+    ) -> Evaluation:
         """Evaluates the current predictions.
 
         Args:
             strategy: predicts; its model and its generators are left unchanged.
             scope: tasks to evaluate.
             seen: tasks seen so far, the current ones included.
+            predictions: filled in: by view, the predicted output of each sample that has a prediction, int64 (N,).
 
         Raises:
             RunFailed: a prediction changed its arguments.
@@ -308,7 +310,7 @@ class Evaluator:
         with torch.inference_mode(), fenced(cuda):
             for evaluated in self._evaluated:
                 with self._model(evaluated, strategy.model) as model:
-                    self._count(evaluated, strategy, model, runs, outputs, counts, right)
+                    self._count(evaluated, strategy, model, runs, outputs, counts, right, predictions)
         extra: dict[str, Tensor] = {}
         if self._internals.wanted:
             with fenced(cuda):
@@ -337,6 +339,7 @@ class Evaluator:
         seen: frozenset[int],
         counts: dict[str, Tensor],
         right: dict[str, Tensor],
+        predictions: dict[str, Tensor] | None,
     ) -> None:
         """Fills in the counts and bits of one model's views."""
         ask = self._route(evaluated, strategy, model, seen)
@@ -347,7 +350,7 @@ class Evaluator:
             if scores is None and len(tasks) > 1:  # no prediction for some, such as tasks without a head as yet
                 runs += [[t] for t in tasks]
                 continue
-            first, last = _span(self.cells.task, tasks)
+            first, last = self.cells.span(tasks)
             if scores is None:
                 for view in self._views:
                     counts[view + evaluated.suffix][first:last] = UNAVAILABLE
@@ -358,7 +361,10 @@ class Evaluator:
             for view in self._views:
                 into = counts[view + evaluated.suffix]
                 hit = right[view + evaluated.suffix][a:b]
-                torch.eq(self._competition.best(scores, view, tasks, a, seen), self._targets[a:b], out=hit)
+                best = self._competition.best(scores, view, tasks, a, seen)
+                torch.eq(best, self._targets[a:b], out=hit)
+                if predictions is not None:
+                    predictions[view + evaluated.suffix][a:b] = best
                 into[first:last] = 0
                 into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
                 into[first:last].masked_fill_(broken, NAN_SCORES)
@@ -486,8 +492,3 @@ def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
     if evaluation.views is None:
         return ("class", "task") if setting == "class" else (setting,)
     return (setting, *(v for v in evaluation.views if v != setting))
-
-
-def _span(task_of_cell: NDArray[np.int64], tasks: list[int]) -> tuple[int, int]:
-    """First and one past the last cell of consecutive tasks."""
-    return int(np.searchsorted(task_of_cell, tasks[0])), int(np.searchsorted(task_of_cell, tasks[-1], side="right"))

@@ -14,8 +14,8 @@ from typing import Any
 from clbench.errors import UserError, shown, unknown
 from clbench.metrics import METRICS
 from clbench.reports import statistics
-from clbench.reports.leaderboard import groups
-from clbench.reports.tables import heading, marked, plain, points
+from clbench.reports.leaderboard import codes, groups
+from clbench.reports.tables import CODES, heading, marked, plain, points
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
@@ -63,7 +63,11 @@ class Row:
     @property
     def label(self) -> str:
         access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by)
+        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by, self.codes)
+
+    @property
+    def codes(self) -> int:
+        return codes(record for record in self.records if record.status == "completed")
 
     def completed(self) -> dict[int, Record]:
         """Finished runs by seed.
@@ -332,6 +336,8 @@ def to_text(findings: Sequence[Finding]) -> str:
         "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",
         "seeds needed: for a power of 0.8 at 0.05, were the observed effect the true one.",
     ]
+    if any(row.codes > 1 for finding in findings for row in (finding.pair.left, finding.pair.right)):
+        lines.append(CODES)
     return "\n".join(map(plain, lines))
 
 

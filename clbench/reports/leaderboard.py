@@ -30,6 +30,9 @@ LEAST_SEEDS = 5
 RANKED_BY = "average_accuracy"
 """The metric of the ranking, in the primary view; higher is better."""
 
+WEIGHTS = ("weights", "tensors_sha256", "weights_sha256")
+"""Keys of a network about its initial weights: the file, and what identifies them; old records have the last alone."""
+
 
 def row_id(record: Record) -> str:
     """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
@@ -185,9 +188,10 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "config_hash": first.config_hash,
         "access": next((r.access for r in group if r.access), None),
         "model": bench.model.name,
-        "model_settings": _pairs(bench.model.parameters, leave=("weights", "weights_sha256")),
+        "model_settings": _pairs(bench.model.parameters, leave=WEIGHTS),
         "model_parameters": _agreed([r.parameters for r in group]),
-        "pretrained_sha256": _text(bench.model.parameters.get("weights_sha256")) or None,
+        "pretrained_sha256": _text(next((sha for key in WEIGHTS[1:] if (sha := bench.model.parameters.get(key))), None))
+        or None,
         "optimizer": training.optimizer.name,
         "optimizer_settings": _pairs(training.optimizer.parameters),
         # Budget.
@@ -222,13 +226,12 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         out[f"{name}_iqm"] = statistics.interquartile_mean(values)
     for cost in ("train_s", "eval_s", "wall_s", "evaluations", "peak_rss_bytes", "peak_gpu_bytes"):
         out[cost] = _average([getattr(r.costs, cost) for r in done if r.costs])
-    code = {r.provenance.code_sha256 for r in group if r.provenance.code_sha256}
     started = sorted(r.provenance.started_utc for r in group if r.provenance.started_utc)
     git = [r.provenance.git for r in group if r.provenance.git is not None]
     out |= {
         "git": _agreed([(g.commit or "") + ("+" if g.dirty else "") for g in git]),
-        "code_sha256": _agreed(sorted(code)),
-        "n_code_sha256": len(code),
+        "code_sha256": _agreed(sorted({r.provenance.code_sha256 for r in done if r.provenance.code_sha256})),
+        "n_code_sha256": codes(done),
         "python": _agreed([r.provenance.python for r in group]),
         "torch": _agreed([r.provenance.packages.get("torch") for r in group]),
         "numpy": _agreed([r.provenance.packages.get("numpy") for r in group]),
@@ -270,6 +273,7 @@ EXCLUSIONS = (
         lambda row: len(set(row["seeds"].split())) < row["n"],
         "a seed occurs with several instances",
     ),
+    Exclusion("runs of several codes", lambda row: row["n_code_sha256"] > 1, "runs of {n_code_sha256} codes"),
     Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
 )
 """Reasons to exclude a row from the ranking: the first that applies."""
@@ -278,6 +282,15 @@ EXCLUSIONS = (
 def _unranked(row: dict[str, Any]) -> str | None:
     """The reason why a row has no rank; None for a ranked one."""
     return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
+
+
+def codes(runs: Iterable[Record]) -> int:
+    """Number of different codes that made some runs.
+
+    A run for which a module's source was not available equals no other; runs without a record of it are not counted.
+    """
+    made_by = [(r.run_id, r.provenance.code_sha256, r.provenance.user_code or {}) for r in runs]
+    return len({run_id if None in user.values() else code for run_id, code, user in made_by if code or user})
 
 
 # ------------------------------------------------------------------------------------------------ cells

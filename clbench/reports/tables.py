@@ -52,6 +52,7 @@ EXPLANATION = (
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
     f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
+CODES = "n codes: its runs were made by n different codes; with --other-code again, run and grid do them anew"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
@@ -101,17 +102,18 @@ def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
     """The strategy, the parameters that distinguish it from its other rows, and its marks."""
     parameters = [set(other["parameters"].split("; ")) for other in alike]
     words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*parameters))]
-    return marked(" ".join(words), row["access"], row["tuning_by"])
+    return marked(" ".join(words), row["access"], row["tuning_by"], row["n_code_sha256"])
 
 
-def marked(name: str, access: str | None, tuned_by: str | None) -> str:
+def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
     """A name with its warnings.
 
-    >>> marked("joint", "stream", None), marked("er", "experience", "test")
-    ('joint (not continual)', 'er (tuned on its own test stream)')
+    >>> marked("joint", "stream", None, 1), marked("er", "experience", "test", 2)
+    ('joint (not continual)', 'er (tuned on its own test stream, 2 codes)')
     """
     marks = ["not continual"] if access in ("past", "stream") else []
     marks += ["tuned on its own test stream"] if tuned_by == "test" else []
+    marks += [f"{codes} codes"] if codes > 1 else []
     return f"{name} ({', '.join(marks)})" if marks else name
 
 
@@ -193,7 +195,8 @@ def to_latex(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
 
 
 def _explanation(frame: pd.DataFrame) -> list[str]:
-    return [*EXPLANATION, *([MODIFIED] if any(frame["modified"]) else [])]
+    codes = [CODES] if any(frame["n_code_sha256"] > 1) else []
+    return [*EXPLANATION, *codes, *([MODIFIED] if any(frame["modified"]) else [])]
 
 
 def _markdown(text: str) -> str:

@@ -3,8 +3,11 @@
     OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
         run.json      configuration, hashes, metrics, costs, provenance, status
         trace.npz     the whole trace, at the end
+        weights.pt    with --keep weights: the final state dictionary
+        strategy.pt   with --keep weights: the state of the strategy beside it
         trace/        chunks of it, during the run
         checkpoint/   the state that an unfinished run resumes from
+        superseded/   1/, 2/, ...: files of finished runs that other code, other data or --force replaced
         .lock         while a process is running
 
 Every file is written under a temporary name in its folder, flushed to the disk, and renamed; a reader sees the old
@@ -16,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
@@ -148,12 +152,71 @@ def read_run(directory: Path) -> dict[str, Any]:
     return record
 
 
+WEIGHTS, STRATEGY = "weights.pt", "strategy.pt"
+"""Files of final weights and of the state of the strategy."""
+
 TRIALS = "trials"
 """Folder of the trials of hyper-parameter tuning."""
 
 
-def find_runs(root: Path) -> Iterator[Path]:
-    """Directories of runs under a folder, ordered by name; without trials, unless the folder is one of trials."""
+SUPERSEDED = "superseded"
+"""Folder, in a run's own, of results that were replaced."""
+
+
+def find_runs(root: Path, superseded: list[Path] | None = None) -> Iterator[Path]:
+    """Directories of runs under a folder, ordered by name.
+
+    Args:
+        root: the folder. Trials, and results that were replaced, are left out unless it is one of theirs.
+        superseded: directories of results that were replaced are added to it.
+    """
     for path in sorted(root.rglob("run.json")):
-        if TRIALS not in path.relative_to(root).parts:
+        parts = path.relative_to(root).parts
+        if SUPERSEDED in parts:
+            if superseded is not None and TRIALS not in parts:
+                superseded.append(path.parent)
+        elif TRIALS not in parts:
             yield path.parent
+
+
+def supersede(directory: Path) -> Path:
+    """Moves the files of a finished run to a new folder `superseded/<n>`; returns that.
+
+    Moving run.json decides: a process that is killed before has changed nothing, and after one that is killed later
+    `finish_superseding` moves the rest. Call it with the run's lock.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    numbers = itertools.count(1)
+    place = next(p for n in numbers if not (p := directory / SUPERSEDED / str(n)).joinpath("run.json").exists())
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _replace(directory / "run.json", place / "run.json")
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written: {error.strerror}.") from None
+    finish_superseding(directory)
+    return place
+
+
+_OF_THE_FOLDER = {SUPERSEDED, "checkpoint", "trace", ".lock"}
+"""Entries of a run's folder that are not results."""
+
+
+def finish_superseding(directory: Path) -> None:
+    """Moves what is left of results whose run.json was moved already, if there is any.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    moved = [p.parent for p in (directory / SUPERSEDED).glob("*/run.json") if p.parent.name.isdigit()]
+    if (directory / "run.json").exists() or not moved:
+        return
+    place = max(moved, key=lambda path: int(path.name))
+    for path in sorted(directory.iterdir()):
+        if path.name in _OF_THE_FOLDER or path.name.endswith(".tmp") or (place / path.name).exists():
+            continue
+        try:
+            _replace(path, place / path.name)
+        except OSError as error:
+            raise UserError(f"{place / path.name}: cannot be written: {error.strerror}.") from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from clbench.errors import UserError, unknown
 from clbench.results import files, trace_files
-from clbench.results.record import Header, check_header, scan
+from clbench.results.record import Header, check_header, replaced, scan
 from clbench.trace import NAN_SCORES, Phase, Trace
 
 
@@ -49,8 +49,12 @@ class Run:
         return view
 
 
-def directories(paths: Iterable[Path]) -> list[Path]:
+def directories(paths: Iterable[Path], superseded: list[Path] | None = None) -> list[Path]:
     """The run directories at or below some paths; each once, in the order of the paths.
+
+    Args:
+        paths: run directories, or folders above them.
+        superseded: see `files.find_runs`.
 
     Raises:
         UserError: a path that is no folder, or holds no run.
@@ -58,7 +62,7 @@ def directories(paths: Iterable[Path]) -> list[Path]:
     folders: dict[Path, Path] = {}
     problems = []
     for path in paths:
-        below = [path] if (path / "run.json").is_file() else list(files.find_runs(path))
+        below = [path] if (path / "run.json").is_file() else list(files.find_runs(path, superseded))
         if not path.is_dir():
             problems.append(f"{path}: no such folder." if not path.exists() else f"{path}: not a folder.")
         elif not below:
@@ -126,7 +130,8 @@ def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
     left_out: list[str] = []
     problems: list[str] = []
     raws: dict[Path, dict[str, Any]] = {}
-    for directory, raw in scan(directories(paths), files.read_run, problems):
+    superseded: list[Path] = []
+    for directory, raw in scan(directories(paths, superseded), files.read_run, problems):
         reason = unfinished(raw)
         if reason is None:
             raws[directory] = raw
@@ -135,6 +140,7 @@ def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
     if len(raws) > most:
         where = ", ".join(map(str, paths))
         problems.append(f"{where}: {len(raws)} finished runs, allowed are up to {most}; name some of them.")
+    left_out += replaced(superseded)
     if problems or not raws:
         raise UserError(*(problems or left_out))
     runs = [run for _, run in scan(raws, lambda directory: read(directory, raws[directory]), problems)]

@@ -8,7 +8,7 @@ tables exclude.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -195,6 +195,7 @@ class _Provenance(_Part):
     gpu: str | None = None
     data: str | None = None
     code_sha256: str | None = None
+    user_code: dict[str, str | None] | None = None
     started_utc: str | None = None
     study: str | None = None
     tuning: dict[str, JsonValue] | None = None
@@ -271,9 +272,9 @@ class Record(_File):
     @property
     def definition(self) -> dict[str, Any]:
         """The benchmark's configuration, without names."""
-        return self.config.benchmark.model_dump(
-            exclude={"id": True, "title": True, "source": True, "model": {"weights"}}
-        )
+        known = self.config.benchmark.model.parameters.get("tensors_sha256")
+        file = {"weights", "weights_sha256"} if known else {"weights"}
+        return self.config.benchmark.model_dump(exclude={"id": True, "title": True, "source": True, "model": file})
 
     @property
     def seed(self) -> int:
@@ -372,10 +373,13 @@ def collect(*roots: Path) -> tuple[list[Record], list[str]]:
     """All run records at or under some folders, each run once, and a sentence for each excluded file.
 
     Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
+    Results that were replaced are left out, with one sentence for all.
     """
     kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, Record]] = {}
     problems: list[str] = []
-    directories = {path.resolve(): path for root in roots for path in files.find_runs(root)}
+    superseded: list[Path] = []
+    directories = {path.resolve(): path for root in roots for path in files.find_runs(root, superseded)}
+    problems += replaced(superseded)
     for directory, (record, text) in scan(directories.values(), _with_text, problems):
         copy = (record.run_id, record.stream.instance_hash if record.stream else None)
         order = (record.status != "completed", record.provenance.started_utc or "", text)
@@ -386,6 +390,15 @@ def collect(*roots: Path) -> tuple[list[Record], list[str]]:
             problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2].raw, other[2].raw)}.")
         kept[copy] = new
     return [record for _, _, record in kept.values()], problems
+
+
+def replaced(superseded: Sequence[Path]) -> list[str]:
+    """One sentence for all results that were replaced; none where there are none."""
+    results = {path.resolve() for path in superseded}
+    if not results:
+        return []
+    others = f" and {len(results) - 1} more like it" if len(results) > 1 else ""
+    return [f"{superseded[0]}{others}: superseded, done again since by other code, on other data, or with --force."]
 
 
 def _with_text(directory: Path) -> tuple[Record, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
 from clbench.results import files, trace_files
-from clbench.runner import provenance
+from clbench.runner import kept_weights, provenance, user_code
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
 from clbench.runner.malloc import give_back
@@ -26,6 +26,7 @@ from clbench.runner.profiler import Profile
 from clbench.runner.run_record import record_failure
 from clbench.runner.signals import Interrupted, StopRequest
 from clbench.runner.training_loop import train
+from clbench.runner.user_code import Change
 from clbench.strategy import Memory, SelfDrivenLearner
 from clbench.trace import Trace
 
@@ -38,12 +39,16 @@ class Outcome:
         directory: the run's folder.
         record: its run.json; if another process is running it, the initial record of this one.
         skipped: whether it existed already.
+        other_code: of a run that existed already: how its code differs, see `clbench.runner.user_code.change`.
+        difference: the same, in a few words.
         busy: the process that is already running it; None if there is none.
     """
 
     directory: Path
     record: dict[str, Any]
     skipped: bool = False
+    other_code: Change = "none"
+    difference: str = ""
     busy: str | None = None
 
 
@@ -94,9 +99,10 @@ class Attempt:
         warn: Callable[[str], None],
         every: Every,
         loggers: Loggers,
+        keep: Sequence[str],
     ) -> None:
         self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
-        self._progress, self._say, self._warn, self._loggers = progress, say, warn, loggers
+        self._progress, self._say, self._warn, self._loggers, self._keep = progress, say, warn, loggers, keep
         self._recorder = Recorder(bench.device, keep=False)
         self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
         self._wish = StopRequest()
@@ -118,6 +124,7 @@ class Attempt:
         if saved is None:
             self._writer.start()
             self._checkpoints.remove()
+            kept_weights.remove(directory)
         files.write_json(directory / "run.json", record)
         if saved is not None:
             try:
@@ -176,8 +183,20 @@ class Attempt:
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()
+        self._check_code(record["provenance"])
+        if "weights" in self._keep:
+            kept_weights.write(self._writer.directory, bench.strategy, self._warn)
         record["trace_sha256"] = self._writer.finish(trace)
         record["status"] = "completed"  # chunks and checkpoints are removed once that is on the disk
+
+    def _check_code(self, recorded: dict[str, Any]) -> None:
+        """Records as unknown the code of modules that were imported during training and edited before that."""
+        modules = user_code.of(self._bench.run).modules
+        if edited := user_code.differing(modules, {name: d for name, d in recorded["user_code"].items() if d}):
+            self._warn(f"code edited during the run ({edited}); the result counts as one of unknown code")
+            names = {name for name, digest in modules.items() if digest != recorded["user_code"].get(name)}
+            recorded["user_code"] = {**recorded["user_code"], **dict.fromkeys(sorted(names))}
+            recorded["code_sha256"] = None
 
     def _trace(self, chunks: Iterable[dict[str, NDArray[Any]]]) -> Trace:
         """The trace of some chunks."""

@@ -85,7 +85,7 @@ class Checkpoints:
             Unsaveable: a part of the state is neither a tensor, an array nor a plain value; the message names it.
         """
         buffer = io.BytesIO()
-        torch.save(_packed(state, ""), buffer)
+        torch.save(packed(state), buffer)
         payload = buffer.getbuffer()
         files.write_bytes(self._path(updates), _MAGIC, hashlib.sha256(payload).digest(), payload)
         existing = list(self._newest_first())  # later ones are damaged, else the run had resumed from them
@@ -99,7 +99,7 @@ class Checkpoints:
         """The checkpoints, the newest first: updates done, and the state or the reason why it is unusable."""
         for updates, path in self._newest_first():
             try:
-                yield updates, _unpacked(_load(path.read_bytes()))
+                yield updates, unpacked(_load(path.read_bytes()))
             except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
                 yield updates, f"{path}: {str(error).strip() or type(error).__name__}"
 
@@ -130,14 +130,18 @@ _ARRAY = "numpy array"
 """Key that marks a NumPy array among dictionaries; part of the file format."""
 
 
-def _packed(value: Any, where: str) -> Any:
-    """A state with its arrays as tensors; values that `weights_only` would refuse are refused here, with their path."""
+def packed(value: Any, where: str = "") -> Any:
+    """A state with its arrays as tensors, to be read with `weights_only`.
+
+    Raises:
+        Unsaveable: a part is neither a tensor, an array nor a plain value; the message names its path.
+    """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {_ARRAY: torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))}
     if isinstance(value, dict):
-        return {_key(k, where): _packed(v, f"{where}.{k}") for k, v in value.items()}
+        return {_key(k, where): packed(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [_packed(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        items = [packed(v, f"{where}[{i}]") for i, v in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, torch.Tensor):  # a view would be written with all that it is a view of
         return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
@@ -152,10 +156,11 @@ def _key(key: Any, where: str) -> Any:
     return key
 
 
-def _unpacked(value: Any) -> Any:
+def unpacked(value: Any) -> Any:
+    """The state that was `packed`."""
     if isinstance(value, dict):
-        return value[_ARRAY].numpy() if value.keys() == {_ARRAY} else {k: _unpacked(v) for k, v in value.items()}
+        return value[_ARRAY].numpy() if value.keys() == {_ARRAY} else {k: unpacked(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [_unpacked(v) for v in value]
+        items = [unpacked(v) for v in value]
         return tuple(items) if isinstance(value, tuple) else items
     return value

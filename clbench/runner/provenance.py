@@ -9,16 +9,14 @@ import os
 import platform
 import subprocess
 import sys
-import sysconfig
-from functools import cache
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import clbench
 from clbench import source
+from clbench.lazy import torch
 
 
 def collect(device: str) -> dict[str, Any]:
@@ -36,37 +34,22 @@ def collect(device: str) -> dict[str, Any]:
     }
 
 
-def code_sha256(*objects: Any) -> str:
-    """SHA-256 over the source files of the suite, and of the packages of some objects and their bases.
-
-    Of user-defined packages the loaded modules count; of installed ones the version is known (`packages`).
+def code_sha256(user: Mapping[str, str | None] | None = None) -> str | None:
+    """SHA-256 over the source files of the suite and a user's modules; None where one of these is unknown.
 
     Args:
-        objects: classes or functions, such as a user-defined strategy.
+        user: module -> SHA-256, see `clbench.runner.user_code.UserCode.modules`.
     """
-    files = {path: label for label, path in source.files()}
-    bases = {base for each in objects for base in getattr(each, "__mro__", (each,))}
-    tops = {str(getattr(base, "__module__", "")).partition(".")[0] for base in bases}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name.partition(".")[0] in tops and file is not None and not _is_installed(file):
-            files.setdefault(Path(file).resolve(), Path(file).name)
     digest = hashlib.sha256()
-    for path, label in sorted(files.items(), key=lambda item: (item[1], item[0])):
+    for label, path in sorted(source.files()):
         with contextlib.suppress(OSError):
             content = path.read_bytes()
             digest.update(f"{label}|{len(content)}|".encode() + content)
+    for module, sha256 in sorted((user or {}).items()):
+        if sha256 is None:
+            return None
+        digest.update(f"{module}|{sha256}|".encode())
     return digest.hexdigest()
-
-
-def _is_installed(file: str) -> bool:
-    return any(Path(file).is_relative_to(folder) for folder in _installed_folders())
-
-
-@cache
-def _installed_folders() -> frozenset[str]:
-    """Folders of the standard library and of installed packages; looking them up takes longer than a small run."""
-    return frozenset(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def packages() -> dict[str, str | None]:
@@ -119,11 +102,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of a state dictionary's tensors, in the order of their keys."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            array = tensor.detach().cpu().contiguous()
-            digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-            digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
-    return digest.hexdigest()
+    """See `clbench.training.weights.state_sha256`."""
+    from clbench.training.weights import state_sha256  # imports torch
+
+    return state_sha256(model.state_dict())

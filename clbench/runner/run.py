@@ -9,14 +9,14 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clbench import run_config
 from clbench.errors import UserError
 from clbench.loggers.base import Loggers, check
 from clbench.results import files, trace_files
 from clbench.rng import fenced
-from clbench.runner import provenance
+from clbench.runner import provenance, user_code
 from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints, Every
@@ -28,6 +28,9 @@ from clbench.runner.profiler import Profile
 from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
+from clbench.training import models
+
+OtherCode = Literal["keep", "again"]
 
 
 def execute(
@@ -35,6 +38,7 @@ def execute(
     out: Path,
     *,
     force: bool = False,
+    other_code: OtherCode | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -42,16 +46,20 @@ def execute(
     profile: Profile | None = None,
     note: dict[str, Any] | None = None,
     log: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> Outcome:
     """Runs a configuration and writes its files.
 
-    A finished run of the same id is recognised and not repeated; an unfinished one resumes from its last checkpoint;
-    one that another process is running is left to it.
+    A finished run of the same id is recognised and not repeated, unless its data or the user's code in it have changed;
+    an unfinished one resumes from its last checkpoint; one that another process is running is left to it. Results are
+    never overwritten: those of a finished run that is done again are moved to `superseded/<n>` in its folder.
 
     Args:
         run: the resolved configuration.
         out: the results folder.
         force: restart, whatever exists.
+        other_code: "keep" a finished run whatever code made it, or do it "again" where any of its code has changed,
+            clbench's included; by default again where the user's code has, see `clbench.runner.user_code`.
         progress: called at every update; None for silence.
         say: prints a line for the user; None for silence, without an estimate.
         warn: prints a warning, also in silence; default: `say`.
@@ -59,6 +67,7 @@ def execute(
         profile: measures the time of training.
         note: additions to the provenance.
         log: names of loggers, see `clbench.loggers`; a run that was finished without them is logged from its trace.
+        keep: "weights" for the files of `clbench.runner.kept_weights`.
 
     Raises:
         UserError: data are unavailable, a file cannot be written, or the configuration has a mistake that shows only
@@ -69,14 +78,14 @@ def execute(
     """
     log, cuda, warn = check(log), run.numerics.device == "cuda", warn or say or _silence
     with numerics(run.numerics), fenced(cuda), contextlib.ExitStack() as held:
-        started = time.perf_counter()
+        started, finished = time.perf_counter(), None
         target = imported(run.strategy)
         run = completed(run, target)
         directory = run.directory(out)
         loggers = Loggers(log, directory, warn, cuda)
         record = new_record(run)
         record["provenance"] |= note or {}
-        read_only = None
+        read_only, checkpoints = None, Checkpoints(directory)
         try:
             held.enter_context(Lock(directory))
         except Busy as busy:
@@ -85,13 +94,29 @@ def execute(
             read_only = UserError(f"{directory}: cannot be written to: {error.strerror}.")
         try:
             stream = compile_stream(run.benchmark.stream, run.stream_seed)
-            checkpoints = Checkpoints(directory)
-            if not force and (finished := _finished(directory, run, stream, checkpoints, warn)) is not None:
-                if read_only is None:  # leftovers, if it was killed just after its end
-                    checkpoints.remove()
-                    trace_files.TraceWriter(directory).clear()
-                    loggers.catch_up(finished)
-                return Outcome(directory, finished, skipped=True)
+            with contextlib.suppress(UserError):  # raised again when it is built
+                models.import_parts(run.benchmark.model)
+            code = user_code.of(run)
+            code_sha256 = provenance.code_sha256(code.modules)
+            if code.stale:
+                warn(f"{', '.join(code.stale)}: edited since imported; this process continues with what it imported")
+            if read_only is None:
+                files.finish_superseding(directory)
+            finished = _finished(directory, force, checkpoints, warn)
+            kept = directory / files.SUPERSEDED
+            if finished is not None and force and say is not None:
+                say(f"the earlier result is kept in {kept}")
+            if finished is not None and not force:
+                kind, difference = user_code.change(finished["provenance"], code.modules, code_sha256)
+                again = kind != "none" and (other_code == "again" or (other_code is None and kind == "user"))
+                why = _not_the_same(finished, run, stream) or (f"with other code ({difference})" if again else "")
+                if not why:
+                    if read_only is None:  # leftovers, if it was killed just after its end
+                        checkpoints.remove()
+                        trace_files.TraceWriter(directory).clear()
+                        loggers.catch_up(finished)
+                    return Outcome(directory, finished, skipped=True, other_code=kind, difference=difference)
+                warn(f"finished earlier {why}; it is done again, the earlier result is kept in {kept}")
             if read_only is not None:
                 raise read_only
             record["stream"] = describe_stream(stream)
@@ -99,10 +124,11 @@ def execute(
             made_by = {
                 "run_id": run.run_id,
                 "data": stream.instance_hash,
-                "code": provenance.code_sha256(target),
+                "code": code_sha256,
+                "user_code": code.modules,
                 "packages": provenance.packages(),
             }
-            record["provenance"]["code_sha256"] = made_by["code"]
+            record["provenance"] |= {"code_sha256": code_sha256, "user_code": code.modules}
             writer = trace_files.TraceWriter(directory)
             if force:
                 checkpoints.remove()
@@ -119,9 +145,13 @@ def execute(
             record_failure(record, error, 0)
             if record["stream"] is None and not force and is_completed(directory, run):
                 return Outcome(directory, record)  # a result is kept though its data are unavailable now
+            if _finished(directory, True, checkpoints, warn) is not None:
+                files.supersede(directory)
             (directory / "trace.npz").unlink(missing_ok=True)  # files of a checkpoint stay
             files.write_json(directory / "run.json", record)
             return Outcome(directory, record)
+        if finished is not None:
+            files.supersede(directory)
         record["access"] = bench.strategy.access
         record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
         attempt = Attempt(
@@ -134,6 +164,7 @@ def execute(
             warn,
             every or Every(),
             loggers,
+            keep,
         )
         return attempt.run(record, saved, started, profile)
 
@@ -142,20 +173,33 @@ def _silence(text: str) -> None: ...
 
 
 def _finished(
-    directory: Path, run: run_config.RunConfig, stream: Stream, checkpoints: Checkpoints, say: Callable[[str], None]
+    directory: Path, force: bool, checkpoints: Checkpoints, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The record of a finished run of the same id on the same data, or None."""
+    """The record of a finished run, or None; with `force` an empty one where it is damaged."""
     if not (directory / "run.json").exists():
         return None
     try:
         record = files.read_run(directory)
     except UserError as error:
+        if force:
+            return {}
         if checkpoints:  # an unfinished run rewrites it
             say(str(error))
             return None
         raise UserError(*(f"{p} Repeat the run with --force, or remove the file." for p in error.problems)) from None
-    same = record["run_id"] == run.run_id and (record["stream"] or {}).get("instance_hash") == stream.instance_hash
-    return record if same and record["status"] == "completed" else None
+    return record if record["status"] == "completed" else None
+
+
+def _not_the_same(record: dict[str, Any], run: run_config.RunConfig, stream: Stream) -> str:
+    """How the result of a folder differs from that of a run, in a few words; empty where it does not."""
+    if record["run_id"] != run.run_id:
+        return "with another configuration"
+    before = record["stream"] or {}
+    if before.get("instance_hash") == stream.instance_hash:
+        return ""
+    if before.get("data_sha256") == stream.data.sha256:
+        return f"on another instance of the stream ({str(before.get('instance_hash'))[:16]}...)"
+    return f"on other data (SHA-256 {str(before.get('data_sha256'))[:16]}..., now {stream.data.sha256[:16]}...)"
 
 
 def _saved(
@@ -166,9 +210,8 @@ def _saved(
         if isinstance(state, str):
             say(f"checkpoint at update {updates:,} cannot be used: {state}")
             continue
-        if state["made_by"] != made_by:
-            changed = ", ".join(sorted(k for k in made_by if state["made_by"].get(k) != made_by[k]))
-            say(f"checkpoint at update {updates:,} cannot be used: made by other {changed}")
+        if state["made_by"] != made_by or made_by["code"] is None:
+            say(f"checkpoint at update {updates:,} cannot be used: made by other {_changed(state['made_by'], made_by)}")
             continue
         try:
             writer.resume(state["chunks"])
@@ -177,6 +220,16 @@ def _saved(
             continue
         return state
     return None
+
+
+def _changed(before: dict[str, Any], made_by: dict[str, Any]) -> str:
+    """What a checkpoint was made by that is another now, in a few words."""
+    words = [key for key in ("data", "packages", "run_id") if before.get(key) != made_by[key]]
+    if made_by["code"] is None or before.get("code") != made_by["code"]:
+        known = "user_code" in before
+        modules = user_code.differing(before["user_code"], made_by["user_code"]) if known else ""
+        words.insert(0, f"code ({modules or 'clbench changed'})" if known else "code")
+    return ", ".join(words)
 
 
 def _say_estimate(run: run_config.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from clbench import registry
 from clbench.errors import UserError, shown
@@ -19,9 +19,19 @@ from clbench.results import files, record
 from clbench.results.record import Record
 from clbench.run_config import RunConfig
 from clbench.runner.signals import Interrupted
+from clbench.runner.user_code import Change
 from clbench.schema import canonical, definition
 from clbench.studies.engines.base import Engine, FinishedJob, Job, Listener
-from clbench.studies.existing import State, failure_reason, is_completed, past_times, sha256_of_data, state
+from clbench.studies.existing import (
+    Code,
+    Existing,
+    State,
+    existing,
+    failure_reason,
+    is_completed,
+    past_times,
+    sha256_of_data,
+)
 from clbench.studies.search import Search, search
 from clbench.studies.study import Planned, Study, tuning_record
 from clbench.summation import mean
@@ -65,12 +75,14 @@ class Survey:
         trials, rows: in order, each once; of a search by Optuna the trials up to the first missing one.
         later: number of runs of trials that are unknown yet.
         to_choose: number of rows that trials are still to select.
+        kept: of each completed run, how its code differs, see `clbench.runner.user_code.change`.
     """
 
     trials: list[Row]
     rows: list[Row]
     later: int = 0
     to_choose: int = 0
+    kept: list[Change] = field(default_factory=list)
 
 
 @dataclass
@@ -81,6 +93,8 @@ class Summary:
         existed: completed before.
         completed, failed, unfinished: now; failed ones with their reasons, earlier failures included.
         chosen: of each tuned strategy on each stream, a sentence.
+        kept: see `Survey.kept`.
+        without_weights: number of runs whose weights were to be kept, and that were completed before without.
     """
 
     existed: int = 0
@@ -88,6 +102,8 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
+    without_weights: int = 0
+    kept: list[Change] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """For the user."""
@@ -106,14 +122,23 @@ class Grid:
         study: the study.
         out: the results folder.
         retry: whether failed runs are repeated.
+        other_code, keep: see `clbench.runner.run.execute`; nothing is kept of trials.
 
     Raises:
         UserError: every mistake in its runs.
     """
 
-    def __init__(self, study: Study, out: Path, retry: bool = False) -> None:
-        self.study, self.out = study, out
-        self.to_do: tuple[State, ...] = ("missing", "unfinished", "failed") if retry else ("missing", "unfinished")
+    def __init__(
+        self,
+        study: Study,
+        out: Path,
+        retry: bool = False,
+        other_code: Literal["keep", "again"] | None = None,
+        keep: Sequence[str] = (),
+    ) -> None:
+        self.study, self.out, self._keep = study, out, tuple(keep)
+        self._other_code = other_code
+        self.to_do: tuple[State, ...] = ("missing", "unfinished", "outdated", *(("failed",) if retry else ()))
         """States of the runs to execute."""
         self._notes = dict[str, dict[str, Any]]()
         """Notes for the provenance of runs, by configuration hash."""
@@ -121,7 +146,8 @@ class Grid:
         self._finals, self._searched = self._plan()
 
     def _forget(self) -> None:
-        """Clears the caches of the data and of earlier runs: both may change while a grid is kept, in a notebook."""
+        """Clears the caches of data, code and earlier runs: they may change while a grid is kept, in a notebook."""
+        self._code = Code(self._other_code)
         self._data_sha256, self._past_times = cache(sha256_of_data), cache(past_times)
 
     def _plan(self) -> tuple[list[list[Planned]], list[tuple[int, int]]]:
@@ -182,7 +208,7 @@ class Grid:
             settled = True
             while settled and (asked := s.ask()):
                 for trial in asked:
-                    row = self._row(self.study.trials(s.stream, s.strategy, *trial), self.out / TRIALS)
+                    row = self._row(self.study.trials(s.stream, s.strategy, *trial), self.out / TRIALS, survey)
                     settled = settled and not set(row.states) & {*self.to_do, "damaged"}
                     if settled:
                         s.tell(trial, [self._record(p, self.out / TRIALS) for p in row.runs], row.runs[0].run)
@@ -194,15 +220,16 @@ class Grid:
                 survey.to_choose += 1
             elif best := self._chosen(s):
                 rows.append(best)
-        survey.rows = [self._row(row, self.out) for row in _distinct(rows)]
+        survey.rows = [self._row(row, self.out, survey) for row in _distinct(rows)]
         return survey
 
-    def _row(self, runs: list[Planned], out: Path) -> Row:
-        states = [self._state(p.run, out) for p in runs]
-        return Row(runs, [s for s, _ in states], self._seconds(runs[0].run, out))
+    def _row(self, runs: list[Planned], out: Path, survey: Survey) -> Row:
+        each = [self._existing(p.run, out) for p in runs]
+        survey.kept += [e.other_code for e in each if e.state == "completed"]
+        return Row(runs, [e.state for e in each], self._seconds(runs[0].run, out))
 
-    def _state(self, run: RunConfig, out: Path) -> tuple[State, Path]:
-        return state(run, out, self._data_sha256)
+    def _existing(self, run: RunConfig, out: Path) -> Existing:
+        return existing(run, out, self._data_sha256, self._code)
 
     def _record(self, planned: Planned, out: Path) -> Record:
         """The record of a trial.
@@ -210,7 +237,8 @@ class Grid:
         Raises:
             UserError: it is not finished: another process is running it, or it was stopped; or its file is unreadable.
         """
-        status, place = self._state(planned.run, out)
+        before = self._existing(planned.run, out)
+        status, place = before.state, before.place
         if status in ("completed", "failed"):
             return record.read(place)
         reason = failure_reason(place) if status == "damaged" else "is not finished; the same command resumes it."
@@ -243,19 +271,23 @@ class Grid:
         """Executes the missing ones among some runs."""
         todo = dict[Path, Planned]()  # two entries of a study may stand for one trial
         for each in planned:
-            status, place = self._state(each.run, out)
-            if status == "completed":
+            before = self._existing(each.run, out)
+            if before.state == "completed":
                 summary.existed += 1
-            elif status in self.to_do:
-                todo.setdefault(place, each)
+                summary.kept.append(before.other_code)
+                wanted = "weights" in self._keep and out == self.out
+                summary.without_weights += wanted and not (before.place / files.WEIGHTS).exists()
+            elif before.state in self.to_do:
+                todo.setdefault(before.place, each)
             else:
-                summary.failed.append(f"{each.label}: {failure_reason(place)}")
+                summary.failed.append(f"{each.label}: {failure_reason(before.place)}")
         if not todo:
             return
         jobs, labels = list[Job](), [each.label for each in todo.values()]
         for each in todo.values():
             note = {"study": self.study.config.id, **self._notes.get(each.run.config_hash, {})}
-            jobs.append(Job(each.run, out, note, tuple(self.study.config.log)))
+            keep = self._keep if out == self.out else ()
+            jobs.append(Job(each.run, out, note, tuple(self.study.config.log), self._other_code, keep))
         display.begin(labels, [self._seconds(job.run, out) for job in jobs])
         ended = 0
         with contextlib.closing(engine.run(jobs, display)) as running:  # type: ignore[type-var]

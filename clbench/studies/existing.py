@@ -6,44 +6,90 @@ import collections
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clbench import registry
 from clbench.errors import UserError
 from clbench.results import files
 from clbench.results.record import read as read_record
 from clbench.run_config import RunConfig
+from clbench.runner import provenance, user_code
+from clbench.runner.user_code import Change
 from clbench.schema import canonical
 from clbench.streams.definition import StreamConfig
 
-State = Literal["completed", "failed", "unfinished", "missing", "damaged"]
+State = Literal["completed", "failed", "outdated", "unfinished", "missing", "damaged"]
 
 
-def state(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None]) -> tuple[State, Path]:
-    """State and folder of a run; a result on other data counts as missing.
+@dataclass(frozen=True)
+class Existing:
+    """What exists of a run.
+
+    Attributes:
+        state: "outdated" is a completed run on other data, or one that other code made and that is done again, and a
+            failure of other code of the user's.
+        place: the run's folder.
+        other_code: of a completed run: how its code differs, see `clbench.runner.user_code.change`.
+    """
+
+    state: State
+    place: Path
+    other_code: Change = "none"
+
+
+class Code:
+    """The code of runs today, as a new process would import it; each import path is looked up once.
+
+    Args:
+        other_code: see `clbench.runner.run.execute`.
+    """
+
+    def __init__(self, other_code: Literal["keep", "again"] | None = None) -> None:
+        self._other_code = other_code
+        self._digests = cache(self._digest)
+
+    def change(self, run: RunConfig, recorded: dict[str, Any]) -> tuple[Change, bool]:
+        """How the code of a run differs from that of its record, and whether the run is to be done again."""
+        kind, _ = user_code.change(recorded, *self._digests(user_code.paths_in(run)))
+        return kind, kind != "none" and (self._other_code == "again" or (self._other_code is None and kind == "user"))
+
+    @staticmethod
+    def _digest(paths: frozenset[str]) -> tuple[dict[str, str | None], str | None]:
+        modules = user_code.of_paths(paths, as_imported=False).modules
+        return modules, provenance.code_sha256(modules)
+
+
+def existing(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None], code: Code) -> Existing:
+    """What exists of a run.
 
     Args:
         run: the run.
         out: the results folder.
         data_sha256: SHA-256 of the data of a stream's canonical JSON.
+        code: of today.
     """
     completed = is_completed(run)
     place = completed.directory(out)
     unfinished: State = "unfinished" if (place / "checkpoint").exists() else "missing"
     if not (place / "run.json").exists():
-        return unfinished, place
+        return Existing(unfinished, place)
     try:
         record = read_record(place)
     except UserError:
-        return ("damaged" if unfinished == "missing" else unfinished), place
+        return Existing("damaged" if unfinished == "missing" else unfinished, place)
     if record.run_id != completed.run_id:
-        return "missing", place
+        return Existing("missing", place)
+    kind, again = code.change(completed, record.raw["provenance"])
     if record.status == "completed" and record.stream is not None:
         stream = run.benchmark.stream
         same = record.stream.data_sha256 == data_sha256(canonical(stream.model_dump(mode="json")))
-        return ("completed" if same else "missing"), place
-    return ("failed" if record.status == "failed" else "unfinished"), place
+        return Existing("completed" if same and not again else "outdated", place, kind)
+    if record.status == "failed":
+        return Existing("outdated" if again and kind == "user" else "failed", place)
+    return Existing("unfinished", place)
 
 
 def failure_reason(place: Path) -> str:

@@ -26,6 +26,7 @@ from clbench.results.record import Record
 from clbench.results.record import read as read_record
 from clbench.results.rescore import same
 from clbench.run_config import RunConfig
+from clbench.runner.user_code import differing
 from clbench.summation import mean, squared_deviations
 
 Verdict = Literal["reproduced bit for bit", "within its interval", "not reproduced"]
@@ -213,6 +214,9 @@ def _surroundings(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
     for key in ("clbench", "python", "cpu", "gpu", "code_sha256"):
         if recorded.get(key) != current.get(key):
             changes.append(f"{key} {_short(current.get(key))} here, {_short(recorded.get(key))} there")
+    modules = [side.get("user_code") for side in (recorded, current)]
+    if None not in modules and (differ := differing(*modules)):
+        changes.append(f"modules of the user: {differ}")
     return tuple(changes)
 
 
@@ -227,7 +231,7 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
     Args:
         runs: the row's completed runs.
         seeds: number of seeds.
-        out: the results folder; existing runs there count.
+        out: the results folder; existing runs there count, if the code of today made them.
         engine, listener: see `clbench.studies.engines.base`.
 
     Returns:
@@ -238,7 +242,7 @@ def run_again(runs: Sequence[Record], seeds: int, out: Path, engine: Any, listen
     """
     from clbench.studies.engines.base import Job
 
-    jobs = [Job(configuration(record), out) for record in runs[:seeds]]
+    jobs = [Job(configuration(record), out, other_code="again") for record in runs[:seeds]]
     listener.begin([f"{j.run.benchmark.id} {j.run.strategy.name} seed {j.run.seed}" for j in jobs], [None] * len(jobs))
     again = []
     with contextlib.closing(engine.run(jobs, listener)) as running:

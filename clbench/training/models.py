@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clbench import import_paths
 from clbench.config import networks
 from clbench.errors import UserError, hint
+from clbench.training.weights import read, state_sha256
 
 
 def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -29,7 +30,7 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
     make = _imported if isinstance(network, networks.Imported) else _built_in
     model = make(network, shape, outputs)
     if network.weights is not None:
-        _load(model, network.weights)
+        _load(model, network.weights, network.tensors_sha256)
     return model
 
 
@@ -68,20 +69,19 @@ def _factory(path: str) -> Any:
         raise UserError(f"model.factory: '{path}' does not import: {type(error).__name__}: {error}.") from error
 
 
-def _load(model: nn.Module, path: str) -> None:
+def _load(model: nn.Module, path: str, sha256: str | None) -> None:
     """Loads the weights of a file into a network; its last layer may be missing there.
 
     Raises:
-        UserError: a file that is no state dictionary, or one of another network.
+        UserError: a file that is no state dictionary, one of another network, or with other tensors than `sha256`.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise UserError(
-            f"model.weights: {path} is no state dictionary ({type(error).__name__}). Allowed: a file written by "
-            "torch.save(model.state_dict(), path)."
-        ) from None
+        content = read(path)
+    except UserError as error:
+        raise UserError(f"model.weights: {error}") from None
+    weights = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if sha256 not in (None, state_sha256(weights)):
+        raise UserError(f"model.weights: {path} has other tensors than those that the run is named by.")
     expected = model.state_dict()
     head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     unknown = next((name for name in weights if name not in expected), None)
@@ -92,7 +92,7 @@ def _load(model: nn.Module, path: str) -> None:
             f"model.weights: {path} has '{unknown}', unknown to the network.{hint(unknown, list(expected))}"
         )
     if missing is not None:
-        keys = ", ".join(map(str, itertools.islice(content, 5))) + (", ..." if len(content) > 5 else "")
+        keys = ", ".join(itertools.islice(content, 5)) + (", ..." if len(content) > 5 else "")
         raise UserError(f"model.weights: {path} lacks '{missing}' of the network; it has {keys or 'nothing'}.")
     if other is not None:
         sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (weights, expected))

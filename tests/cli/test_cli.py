@@ -111,6 +111,27 @@ def test_a_finished_run_is_not_repeated_unless_forced(capsys: pytest.CaptureFixt
     assert "; finished earlier, not repeated; " in capsys.readouterr().out
 
 
+def test_finished_runs_of_other_code_are_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clbench.runner import provenance
+
+    command = ["run", "split_synthetic-v1", "--strategy", "naive", "--seed", "0", "--seed", "1", "--threads", "1"]
+    command += [*QUICK, "--quiet"]
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(provenance, "code_sha256", lambda user: "0" * 64)
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert out.count("finished earlier, not repeated") == 2
+    assert err == "finished runs kept: 2 by other code of clbench; --other-code again does them anew\n"
+    assert main([*command, "--other-code", "again"]) == 0
+    out, err = capsys.readouterr()
+    assert "not repeated" not in out
+    assert err.count("finished earlier with other code (clbench changed); it is done again") == 2
+    assert len(list(Path("results").rglob("superseded/1/trace.npz"))) == 2
+
+
 def test_several_strategies_and_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     several = ["--strategy", "naive", "--strategy", "er", "--seed", "1", "--seed", "2", "--threads", "1", "--quiet"]
     assert main(["run", "split_synthetic-v1", *several, *QUICK]) == 0
@@ -261,7 +282,7 @@ def test_a_summary_is_of_whole_sentences(capsys: pytest.CaptureFixture[str]) -> 
     [
         ("stream", ["  setting: class, task, domain; required", "      by: rotations, with degrees",
                     "  schedule: keys and values; default {by: sequential}"]),
-        ("model", ["  name: mlp, with hidden, dropout, weights, weights_sha256"]),
+        ("model", ["  name: mlp, with hidden, dropout, weights, weights_sha256, tensors_sha256"]),
         ("strategy", ["  name: text; required", "  optimizer: keys and values; default null"]),
         ("protocol", ["  boundaries: true or false; default true"]),
         ("training", ["  optimizer: keys and values; required",

@@ -329,7 +329,7 @@ def test_who_is_not_ranked(make: Make) -> None:
     text = tables.to_text(table([*best, *more]))
     assert (
         "rank -: not a continual learner, a failed seed, fewer than 5 seeds, a seed with several instances of the "
-        "stream, or average_accuracy undefined\n"
+        "stream, runs of several codes, or average_accuracy undefined\n"
     ) in f"{text}\n"
     assert re.search(r"^- +joint \(not continual\) ", text, re.M)
     assert re.search(r"^- +breaks .* 5, 1 failed ", text, re.M)
@@ -365,6 +365,43 @@ def test_tuned_on_its_own_test_stream_is_said_everywhere(make: Make, tmp_path: P
         r"A is er, row \w{8} \(tuned on its own test stream\); B is naive, row \w{8}\n", comparison.to_text(found)
     )
     assert {row["a_tuning_by"] + row["b_tuning_by"] for row in rows(comparison.to_csv(found))} == {"test"}
+
+
+A, B = "a" * 64, "b" * 64
+USER = {"provenance__user_code": {"lab": A}}
+UNKNOWN = {"provenance__user_code": {"lab": None}, "provenance__code_sha256": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ([{"provenance__code_sha256": A}] * 5, 1),
+        ([{"provenance__code_sha256": A, **USER}] * 5, 1),
+        ([{"provenance__code_sha256": None}] * 5, 0),  # of an earlier version, which did not record it
+        ([{"provenance__code_sha256": A}] * 4 + [{"provenance__code_sha256": B}], 2),
+        ([UNKNOWN] * 5, 5),
+        ([{"provenance__code_sha256": A, **USER}] * 4 + [UNKNOWN], 2),
+    ],
+)
+def test_a_row_of_several_codes_is_marked_everywhere_and_not_ranked(
+    changes: list[dict[str, Any]], codes: int, make: Make, tmp_path: Path
+) -> None:
+    records = [make("mine", seed, 0.5, run_id=str(seed), **change) for seed, change in enumerate(changes)]
+    records += five(make, "other", 0.4, 0.01)
+    [row] = [row for row in board(*records) if row["strategy"] == "mine"]
+    several = codes > 1
+    assert row["n_code_sha256"] == str(codes)
+    assert (row["rank"], row["unranked"]) == (("", f"runs of {codes} codes") if several else ("1", ""))
+    for to in (tables.to_text, tables.to_markdown, tables.to_latex):
+        text = to(table(records))
+        assert (f"mine ({codes} codes)" in text, "by n different codes" in text) == (several, several)
+    text = comparison.to_text(compared(write(tmp_path, *records), ":mine", ":other"))
+    assert (f"({codes} codes); B is" in text, "by n different codes" in text) == (several, several)
+    broken = [*records[1:], failed(records[0])]
+    [row] = [row for row in board(*broken) if row["strategy"] == "mine"]
+    assert row["n_code_sha256"] == str(
+        codes - (len(set(map(str, changes))) == len(changes) or changes == [UNKNOWN] * 5)
+    )
 
 
 def test_rows_that_were_tuned_otherwise_bear_no_mark(make: Make) -> None:

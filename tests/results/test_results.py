@@ -17,8 +17,18 @@ from clbench import resolve
 from clbench.config.benchmark import StrategyConfig
 from clbench.errors import UserError
 from clbench.reports import leaderboard, tables
-from clbench.results import trace_files
-from clbench.results.files import find_runs, read_arrays, read_run, sweep, write_arrays, write_bytes, write_json
+from clbench.results import files, trace_files
+from clbench.results.files import (
+    find_runs,
+    finish_superseding,
+    read_arrays,
+    read_run,
+    supersede,
+    sweep,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
 from clbench.results.record import collect
 from clbench.runner.run import execute
 from clbench.trace import SCHEMA
@@ -272,3 +282,82 @@ def test_what_a_spreadsheet_would_execute_is_neutralised() -> None:
     frame = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", ""], "b": [-1.5] * 6})
     lines = tables.to_csv(frame).decode().splitlines()
     assert lines[1:] == ["'=1+1,-1.5", "'+x,-1.5", "'-x,-1.5", "'@x,-1.5", "x=1,-1.5", ",-1.5"]
+
+
+# ------------------------------------------------------------------------------------------------ results replaced
+def finished_folder(folder: Path, text: str = "{}") -> dict[str, str]:
+    """Files of a finished run, with those of a logger and what a process keeps while it runs."""
+    contents = {"run.json": text, "trace.npz": "trace", "weights.pt": "weights", "tensorboard/events": "events"}
+    beside = {".lock": "", "checkpoint/1.state": "", "trace/chunk": ""}
+    for name, content in {**contents, **beside}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return contents
+
+
+def contents_of(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_that_are_replaced_are_moved_whole(tmp_path: Path) -> None:
+    whole = finished_folder(tmp_path)
+    assert supersede(tmp_path) == tmp_path / "superseded" / "1"
+    assert contents_of(tmp_path / "superseded" / "1") == whole
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "checkpoint", "trace", "superseded"}
+    second = finished_folder(tmp_path, "[]")
+    assert supersede(tmp_path) == tmp_path / "superseded" / "2"
+    assert [contents_of(tmp_path / "superseded" / n) for n in "12"] == [whole, second]
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_process_that_is_killed_while_it_moves_them_loses_nothing(
+    moves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, replace = finished_folder(tmp_path), files._replace
+    done: list[Path] = []
+
+    def kill(source: Path, target: Path) -> None:
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(files, "_replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        supersede(tmp_path)
+    monkeypatch.setattr(files, "_replace", replace)
+    finish_superseding(tmp_path)
+    if moves == 0:
+        assert contents_of(tmp_path).items() >= whole.items(), "nothing has changed"
+        supersede(tmp_path)
+    assert contents_of(tmp_path / "superseded" / "1") == whole
+
+
+def test_readers_leave_them_out_with_one_line(
+    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from clbench.cli import main
+
+    copy = shutil.copytree(finished, tmp_path / "out")
+    before, problems = collect(copy)
+    assert not problems
+    places = list(find_runs(copy))
+    for place in places[:2]:
+        for n in "12":
+            shutil.copytree(place, copy / "beside" / n)
+        shutil.copytree(copy / "beside", place / "superseded")
+        shutil.rmtree(copy / "beside")
+    after, problems = collect(copy)
+    assert [record.run_id for record in after] == [record.run_id for record in before]
+    assert problems == [
+        f"{places[0] / 'superseded' / '1'} and 3 more like it: superseded, done again since by other code, on other "
+        "data, or with --force."
+    ]
+    assert main(["leaderboard", str(copy)]) == 0
+    assert [line.startswith("left out: ") for line in capsys.readouterr().err.splitlines()] == [True]
+    assert main(["score", str(places[0])]) == 0
+    assert [line.startswith("left out: ") for line in capsys.readouterr().err.splitlines()] == [True]
+    [record], _ = collect(places[0] / "superseded" / "1")
+    assert record.run_id in {each.run_id for each in before}

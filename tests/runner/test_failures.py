@@ -221,7 +221,8 @@ def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_
     again = execute_strategy(f"{name}:Later", tmp_path / "out", force=True)
     assert again.directory == first.directory
     assert again.record["failure"]["message"] == "OSError: no luck"
-    assert {p.name for p in first.directory.iterdir()} == {"run.json"}
+    assert {p.name for p in first.directory.iterdir()} == {"run.json", files.SUPERSEDED}
+    assert {p.name for p in (first.directory / files.SUPERSEDED / "1").iterdir()} == {"run.json", "trace.npz"}
 
 
 def test_scores_that_are_nan_from_the_start_are_said_to_be(lab: Any, tmp_path: Path) -> None:
@@ -245,30 +246,3 @@ def test_what_differs_in_a_bit_is_not_the_same(one: Any, other: Any) -> None:
     assert_same(one, one)
     with pytest.raises(AssertionError):
         assert_same(one, other)
-
-
-def test_the_code_of_a_run_is_that_of_its_package_and_bases_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from clbench.runner.provenance import code_sha256
-
-    monkeypatch.syspath_prepend(str(tmp_path))
-    folder = tmp_path / "lab_of_three"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "helper.py").write_text("FACTOR = 2\n")
-    (folder / "unused.py").write_text("")
-    (tmp_path / "lab_of_bases.py").write_text(
-        "from clbench.strategies.naive import Naive\nclass Base(Naive):\n    pass\n"
-    )
-    (folder / "method.py").write_text(
-        "from lab_of_bases import Base\nfrom lab_of_three.helper import FACTOR\nclass Mine(Base):\n    pass\n"
-    )
-    method = __import__("lab_of_three.method", fromlist=["Mine"]).Mine
-    hashes = [code_sha256(method)]
-    for path in (folder / "helper.py", tmp_path / "lab_of_bases.py"):
-        path.write_text(path.read_text() + "# another\n")
-        hashes.append(code_sha256(method))
-    assert len(set(hashes)) == 3
-    (folder / "unused.py").write_text("# not loaded\n")
-    assert code_sha256(method) == hashes[-1]

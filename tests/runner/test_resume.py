@@ -114,7 +114,8 @@ def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
     """The part of a finished run that is equal in another one of the same id."""
     record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
-    assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz"}, "nothing else is left"
+    left = {p.name for p in directory.iterdir()} - {files.SUPERSEDED}
+    assert left == {"run.json", "trace.npz"}, "nothing else is left"
     return (directory / "trace.npz").read_bytes(), {k: v for k, v in record.items() if k not in ("costs", "provenance")}
 
 
@@ -650,7 +651,7 @@ def test_a_signal_stops_all_runs_of_a_command_with_one_line(number: int, lab: An
     lab(STOPS.format(at=set(), signals=[]))
     said = main([*command[:6], *command[7:]])
     err = capsys.readouterr().err
-    assert (said, "checkpoint at update 18 cannot be used: made by other code\n" in err) == (0, True), err
+    assert (said, f"made by other code ({name.partition(':')[0]} changed)\n" in err) == (0, True), err
 
 
 def test_a_second_ctrl_c_stops_at_once(lab: Any, tmp_path: Path, capsys: Any) -> None:
@@ -854,10 +855,11 @@ def test_what_was_left_half_written_is_swept_away(left: Any, tmp_path: Path) -> 
 def test_other_packages_and_other_code_begin_anew(left: Any, tmp_path: Path, monkeypatch: Any) -> None:
     run, _, whole = left
     monkeypatch.setattr(provenance, "packages", lambda: {"torch": "0.1"})
-    monkeypatch.setattr(provenance, "code_sha256", lambda *given: "0")
+    monkeypatch.setattr(provenance, "code_sha256", lambda user: "0")
     said: list[str] = []
     again = execute(run, tmp_path / "out", say=said.append)
-    assert said[:2] == [f"checkpoint at update {n} cannot be used: made by other code, packages" for n in (12, 8)]
+    why = "made by other code (clbench changed), packages"
+    assert said[:2] == [f"checkpoint at update {n} cannot be used: {why}" for n in (12, 8)]
     assert again.record["costs"]["resumed_at"] == []
     assert outcome(again.directory) == whole
 

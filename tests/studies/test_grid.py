@@ -198,8 +198,49 @@ changes: {{evaluation: {{every: 2}}, model: {{hidden: [8]}}}}
     assert grid.survey().rows[0].states == ["completed"]
     write_data(80)
     again = grid if kept else made(tmp_path, text)
-    assert again.survey().rows[0].states == ["missing"]
+    assert again.survey().rows[0].states == ["outdated"]
+    before = records(tmp_path / "out")
     assert again.run(Here(), Quiet()).completed == 1
+    [place] = files.find_runs(tmp_path / "out")
+    assert [files.read_run(place / files.SUPERSEDED / "1")] == before
+
+
+def test_runs_of_edited_code_are_outdated_and_done_again(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Failures of that code too; what only clbench changed is kept, and said in one line."""
+    method = mine / "good_methods.py"
+    method.write_text("from clbench.strategy import Strategy\nclass Good(Strategy):\n    pass\n")
+    text = BASE + "strategies: ['good_methods:Good', 'bad_methods:Fails', naive]\n"
+    made(tmp_path, text).run(Here(), Quiet())
+    assert [row.states for row in made(tmp_path, text).survey().rows] == [
+        ["completed"] * 2,
+        ["failed"] * 2,
+        ["completed"] * 2,
+    ]
+    for path in (method, mine / "bad_methods.py"):
+        path.write_text(path.read_text() + "# edited\n")
+    survey = made(tmp_path, text).survey()
+    assert [row.states for row in survey.rows] == [["outdated"] * 2, ["outdated"] * 2, ["completed"] * 2]
+    kept = made(tmp_path, text, other_code="keep").survey()
+    assert [row.states for row in kept.rows] == [["completed"] * 2, ["failed"] * 2, ["completed"] * 2]
+    assert kept.kept == ["user", "user", "none", "none"]
+    command = ["grid", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*command, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert "good_methods:Good  seeds 0 1: 2 outdated" in out
+    assert err == ""
+    assert main([*command, "--dry-run", "--other-code", "keep"]) == 0
+    assert capsys.readouterr().err == "finished runs kept: 2 by other code; --other-code again does them anew\n"
+    for place in files.find_runs(tmp_path / "out"):
+        record = files.read_run(place)
+        record["provenance"]["code_sha256"] = "0" * 64
+        files.write_json(place / "run.json", record)
+    assert main([*command, "--dry-run"]) == 0
+    expected = "finished runs kept: 2 by other code of clbench; --other-code again does them anew\n"
+    assert capsys.readouterr().err == expected
+    survey = made(tmp_path, text, other_code="again").survey()
+    assert [row.states for row in survey.rows] == [["outdated"] * 2, ["outdated"] * 2, ["outdated"] * 2]
 
 
 def test_a_file_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +18,7 @@ from torch import nn
 from clbench import resolve
 from clbench.config.networks import Mlp
 from clbench.errors import UserError
-from clbench.training import models
+from clbench.training import models, weights
 
 
 def network(path: Path) -> Mlp:
@@ -51,10 +55,98 @@ def test_weights_that_are_none(content: Any, sentence: str, tmp_path: Path) -> N
     assert str(told.value) == f"model.weights: {sentence}".replace("PATH", str(path))
 
 
+def network_of_digits() -> nn.Module:
+    return models.build(Mlp(name="mlp", hidden=[3]), (1, 8, 8), 10)
+
+
 def test_weights_that_are_right(tmp_path: Path) -> None:
     torch.save(kept := right(), tmp_path / "w.pt")
     made = models.build(network(tmp_path / "w.pt"), (4,), 2).state_dict()
     assert all(torch.equal(made[name], kept[name]) for name in kept)
+
+
+CONTAINERS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "another order": lambda state: dict(reversed(state.items())),
+    "parameters": lambda state: {name: nn.Parameter(tensor) for name, tensor in state.items()},
+    "views": lambda state: {name: torch.stack([t, t + 1])[0] for name, t in state.items()},
+    "not contiguous": lambda state: {name: t.T.contiguous().T if t.ndim == 2 else t for name, t in state.items()},
+    "with other things": lambda state: {**state, "epoch": 3},
+}
+
+
+def identity(path: Path, *more: str) -> tuple[str, str, str]:
+    model = f"model={{name: mlp, hidden: [3], weights: '{path}'}}"
+    run = resolve.make_run("split_digits-v1", strategy="naive", overrides=[model, *more])
+    return run.run_id, run.config_hash, run.definition_hash
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_equal_tensors_are_one_run_whatever_their_file(container: str, tmp_path: Path) -> None:
+    state = network_of_digits().state_dict()
+    torch.save(state, tmp_path / "a.pt")
+    (tmp_path / "below").mkdir()
+    torch.save(CONTAINERS[container](state), tmp_path / "below" / "b.pt")
+    assert identity(tmp_path / "a.pt") == identity(tmp_path / "below" / "b.pt")
+    digest = weights.tensors_sha256(str(tmp_path / "a.pt"))
+    assert digest == weights.state_sha256(state)
+    assert identity(tmp_path / "below" / "b.pt", f"model.tensors_sha256='{digest}'") == identity(tmp_path / "a.pt")
+
+
+def flipped(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    changed = {key: tensor.clone() for key, tensor in state.items()}
+    changed[name].view(-1).view(torch.uint8)[0] ^= 1
+    return changed
+
+
+def test_other_tensors_are_other_runs(tmp_path: Path) -> None:
+    state, path = dict(network_of_digits().state_dict()), tmp_path / "w.pt"
+    others = {f"bit of {name}": flipped(state, name) for name in state}
+    others["name"] = {("0.weight" if name == "1.weight" else name): t for name, t in state.items()}
+    others["dtype"] = {name: t.double() for name, t in state.items()}
+    others["shape"] = {name: t.reshape(1, *t.shape) for name, t in state.items()}
+    others["fewer"] = {name: t for name, t in state.items() if not name.startswith("3")}
+    torch.save(state, path)
+    identities = {identity(path)}
+    for number, other in enumerate(others.values()):
+        torch.save(other, path)
+        os.utime(path, ns=(number, number))  # however coarse the clock of the file system is
+        identities.add(identity(path))
+    assert len(identities) == 1 + len(others)
+
+
+def test_a_file_that_changes_before_it_is_loaded_is_refused(tmp_path: Path) -> None:
+    state, path = dict(network_of_digits().state_dict()), tmp_path / "w.pt"
+    torch.save(state, path)
+    run = resolve.make_run(
+        "split_digits-v1", strategy="naive", overrides=[f"model={{name: mlp, hidden: [3], weights: '{path}'}}"]
+    )
+    models.build(run.benchmark.model, (1, 8, 8), 10)
+    torch.save(flipped(state, "1.bias"), path)
+    with pytest.raises(UserError, match=r"w.pt has other tensors than those that the run is named by\."):
+        models.build(run.benchmark.model, (1, 8, 8), 10)
+
+
+def test_the_hash_of_a_file_or_of_its_tensors_can_be_insisted_on(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(network_of_digits().state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert identity(path, f"model.weights_sha256='{digest}'") == identity(path)
+    with pytest.raises(UserError, match=r"has the SHA-256 .*, not that of model\.weights_sha256"):
+        identity(path, f"model.weights_sha256='{'0' * 64}'")
+    with pytest.raises(UserError, match=r"has tensors with the SHA-256 .*, not that of model\.tensors_sha256"):
+        identity(path, f"model.tensors_sha256='{'0' * 64}'")
+
+
+def test_a_record_of_an_earlier_version_keeps_its_id() -> None:
+    """It has the file's hash alone."""
+    run = resolve.make_run("split_digits-v1", strategy="naive", overrides=["model={name: mlp, hidden: [3]}"])
+    ids = set()
+    for digit in "01":
+        model = run.benchmark.model.model_copy(update={"weights": "w.pt", "weights_sha256": digit * 64})
+        ids.add(run.model_copy(update={"benchmark": run.benchmark.model_copy(update={"model": model})}).run_id)
+    assert len(ids) == 2
 
 
 def test_where_a_relative_path_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

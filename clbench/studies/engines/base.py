@@ -31,12 +31,15 @@ class Job:
         out: the results folder.
         note: additions to its provenance.
         log: loggers, see `clbench.loggers.base`.
+        other_code, keep: see `clbench.runner.run.execute`.
     """
 
     run: RunConfig
     out: Path
     note: dict[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
+    other_code: Literal["keep", "again"] | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

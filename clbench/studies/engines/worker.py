@@ -36,7 +36,16 @@ def run_worker(
     while True:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # of user-defined strategies
-                outcome = run.execute(job.run, job.out, progress=progress, warn=warn, note=job.note, log=job.log)
+                outcome = run.execute(
+                    job.run,
+                    job.out,
+                    progress=progress,
+                    warn=warn,
+                    note=job.note,
+                    log=job.log,
+                    other_code=job.other_code,
+                    keep=job.keep,
+                )
         except Interrupted as stop:
             return FinishedJob(
                 "interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin
