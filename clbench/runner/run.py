@@ -170,6 +170,9 @@ def _saved(
             changed = ", ".join(sorted(k for k in made_by if state["made_by"].get(k) != made_by[k]))
             say(f"checkpoint at update {updates:,} cannot be used: made by other {changed}")
             continue
+        if "fault" in state:
+            say(f"checkpoint at update {updates:,} cannot be used: {state['fault']}; the run restarts")
+            return None
         try:
             writer.resume(state["chunks"])
         except UserError as error:
