@@ -26,6 +26,7 @@ from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
+from clbench.runner.single_samples import refuse_single_samples
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 
@@ -111,6 +112,8 @@ def execute(
                 with fenced(cuda):
                     _say_estimate(run, stream, say)
             bench = assemble(run, stream)
+            if saved is None:
+                refuse_single_samples(bench)
         except UserError:
             raise
         except Exception as error:
