@@ -109,8 +109,8 @@ def test_the_sentence_names_experience_batch_and_remedy() -> None:
         refuse_single_samples(assembled(plan("naive")))
     assert re.fullmatch(
         r"training\.batch_size: got 17: experience 1 of 2 has 52 samples, so that its batch 4 is a single sample, "
-        r"which the network cannot learn from under 'naive' \(Expected more than 1 value per channel when training, .*\)\. "
-        r"Set training\.drop_last: true, or another training\.batch_size\.",
+        r"which the network cannot learn from under 'naive' \(Expected more than 1 value per channel when training, .*"
+        r"\)\. Set training\.drop_last: true, or another training\.batch_size\.",
         str(caught.value),
     )
 
