@@ -89,7 +89,7 @@ def _composed(name: str) -> Any:
     return composition.compose(name, parts)
 
 
-def _all_ours(name: str) -> bool:
+def built_in(name: str) -> bool:
     """True if the name, or each of the names joined by `+`, is built-in."""
     return all(part in strategies() for part in name.split("+"))
 
@@ -123,12 +123,12 @@ def strategy_config(name: str) -> Any:
     Raises:
         UserError: strategies that do not compose.
     """
-    return strategy(name).Config if _all_ours(name) else None
+    return strategy(name).Config if built_in(name) else None
 
 
 def strategy_needs(name: str, parameters: dict[str, Any]) -> frozenset[str]:
     """Information that a built-in strategy requires; for others it is unknown before they are imported."""
-    if not _all_ours(name):
+    if not built_in(name):
         return frozenset()
     learner = strategy(name)
     needed: frozenset[str] = learner.needs(learner.Config.model_validate(parameters))

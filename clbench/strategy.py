@@ -185,6 +185,9 @@ class Learner:
     way and is trained in another, it does not compose with a method that needs the outputs' gradients."""
     differentiates_outputs: ClassVar[bool] = False
     """True if the method needs gradients of a function of `model(x)` beside that of the update."""
+    transient: ClassVar[tuple[str, ...]] = ()
+    """Names of attributes that are rebuilt where they are needed, such as caches: a resumed run does not miss them, and
+    `state_dict` may leave them out. Others are compared, see `state_dict`."""
     access: Literal["experience", "past", "stream"] = "experience"
     """Data of one training phase: the experience; all up to it (`cumulative`); the whole stream (`joint`)."""
 
@@ -203,7 +206,8 @@ class Learner:
         self.setup = setup
 
     def begin_experience(self, experience: Experience) -> None:
-        """Called before the first update of an experience."""
+        """Called before the first update of an experience; not again where a run resumes within one, see
+        `load_state_dict`."""
 
     def step(self, batch: Batch) -> Tensor:
         """One iteration: forward, loss, backward, optimiser. Returns the loss, a scalar without a graph."""
@@ -252,11 +256,21 @@ class Learner:
         return scores
 
     def state_dict(self) -> dict[str, Any]:
-        """State to resume from, as tensors and plain values."""
+        """State to resume from, as tensors, arrays and plain values: all that training changes.
+
+        At checkpoints of a strategy that is not built-in, another one of the same configuration loads it, and the
+        attributes of both are compared. If one differs that is not in `transient`, a warning names it, and the run
+        restarts when it is stopped.
+        """
         raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken."""
+        """Continues where `state_dict` was taken.
+
+        A resumed run constructs the strategy and calls this next. If it was stopped within an experience,
+        `begin_experience` is called again only for the following one. Objects that `begin_experience` makes, such as a
+        scheduler, are therefore made here too, before the optimiser's state is loaded: a scheduler sets learning rates.
+        """
         raise NotImplementedError
 
     def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -47,7 +47,7 @@ from pydantic import Field
 from clbench.config.training import Parameters
 from clbench.lazy import F, torch
 from clbench.schema import mistake
-from clbench.strategies.shared.importance import Anchored, sum_over_samples
+from clbench.strategies.shared.importance import Anchored, sum_over_samples, without_cudnn
 from clbench.strategy import Experience, Memory, Setup, evaluating
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def fisher_diagonal(
     batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]],
     kind: Kind = "exact",
     gaussian: bool = False,
+    together: bool | None = None,
 ) -> list[Tensor]:
     """F = 1/N sum_n E_y[(d log p(y | x_n) / d w)^2], tensors of the parameters' shapes.
 
@@ -137,11 +138,12 @@ def fisher_diagonal(
         batches: inputs, true labels, active logits and draws (see `score_vectors`), all of N' samples.
         kind: whose labels.
         gaussian: see `score_vectors`.
+        together: see `sum_over_samples`.
     """
     total, samples = [torch.zeros_like(p) for p in model.parameters()], 0
     for x, y, allowed, draws in batches:
         vectors = partial(score_vectors, kind=kind, y=y, allowed=allowed, draws=draws, gaussian=gaussian)
-        torch._foreach_add_(total, sum_over_samples(model, x, vectors, torch.square))
+        torch._foreach_add_(total, sum_over_samples(model, x, vectors, torch.square, together))
         samples += len(y)
     torch._foreach_div_(total, samples)
     return total
@@ -189,6 +191,11 @@ class EWC(Anchored):
         penalty = super().penalty()
         return penalty if penalty is None else penalty + self.factor * self.constant
 
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        if self.config.fisher != "batched":
+            self.try_single_samples(experience, "Set fisher: batched, or choose another network.")
+
     def end_experience(self, experience: Experience) -> None:
         weights, fisher = self.weights(), self._fisher(experience)
         if self.config.mode == "online":
@@ -216,11 +223,12 @@ class EWC(Anchored):
 
     def _fisher(self, experience: Experience) -> list[Tensor]:
         experience = self.drawn(experience, self.config.fisher_samples)
-        with evaluating(self.model):
+        with evaluating(self.model), without_cudnn(self.model):
             if self.config.fisher == "batched":
                 return self._batched(experience)
             gaussian = self.setup.training.loss == "squared_error"
-            return fisher_diagonal(self.model, self._with_draws(experience, gaussian), self.config.fisher, gaussian)
+            batches = self._with_draws(experience, gaussian)
+            return fisher_diagonal(self.model, batches, self.config.fisher, gaussian, self.together)
 
     def _with_draws(self, experience: Experience, gaussian: bool) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         for x, y, task in self.batches(experience):

@@ -43,15 +43,16 @@ class MasConfig(Parameters):
     """Sum or mean of the importances of experiences."""
 
 
-def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor) -> list[Tensor]:
+def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor, together: bool | None = None) -> list[Tensor]:
     """sum_n |d ||f(x_n)||^2 / d w|, tensors of the parameters' shapes.
 
     Args:
         model: in evaluation mode.
         x: inputs (N, ...).
         active: which outputs f consists of, bool (N, outputs).
+        together: see `sum_over_samples`.
     """
-    return sum_over_samples(model, x, lambda f: [2.0 * f * active], torch.abs)
+    return sum_over_samples(model, x, lambda f: [2.0 * f * active], torch.abs, together)
 
 
 class MAS(Anchored):
@@ -66,6 +67,10 @@ class MAS(Anchored):
         self.factor = config.strength
         self.ended = 0
         """Number of completed experiences."""
+
+    def begin_experience(self, experience: Experience) -> None:
+        super().begin_experience(experience)
+        self.try_single_samples(experience, "Choose another network.")
 
     def end_experience(self, experience: Experience) -> None:
         new, kept = self._importance(experience), self.ended
@@ -92,6 +97,7 @@ class MAS(Anchored):
         total = [torch.zeros_like(w) for w in self.weights()]
         with evaluating(self.model):
             for x, _, of in self.batches(some):
-                torch._foreach_add_(total, output_sensitivity(self.model, x, self.active(experience, of)))
+                active = self.active(experience, of)
+                torch._foreach_add_(total, output_sensitivity(self.model, x, active, self.together))
         torch._foreach_div_(total, len(some.index))
         return total

@@ -11,7 +11,7 @@ from clbench import source
 FLOORS = (
     "errors lazy source apportion summation formatting rng moved",
     "__init__",
-    "schema trace on_disk import_paths",
+    "schema trace on_disk import_paths tracebacks",
     "messages dataset metrics",
     "stream",
     "streams",

@@ -51,6 +51,8 @@ class Inputs:
         target_tasks: table in which the tasks of each batch's targets are recorded; None for none.
     """
 
+    transient = ("_made",)
+
     def __init__(
         self,
         fetch: Fetch,
@@ -84,6 +86,8 @@ class Rows(Dataset[tuple[Tensor, int]]):
         places: of each its row, its task and its target, int64 (3, N).
         starts: where parts begin, with N at the end.
     """
+
+    transient = ("_ready",)
 
     def __init__(self, inputs: Inputs, places: NDArray[np.int64], starts: list[int]) -> None:
         self.inputs, self.places, self.starts = inputs, places, starts

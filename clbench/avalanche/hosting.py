@@ -95,6 +95,8 @@ class _ActiveCrossEntropy:
         labelled: the hosted strategy, where its task labels are tasks.
     """
 
+    transient = ("_mask",)
+
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self.seen: frozenset[int] = frozenset()
@@ -148,6 +150,8 @@ class _ActiveCrossEntropy:
 
 class Hosted(SelfDrivenLearner):
     """An Avalanche strategy under our runner."""
+
+    transient = ("_experiences", "_data", "_parts")
 
     def __init__(self, hosted: Any, config: StrategyConfig, setup: Setup, stream: Stream, criterion: Any) -> None:
         super().__init__(config, setup)

@@ -37,7 +37,8 @@ class Training(Model):
     different samples) its experiences share in proportion to their samples."""
     batch_size: Annotated[int, Field(ge=1)]
     drop_last: bool = False
-    """Drops the last batch of a pass if it is smaller than the others."""
+    """Drops the last batch of a pass if it is smaller than the others, such as a single sample, which a network with
+    batch normalisation cannot learn from."""
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """Treatment of the optimiser's state (moments) at the start of each experience."""

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
-from clbench import metrics
+from clbench import metrics, registry
 from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
 from clbench.results import files, trace_files
 from clbench.runner import kept_weights, provenance, user_code
+from clbench.runner.build_strategy import imported
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
 from clbench.runner.malloc import give_back
@@ -25,9 +26,10 @@ from clbench.runner.observer import Observation, Position
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import record_failure
 from clbench.runner.signals import Interrupted, StopRequest
+from clbench.runner.state_check import LEFT_OUT, StateCheck
 from clbench.runner.training_loop import train
 from clbench.runner.user_code import Change
-from clbench.strategy import Memory, SelfDrivenLearner
+from clbench.strategy import Memory, SelfDrivenLearner, is_strategy
 from clbench.trace import Trace
 
 
@@ -109,6 +111,10 @@ class Attempt:
         self._within = not isinstance(bench.strategy, SelfDrivenLearner)
         """Checkpoints are possible within an experience."""
         self._unsaveable = ""
+        target = imported(bench.run.strategy)
+        checked = is_strategy(target) and not registry.built_in(bench.run.strategy.name)
+        cuda = bench.device.type == "cuda"
+        self._check = StateCheck(bench.strategy, bench.remake, cuda) if checked else None
         self._saved_at = 0
         self._every = every
         self._costs = _Costs()
@@ -248,6 +254,10 @@ class Attempt:
         chunk = None
         try:
             state = self._bench.state_dict()
+            fault = None if self._check is None else self._check.fault(state["strategy"])
+            if fault is not None:
+                self._give_up(fault)
+                return
             chunk = self._append()
             state |= {
                 "made_by": self._made_by,
@@ -270,6 +280,14 @@ class Attempt:
         self._costs.checkpoints += 1
         self._due.made(self._saved_at, took)
         self._log(chunk)
+
+    def _give_up(self, fault: str) -> None:
+        """Leaves a note in place of a checkpoint, by which the run restarts: it would resume to other numbers."""
+        self._unsaveable, self._saved_at = fault, 0
+        self._checkpoints.write(self._observation.iterations, {"made_by": self._made_by, "fault": fault})
+        remedy = " (save and load it, or name it in 'transient' if it is rebuilt where it is needed)"
+        remedy = remedy if fault.endswith(LEFT_OUT) else ""
+        self._warn(f"no checkpoints: {fault}; if stopped, the run restarts{remedy}")
 
     def _restore(self, saved: dict[str, Any]) -> Position:
         """Restores the state of a checkpoint."""

@@ -116,6 +116,18 @@ class Checkpoints:
             yield updates, self._path(updates)
 
 
+def reloaded(state: dict[str, Any]) -> Any:
+    """A state as it comes back from a checkpoint; it shares nothing with the original.
+
+    Raises:
+        Unsaveable: see `Checkpoints.write`.
+    """
+    buffer = io.BytesIO()
+    torch.save(packed(state, ".strategy"), buffer)
+    buffer.seek(0)
+    return unpacked(torch.load(buffer, weights_only=True))
+
+
 def _load(content: bytes) -> Any:
     start = len(_MAGIC) + 32
     if not content.startswith(_MAGIC) or len(content) < start:

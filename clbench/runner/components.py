@@ -49,6 +49,8 @@ class Components:
     augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
     """Called after a change of the strategy's predictions without an update."""
+    remake: Callable[[], Learner]
+    """Another strategy as constructed, on the same samples. The caller fences the global generators."""
 
     def experience(self, number: int) -> Experience:
         """The strategy's view of an experience, whose samples become accessible."""
@@ -101,34 +103,39 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     samples = TrainingSet(stream, transform, device)
     samples.fence()
     shape = tuple(stream.data.train_x.shape[1:])
-    # Samples fetched by a strategy do not change the augmentation of the stream's batches.
-    augmenters = tuple(
-        Augmenter(bench.training.augmentation, chance.generator("augmentation", who), shape, stream.data.top, device)
-        for who in (("batches", "strategy") if bench.training.augmentation else ())
-    )
-    for_batches, for_strategy = [samples.augmented(a) for a in augmenters] or [samples, samples]
-    listeners: list[Callable[[], None]] = []
-    chance.seed_globals("init")
-    model = models.build(bench.model, shape, stream.outputs).to(device)
     training = bench.training
     if training.active_outputs is None:
         training = training.model_copy(update={"active_outputs": "task" if stream.setting == "task" else "all"})
-    setup = Setup(
-        model=model,
-        make_optimizer=lambda parameters: optimizer(settings, parameters, run.numerics.fused),
-        samples=for_strategy,
-        training=training,
-        generator=chance.generator("strategy"),
-        new_generator=partial(chance.generator, "strategy"),
-        outputs=stream.outputs,
-        task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
-        input_shape=shape,
-        device=device,
-        autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
-        mark_updated=partial(_notify, listeners),
-    )
-    chance.seed_globals("strategy")
-    strategy = build_strategy(target, config, run, setup, stream)
+
+    def augmenter(consumer: str) -> Augmenter:
+        of_consumer = chance.generator("augmentation", consumer)
+        return Augmenter(training.augmentation, of_consumer, shape, stream.data.top, device)
+
+    def learner(augmenters: tuple[Augmenter, ...], mark_updated: Callable[[], None]) -> Learner:
+        chance.seed_globals("init")
+        model = models.build(bench.model, shape, stream.outputs).to(device)
+        setup = Setup(
+            model=model,
+            make_optimizer=lambda parameters: optimizer(settings, parameters, run.numerics.fused),
+            samples=samples.augmented(augmenters[-1]) if augmenters else samples,
+            training=training,
+            generator=chance.generator("strategy"),
+            new_generator=partial(chance.generator, "strategy"),
+            outputs=stream.outputs,
+            task_outputs=tuple(tuple(sorted(set(t.targets))) for t in stream.all_tasks),
+            input_shape=shape,
+            device=device,
+            autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
+            mark_updated=mark_updated,
+        )
+        chance.seed_globals("strategy")
+        return build_strategy(target, config, run, setup, stream)
+
+    # Samples fetched by a strategy do not change the augmentation of the stream's batches.
+    augmenters = tuple(augmenter(who) for who in (("batches", "strategy") if training.augmentation else ()))
+    for_batches = samples.augmented(augmenters[0]) if augmenters else samples
+    listeners: list[Callable[[], None]] = []
+    strategy = learner(augmenters, partial(_notify, listeners))
     built = Components(
         run=run,
         stream=stream,
@@ -150,6 +157,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         experiences=Experiences(stream, strategy.access, bench.protocol),
         augmenters=augmenters,
         listeners=listeners,
+        remake=lambda: learner((augmenter("strategy"),) if training.augmentation else (), lambda: None),
     )
     give_back()  # memory of the transform of the inputs
     return built

@@ -26,6 +26,7 @@ from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
+from clbench.runner.single_samples import refuse_single_samples
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.training import models
@@ -137,6 +138,8 @@ def execute(
                 with fenced(cuda):
                     _say_estimate(run, stream, say)
             bench = assemble(run, stream)
+            if saved is None:
+                refuse_single_samples(bench)
         except UserError:
             raise
         except Exception as error:
@@ -213,6 +216,9 @@ def _saved(
         if state["made_by"] != made_by or made_by["code"] is None:
             say(f"checkpoint at update {updates:,} cannot be used: made by other {_changed(state['made_by'], made_by)}")
             continue
+        if "fault" in state:
+            say(f"checkpoint at update {updates:,} cannot be used: {state['fault']}; the run restarts")
+            return None
         try:
             writer.resume(state["chunks"])
         except UserError as error:

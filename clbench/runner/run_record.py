@@ -96,6 +96,8 @@ def record_failure(record: dict[str, Any], error: BaseException, iterations: int
         kind, message, iteration = error.kind, error.message, iterations if error.iteration is None else error.iteration
     elif isinstance(error, UserError):
         kind, message = "user_error", str(error)
+    elif str(error).startswith("Expected more than 1 value per channel"):  # of torch's batch normalisation
+        message += "; a batch of one sample, perhaps of replayed ones, has no variance for batch normalisation"
     record["status"] = "failed"
     record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
     if kind == type(error).__name__:

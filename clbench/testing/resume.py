@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
+import re
 import tempfile
-from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from clbench.errors import Unsaveable
 from clbench.evaluation.recorder import Recorder
@@ -22,6 +20,8 @@ from clbench.runner.checkpoint import Checkpoints
 from clbench.runner.components import Components, assemble
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation, Position
+from clbench.runner.state_check import state_of
+from clbench.runner.state_leaves import Leaf, leaves
 from clbench.runner.training_loop import train
 from clbench.strategy import Learner, SelfDrivenLearner
 from clbench.stream import Stream
@@ -44,7 +44,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
         at: updates to resume after; by default the first, the last of the first experience (there also after
             `end_experience`), the first of the second, one in the middle of a second pass over the same samples where
             there is one, and the last but one. A self-driven strategy can be stopped after experiences only.
-        remade: attributes that may differ, such as caches, because they are recomputed on demand.
+        remade: attributes that may differ, beside those in `Learner.transient`.
 
     Raises:
         AssertionError: something is not saved; the message names the attribute, or else the difference.
@@ -58,7 +58,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
         whole = _Resumable(run, stream)
         name = type(whole.bench.strategy).__name__
         whole.stops = set(_stops(whole.bench) if at is None else at)
-        whole.folder = Path(folder)
+        whole.folder, whole.remade = Path(folder), remade
         try:
             whole.train()
         except Unsaveable as error:
@@ -70,14 +70,13 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
             assert isinstance(state, dict)
             again = _Resumable(run, stream)
             again.restore(state, position)
-            after = _attributes(again.bench.strategy)
-            forgot = [n for n in sorted(before.keys() | after.keys()) if n not in remade and _differ(before, after, n)]
+            forgot = _forgotten(before, _attributes(again.bench.strategy, remade))
             several = len(forgot) > 1
             require(
                 not forgot,
                 f"{name}: attribute{'s' * several} {', '.join(map(repr, forgot))} {'are' if several else 'is'} another "
                 f"than before load_state_dict, after update {done:,}; {'are they' if several else 'is it'} in "
-                "state_dict? (What is made again where it is needed goes into `remade`)",
+                "state_dict? (What is rebuilt where it is needed goes into the strategy's `transient`)",
             )
             _agree(
                 _content(state["strategy"]),
@@ -120,7 +119,8 @@ class _Resumable:
         self._seen = Observation(self.bench, self._recorder, self._on_iteration)
         self.stops: set[int] = set()
         self.folder = Path()
-        self.saved: dict[Position, dict[str, Any]] = {}
+        self.saved: dict[Position, dict[str, Leaf]] = {}
+        self.remade: Collection[str] = ()
 
     def train(self, start: Position | None = None) -> None:
         train(self.bench, self._seen, self._stop, start)
@@ -135,7 +135,7 @@ class _Resumable:
             return
         state = {**self.bench.state_dict(), "observation": self._seen.state_dict()}
         Checkpoints(_place(self.folder, self._seen.position)).write(self._seen.iterations, state)
-        self.saved[self._seen.position] = _attributes(self.bench.strategy)
+        self.saved[self._seen.position] = _attributes(self.bench.strategy, self.remade)
 
     def restore(self, state: dict[str, Any], position: Position) -> None:
         self.bench.load_state_dict(state, position.experience, within=bool(position.done))
@@ -153,7 +153,9 @@ def _place(folder: Path, position: Position) -> Path:
 
 def _tail(whole: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """The whole outcome without the part of the record from before the rest."""
-    return {n: v[len(v) - len(rest[n]) :] if isinstance(v, np.ndarray) and n in rest else v for n, v in whole.items()}
+    tail = {n: v[len(v) - len(rest[n]) :] if isinstance(v, np.ndarray) and n in rest else v for n, v in whole.items()}
+    # A chunk without evaluations has no arrays of them, and one without updates none of gradients.
+    return {n: v for n, v in tail.items() if n in rest or len(rest["loss" if "gradient" in n else "iteration"])}
 
 
 def _agree(a: Any, b: Any, sentence: str) -> None:
@@ -163,59 +165,24 @@ def _agree(a: Any, b: Any, sentence: str) -> None:
         raise AssertionError(f"{sentence} another {str(error).lstrip('.') or 'value'}.") from None
 
 
-def _differ(a: dict[str, Any], b: dict[str, Any], name: str) -> bool:
-    try:
-        assert_same(a.get(name, _ABSENT), b.get(name, _ABSENT))
-    except AssertionError:
-        return True
-    return False
+def _attributes(strategy: Learner, remade: Collection[str]) -> dict[str, Leaf]:
+    """A copy of the strategy's comparable attributes."""
+    return {path: leaf.copy() for path, leaf in state_of(strategy, remade).items() if leaf.value is not None}
 
 
-_ABSENT = "not there"
+def _forgotten(before: dict[str, Leaf], after: dict[str, Leaf]) -> list[str]:
+    """Names of the attributes that differ, ascending."""
+    paths = before.keys() | after.keys()
+    different = (path for path in paths if path not in before or not before[path].same(after.get(path)))
+    return sorted({(before.get(path) or after[path]).name for path in different})
 
 
-def _attributes(strategy: Learner) -> dict[str, Any]:
-    """Comparable attributes of a strategy, and its generator."""
-    parts = {name: value for name, value in vars(strategy.setup).items() if name not in ("model", "generator")}
-    known = {id(value) for value in parts.values()} | {id(strategy), id(strategy.config)}
-    attributes = {name: value for name, value in vars(strategy).items() if name not in ("setup", "config")}
-    compared = {name: _content(value, known) for name, value in attributes.items()}
-    return compared | {"setup.generator": _content(strategy.setup.generator)}
-
-
-def _content(value: Any, known: Collection[int] = frozenset()) -> Any:
-    """A copy of a value as arrays, dictionaries, lists and plain values; None where that is impossible.
-
-    Args:
-        value: anything.
-        known: ids of objects to leave out.
-    """
-    if id(value) in known and isinstance(getattr(value, "__dict__", None), dict):
-        return None
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone().numpy() if value.dtype != torch.bfloat16 else _content(value.float())
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.array(value)
-    if isinstance(value, (bool, int, float, str, bytes)):
-        return value if value == value else "nan"
-    if isinstance(value, dict):
-        return {k if isinstance(k, (int, str)) else repr(k): _content(v, known) for k, v in value.items()}
-    if isinstance(value, (list, tuple, deque)):
-        return [_content(v, known) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_content(v, known) for v in value), key=repr)
-    if isinstance(value, torch.Generator):
-        return _content(value.get_state())
-    if isinstance(value, np.random.Generator):
-        return _content(value.bit_generator.state)
-    if isinstance(value, random.Random):
-        return _content(value.getstate())
-    if isinstance(value, nn.Module):
-        modes = [m.training for m in value.modules()]
-        learns = [p.requires_grad for p in value.parameters()]
-        return {"state": _content(dict(value.state_dict())), "modes": modes, "learns": learns}
-    if callable(getattr(value, "state_dict", None)) and not isinstance(value, type):
-        return _content(value.state_dict(), known)
-    if callable(value) or not isinstance(getattr(value, "__dict__", None), dict):
-        return None
-    return {n: _content(v, {*known, id(value)}) for n, v in vars(value).items()}
+def _content(value: Any) -> dict[str, Any]:
+    """A copy of a value as arrays and texts, by path."""
+    content = {}
+    for path, leaf in leaves(value, "").items():
+        copied = leaf.copy().value
+        if isinstance(copied, torch.Tensor):
+            copied = (copied.float() if copied.dtype == torch.bfloat16 else copied).numpy(force=True)
+        content[re.sub(r"\['([^']*)'\]", r".\1", path).lstrip(".")] = copied
+    return content

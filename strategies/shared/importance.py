@@ -6,11 +6,16 @@ statistics of batch normalisation, are not anchored.
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from clbench.errors import UserError
 from clbench.lazy import F, torch
+from clbench.rng import fenced
 from clbench.strategy import Experience, Knowledge, Memory, Setup, Strategy
 
 if TYPE_CHECKING:
@@ -28,7 +33,10 @@ class Anchored(Strategy):
     Attributes:
         factor: of the quadratic penalty.
         anchor, importance: empty until there are some; without importance there is no penalty.
+        together: see `sum_over_samples`; None until it is tried.
     """
+
+    transient = ("together",)
 
     factor: float
 
@@ -41,6 +49,7 @@ class Anchored(Strategy):
         super().__init__(config, setup)
         self.anchor: list[Tensor] = []
         self.importance: list[Tensor] = []
+        self.together: bool | None = None
 
     def penalty(self) -> Tensor | None:
         if not self.importance:
@@ -57,6 +66,29 @@ class Anchored(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.anchor, self.importance = state["anchor"], state["importance"]
+
+    def try_single_samples(self, experience: Experience, remedy: str) -> None:
+        """Decides before the first update how per-sample gradients are computed, by two samples of the experience.
+
+        Args:
+            experience: the first one.
+            remedy: for a network that cannot be differentiated at single samples, a sentence.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if self.together is not None:
+            return
+        index, task = (torch.from_numpy(v[:2]).to(self.setup.device) for v in (experience.index, experience.task))
+        x, _ = self.setup.samples.fetch(index, task, plain=True)
+        try:
+            self.together = vectorises(self.model, x)
+        except Exception as error:  # of any network
+            name = type(self).__name__
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.') if str(error) else ''}"
+            raise UserError(
+                f"model: {name} needs gradients at single samples, which the network does not give ({reason}). {remedy}"
+            ) from error
 
     def weights(self) -> list[Tensor]:
         """A copy of the current weights."""
@@ -107,27 +139,106 @@ def quadratic_penalty(weights: Sequence[Tensor], anchor: Sequence[Tensor], impor
     return 2.0 * total - total.detach()
 
 
-def sum_over_samples(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def sum_over_samples(
+    model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor], together: bool | None = None
+) -> list[Tensor]:
     """sum_k sum_n power(J_n^T v_kn) for every parameter, J_n (outputs, P) being the Jacobian of sample n's outputs.
 
-    With v_n the gradient of a loss at the outputs of sample n, J_n^T v_n is the gradient of its loss.
+    With v_n the gradient of a loss at the outputs of sample n, J_n^T v_n is the gradient of its loss. Frozen weights
+    have their sums too.
 
     Of a linear layer with inputs a (N, in) and gradients delta (N, out) at its outputs it is power(delta)^T power(a),
     since power(delta a) = power(delta) power(a). Of a convolution it is the sum over samples of power(delta_n U_n^T),
     U_n the unfolded input. A network all of whose weights are in such layers and in batch normalisation, each used
-    once, takes one backward pass for each k; any other is differentiated sample by sample (`torch.func.vmap`).
+    once, takes one backward pass for each k. Any other is differentiated for many samples at once by `torch.func.vmap`,
+    or else one sample after the other, at the cost of a forward and K backward passes each.
+
+    Tried with torch 2.15 on the CPU: vmap takes LSTM in float32, multi-head attention, layer, group and instance
+    normalisation, batch normalisation over vectors, activations changed in place, and weights used twice. One after the
+    other: GRU, RNN, LSTM in float64, functions with a backward pass of their own, branches that depend on values, and
+    dropout that is always on.
 
     Args:
         model: in evaluation mode: what one sample gives must not depend on the others.
         x: inputs (N, ...).
         vectors: of the outputs (N, outputs), without a graph: K tensors of their shape.
         power: element-wise and multiplicative, `torch.square` or `torch.abs`.
+        together: whether vmap takes the network; None to try it on two of the samples, see `vectorises`.
 
     Returns:
         tensors of the parameters' shapes.
     """
     sums = _by_layers(model, x, vectors, power) if _known_throughout(model) else None
-    return _sample_by_sample(model, x, vectors, power) if sums is None else sums
+    if sums is not None:
+        return sums
+    with _differentiable(model):
+        together = _agree(model, x[:2]) if together is None else together
+        if not together:
+            return _one_by_one(model, x, vectors, power)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return _together(model, x, vectors, power)
+
+
+def vectorises(model: nn.Module, x: Tensor) -> bool:
+    """True unless `sum_over_samples` has to differentiate a network one sample after the other.
+
+    Args:
+        model: tried on a copy, without a trace in it or in the global generators.
+        x: two inputs (2, ...).
+
+    Raises:
+        Exception: of the network, where it cannot be differentiated at a single sample.
+    """
+    twin = copy.deepcopy(model).eval()
+    with fenced(x.device.type == "cuda"):
+        if _known_throughout(twin) and _by_layers(twin, x, _ones, torch.square) is not None:
+            return True
+        with _differentiable(twin):
+            return _agree(twin, x)
+
+
+def _ones(logits: Tensor) -> Iterable[Tensor]:
+    return [torch.ones_like(logits)]
+
+
+def _agree(model: nn.Module, x: Tensor) -> bool:
+    """True if vmap gives what single samples give; for some layers it raises an error."""
+    expected = _one_by_one(model, x, _ones, torch.square)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # filters of the process decide nothing
+            values = _together(model, x, _ones, torch.square)
+    except Exception:  # of any operation without a rule for vmap
+        return False
+    largest = max((float(e.abs().max()) for e in expected if e.numel()), default=0.0)
+    return all(torch.allclose(v, e, 1e-3, 1e-5 * largest) for v, e in zip(values, expected, strict=True))
+
+
+@contextmanager
+def _differentiable(model: nn.Module) -> Iterator[None]:
+    """All weights have gradients."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    try:
+        for p in frozen:
+            p.requires_grad_(True)
+        with without_cudnn(model):
+            yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+
+
+@contextmanager
+def without_cudnn(model: nn.Module) -> Iterator[None]:
+    """Gradients of recurrent layers in evaluation mode, which cuDNN refuses; other networks use it as ever."""
+    enabled = torch.backends.cudnn.enabled
+    try:
+        if any(isinstance(m, torch.nn.RNNBase) for m in model.modules()):
+            torch.backends.cudnn.enabled = False
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 def _known(layer: nn.Module) -> bool:
@@ -183,7 +294,24 @@ def _of_layer(layer: Any, a: Tensor, delta: Tensor, power: Callable[[Tensor], Te
     return power((delta * normal).sum((2, 3))).sum(0), power(delta.sum((2, 3))).sum(0)
 
 
-def _sample_by_sample(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def _one_by_one(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    weights = list(model.parameters())
+    sums = [torch.zeros_like(w) for w in weights]
+    with torch.no_grad():
+        directions = list(vectors(torch.cat([model(x[n : n + 1]) for n in range(len(x))])))
+    for n in range(len(x)):
+        with torch.enable_grad():
+            out = model(x[n : n + 1])[0]
+        for v in directions:
+            gradients = torch.autograd.grad(out, weights, v[n], retain_graph=True, materialize_grads=True)
+            for summed, g in zip(sums, gradients, strict=True):
+                summed += power(g)
+    return sums
+
+
+def _together(model: nn.Module, x: Tensor, vectors: Vectors, power: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    # A copy: of a module with two names torch 2.15 puts the weights of the call back, not those from before it.
+    model = copy.deepcopy(model)
     weights = {name: p.detach() for name, p in model.named_parameters()}
     buffers = {name: b.detach() for name, b in model.named_buffers()}
 

@@ -1,0 +1,46 @@
+"""Places in the user's own files that an error came through."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+from clbench import source
+
+_MOST = 4
+
+
+def user_frames(error: BaseException) -> list[str]:
+    """Lines of the user's files in an error's traceback, the outermost first: `my_method.py line 12, in loss`.
+
+    Files of the suite, of installed packages and of Python itself are left out, and of many lines the middle ones.
+    """
+    frames: list[str] = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _is_users(frame.filename):
+            frames.append(f"{Path(frame.filename).name} line {frame.lineno}, in {frame.name}")
+    return frames if len(frames) <= _MOST else [*frames[:1], "...", *frames[1 - _MOST :]]
+
+
+def described(error: BaseException) -> str:
+    """An error in one line: its class, its message, and where it came through the user's files.
+
+    >>> described(ValueError("no luck"))
+    'ValueError: no luck'
+    """
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    frames = user_frames(error)
+    return f"{text} ({'; '.join(frames)})" if frames else text
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith("<"):  # code that is no file
+        return False
+    path = Path(filename).resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and not any(path.is_relative_to(folder) for folder in _FOLDERS)
+
+
+_PYTHON = (Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib"))
+_FOLDERS = (source.PACKAGE, *map(source.folder, source.PARTS), *_PYTHON)
