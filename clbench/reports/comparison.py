@@ -15,7 +15,7 @@ from clbench.errors import UserError, shown, unknown
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.leaderboard import groups
-from clbench.reports.tables import heading, marked, plain, points
+from clbench.reports.tables import heading, left_open, marked, plain, points
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
@@ -105,7 +105,7 @@ class Finding:
     """Result of a pair of rows in one metric.
 
     Attributes:
-        a, b: values of the paired seeds, in their order.
+        a, b: values of the paired seeds, in their order, as `Metric.compared` takes them.
         difference: a - b.
         improvement: probability that A is better (`statistics.probability_of_improvement`, in the better direction).
         better, worse: seeds in which A is better, and in which it is worse; the rest are ties.
@@ -269,10 +269,11 @@ def findings(pair: Pair, metrics: Sequence[str]) -> list[Finding]:
 
 
 def _finding(pair: Pair, metric: str) -> Finding:
-    def values(runs: dict[int, Record]) -> dict[int, float | None]:
-        return {seed: runs[seed].scores[metric].value if metric in runs[seed].scores else None for seed in pair.seeds}
+    def value(record: Record) -> float | None:
+        known = record.scores[metric].value if metric in record.scores else None
+        return None if known is None else METRICS[metric].compared(known)
 
-    of_a, of_b = values(pair.a), values(pair.b)
+    of_a, of_b = ({seed: value(runs[seed]) for seed in pair.seeds} for runs in (pair.a, pair.b))
     difference = statistics.difference(of_a, of_b)
     a, b = (tuple(v for s in difference.seeds if (v := of[s]) is not None) for of in (of_a, of_b))
     sign = 1.0 if METRICS[metric].better == "higher" else -1.0
@@ -304,7 +305,11 @@ def to_text(findings: Sequence[Finding]) -> str:
         star = "*" if any(r.modified for r in pair.left.records) else ""
         lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
         lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
-        lines += [f"  {note}" for note in pair.notes]
+        evaluation = pair.left.records[0].config.benchmark.evaluation
+        of_pair = [finding for finding in findings if finding.pair is pair]
+        undefined = [finding.metric for finding in of_pair if not finding.a]
+        open_ = left_open([f.metric for f in of_pair], undefined, evaluation.every, evaluation.dense)
+        lines += [f"  {note}" for note in [*pair.notes, *open_]]
     rows: list[tuple[str, ...]] = [HEADINGS]
     for finding in findings:
         d, n = finding.difference, len(finding.a)
@@ -313,7 +318,7 @@ def to_text(findings: Sequence[Finding]) -> str:
         rows.append(
             (
                 finding.pair.left.benchmark,
-                heading(finding.metric),
+                heading(finding.metric).replace(finding.metric, _compared(finding.metric), 1),
                 str(n),
                 *("" if mean is None else f"{points(finding.metric, mean):.2f}" for mean in of_both),
                 "" if d.mean is None else _point(finding, d.mean),
@@ -333,6 +338,11 @@ def to_text(findings: Sequence[Finding]) -> str:
         "seeds needed: for a power of 0.8 at 0.05, were the observed effect the true one.",
     ]
     return "\n".join(map(plain, lines))
+
+
+def _compared(metric: str) -> str:
+    """A metric's name; between bars where distances from 0 are compared."""
+    return f"|{metric}|" if METRICS[metric].better == "zero" else metric
 
 
 def _partnerless(pair: Pair) -> str:
@@ -375,7 +385,7 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
                 "b_strategy": pair.right.strategy,
                 "a_tuning_by": pair.left.tuned_by,
                 "b_tuning_by": pair.right.tuned_by,
-                "metric": finding.metric,
+                "metric": _compared(finding.metric),
                 "unit": METRICS[finding.metric].unit,
                 "better": METRICS[finding.metric].better,
                 "pairs": len(finding.a),

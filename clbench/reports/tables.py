@@ -6,7 +6,7 @@ Every table shows the same columns board by board, and explains its marks below.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Board:
         title: benchmark, and what its rows have in common.
         headings: above the columns.
         rows: cells, in the order of the headings; the first `WORDS` are words, the others numbers.
-        notes: failed runs, each with its reason.
+        notes: failed runs, each with its reason, and what the schedule of evaluations leaves open.
     """
 
     title: str
@@ -52,6 +52,7 @@ EXPLANATION = (
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
     f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
+EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
@@ -90,6 +91,10 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
         for row in rows
     ]
     notes = [f"failed: {_benchmark(row)} {row['strategy']}: {row['failure']}" for row in rows if row["failure"]]
+    more = [row["strategy"] for row in rows if row["access"] in ("past", "stream") and row["epochs"] is not None]
+    notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
+    undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
+    notes += left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
     return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
 
 
@@ -120,12 +125,42 @@ def _seeds(row: dict[str, Any]) -> str:
     return f"{row['n']}{failed}" + (f", {row['n_unfinished']} unfinished" if row["n_unfinished"] else "")
 
 
+def left_open(metrics: Iterable[str], undefined: Iterable[str], every: int, dense: int) -> list[str]:
+    """Lines on metrics that a schedule of evaluations leaves undefined, or as bounds.
+
+    Args:
+        metrics: those shown.
+        undefined: those of them without a value.
+        every, dense: see `clbench.config.evaluation.Evaluation`.
+
+    >>> left_open(["average_accuracy", "wf_10", "min_acc"], ["wf_10"], 10, 0)
+    ['undefined: wf_10 needs evaluations up to 9 iterations apart; they are made every 10 iterations', \
+'upper bound (≤), as not every iteration is evaluated: min_acc']
+    """
+    lines = [f"undefined: {name} {why}" for name in undefined if (why := METRICS[name].unreached(every, dense))]
+    for bound, sign in SIGNS.items():
+        names = [name for name in metrics if bound_sign(name, every) == sign and name not in undefined]
+        lines += [f"{bound} bound ({sign}), as not every iteration is evaluated: {', '.join(names)}"] * bool(names)
+    return lines
+
+
+SIGNS = {"upper": "≤", "lower": "≥"}
+"""Kind of bound -> its mark."""
+
+
+def bound_sign(metric: str, every: int) -> str:
+    """The mark of a value that is a bound; empty where it is exact."""
+    bound = METRICS[metric].bound
+    return "" if bound is None or every == 1 else SIGNS[bound]
+
+
 def _score(row: dict[str, Any], name: str) -> str:
     mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "ci95_lo", "ci95_hi"))
     if mean is None:
         return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
     half = "" if low is None else f" ± {points(name, (high - low) / 2):.2f}"
-    return f"{points(name, mean):.2f}{half}"
+    sign = bound_sign(name, row["eval_every"])
+    return f"{sign}{' ' * bool(sign)}{points(name, mean):.2f}{half}"
 
 
 def heading(metric: str) -> str:
@@ -207,7 +242,7 @@ def _markdown(text: str) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-    "<": r"\textless{}", ">": r"\textgreater{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "≥": r"$\geq$",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -289,10 +290,27 @@ class Record(_File):
         """`first`, `stream` or `test`; None where not tuned."""
         return None if self.config.tuning is None else self.config.tuning.by
 
+    @cached_property
+    def views(self) -> dict[str, dict[str, Score]]:
+        """Metrics by view; none where the run is not completed.
+
+        A value that the schedule of evaluations does not reach is undefined, whatever an older version wrote.
+        """
+        if self.status != "completed" or self.metrics is None:
+            return {}
+        return {view: {n: self._reached(n, s) for n, s in scores.items()} for view, scores in self.metrics.items()}
+
+    def _reached(self, name: str, score: Score) -> Score:
+        evaluation = self.config.benchmark.evaluation
+        metric = METRICS.get(name)
+        if metric is None or not metric.unreached(evaluation.every, evaluation.dense, score.resolution):
+            return score
+        return score.model_copy(update={"value": None, "se": None})
+
     @property
     def scores(self) -> dict[str, Score]:
-        """Metrics of the primary view; none where the run is not completed."""
-        return self.metrics[self.primary_view] if self.status == "completed" and self.metrics is not None else {}
+        """Metrics of the primary view; see `views`."""
+        return self.views.get(self.primary_view, {})
 
 
 # ------------------------------------------------------------------------------------------------ one file

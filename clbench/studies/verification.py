@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from clbench import registry
 from clbench.errors import UserError
+from clbench.metrics import METRICS
 from clbench.reports import leaderboard
 from clbench.reports.statistics import t_quantile
 from clbench.reports.tables import SHOWN
@@ -163,7 +164,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
     """Differences of two runs of one id, among `_EXACT`, "metrics", "weights" and "trace"; or the failure."""
     if new["status"] != "completed":
         return "status", new["failure"]["message"]
-    differ = {name: not _claimed(old[name], new[name]) for name in (*_EXACT, "metrics")}
+    differ = {name: not _claimed(old[name], new[name]) for name in _EXACT}
+    differ["metrics"] = not _claimed(_reached(old), new["metrics"])
     differ["weights"] = old["weights_sha256"] != new["weights_sha256"]
     differ["trace"] = old.get("trace_sha256") not in (None, new["trace_sha256"])
     return tuple(name for name, other in differ.items() if other)
@@ -179,6 +181,17 @@ def _claimed(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and _claimed(value, new[key]) for key, value in old.items())
     return same(old, new)
+
+
+def _reached(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Metrics of a run.json that its evaluations reach; an older version wrote numbers for others too."""
+    evaluation = record["config"]["benchmark"]["evaluation"]
+
+    def reached(name: str, score: dict[str, Any]) -> bool:
+        metric = METRICS.get(name)
+        return metric is None or not metric.unreached(evaluation["every"], evaluation["dense"], score.get("resolution"))
+
+    return {view: {n: s for n, s in scores.items() if reached(n, s)} for view, scores in record["metrics"].items()}
 
 
 def _value(record: Record, name: str) -> float | None:

@@ -607,6 +607,62 @@ def test_less_forgetting_is_better(make: Make, tmp_path: Path) -> None:
     assert (back.verdict, back.improvement, back.better, back.worse) == ("B better", 0.0, 0, 3)
 
 
+def test_nearer_to_zero_is_better_where_zero_is_best(make: Make, tmp_path: Path) -> None:
+    """Of every metric: what `worth` says of each seed is what the verdict says; -45 % of bias is no good bias."""
+    for metric in ("recency_bias", "backward_transfer.gem", "forgetting.after_learning", "knowledge_accumulation"):
+        records = [
+            make(name, seed, metrics__class={"average_accuracy": {"value": 0.5}, metric: {"value": value}})
+            for name, values in (("er", (-0.45, -0.44, -0.46)), ("naive", (0.05, -0.05, 0.06)))
+            for seed, value in enumerate(values)
+        ]
+        root = write(tmp_path / metric, *records)
+        (finding,) = compared(root, ":er", ":naive", metric)
+        worse = METRICS[metric].worth(-0.45) < METRICS[metric].worth(0.05)
+        assert finding.verdict == ("B better" if worse else "A better"), metric
+        assert finding.better == (0 if worse else 3)
+        text = comparison.to_text([finding])
+        if metric == "recency_bias":
+            assert re.search(r"^\|recency_bias\| % +3 +45\.00 +5\.33 +\+39\.67 ", text, re.M), text
+            (row,) = rows(comparison.to_csv([finding]))
+            assert (row["metric"], row["better"]) == ("|recency_bias|", "zero")
+
+
+@pytest.mark.parametrize(("every", "dense"), [(0, 0), (10, 0), (50, 30)])
+def test_what_the_evaluations_do_not_reach_is_undefined_on_boards(make: Make, every: int, dense: int) -> None:
+    """Every metric: an older version wrote numbers, which stand in no table; what is a bound is marked as one."""
+    scores = {name: {"value": 0.25, "resolution": every or 800} for name, m in METRICS.items() if m.bound}
+    scores |= {name: {"value": 0.25} for name, m in METRICS.items() if not m.bound}
+    seldom = {"metrics__class": scores, "config__benchmark__evaluation": {"every": every, "dense": dense}}
+    records = checked([make("er", seed, **copy.deepcopy(seldom)) for seed in range(2)])
+    (row,) = rows(tables.to_csv(table(records)))
+    text, latex = (form(table(records), list(METRICS)) for form in (tables.to_text, tables.to_latex))
+    long = {r["metric"]: r["value"] for r in rows(tables.to_csv(runs(records))) if r["view"] == "class"}
+    for name, metric in METRICS.items():
+        why = metric.unreached(every, dense)
+        assert (row[f"{name}_mean"] == "") == (long[name] == "") == (why is not None), name
+        assert (f"undefined: {name} {why}" in text.splitlines()) == (why is not None), name
+    assert "undefined in 2" in text
+    assert "≤ 25.00 ± 0.00" in text
+    assert "upper bound (≤), as not every iteration is evaluated: min_acc, wc_acc, " in text
+    assert r"$\leq$ 25.00" in latex
+
+
+def test_a_row_that_trains_on_more_says_how_often(make: Make) -> None:
+    """Epochs are passes over an experience's own samples: a board says so where a row trains on more than these."""
+    updates = {"config__benchmark__training__epochs": 1, "config__benchmark__training__iterations": None}
+    more = [make("cumulative", access="past", **updates), make("joint", access="stream", **updates)]
+    note = f"cumulative, joint: {tables.EQUAL_UPDATES}"
+    assert note in tables.to_text(table([*more, make("er", **updates)])).splitlines()
+    assert tables.EQUAL_UPDATES not in tables.to_text(table([make("er", **updates)]))
+    assert tables.EQUAL_UPDATES not in tables.to_text(table([make("joint", access="stream")]))
+
+
+def test_a_board_of_every_iteration_has_no_bounds(make: Make) -> None:
+    text = tables.to_text(table([make("er", 0)]))
+    assert "≤" not in text
+    assert "undefined:" not in text
+
+
 def test_what_cannot_be_said(make: Make, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (one,) = compared(write(tmp_path / "one" / "x", make("er"), make("naive")), ":er", ":naive")
