@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UserError, shown, unknown
+from clbench.labels import distinguished
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.leaderboard import groups
@@ -62,8 +63,12 @@ class Row:
 
     @property
     def label(self) -> str:
+        return self.called(self.strategy)
+
+    def called(self, name: str) -> str:
+        """A name for the row with its id and its warnings."""
         access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by)
+        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by)
 
     def completed(self) -> dict[int, Record]:
         """Finished runs by seed.
@@ -78,6 +83,12 @@ class Row:
                     raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
                 runs[record.seed] = record
         return runs
+
+
+def labelled(rows: Sequence[Row]) -> list[str]:
+    """A name for each row, with what tells it from the others of its strategy."""
+    names = distinguished((row.strategy, row.records[0].settings) for row in rows)
+    return [row.called(name) for row, name in zip(rows, names, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ def _select(text: str, within: Path, collected: Callable[[Path], Collected]) -> 
         boards.setdefault((row.definition, row.data), []).append(row)
     for several in boards.values():
         if len(several) > 1:
-            names = "; ".join(row.label for row in several)
+            names = "; ".join(labelled(several))
             raise UserError(f"{text}: {len(several)} rows of {several[0].benchmark}; name one of them: {names}.")
     return rows, problems
 
@@ -197,14 +208,18 @@ def pairs(left: Sequence[Row], right: Sequence[Row]) -> tuple[list[Pair], list[s
     """
     matched: list[Pair] = []
     alone: list[str] = []
-    for row in left:
+    for row, name in zip(left, labelled(left), strict=True):
         defined = [other for other in right if other.definition == row.definition]
         partners = [other for other in defined if other.data == row.data] or defined
         matched += [_pair(row, other) for other in partners]
         if not partners:
-            alone.append(f"only in A: {row.benchmark}, {row.label}")
+            alone.append(f"only in A: {row.benchmark}, {name}")
     definitions = {row.definition for row in left}
-    alone += [f"only in B: {row.benchmark}, {row.label}" for row in right if row.definition not in definitions]
+    alone += [
+        f"only in B: {row.benchmark}, {name}"
+        for row, name in zip(right, labelled(right), strict=True)
+        if row.definition not in definitions
+    ]
     if not matched:
         same = [(a, b) for a in left for b in right if a.benchmark == b.benchmark]
         a, b = (same or [(left[0], right[0])])[0]
@@ -303,7 +318,8 @@ def to_text(findings: Sequence[Finding]) -> str:
     lines = []
     for pair in {id(finding.pair): finding.pair for finding in findings}.values():
         star = "*" if any(r.modified for r in pair.left.records) else ""
-        lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
+        a, b = labelled([pair.left, pair.right])
+        lines.append(f"{pair.left.benchmark}{star}: A is {a}; B is {b}")
         lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
         evaluation = pair.left.records[0].config.benchmark.evaluation
         of_pair = [finding for finding in findings if finding.pair is pair]

@@ -5,6 +5,7 @@ Every table shows the same columns board by board, and explains its marks below.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from clbench.config.benchmark import Numerics
 from clbench.formatting import UNITS, scaled
+from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
@@ -77,10 +80,11 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
     names = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{names} (definition {definition[:8]}, data {data[:8]}, view {view})"
     headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
+    names = _labels(rows)
     shown = [
         (
             "-" if row["rank"] is None else str(row["rank"]),
-            _label(row, [other for other in rows if other["strategy"] == row["strategy"]]),
+            marked(name, row["access"], row["tuning_by"]),
             row["row_id"][:8],
             _seeds(row),
             *(_score(row, name) for name in metrics),
@@ -88,9 +92,13 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
             _number(row["train_s"], ".1f"),
             _number(row["eval_s"], ".1f"),
         )
-        for row in rows
+        for row, name in zip(rows, names, strict=True)
     ]
-    notes = [f"failed: {_benchmark(row)} {row['strategy']}: {row['failure']}" for row in rows if row["failure"]]
+    notes = [
+        f"failed: {_benchmark(row)} {name}: {row['failure']}"
+        for row, name in zip(rows, names, strict=True)
+        if row["failure"]
+    ]
     more = [row["strategy"] for row in rows if row["access"] in ("past", "stream") and row["epochs"] is not None]
     notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
     undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
@@ -102,11 +110,25 @@ def _benchmark(row: dict[str, Any]) -> str:
     return f"{row['benchmark']}{'*' if row['modified'] else ''}"
 
 
-def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """The strategy, the parameters that distinguish it from its other rows, and its marks."""
-    parameters = [set(other["parameters"].split("; ")) for other in alike]
-    words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*parameters))]
-    return marked(" ".join(words), row["access"], row["tuning_by"])
+def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A name for each row of a board, with the settings that distinguish it from others of its strategy."""
+
+    def value(text: str) -> Any:
+        return json.loads(text) if text[:1] in ("{", "[") else text
+
+    def configuration(row: dict[str, Any]) -> dict[str, Any]:
+        def below(prefix: str) -> dict[str, Any]:
+            return {key.removeprefix(prefix): of for key, of in row.items() if key.startswith(prefix)}
+
+        pairs = (pair.partition("=") for pair in row["parameters"].split("; ") if pair)
+        return {
+            "strategy": {key: value(text) for key, _, text in pairs},
+            "seeds": below("seeds_"),
+            "numerics": {key: row["device_kind" if key == "device" else key] for key in Numerics.model_fields},
+            "tuning": below("tuning_") if row["tuning_by"] else None,
+        }
+
+    return distinguished((row["strategy"], settings(configuration(row))) for row in rows)
 
 
 def marked(name: str, access: str | None, tuned_by: str | None) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import pydantic
 from pydantic import Field, JsonValue
 
+from clbench import labels
 from clbench.config.benchmark import knows_task_at_test
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
@@ -223,8 +224,12 @@ class Header(_File):
     @property
     def label(self) -> str:
         """Benchmark (with `*` where it is not the shipped one), strategy, start of the configuration's hash, seed."""
+        return self.called(self.config.strategy.name)
+
+    def called(self, name: str) -> str:
+        """The label with another name for the strategy."""
         star = "*" if self.modified else ""
-        return f"{self.benchmark}{star} {self.config.strategy.name} {self.config_hash[:6]} seed {self.config.seed}"
+        return f"{self.benchmark}{star} {name} {self.config_hash[:6]} seed {self.config.seed}"
 
 
 class Record(_File):
@@ -284,6 +289,11 @@ class Record(_File):
     def tuning(self) -> dict[str, JsonValue]:
         """Selection of the strategy's hyper-parameters, and its cost; empty where they were not tuned."""
         return {**(self.provenance.tuning or {}), **(self.config.tuning.model_dump() if self.config.tuning else {})}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `clbench.labels.settings`."""
+        return labels.settings(self.raw["config"])
 
     @property
     def tuned_by(self) -> str | None:

@@ -52,7 +52,7 @@ class Search:
         self.stream, self.strategy = stream, strategy
         entry = study.config.streams[stream]
         on = entry if isinstance(entry, str) else entry["name"]
-        self.label = f"{on}{study.where(stream)} {study.strategies[strategy]['name']}"
+        self.label = f"{on}{study.where(stream)} {study.names[strategy]}"
         self.results: list[tuple[Trial, float | None]] = []
         self.failed, self.updates, self.wall_s = 0, 0, 0.0
         self.trial: RunConfig | None = None

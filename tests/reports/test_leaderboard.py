@@ -407,9 +407,42 @@ def test_rows_of_one_strategy_are_told_apart(make: Make) -> None:
     settings = ({"name": "er", "memory": 10, "loss": "x"}, {"name": "er", "memory": 20, "loss": "x"})
     records = [make(config__strategy=s, config_hash=str(s), run_id=str(s)) for s in settings]
     text = tables.to_text(table(records))
-    assert "er memory=10 " in text
-    assert "er memory=20 " in text
+    assert "er (memory 10) " in text
+    assert "er (memory 20) " in text
     assert "loss" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ([{"config__numerics__threads": 1}, {"config__numerics__threads": 2}], ["er (threads 1)", "er (threads 2)"]),
+        ([{"config__seeds__order": 5}, {}], ["er (order 5)", "er"]),
+        ([{"config__tuning": {"by": "first"}}, {}], ["er (tuning first)", "er"]),
+        ([{"config__strategy": {"name": "er", "optimizer": {"name": "sgd", "lr": lr}}} for lr in (0.1, 0.5)],
+         ["er (lr 0.1)", "er (lr 0.5)"]),
+    ],
+)  # fmt: skip
+def test_whatever_tells_two_rows_apart_is_said_everywhere(
+    changes: list[Json], labels: list[str], make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On boards, beside a failure, in comparisons and in the message that asks which one is meant."""
+    records = [
+        make(config_hash=str(i), run_id=f"{i} {seed}", seed=seed, **copy.deepcopy(change))
+        for i, change in enumerate(changes)
+        for seed in range(2)
+    ]
+    text = tables.to_text(table([*records, *(failed(r) for r in records)]))
+    root = write(tmp_path, *records)
+    one, two = ({row["row_id"] for row in board(*records) if row["config_hash"] == str(i)}.pop() for i in (0, 1))
+    assert main(["compare", one, two, "--in", str(root)]) == 0
+    a, b = re.findall(r"(?:A|B) is (.*?), row", capsys.readouterr().out)
+    assert [a, b] == labels
+    assert main(["compare", ":er", two, "--in", str(root)]) == 2
+    err = capsys.readouterr().err
+    for label in labels:
+        assert re.search(rf"{re.escape(label)} {{2,}}", text), text
+        assert f"failed: split_synthetic-v1* {label}: " in text
+        assert f"{label}, row " in err
 
 
 # ------------------------------------------------------------------------------------------------ files of wrong kinds
