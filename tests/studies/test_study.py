@@ -85,8 +85,8 @@ def test_entries_of_one_strategy_are_told_apart_in_every_label(tmp_path: Path) -
     )
     found = planned(study)
     assert [p.label.removeprefix("split_digits-v1 ").removesuffix(" seed 0") for p in found] == [
-        "er (loss concatenated)", "er (memory 200, loss concatenated)", "er (memory 50, loss concatenated)",
-        "er (memory 100, loss concatenated)", "er (memory 200, loss weighted)", "ewc", "naive",
+        "er (loss concatenated)", "er (loss concatenated, memory 200)", "er (loss concatenated, memory 50)",
+        "er (loss concatenated, memory 100)", "er (loss weighted, memory 200)", "ewc", "naive",
     ]  # fmt: skip
     assert study.names == [
         "er", "er (memory 200)", "er (memory [50, 100])", "er (memory 200, loss weighted)", "ewc", "naive",
