@@ -257,8 +257,53 @@ def test_a_run_that_is_there_twice_counts_as_completed_wherever_it_lies(make: Ma
         assert record.raw == kept
         assert "run.json: the same run as " in problem
         assert problem.endswith(", with other metrics.") == (kept is early)
-    (record,), problems = collect(root / "0", root, root)
+    (record,), problems = collect(root, root)
     assert (record.raw, len(problems)) == (early, 1), "one file is one file"
+    (record,), problems = collect(root, root / "0")
+    assert (record.raw, len(problems)) == (late, 1), "named itself"
+    assert problems[0].endswith(", which is nearer to the folder named, with other metrics.")
+
+
+def nested(root: Path, record: Json) -> None:
+    """A file where a run writes it."""
+    folder = (
+        root
+        / record["benchmark"]
+        / record["config"]["strategy"]["name"]
+        / "c0ffee"
+        / f"seed-{record['config']['seed']}"
+    )
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("reference", ["reference", "a/reference", "zzz/deeply/below"])
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_folder_within_a_folder_does_not_hide_the_runs_made_here(
+    reference: str, status: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """However early the others started and however they ended; and all of them are one line, also with two folders."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        mine = make("er", seed, 0.25, provenance__started_utc="2026-05-01")
+        nested(Path("results"), failed(mine) if status == "failed" else mine)
+        nested(Path("results", reference), make("er", seed, 0.75, provenance__started_utc="2020-01-01"))
+    nested(Path("results", reference), make("naive", 0, 0.5))
+    other = ", 6 with other metrics" if status == "completed" else ""
+    line = (
+        f"left out: results/{reference}: 6 runs that results holds too, where the files are nearer to the folder named"
+    )
+    for command in (["leaderboard", "results"], ["leaderboard", f"results/{reference}", "results"]):
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        if len(command) == 2:
+            assert err == f"{line}{other}.\n"
+            assert ("75.00" in out) is False
+            assert re.search(r"er +\w+ +(6 +25.00|0, 6 failed)", out), out
+            assert "naive" in out
+        else:
+            assert len(err.splitlines()) == 1, err
 
 
 @pytest.mark.parametrize("command", ["leaderboard DIR --csv a.csv --runs b.csv", "compare :er :naive --in DIR"])
