@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
-from clbench.formatting import quantity, scaled
+from clbench.formatting import quantity, scaled, telling_places
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -76,11 +76,16 @@ def _lines(row: str, name: str, old: list[Record], new: list[Record], verificati
     lines = [f"{row}: {old[0].benchmark} {name}, seeds {again} of {seeds}"]
     for m in verification.metrics:
         unit = METRICS[m.name].unit
-        interval = "" if m.interval is None else (
-            f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
-            f"{'yes' if m.within else 'no'}"
-        )  # fmt: skip
-        lines.append(f"  {m.name}: {quantity(m.repeated, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
+        places = telling_places((m.repeated, m.claimed, *(m.interval or ())), unit)
+        repeated, claimed = (quantity(value, unit, places) for value in (m.repeated, m.claimed))
+        interval = ""
+        if m.interval is not None:
+            low, high = (f"{scaled(bound, unit, places):.{places}f}" for bound in m.interval)
+            interval = f", to lie from {low} to {high}: {'yes' if m.within else 'no'}"
+        lines.append(f"  {m.name}: {repeated} (the row: {claimed}{interval})")
     lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in verification.different.items()]
     lines += [f"  {line}" for line in verification.surroundings]
-    return [*lines, verification.verdict]
+    from clbench.studies.verification import RULES
+
+    where = f" ({verification.processors})" if verification.processors else ""
+    return [*lines, f"{verification.verdict}{where}: {RULES[verification.verdict]}"]

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from clbench.errors import UserError, shown, unknown
+from clbench.formatting import scaled, telling_places
 from clbench.labels import distinguished
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.leaderboard import groups
-from clbench.reports.tables import heading, left_open, marked, plain, points
+from clbench.reports.tables import heading, left_open, marked, plain
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
@@ -330,16 +331,21 @@ def to_text(findings: Sequence[Finding]) -> str:
     for finding in findings:
         d, n = finding.difference, len(finding.a)
         of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
-        interval = "" if d.interval is None else f"{_point(finding, d.interval[0])} to {_point(finding, d.interval[1])}"
+        unit = METRICS[finding.metric].unit
+        with_zero = ((0.0, value) for value in (d.mean, *(d.interval or ())))
+        places = max(telling_places(pair, unit) for pair in (of_both, *with_zero))
+        signed = partial(_signed, unit=unit, places=places)
+        improvement = finding.improvement
+        chances = telling_places((0.0, 0.5, 1.0, improvement), "iterations")
         rows.append(
             (
                 finding.pair.left.benchmark,
                 heading(finding.metric).replace(finding.metric, _compared(finding.metric), 1),
                 str(n),
-                *("" if mean is None else f"{points(finding.metric, mean):.2f}" for mean in of_both),
-                "" if d.mean is None else _point(finding, d.mean),
-                interval,
-                "" if finding.improvement is None else f"{finding.improvement:.2f}",
+                *("" if mean is None else f"{scaled(mean, unit, places):.{places}f}" for mean in of_both),
+                "" if d.mean is None else signed(d.mean),
+                "" if d.interval is None else " to ".join(map(signed, d.interval)),
+                "" if improvement is None else f"{improvement:.{chances}f}",
                 f"{finding.better} of {n}" if n else "",
                 _needed(finding),
                 finding.verdict,
@@ -350,6 +356,7 @@ def to_text(findings: Sequence[Finding]) -> str:
     lines += ["", *aligned(rows), ""]
     lines += [
         "A and B: means over the paired seeds. A - B: paired by seed; Student t interval, of each metric by itself.",
+        "verdict: better where the interval leaves out 0; all before rounding.",
         "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",
         "seeds needed: for a power of 0.8 at 0.05, were the observed effect the true one.",
     ]
@@ -361,6 +368,10 @@ def _compared(metric: str) -> str:
     return f"|{metric}|" if METRICS[metric].better == "zero" else metric
 
 
+def _signed(value: float, unit: str, places: int) -> str:
+    return f"{scaled(value, unit, places):+.{places}f}"
+
+
 def _partnerless(pair: Pair) -> str:
     parts = []
     for side, mine, other, row in (("A", pair.a, pair.b, pair.right), ("B", pair.b, pair.a, pair.left)):
@@ -370,10 +381,6 @@ def _partnerless(pair: Pair) -> str:
             seeds = (f"{seed}{f' (there {status[seed]})' if seed in status else ''}" for seed in lacking)
             parts.append(f"; without a partner, only in {side}: {' '.join(seeds)}")
     return "".join(parts)
-
-
-def _point(finding: Finding, value: float) -> str:
-    return f"{points(finding.metric, value):+.2f}"
 
 
 def _needed(finding: Finding) -> str:

@@ -52,7 +52,7 @@ WORDS = 3
 
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
-    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
+    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
     f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
@@ -101,9 +101,21 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
     ]
     more = [row["strategy"] for row in rows if row["access"] in ("past", "stream") and row["epochs"] is not None]
     notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
+    notes += _processors(rows, names)
     undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
     notes += left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
     return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
+
+
+def _processors(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Where rows ran that ran elsewhere than most of the board: last bits and what training makes of them differ."""
+    places = [row["device"] for row in rows]
+    most = max(reversed(list(dict.fromkeys(places))), key=places.count)
+    others: dict[str, list[str]] = {}
+    for place, name in zip(places, names, strict=True):
+        if place != most and place is not None and most is not None:
+            others.setdefault(place, []).append(name)
+    return [f"on another processor ({place}; the others: {most}): {', '.join(of)}" for place, of in others.items()]
 
 
 def _benchmark(row: dict[str, Any]) -> str:

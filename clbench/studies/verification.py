@@ -126,12 +126,21 @@ class Verification:
         metrics: the defined ones of `SHOWN`.
         different: for each seed that is not equal bit for bit, the differences, or the failure; see `_differences`.
         surroundings: differences of this environment from that of the row.
+        processors: this one and that of the row, where they are two; "" where they are one or unknown.
     """
 
     verdict: Verdict
     metrics: tuple[Metric, ...]
     different: dict[int, tuple[str, ...]]
     surroundings: tuple[str, ...]
+    processors: str = ""
+
+
+RULES: dict[Verdict, str] = {
+    "reproduced bit for bit": "weights and traces are equal, and metrics to 1e-12",
+    "within its interval": f"not equal, but the mean of {SHOWN[0]} lies in the 95 % prediction interval of its seeds",
+    "not reproduced": "neither equal nor within its interval, or another stream, memory or metric of the same trace",
+}
 
 
 def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
@@ -153,7 +162,15 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
         verdict = "reproduced bit for bit"
     elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == SHOWN[0]:
         verdict = "within its interval" if metrics[0].within else verdict
-    return Verification(verdict, metrics, different, _surroundings(old[0].raw, new[0].raw) if different else ())
+    surroundings = _surroundings(old[0].raw, new[0].raw) if different else ()
+    return Verification(verdict, metrics, different, surroundings, _processors(old, new))
+
+
+def _processors(old: Sequence[Record], new: Sequence[Record]) -> str:
+    here, there = (sorted({r.provenance.gpu or r.provenance.cpu or "" for r in some}) for some in (new, old))
+    if here == there or "" in (*here, *there):
+        return ""
+    return f"on another processor: {', '.join(here)} here, {', '.join(there)} there"
 
 
 _EXACT = ("stream", "memory", "access", "parameters")

@@ -685,6 +685,35 @@ def test_less_forgetting_is_better(make: Make, tmp_path: Path) -> None:
     assert (back.verdict, back.improvement, back.better, back.worse) == ("B better", 0.0, 0, 3)
 
 
+CLOSE = st.floats(0.794, 0.79402) | st.floats(0.794, 0.7941) | st.floats(0.5, 1)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(CLOSE, CLOSE), min_size=2, max_size=5))
+def test_what_is_printed_bears_out_the_verdict(make: Make, values: list[tuple[float, float]]) -> None:
+    """Means that differ are printed differently, and an interval is printed on the side of 0 on which it lies."""
+    a, b = ([make(name, seed, v[i]) for seed, v in enumerate(values)] for i, name in enumerate(("er", "naive")))
+    [pair] = comparison.pairs(*([comparison.Row(name, tuple(checked(r)))] for name, r in (("a", a), ("b", b))))[0]
+    [finding] = comparison.findings(pair, ["average_accuracy"])
+    line = next(line for line in comparison.to_text([finding]).splitlines() if line.startswith("average_accuracy"))
+    _, _, of_a, of_b, mean, interval, chance, _, _, verdict = re.split(" {2,}", line)
+    low, high = (float(word) for word in interval.split(" to "))
+    assert verdict == ("A better" if low > 0 else "B better" if high < 0 else "no difference shown")
+    difference = finding.difference.mean or 0.0
+    if abs(difference) > 1e-11:
+        assert (float(of_a) > float(of_b)) == (float(mean) > 0) == (difference > 0)
+        assert float(of_a) != float(of_b)
+    assert (float(chance) == 1) == (finding.improvement == 1)
+
+
+def test_a_board_names_rows_of_another_processor(make: Make) -> None:
+    here, there = ({"provenance__cpu": cpu, "provenance__gpu": None} for cpu in ("abacus", "slide rule"))
+    rows = [make("er", **here), make("naive", **here), make("joint", **there)]
+    text = tables.to_text(table(rows))
+    assert "on another processor (slide rule; the others: abacus): joint" in text.splitlines()
+    assert "another processor" not in tables.to_text(table(rows[:2]))
+
+
 def test_nearer_to_zero_is_better_where_zero_is_best(make: Make, tmp_path: Path) -> None:
     """Of every metric: what `worth` says of each seed is what the verdict says; -45 % of bias is no good bias."""
     for metric in ("recency_bias", "backward_transfer.gem", "forgetting.after_learning", "knowledge_accumulation"):
