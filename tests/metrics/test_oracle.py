@@ -1463,7 +1463,7 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
     with_last = sum((max(R[v][j] for v in range(j, V)) - last[j] for j in forgets), Fraction(0)) / (V - 1)
     without = sum((max(R[v][j] for v in range(j, V - 1)) - last[j] for j in forgets), Fraction(0)) / (V - 1)
     dropped = sum((R[j][j] - last[j] for j in range(V - 2)), Fraction(0)) / (V - 1)
-    every_pair = sum((R[i][j] - R[j][j] for i, j in pairs), Fraction(0)) / len(pairs)
+    early = sum((max(R[v][j] for v in range(j, V - 2)) - last[j] for j in range(V - 2)), Fraction(0)) / (V - 1)
     not_adjacent = sum((R[i][j] - R[j][j] for i, j in pairs if i > j + 1), Fraction(0)) / len(pairs)
     return {
         ("avalanche", "forgetting"): first,
@@ -1471,12 +1471,12 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
         ("pycil", "forgetting"): with_last,
         ("cl-gym", "forgetting"): with_last,
         ("facil", "forgetting"): without,
-        ("continuum", "forgetting"): without,
+        ("continuum", "forgetting"): early,
         ("renate", "forgetting"): without,
         ("libcontinual", "forgetting"): dropped,
         ("avalanche", "backward"): -first,
         ("mammoth", "backward"): -first,
-        ("continuum", "backward"): every_pair,
+        ("continuum", "backward"): not_adjacent,
         ("renate", "backward"): -first,
         ("libcontinual", "backward"): not_adjacent,
     }
@@ -1493,12 +1493,14 @@ def compare_dialects(trace: Trace, R: list[list[Fraction]]) -> None:
     for d in rows:
         if d.quantity.lower().startswith("accuracy") and d.ours == "average_accuracy":
             same(d.value, sum(R[-1]) / len(R), d.library)
+        if d.name == "Overall Avg Acc":
+            same(d.value, sum(sum(row) / len(row) for row in R) / len(R), d.library)
         if d.ours is not None:
             same(d.value, computed[d.ours]["value"], f"{d.library} {d.name} is {d.ours}")
 
 
 def test_dialects_of_the_golden_matrix() -> None:
-    """As run: forgetting 0.0667, 0.0767, 0.0833 or 0.0933, backward transfer -0.055, -0.0667 or -0.0917."""
+    """As run: forgetting 0.0667, 0.0767, 0.0833 or 0.0933, backward transfer -0.055 or -0.0667."""
     R = [[80], [85, 90], [70, 60, 88], [72, 75, 91, 95]]
     exact = [[Fraction(x, 100) for x in row] for row in R]
     found = {key: round(float(x), 4) for key, x in printed(exact).items()}
@@ -1506,7 +1508,7 @@ def test_dialects_of_the_golden_matrix() -> None:
     assert found["mammoth", "forgetting"] == found["pycil", "forgetting"] == 0.0933
     assert found["facil", "forgetting"] == 0.0833
     assert found["libcontinual", "forgetting"] == 0.0767
-    assert found["continuum", "backward"] == -0.0917
+    assert (found["continuum", "forgetting"], found["continuum", "backward"]) == (0.0933, -0.055)
     assert found["libcontinual", "backward"] == -0.055
     accuracy = np.full((4, 3, 4), np.nan)
     for v, row in enumerate(R):

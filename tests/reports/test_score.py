@@ -171,7 +171,7 @@ def test_what_other_libraries_print(capsys: pytest.CaptureFixture[str]) -> None:
     assert found[("Avalanche 0.6", "forgetting.after_learning")] == "6.00 %"
     assert all(len(cells(line)) == 5 for line in lines[start:])
     libraries = " ".join(library for library, _ in found)
-    assert all(name in libraries for name in ("Mammoth", "PyCIL", "FACIL", "Continuum", "Renate", "LibContinual"))
+    assert all(name in libraries for name in ("Mammoth", "PyCIL", "FACIL", "Continuum 1.2.7", "Renate", "LibContinual"))
 
 
 # ------------------------------------------------------------------------------------------------ CSV
