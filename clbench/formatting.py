@@ -33,6 +33,27 @@ def quantity(value: float | None, unit: str, places: int = 2, undefined: str = U
     return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}"
 
 
+def telling_places(values: Iterable[float | None], unit: str, least: int = 2) -> int:
+    """Decimals with which values that differ are printed differently, so that a verdict on them can be followed.
+
+    Args:
+        values: that are compared; None is nothing to print. Those equal to 10 printed decimals count as equal.
+        unit: of all of them.
+        least: decimals at least.
+
+    >>> telling_places([0.5, 0.75], "accuracy"), telling_places([0.79401, 0.79404], "accuracy")
+    (2, 3)
+    >>> telling_places([0.0, 1e-15], "accuracy"), telling_places([0.0, None, 0.0004], "iterations")
+    (2, 4)
+    """
+    most = 10
+    known = sorted({round(scaled(v, unit, most), most) for v in values if v is not None and not math.isnan(v)})
+    for places in range(least, most):
+        if len({float(f"{v:.{places}f}") for v in known}) == len(known):
+            return places
+    return most
+
+
 def compact(value: float) -> str:
     """At most two decimals, and no zeros at the end.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from clbench import source
 
 FLOORS = (
-    "errors lazy source apportion summation formatting rng moved",
+    "errors lazy source apportion summation formatting labels rng moved",
     "__init__",
     "schema trace on_disk import_paths tracebacks",
     "messages dataset metrics",

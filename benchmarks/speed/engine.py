@@ -36,6 +36,8 @@ import numpy as np
 import torch
 from pairs import Ratio, Segment, measure, table, write_json
 
+from clbench.formatting import telling_places
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -311,7 +313,8 @@ def markdown(machine: dict[str, Any], rows: list[Row]) -> str:
     cells = []
     for row in rows:
         share = row.value < 0.02 and not row.unit
-        value = f"{100 * row.value:.2f} %" if share else f"{row.value:.2f}{row.unit and ' '}{row.unit}"
+        places = telling_places((row.value, row.bound), "share" if share else "iterations")
+        value = f"{100 * row.value:.{places}f} %" if share else f"{row.value:.{places}f}{row.unit and ' '}{row.unit}"
         spread = "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
         bound = f"{100 * row.bound:g} %" if share else f"{row.bound:g}"
         goal = f"{'≤' if row.sign == '<=' else '≥'} {bound}: {'met' if row.met else '**missed**'}"

@@ -55,6 +55,7 @@ from clbench.errors import UserError
 from clbench.evaluation.evaluator import Evaluation
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.reduced_precision import fast_here
+from clbench.formatting import telling_places
 from clbench.results import trace_files
 from clbench.runner import provenance
 from clbench.runner.components import assemble
@@ -590,7 +591,7 @@ def markdown(machine: dict[str, Any], reports: dict[str, Report]) -> str:
                 [
                     name,
                     f"{r.row} / {r.base}",
-                    f"{r.median:.2f}",
+                    f"{r.median:.{telling_places((r.median, bound), 'iterations')}f}",
                     f"{r.low:.2f} to {r.high:.2f}",
                     f"{r.total:.2f}",
                     str(r.pairs),

@@ -32,6 +32,7 @@ from pairs import Segment, measure, table
 from torch import nn
 
 from clbench import resolve, run_config
+from clbench.formatting import telling_places
 from clbench.rng import fenced
 from clbench.runner.components import assemble
 from clbench.strategy import Watcher
@@ -276,10 +277,11 @@ def main() -> int:
             if not {row, base} <= timings.seconds.keys():
                 continue
             r = timings.ratio(row, base)
+            places = telling_places((r.median, bound), "iterations")
             met = r.median <= bound if sign == "<=" else r.median >= bound
             lines.append(
                 [
-                    name, f"{row} / {base}", f"{r.median:.2f}", f"{r.low:.2f} to {r.high:.2f}", f"{r.total:.2f}",
+                    name, f"{row} / {base}", f"{r.median:.{places}f}", f"{r.low:.2f} to {r.high:.2f}", f"{r.total:.2f}",
                     str(r.pairs), f"{sign} {bound:g}: {'met' if met else 'missed'}",
                     f"{1e3 * r.row_s:.2f} / {1e3 * r.base_s:.2f}",
                 ]

@@ -28,6 +28,7 @@ from typing import Any
 from pages import Line, Place, interval, read, write
 
 from clbench.config import strict_yaml
+from clbench.formatting import telling_places
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.resolve import make_run
@@ -203,7 +204,8 @@ def verdict(row: Row, values: list[float]) -> str:
         return f"{len(values)} seed{'s' * (len(values) > 1)}: {apart:+.2f}"
     if abs(apart) <= half + row.half_width():
         return "agrees"
-    return f"**{'higher' if apart > 0 else 'lower'} by {abs(apart):.2f}**"
+    places = telling_places((0.0, apart), "iterations")
+    return f"**{'higher' if apart > 0 else 'lower'} by {abs(apart):.{places}f}**"
 
 
 def table(wanted: list[Row], values: dict[tuple[str, int], Line]) -> str:

@@ -242,7 +242,8 @@ def _line(label: str, outcome: Any) -> str:
     values = record["metrics"][record["primary_view"]]
 
     def percent(name: str) -> str:
-        return quantity(values[name]["value"], "accuracy", undefined="-")
+        mark = "≤ " if values[name].get("resolution") not in (None, 1) else ""  # both are upper bounds
+        return mark + quantity(values[name]["value"], "accuracy", undefined="-")
 
     costs = record["costs"]
     return (

@@ -64,7 +64,7 @@ def _show(options: argparse.Namespace) -> int:
     if name in METRICS:
         m = METRICS[name]
         print(f"{m.name}: {m.title}")
-        print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.better} is better")
+        print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.direction}")
         print(f"  unit     {m.unit}; parts for each {m.per}\n")
         print(words(getattr(m.compute, "func", m.compute)))
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
-from clbench.formatting import quantity, scaled
+from clbench.formatting import quantity, scaled, telling_places
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -34,6 +34,7 @@ def add(verbs: Verbs) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise UserError(f"{options.directory}: no such folder.")
+    from clbench.labels import Labels
     from clbench.reports import leaderboard
     from clbench.results.record import collect
     from clbench.studies import verification
@@ -58,7 +59,9 @@ def _verify(options: argparse.Namespace) -> int:
         out = options.out or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="clbench-verify-")))
         again = verification.run_again(runs, options.seeds, out, local, Silent() if options.quiet else Shown())
     result = verification.compare(runs, again)
-    print("\n".join(_lines(leaderboard.row_id(runs[0]), runs, again, result)))
+    board = [record for record in collected if record.definition_hash == runs[0].definition_hash]
+    name = Labels((r.config.strategy.name, r.settings) for r in board)(runs[0].config.strategy.name, runs[0].settings)
+    print("\n".join(_lines(leaderboard.row_id(runs[0]), name, runs, again, result)))
     return status.FAILED if result.verdict == "not reproduced" else status.DONE
 
 
@@ -66,19 +69,23 @@ def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _lines(row: str, old: list[Record], new: list[Record], verification: Any) -> list[str]:
+def _lines(row: str, name: str, old: list[Record], new: list[Record], verification: Any) -> list[str]:
     from clbench.metrics import METRICS
 
-    first = old[0]
     again, seeds = (", ".join(str(n) for n in sorted(r.seed for r in some)) for some in (new, old))
-    lines = [f"{row}: {first.benchmark} {first.config.strategy.name}, seeds {again} of {seeds}"]
+    lines = [f"{row}: {old[0].benchmark} {name}, seeds {again} of {seeds}"]
     for m in verification.metrics:
         unit = METRICS[m.name].unit
-        interval = "" if m.interval is None else (
-            f", to lie from {scaled(m.interval[0], unit):.2f} to {scaled(m.interval[1], unit):.2f}: "
-            f"{'yes' if m.within else 'no'}"
-        )  # fmt: skip
-        lines.append(f"  {m.name}: {quantity(m.repeated, unit)} (the row: {quantity(m.claimed, unit)}{interval})")
+        places = telling_places((m.repeated, m.claimed, *(m.interval or ())), unit)
+        repeated, claimed = (quantity(value, unit, places) for value in (m.repeated, m.claimed))
+        interval = ""
+        if m.interval is not None:
+            low, high = (f"{scaled(bound, unit, places):.{places}f}" for bound in m.interval)
+            interval = f", to lie from {low} to {high}: {'yes' if m.within else 'no'}"
+        lines.append(f"  {m.name}: {repeated} (the row: {claimed}{interval})")
     lines += [f"  seed {seed}: other {', '.join(names)}" for seed, names in verification.different.items()]
     lines += [f"  {line}" for line in verification.surroundings]
-    return [*lines, verification.verdict]
+    from clbench.studies.verification import RULES
+
+    where = f" ({verification.processors})" if verification.processors else ""
+    return [*lines, f"{verification.verdict}{where}: {RULES[verification.verdict]}"]

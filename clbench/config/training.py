@@ -29,7 +29,8 @@ class Training(Model):
     """The training budget, the same for every strategy on a benchmark."""
 
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """Passes over the data of each experience."""
+    """Passes over the samples of each experience. Every strategy makes as many updates, also one that trains on more
+    (`cumulative`, `joint`): it passes over its data less often."""
     iterations: Annotated[int, Field(ge=1)] | None = None
     """Updates in each experience, instead of `epochs`; the data are reshuffled after each pass."""
     budget: Literal["experience", "stream"] = "experience"

@@ -5,7 +5,8 @@ task i at evaluation e, n(e) the updates done before it, b_v the updates done at
 R[v, j] the accuracy on task j at the end of experience v, f(j) the first experience that visits task j.
 
 *Earlier tasks* are those with f(j) < V - 1. A value that needs something which was not evaluated is NaN: a gap in the
-record is never averaged away, and never 0. So is a value that has no definition, such as forgetting with one task.
+record is never averaged away, and never 0. So is a value that has no definition, such as forgetting with one task, and
+one that the evaluations do not reach, such as a change within 10 iterations from evaluations 10 iterations apart.
 """
 
 from __future__ import annotations
@@ -56,24 +57,89 @@ class Metric:
         title: in words.
         formula: in the symbols of this module.
         source: the paper.
-        better: which direction is better.
+        better: which direction is better; "zero" where the best value is 0, on both sides of which it gets worse.
         range: smallest and largest value.
         unit: of the value.
         per: unit of `Value.parts`: one entry for each.
         compute: (trace joined by origin, view) -> `Value`.
         bound: kind of bound that a minimum or maximum is where `Value.resolution` exceeds 1; None for other metrics.
+        reach: the evaluations that it needs besides those before and after each experience; None where it needs none.
     """
 
     name: str
     title: str
     formula: str
     source: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "zero"]
     range: tuple[float, float]
     unit: Literal["accuracy", "iterations", "accuracy x iterations", "share"]
     per: Literal["task", "experience", "class"]
     compute: Callable[[Trace, str], Value]
     bound: Literal["upper", "lower"] | None = None
+    reach: Reach | None = None
+
+    def worth(self, value: float) -> float:
+        """A value on a scale on which higher is better: itself, its negative, or its negative distance from 0."""
+        return value if self.better == "higher" else -value if self.better == "lower" else -abs(value)
+
+    def compared(self, value: float) -> float:
+        """A value as comparisons take it: of a metric that is best at 0 its distance from 0, else itself."""
+        return abs(value) if self.better == "zero" else value
+
+    @property
+    def direction(self) -> str:
+        """The better direction in words."""
+        return "nearer to 0 is better" if self.better == "zero" else f"{self.better} is better"
+
+    def unreached(self, every: int, dense: int, resolution: int | None = None) -> str | None:
+        """Reason why a schedule of evaluations leaves the metric undefined; None where it does not.
+
+        Args:
+            every, dense: see `clbench.config.evaluation.Evaluation`.
+            resolution: `Value.resolution`, where known.
+
+        >>> from clbench.metrics import METRICS
+        >>> METRICS["wf_10"].unreached(10, 0)
+        'needs evaluations up to 9 iterations apart; they are made every 10 iterations'
+        >>> METRICS["wf_10"].unreached(9, 0), METRICS["lca_10.a_gem"].unreached(50, 10)
+        (None, None)
+        """
+        if self.reach is None or self.reach.reached(every, dense, resolution):
+            return None
+        made = f"every {every} iterations" if every else "before and after each experience only"
+        first = f" after the first {dense} of each experience" if dense else ""
+        return f"needs {self.reach.needs}; they are made {made}{first}"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Evaluations that a metric needs within experiences.
+
+    Attributes:
+        needs: in words.
+        reached: (every, dense, resolution) -> whether they are made; see `Metric.unreached`.
+    """
+
+    needs: str
+    reached: Callable[[int, int, int | None], bool]
+
+
+WITHIN = Reach(
+    "evaluations within experiences", lambda every, dense, resolution: bool(every or dense or resolution == 1)
+)
+"""At least one after the first update of an experience and before its last; see `seen_within`."""
+
+
+def at_most_apart(iterations: int) -> Reach:
+    """Evaluations at most so many iterations apart, all the time."""
+    needs = f"evaluations up to {iterations} iterations apart"
+    return Reach(needs, lambda every, dense, resolution: 0 < (resolution or every) <= iterations)
+
+
+def after_each_of_the_first(updates: int) -> Reach:
+    """Evaluations after each of the first updates of an experience."""
+    needs = f"evaluations after each of the first {updates} updates"
+    return Reach(needs, lambda every, dense, resolution: every == 1 or dense >= updates)
 
 
 # ---------------------------------------------------------------------------------------- quantities of a trace
@@ -159,6 +225,27 @@ def points(trace: Trace, experience: int) -> Indices:
     """The evaluations of an experience, in record order."""
     first, last = np.searchsorted(trace.experience, [experience, experience + 1])
     return np.arange(first, last)
+
+
+@remembered
+def seen_within(trace: Trace) -> Bools:
+    """True for an experience that was evaluated between its start and its end, or is no longer than a period, (V,).
+
+    Of others nothing is known of what happened in between.
+
+    >>> from clbench.testing import make_trace
+    >>> seen_within(make_trace(np.zeros((2, 4, 2)), every=5)).tolist()  # at 0, 5, 10, 10
+    [True, True]
+    >>> from dataclasses import replace
+    >>> only_ends = replace(make_trace(np.zeros((2, 3, 2)), every=5), every=0)  # at 0, 5, 5
+    >>> seen_within(only_ends).tolist()
+    [False, False]
+    """
+    bounds = boundaries(trace)
+    out: Bools = np.diff(bounds) <= max(1, trace.every)
+    n, v = trace.iteration, trace.experience
+    out[v[(n > bounds[v]) & (n < bounds[v + 1])]] = True
+    return out
 
 
 @remembered

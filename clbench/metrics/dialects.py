@@ -1,7 +1,7 @@
 """Metrics as other libraries define them under the same names, computed from our record.
 
-Each rule was read in the library's code. Between them "forgetting" of one run differs by points: compare a number with
-a published one only where the rules agree.
+Each rule was read in the library's code, that of the release or commit named where there is one. Between them
+"forgetting" of one run differs by points: compare a number with a published one only where the rules agree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Dialect:
     """One number as another library would have printed it.
 
     Attributes:
-        library: its name, with the version where the rule depends on it.
+        library: its name, with the version or commit where the rule depends on it.
         quantity: what it is about.
         name: what the library calls it.
         value: None where it is not defined.
@@ -52,13 +52,34 @@ def forgetting_libcontinual(R: Floats) -> float:
     return total(float(R[j, j] - R[-1, j]) for j in range(tasks - 2)) / (tasks - 1)
 
 
-def backward_transfer_libcontinual(R: Floats) -> float:
+def forgetting_continuum(R: Floats) -> float:
+    """sum_{j < T-2} (max_{j <= l < T-2} R[l, j] - R[T-1, j]) / (T - 1), Continuum 1.2.7.
+
+    The last two experiences are not among those that the maximum is over, and the last task but one is left out and yet
+    divided for: of two tasks it is 0, whatever was forgotten.
+
+    >>> import numpy as np
+    >>> R = np.array([[0.8, 0, 0, 0], [0.7, 0.9, 0, 0], [0.9, 0.3, 0.9, 0], [0.5, 0.4, 0.6, 0.9]])
+    >>> round(forgetting_continuum(R), 6)  # (0.8 - 0.5 + 0.9 - 0.4) / 3
+    0.266667
+    >>> forgetting_continuum(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    0.0
+    """
+    tasks = len(R)
+    return total(float(R[j : tasks - 2, j].max() - R[-1, j]) for j in range(tasks - 2)) / (tasks - 1)
+
+
+def backward_transfer_without_neighbours(R: Floats) -> float:
     """sum_{i > j + 1} (R[i, j] - R[j, j]) / (T (T - 1) / 2): neighbouring pairs are left out and yet divided for.
+
+    Of two tasks it is 0, whatever was forgotten. So Continuum 1.2.7 and LibContinual.
 
     >>> import numpy as np
     >>> R = np.array([[0.8, 0, 0], [0.7, 0.9, 0], [0.6, 0.3, 0.9]])
-    >>> round(backward_transfer_libcontinual(R), 6)  # (0.6 - 0.8) / 3
+    >>> round(backward_transfer_without_neighbours(R), 6)  # (0.6 - 0.8) / 3
     -0.066667
+    >>> backward_transfer_without_neighbours(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    0.0
     """
     tasks = len(R)
     pairs = tasks * (tasks - 1) / 2
@@ -88,24 +109,33 @@ _SHARED: tuple[tuple[str, Literal["accuracy", "forgetting", "backward transfer"]
     ("FACIL", "accuracy", "TAg acc, TAw acc", "mean over tasks", "average_accuracy", matrix.average_accuracy),
     ("FACIL", "forgetting", "TAg forg, TAw forg", "best before the last task - now",
      "forgetting.chaudhry", matrix.forgetting_chaudhry),
-    ("Continuum", "accuracy", "accuracy", "samples of all tasks pooled", "sessions.final", sessions.final),
-    ("Continuum", "forgetting", "forgetting", "best before the last task - now",
-     "forgetting.chaudhry", matrix.forgetting_chaudhry),
-    ("Continuum", "backward transfer", "backward_transfer", "later - after learning, mean over all pairs",
-     "backward_transfer.all_pairs", matrix.backward_transfer_all_pairs),
+    ("Continuum 1.2.7", "accuracy", "accuracy", "samples of all tasks pooled", "sessions.final", sessions.final),
     ("Renate", "accuracy", "average_accuracy", "mean over tasks", "average_accuracy", matrix.average_accuracy),
     ("Renate", "forgetting", "forgetting", "best before the last task - now",
      "forgetting.chaudhry", matrix.forgetting_chaudhry),
     ("Renate", "backward transfer", "backward_transfer", "now - after learning",
      "backward_transfer.gem", matrix.backward_transfer_gem),
+    ("LibContinual a399ed4", "accuracy", "Last Average Acc", "mean over tasks",
+     "average_accuracy", matrix.average_accuracy),
+    ("LibContinual a399ed4", "accuracy", "Overall Avg Acc", "mean over tasks so far, mean over the ends of tasks",
+     "average_incremental_accuracy", matrix.average_incremental_accuracy),
 )  # fmt: skip
 _OWN: tuple[tuple[str, Literal["forgetting", "backward transfer"], str, str, Callable[[Floats], float]], ...] = (
-    ("LibContinual", "forgetting", "Frgt",
-     "after learning - now without the last task but one, yet divided by T - 1", forgetting_libcontinual),
-    ("LibContinual", "backward transfer", "BWT",
+    ("Continuum 1.2.7", "forgetting", "forgetting",
+     "best before the last task but one - now, without the last task but one, yet divided by T - 1",
+     forgetting_continuum),
+    ("Continuum 1.2.7", "backward transfer", "backward_transfer",
      "later - after learning over pairs that are not neighbours, yet divided by T (T - 1) / 2",
-     backward_transfer_libcontinual),
+     backward_transfer_without_neighbours),
+    ("LibContinual a399ed4", "forgetting", "Frgt",
+     "after learning - now without the last task but one, yet divided by T - 1", forgetting_libcontinual),
+    ("LibContinual a399ed4", "backward transfer", "BWT",
+     "later - after learning over pairs that are not neighbours, yet divided by T (T - 1) / 2",
+     backward_transfer_without_neighbours),
 )  # fmt: skip
+
+
+_LIBRARIES = list(dict.fromkeys(row[0] for row in _SHARED))
 
 
 def dialects(trace: Trace, view: str) -> list[Dialect]:
@@ -136,7 +166,4 @@ def dialects(trace: Trace, view: str) -> list[Dialect]:
         Dialect(library, quantity, name, plain(rule(R)) if square else None, text if square else ONLY_ONCE, None)
         for library, quantity, name, text, rule in _OWN
     ]
-    accuracy = matrix.average_accuracy(trace, view).value
-    text = "mean over tasks" if square else ONLY_ONCE
-    rules.insert(0, Dialect("LibContinual", "accuracy", "Overall Avg Acc", plain(accuracy), text, "average_accuracy"))
-    return shared + rules
+    return sorted(shared + rules, key=lambda d: _LIBRARIES.index(d.library))

@@ -3,19 +3,21 @@
 At every boundary before experience v >= 1, for every task first visited earlier: depth of the drop below its accuracy
 a0 = R[v-1, i], the iterations to the trough and to recovery, and the permanent part of the loss. De Lange et al. 2023
 named the gap; the quantities are this suite's. All are read from the curve through the evaluations of experience v,
-interpolated linearly, so that they depend little on the evaluation frequency; `gap.depth` has a resolution.
+interpolated linearly, so that they depend little on the evaluation frequency; `gap.depth` has a resolution. Of an
+experience that was evaluated at its start and end only, the permanent part alone is known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from clbench.metrics.definition import (
+    WITHIN,
     Floats,
     Indices,
     Metric,
@@ -27,6 +29,7 @@ from clbench.metrics.definition import (
     mean_over,
     points,
     remembered,
+    seen_within,
     spacing,
 )
 from clbench.summation import ROUNDING, total
@@ -38,7 +41,10 @@ LEVELS = (0.90, 0.95, 1.00)
 
 @dataclass(frozen=True)
 class Gap:
-    """Stability gap of one task after one task boundary. NaN where an evaluation in the experience is missing.
+    """Stability gap of one task after one task boundary.
+
+    NaN where an evaluation in the experience is missing; all but `before` and `permanent` also where nothing was
+    evaluated between its start and its end.
 
     Attributes:
         experience: v >= 1, the experience after the boundary; neighbours that share their origin are one.
@@ -86,7 +92,7 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
     """
     trace = trace.by_origin()
     accuracy, matrix, first = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
-    started, gaps = boundaries(trace), []
+    started, within, gaps = boundaries(trace), seen_within(trace), []
     for v in range(1, len(matrix)):
         inside = points(trace, v)
         n = trace.iteration[inside]
@@ -95,7 +101,8 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
             if np.isnan(curve).any() and len(inside) and _out_of_scope(trace, view, inside, int(i)):
                 continue
             again = bool(trace.visits[v, i])
-            gaps.append(_gap(v, int(i), again, float(matrix[v - 1, i]), n, curve, int(started[v])))
+            gap = _gap(v, int(i), again, float(matrix[v - 1, i]), n, curve, int(started[v]))
+            gaps.append(gap if within[v] else _unseen(gap))
     return gaps
 
 
@@ -132,6 +139,14 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
         area=_area(n, a0 - curve) if n[0] == start else math.nan,
         transient=depth - permanent,
         permanent=permanent,
+    )
+
+
+def _unseen(gap: Gap) -> Gap:
+    """What is known of a gap without an evaluation between the start and the end of its experience."""
+    unknown: dict[float, float | None] = dict.fromkeys(LEVELS, math.nan)
+    return replace(
+        gap, depth=math.nan, iterations_to_trough=math.nan, recovery=unknown, area=math.nan, transient=math.nan
     )
 
 
@@ -296,19 +311,19 @@ METRICS = (
     Metric(
         "gap.depth", "mean depth of the gaps of tasks that are not trained on",
         "mean max(0, a0 - min A), a0 = R[v-1, i]",
-        _SOURCE, "lower", (0, 1), "accuracy", "task", depth, "lower",
+        _SOURCE, "lower", (0, 1), "accuracy", "task", depth, "lower", WITHIN,
     ),
     Metric(
         "gap.iterations_to_trough", "mean iterations from a boundary to the lowest accuracy",
         "mean over depth > 0 of n(first minimum) - b_{v-1}", _SOURCE, "lower", (0, math.inf), "iterations", "task",
-        iterations_to_trough,
+        iterations_to_trough, None, WITHIN,
     ),
     *(
         Metric(
             f"gap.recovery_{q:.0%}".rstrip("%"),
             f"mean iterations from a boundary until {q:.0%} are back, where they come back",
             f"mean over recovered gaps of n(A >= {q:.2f} a0 after the trough) - b_{{v-1}}", _SOURCE, "lower",
-            (0, math.inf), "iterations", "task", partial(recovery, level=q),
+            (0, math.inf), "iterations", "task", partial(recovery, level=q), None, WITHIN,
         )
         for q in LEVELS
     ),
@@ -317,17 +332,17 @@ METRICS = (
             f"gap.recovered_{q:.0%}".rstrip("%"),
             f"share of gaps after which {q:.0%} are back within the experience",
             f"mean of [A >= {q:.2f} a0 after the trough]", _SOURCE, "higher", (0, 1), "share", "task",
-            partial(recovered, level=q),
+            partial(recovered, level=q), None, WITHIN,
         )
         for q in LEVELS
     ),
     Metric(
         "gap.area", "mean area of the gaps", "mean integral max(0, a0 - A(n)) dn", _SOURCE, "lower", (0, math.inf),
-        "accuracy x iterations", "task", area,
+        "accuracy x iterations", "task", area, None, WITHIN,
     ),
     Metric(
         "gap.transient", "mean loss that comes back within the experience", "mean depth - permanent", _SOURCE, "lower",
-        (0, 1), "accuracy", "task", transient,
+        (0, 1), "accuracy", "task", transient, None, WITHIN,
     ),
     Metric(
         "gap.permanent", "mean loss that stays to the end of the experience", "mean max(0, a0 - A(end of v))", _SOURCE,
@@ -335,16 +350,16 @@ METRICS = (
     ),
     Metric(
         "gap.regained", "share of the lost accuracy that comes back within the experience",
-        "sum transient / sum depth", _SOURCE, "higher", (0, 1), "share", "task", regained,
+        "sum transient / sum depth", _SOURCE, "higher", (0, 1), "share", "task", regained, None, WITHIN,
     ),
     Metric(
         "gap.depth.trained_again", "mean depth of the gaps of tasks that are trained on again",
         "gap.depth over experiences that visit the task again", _SOURCE, "lower", (0, 1), "accuracy", "task",
-        partial(depth, trained_again=True), "lower",
+        partial(depth, trained_again=True), "lower", WITHIN,
     ),
     Metric(
         "gap.area.trained_again", "mean area of the gaps of tasks that are trained on again",
         "gap.area over experiences that visit the task again", _SOURCE, "lower", (0, math.inf),
-        "accuracy x iterations", "task", partial(area, trained_again=True),
+        "accuracy x iterations", "task", partial(area, trained_again=True), None, WITHIN,
     ),
 )  # fmt: skip

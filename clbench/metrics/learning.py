@@ -7,12 +7,14 @@ import math
 import numpy as np
 
 from clbench.metrics.definition import (
+    WITHIN,
     Floats,
     Indices,
     Metric,
     Value,
     Weights,
     accuracy_matrix,
+    after_each_of_the_first,
     boundaries,
     crossing,
     ends,
@@ -21,6 +23,7 @@ from clbench.metrics.definition import (
     points,
     remembered,
     right_matrix,
+    seen_within,
     undefined,
     visited_so_far,
 )
@@ -90,7 +93,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
 
     By the trapezoid rule over the evaluations of an experience, so that it depends little on how often was evaluated.
     Accuracy in [0, 1], higher is better. Parts, (T,): a task's own mean accuracy over the time since its first visit
-    began. Undefined where an experience was not evaluated from its start on.
+    began. Undefined where an experience was not evaluated from its start on, or not within.
 
     Source: Caccia et al. 2022. Differs from the paper, which takes the mean over steps.
 
@@ -101,7 +104,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
     """
     accuracy, first, ended = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
     so_far, updates, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
-    areas, weights = np.zeros(so_far.shape), Weights(trace)
+    areas, weights, within = np.zeros(so_far.shape), Weights(trace), seen_within(trace)
     for v, seen in enumerate(so_far):
         if ended[v + 1] == ended[v]:
             continue
@@ -113,7 +116,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
         used, twice = inside[twice > 0], twice[twice > 0]
         # In counts, whose sum is exact: two points at one iteration add up to what one would be, to the last bit.
         integral = twice @ np.rint(accuracy[used][:, seen] * size[seen]) / (2 * size[seen])
-        if n[0] != ended[v]:
+        if n[0] != ended[v] or not within[v]:
             integral[:] = np.nan
         weights.array[np.ix_(used, np.flatnonzero(seen))] += (twice / 2 / seen.sum() / updates)[:, None]
         areas[v, seen] = integral
@@ -135,8 +138,8 @@ def _updates_until(trace: Trace, curve: Floats, experience: int, level: float) -
         return math.nan
     reached = np.flatnonzero(np.isnan(curve[inside]) | (curve[inside] >= level - ROUNDING))
     if not len(reached):
-        return math.inf
-    if np.isnan(curve[inside][reached[0]]):
+        return math.inf if seen_within(trace)[experience] else math.nan
+    if np.isnan(curve[inside][reached[0]]) or (reached[0] and not seen_within(trace)[experience]):
         return math.nan
     return crossing(n, curve[inside], int(reached[0]), level) - float(start)
 
@@ -145,7 +148,8 @@ def _updates_until(trace: Trace, curve: Floats, experience: int, level: float) -
 def updates_to_learn(trace: Trace, view: str) -> Floats:
     """n_i: updates of a task's first visit until A(i) >= 0.9 R[f(i), i] for the first time, (T,), in iterations, >= 0.
 
-    Interpolated linearly between evaluations. NaN where the task is never visited or an evaluation is missing.
+    Interpolated linearly between evaluations. NaN where the task is never visited, an evaluation is missing, or nothing
+    was evaluated within its first visit.
 
     >>> from clbench.testing import make_trace
     >>> curve = np.array([0.0, 0.36, 0.9, 1.0, 1.0]).reshape(1, 5, 1)
@@ -258,7 +262,7 @@ def recency_bias(trace: Trace, view: str) -> Value:
     """Mean over experiences of the accuracy on what is visited, minus that on what was visited before only.
 
     At the end of experience v, over tasks visited in v and over tasks visited before v but not in it, samples weighing
-    the same; mean over v that have both. Accuracy in [-1, 1], 0 is best and lower is better. Parts for each class
+    the same; mean over v that have both. Accuracy in [-1, 1], best at 0. Parts for each class
     (C,), ascending: accuracy on it at the end of the stream minus accuracy on all classes of visited tasks.
 
     Source: the bias towards recent classes, Wu et al. 2019 (BiC).
@@ -298,32 +302,32 @@ METRICS = (
     Metric(
         "lca_10.a_gem", "LCA, mean accuracy over the first 10 updates on a task and before them",
         "mean_i 1/11 sum_{b=0..10} A(b_{f(i)-1} + b, i)", "Chaudhry et al. 2019 (A-GEM)", "higher", (0, 1), "accuracy",
-        "task", learning_curve_area_a_gem,
+        "task", learning_curve_area_a_gem, None, after_each_of_the_first(SHOTS),
     ),
     Metric(
         "lca_10.de_lange", "LCA, mean accuracy over the first 10 updates on a task",
         "mean_i 1/10 sum_{b=1..10} A(b_{f(i)-1} + b, i)", "De Lange et al. 2023", "higher", (0, 1), "accuracy", "task",
-        learning_curve_area_de_lange,
+        learning_curve_area_de_lange, None, after_each_of_the_first(SHOTS),
     ),
     Metric(
         "anytime_accuracy", "AAA, average over all iterations of the accuracy on all tasks so far",
         "1/I sum_v integral_{b_{v-1}}^{b_v} mean_{j visited up to v} A(n, j) dn", "Caccia et al. 2022", "higher",
-        (0, 1), "accuracy", "task", anytime_accuracy,
+        (0, 1), "accuracy", "task", anytime_accuracy, None, WITHIN,
     ),
     Metric(
         "forward_facilitation.90", "how much faster later tasks are learnt than the first",
         "mean_{i: f(i) >= 1} 1 - n_i / n_first, n_i updates until A >= 0.9 R[f(i), i]", "after Ebbinghaus 1885",
-        "higher", (-math.inf, 1), "share", "task", forward_facilitation,
+        "higher", (-math.inf, 1), "share", "task", forward_facilitation, None, WITHIN,
     ),
     Metric(
         "savings.90", "how much faster a task is learnt again",
         "mean over later visits that reached it of 1 - m / n_i, m updates until A >= 0.9 R[f(i), i]",
-        "Ebbinghaus 1885", "higher", (-math.inf, 1), "share", "task", savings,
+        "Ebbinghaus 1885", "higher", (-math.inf, 1), "share", "task", savings, None, WITHIN,
     ),
     Metric(
         "savings.90_reached", "share of later visits in which a task is learnt again",
         "mean over later visits of [A reached 0.9 R[f(i), i]]", "after Ebbinghaus 1885", "higher", (0, 1), "share",
-        "task", savings_reached,
+        "task", savings_reached, None, WITHIN,
     ),
     Metric(
         "knowledge_accumulation", "gain in the share of all test samples that are right, the untaught ones included",
@@ -333,6 +337,6 @@ METRICS = (
     Metric(
         "recency_bias", "accuracy on what was taught last minus that on what was taught before",
         "mean_{v >= 1} A(end of v, visited in v) - A(end of v, visited only before v)", "after Wu et al. 2019 (BiC)",
-        "lower", (-1, 1), "accuracy", "class", recency_bias,
+        "zero", (-1, 1), "accuracy", "class", recency_bias,
     ),
 )  # fmt: skip

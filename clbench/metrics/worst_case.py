@@ -15,6 +15,7 @@ from clbench.metrics.definition import (
     Metric,
     Value,
     Weights,
+    at_most_apart,
     boundaries,
     ends,
     first_visit,
@@ -118,8 +119,9 @@ def _largest_change(trace: Trace, view: str, window: int, sign: int) -> Value:
             continue
         curve, n = sign * accuracy[counted, i], trace.iteration[counted]
         start = np.searchsorted(n, n - (window - 1))
-        parts[i] = np.nan if np.isnan(curve).any() else (curve - _range_minimum(curve, start)).max()
         used.append(counted)
+        if spacing(trace, counted) < window and not np.isnan(curve).any():
+            parts[i] = (curve - _range_minimum(curve, start)).max()
     value = mean(parts[visited])
     return Value(value, parts, None, _spacing(trace, used, value))
 
@@ -147,7 +149,8 @@ def windowed_forgetting(trace: Trace, view: str, window: int) -> Value:
 
     max over pairs of evaluations p before q with n(q) - n(p) <= w - 1 of A(p, i) - A(q, i), over evaluations after the
     first update on task i. Accuracy in [0, 1], lower is better; parts for each task (T,). A lower bound where not every
-    iteration was evaluated, see `Value.resolution`: where that exceeds w - 1, changes between evaluations are missed.
+    iteration was evaluated, see `Value.resolution`. Undefined where evaluations are more than w - 1 iterations apart:
+    what happens within a window is then seen nowhere, or only in some places.
 
     Source: De Lange et al. 2023. Differs from the published code: the window is in iterations, not in evaluations.
 
@@ -157,6 +160,8 @@ def windowed_forgetting(trace: Trace, view: str, window: int) -> Value:
     0.3
     >>> round(windowed_forgetting(make_trace(curve), "class", 3).value, 6)  # 0.9 - 0.4
     0.5
+    >>> windowed_forgetting(make_trace(curve, every=10), "class", 10).value
+    nan
     """
     return _largest_change(trace, view, window, -1)
 
@@ -302,7 +307,7 @@ METRICS = (
         Metric(
             f"wf_{w}", f"WF^{w}, largest fall within {w} iterations",
             f"mean_i max(0, max_{{n(p) <= n(q) < n(p) + {w}}} A(p, i) - A(q, i))", "De Lange et al. 2023", "lower",
-            (0, 1), "accuracy", "task", partial(windowed_forgetting, window=w), "lower",
+            (0, 1), "accuracy", "task", partial(windowed_forgetting, window=w), "lower", at_most_apart(w - 1),
         )
         for w in (10, 100)
     ),
@@ -311,7 +316,7 @@ METRICS = (
             f"wp_{w}", f"WP^{w}, largest rise within {w} iterations",
             f"mean_i max(0, max_{{n(p) <= n(q) < n(p) + {w}}} A(q, i) - A(p, i))",
             "De Lange et al. 2023; their code under-estimates it", "higher", (0, 1), "accuracy", "task",
-            partial(windowed_plasticity, window=w), "lower",
+            partial(windowed_plasticity, window=w), "lower", at_most_apart(w - 1),
         )
         for w in (10, 100)
     ),

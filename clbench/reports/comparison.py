@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from clbench.errors import UserError, shown, unknown
+from clbench.formatting import scaled, telling_places
+from clbench.labels import distinguished
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.leaderboard import codes, groups
-from clbench.reports.tables import CODES, heading, marked, plain, points
+from clbench.reports.tables import CODES, heading, left_open, marked, plain
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
@@ -62,8 +64,12 @@ class Row:
 
     @property
     def label(self) -> str:
+        return self.called(self.strategy)
+
+    def called(self, name: str) -> str:
+        """A name for the row with its id and its warnings."""
         access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{self.strategy}, row {self.id[:8]}", access, self.tuned_by, self.codes)
+        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes)
 
     @property
     def codes(self) -> int:
@@ -82,6 +88,12 @@ class Row:
                     raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
                 runs[record.seed] = record
         return runs
+
+
+def labelled(rows: Sequence[Row]) -> list[str]:
+    """A name for each row, with what tells it from the others of its strategy."""
+    names = distinguished((row.strategy, row.records[0].settings) for row in rows)
+    return [row.called(name) for row, name in zip(rows, names, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ class Finding:
     """Result of a pair of rows in one metric.
 
     Attributes:
-        a, b: values of the paired seeds, in their order.
+        a, b: values of the paired seeds, in their order, as `Metric.compared` takes them.
         difference: a - b.
         improvement: probability that A is better (`statistics.probability_of_improvement`, in the better direction).
         better, worse: seeds in which A is better, and in which it is worse; the rest are ties.
@@ -171,7 +183,7 @@ def _select(text: str, within: Path, collected: Callable[[Path], Collected]) -> 
         boards.setdefault((row.definition, row.data), []).append(row)
     for several in boards.values():
         if len(several) > 1:
-            names = "; ".join(row.label for row in several)
+            names = "; ".join(labelled(several))
             raise UserError(f"{text}: {len(several)} rows of {several[0].benchmark}; name one of them: {names}.")
     return rows, problems
 
@@ -201,14 +213,18 @@ def pairs(left: Sequence[Row], right: Sequence[Row]) -> tuple[list[Pair], list[s
     """
     matched: list[Pair] = []
     alone: list[str] = []
-    for row in left:
+    for row, name in zip(left, labelled(left), strict=True):
         defined = [other for other in right if other.definition == row.definition]
         partners = [other for other in defined if other.data == row.data] or defined
         matched += [_pair(row, other) for other in partners]
         if not partners:
-            alone.append(f"only in A: {row.benchmark}, {row.label}")
+            alone.append(f"only in A: {row.benchmark}, {name}")
     definitions = {row.definition for row in left}
-    alone += [f"only in B: {row.benchmark}, {row.label}" for row in right if row.definition not in definitions]
+    alone += [
+        f"only in B: {row.benchmark}, {name}"
+        for row, name in zip(right, labelled(right), strict=True)
+        if row.definition not in definitions
+    ]
     if not matched:
         same = [(a, b) for a in left for b in right if a.benchmark == b.benchmark]
         a, b = (same or [(left[0], right[0])])[0]
@@ -273,10 +289,11 @@ def findings(pair: Pair, metrics: Sequence[str]) -> list[Finding]:
 
 
 def _finding(pair: Pair, metric: str) -> Finding:
-    def values(runs: dict[int, Record]) -> dict[int, float | None]:
-        return {seed: runs[seed].scores[metric].value if metric in runs[seed].scores else None for seed in pair.seeds}
+    def value(record: Record) -> float | None:
+        known = record.scores[metric].value if metric in record.scores else None
+        return None if known is None else METRICS[metric].compared(known)
 
-    of_a, of_b = values(pair.a), values(pair.b)
+    of_a, of_b = ({seed: value(runs[seed]) for seed in pair.seeds} for runs in (pair.a, pair.b))
     difference = statistics.difference(of_a, of_b)
     a, b = (tuple(v for s in difference.seeds if (v := of[s]) is not None) for of in (of_a, of_b))
     sign = 1.0 if METRICS[metric].better == "higher" else -1.0
@@ -306,23 +323,33 @@ def to_text(findings: Sequence[Finding]) -> str:
     lines = []
     for pair in {id(finding.pair): finding.pair for finding in findings}.values():
         star = "*" if any(r.modified for r in pair.left.records) else ""
-        lines.append(f"{pair.left.benchmark}{star}: A is {pair.left.label}; B is {pair.right.label}")
+        a, b = labelled([pair.left, pair.right])
+        lines.append(f"{pair.left.benchmark}{star}: A is {a}; B is {b}")
         lines.append(f"  seeds in both: {' '.join(map(str, pair.seeds))}{_partnerless(pair)}")
-        lines += [f"  {note}" for note in pair.notes]
+        evaluation = pair.left.records[0].config.benchmark.evaluation
+        of_pair = [finding for finding in findings if finding.pair is pair]
+        undefined = [finding.metric for finding in of_pair if not finding.a]
+        open_ = left_open([f.metric for f in of_pair], undefined, evaluation.every, evaluation.dense)
+        lines += [f"  {note}" for note in [*pair.notes, *open_]]
     rows: list[tuple[str, ...]] = [HEADINGS]
     for finding in findings:
         d, n = finding.difference, len(finding.a)
         of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
-        interval = "" if d.interval is None else f"{_point(finding, d.interval[0])} to {_point(finding, d.interval[1])}"
+        unit = METRICS[finding.metric].unit
+        with_zero = ((0.0, value) for value in (d.mean, *(d.interval or ())))
+        places = max(telling_places(pair, unit) for pair in (of_both, *with_zero))
+        signed = partial(_signed, unit=unit, places=places)
+        improvement = finding.improvement
+        chances = telling_places((0.0, 0.5, 1.0, improvement), "iterations")
         rows.append(
             (
                 finding.pair.left.benchmark,
-                heading(finding.metric),
+                heading(finding.metric).replace(finding.metric, _compared(finding.metric), 1),
                 str(n),
-                *("" if mean is None else f"{points(finding.metric, mean):.2f}" for mean in of_both),
-                "" if d.mean is None else _point(finding, d.mean),
-                interval,
-                "" if finding.improvement is None else f"{finding.improvement:.2f}",
+                *("" if mean is None else f"{scaled(mean, unit, places):.{places}f}" for mean in of_both),
+                "" if d.mean is None else signed(d.mean),
+                "" if d.interval is None else " to ".join(map(signed, d.interval)),
+                "" if improvement is None else f"{improvement:.{chances}f}",
                 f"{finding.better} of {n}" if n else "",
                 _needed(finding),
                 finding.verdict,
@@ -333,12 +360,22 @@ def to_text(findings: Sequence[Finding]) -> str:
     lines += ["", *aligned(rows), ""]
     lines += [
         "A and B: means over the paired seeds. A - B: paired by seed; Student t interval, of each metric by itself.",
+        "verdict: better where the interval leaves out 0; all before rounding.",
         "P(A better): over all pairs of a value of A and one of B, ties half (Agarwal et al. 2021).",
         "seeds needed: for a power of 0.8 at 0.05, were the observed effect the true one.",
     ]
     if any(row.codes > 1 for finding in findings for row in (finding.pair.left, finding.pair.right)):
         lines.append(CODES)
     return "\n".join(map(plain, lines))
+
+
+def _compared(metric: str) -> str:
+    """A metric's name; between bars where distances from 0 are compared."""
+    return f"|{metric}|" if METRICS[metric].better == "zero" else metric
+
+
+def _signed(value: float, unit: str, places: int) -> str:
+    return f"{scaled(value, unit, places):+.{places}f}"
 
 
 def _partnerless(pair: Pair) -> str:
@@ -350,10 +387,6 @@ def _partnerless(pair: Pair) -> str:
             seeds = (f"{seed}{f' (there {status[seed]})' if seed in status else ''}" for seed in lacking)
             parts.append(f"; without a partner, only in {side}: {' '.join(seeds)}")
     return "".join(parts)
-
-
-def _point(finding: Finding, value: float) -> str:
-    return f"{points(finding.metric, value):+.2f}"
 
 
 def _needed(finding: Finding) -> str:
@@ -381,7 +414,7 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
                 "b_strategy": pair.right.strategy,
                 "a_tuning_by": pair.left.tuned_by,
                 "b_tuning_by": pair.right.tuned_by,
-                "metric": finding.metric,
+                "metric": _compared(finding.metric),
                 "unit": METRICS[finding.metric].unit,
                 "better": METRICS[finding.metric].better,
                 "pairs": len(finding.a),

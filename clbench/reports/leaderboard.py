@@ -96,8 +96,7 @@ def runs(records: Iterable[Record]) -> pd.DataFrame:
                 "status": record.status,
                 "failure": record.failure.message if record.failure else None,
             }
-            done = record.status == "completed" and record.metrics
-            entries = [(v, n, s) for v, scores in sorted((done or {}).items()) for n, s in sorted(scores.items())]
+            entries = [(v, n, s) for v, scores in sorted(record.views.items()) for n, s in sorted(scores.items())]
             for view, name, score in entries:
                 metric = METRICS.get(name)
                 rows.append(

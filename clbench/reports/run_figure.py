@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.formatting import ranges
+from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.metrics.definition import accuracy_matrix, boundaries, first_visit
 from clbench.results.load import Run
@@ -85,7 +86,9 @@ def figure(
     first: int | None = None,
 ) -> Figure:
     """The matplotlib figure; independent of `pyplot` and of the user's settings."""
-    panels = [_Panel(run, view, tasks, first) for run in _checked(runs, view, tasks)]
+    names = distinguished((run.record.config.strategy.name, settings(run.record.raw["config"])) for run in runs)
+    checked = zip(_checked(runs, view, tasks), names, strict=True)
+    panels = [_Panel(run, name, view, tasks, first) for run, name in checked]
 
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -145,8 +148,8 @@ class _Panel:
         levels: accuracy before each experience of each task visited earlier, (V, T); NaN elsewhere.
     """
 
-    def __init__(self, run: Run, view: str | None, tasks: Sequence[int] | None, first: int | None) -> None:
-        self.run, self.view = run, run.view(view)
+    def __init__(self, run: Run, name: str, view: str | None, tasks: Sequence[int] | None, first: int | None) -> None:
+        self._label, self.view = run.record.called(name), run.view(view)
         whole = run.trace.by_origin()
         self._numbers = {n: METRICS[n].compute(whole, self.view).value for n in ("average_accuracy", "min_acc")}
         self.trace = whole if first is None else starts(whole, first)
@@ -174,7 +177,7 @@ class _Panel:
             numbers.append(f"{words} " + ("undefined" if math.isnan(value) else f"{100 * value:.1f} %"))
         dark = [i for i in self.tasks if np.isnan(self.accuracy[:, i]).all()]
         unseen = f"; {named(dark)} never evaluated" if dark else ""
-        return f"{self.run.label}, view {self.view}: {', '.join(numbers)}{unseen}"
+        return f"{self._label}, view {self.view}: {', '.join(numbers)}{unseen}"
 
 
 def starts(trace: Trace, updates: int) -> Trace:

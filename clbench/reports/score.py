@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.formatting import quantity
-from clbench.metrics import METRICS, compute
+from clbench.metrics import METRICS, Metric, compute
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.load import Run
+from clbench.trace import Trace
 
 NOT_RECOVERED = "not within the experience"
 
@@ -38,7 +39,7 @@ class Table:
 
 
 def metrics(run: Run, view: str) -> Table:
-    """Every metric: value, sampling error, resolution, and which direction is better."""
+    """Every metric: value, sampling error, better direction, and what the schedule of evaluations leaves open."""
     rows, shown = [], []
     for name, entry in compute(run.trace)[view].items():
         metric = METRICS[name]
@@ -49,16 +50,21 @@ def metrics(run: Run, view: str) -> Table:
                 name,
                 quantity(value, metric.unit),
                 "" if se is None else f"± {quantity(se, metric.unit)}",
-                f"{metric.better} is better",
-                "" if resolution is None or resolution == 1 else f"{metric.bound} bound: {_spacing(resolution)}",
+                metric.direction,
+                _left_open(metric, value, resolution, run.trace),
             )
         )
     columns = ("name", "value", "unit", "se", "resolution", "better")
     return Table("metric", columns, ("metric", "value", "sampling error", "", ""), rows, shown)
 
 
-def _spacing(iterations: int) -> str:
-    return f"evaluations are up to {iterations} iterations apart"
+def _left_open(metric: Metric, value: float | None, resolution: int | None, trace: Trace) -> str:
+    """What a schedule of evaluations leaves open of a value."""
+    if value is None:
+        return metric.unreached(trace.every, trace.dense) or ""
+    if resolution is None or resolution == 1:
+        return ""
+    return f"{metric.bound} bound: evaluations are up to {resolution} iterations apart"
 
 
 def gaps(run: Run, view: str) -> Table:

@@ -191,7 +191,7 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
         *_of_samples(benchmark, stream, contents),
         *_of_classes_and_tasks(stream, contents),
         ("protocol", _protocol(benchmark)),
-        ("updates per experience", _each(updates, total=True)),
+        ("updates per experience", _each(updates, total=True) + _passes(benchmark)),
         ("definition hash", stream.definition_hash),
         (f"instance hash, seed {stream.seed}", stream.instance_hash),
     ]
@@ -339,6 +339,12 @@ def _of_leakage(duplicates: Leakage, data: DataSet) -> list[tuple[str, str]]:
             f"; {duplicates.disputed:,} of them with another label",
         ),
     ]
+
+
+def _passes(benchmark: Benchmark) -> str:
+    if benchmark.training.epochs is None:
+        return ""
+    return " (passes over its own samples; as many for a strategy that trains on more)"
 
 
 def _table(stream: Stream, contents: Contents, updates: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:

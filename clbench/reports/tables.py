@@ -5,14 +5,17 @@ Every table shows the same columns board by board, and explains its marks below.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from clbench.config.benchmark import Numerics
 from clbench.formatting import UNITS, scaled
+from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
@@ -36,7 +39,7 @@ class Board:
         title: benchmark, and what its rows have in common.
         headings: above the columns.
         rows: cells, in the order of the headings; the first `WORDS` are words, the others numbers.
-        notes: failed runs, each with its reason.
+        notes: failed runs, each with its reason, and what the schedule of evaluations leaves open.
     """
 
     title: str
@@ -49,10 +52,11 @@ WORDS = 3
 
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
-    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above; equal ranks are ties",
+    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
     f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 CODES = "n codes: its runs were made by n different codes; with --other-code again, run and grid do them anew"
+EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
@@ -77,10 +81,11 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
     names = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{names} (definition {definition[:8]}, data {data[:8]}, view {view})"
     headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
+    names = _labels(rows)
     shown = [
         (
             "-" if row["rank"] is None else str(row["rank"]),
-            _label(row, [other for other in rows if other["strategy"] == row["strategy"]]),
+            marked(name, row["access"], row["tuning_by"], row["n_code_sha256"]),
             row["row_id"][:8],
             _seeds(row),
             *(_score(row, name) for name in metrics),
@@ -88,21 +93,55 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
             _number(row["train_s"], ".1f"),
             _number(row["eval_s"], ".1f"),
         )
-        for row in rows
+        for row, name in zip(rows, names, strict=True)
     ]
-    notes = [f"failed: {_benchmark(row)} {row['strategy']}: {row['failure']}" for row in rows if row["failure"]]
+    notes = [
+        f"failed: {_benchmark(row)} {name}: {row['failure']}"
+        for row, name in zip(rows, names, strict=True)
+        if row["failure"]
+    ]
+    more = [row["strategy"] for row in rows if row["access"] in ("past", "stream") and row["epochs"] is not None]
+    notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
+    notes += _processors(rows, names)
+    undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
+    notes += left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
     return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
+
+
+def _processors(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Where rows ran that ran elsewhere than most of the board: last bits and what training makes of them differ."""
+    places = [row["device"] for row in rows]
+    most = max(reversed(list(dict.fromkeys(places))), key=places.count)
+    others: dict[str, list[str]] = {}
+    for place, name in zip(places, names, strict=True):
+        if place != most and place is not None and most is not None:
+            others.setdefault(place, []).append(name)
+    return [f"on another processor ({place}; the others: {most}): {', '.join(of)}" for place, of in others.items()]
 
 
 def _benchmark(row: dict[str, Any]) -> str:
     return f"{row['benchmark']}{'*' if row['modified'] else ''}"
 
 
-def _label(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """The strategy, the parameters that distinguish it from its other rows, and its marks."""
-    parameters = [set(other["parameters"].split("; ")) for other in alike]
-    words = [row["strategy"], *sorted(set(row["parameters"].split("; ")) - set.intersection(*parameters))]
-    return marked(" ".join(words), row["access"], row["tuning_by"], row["n_code_sha256"])
+def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A name for each row of a board, with the settings that distinguish it from others of its strategy."""
+
+    def value(text: str) -> Any:
+        return json.loads(text) if text[:1] in ("{", "[") else text
+
+    def configuration(row: dict[str, Any]) -> dict[str, Any]:
+        def below(prefix: str) -> dict[str, Any]:
+            return {key.removeprefix(prefix): of for key, of in row.items() if key.startswith(prefix)}
+
+        pairs = (pair.partition("=") for pair in row["parameters"].split("; ") if pair)
+        return {
+            "strategy": {key: value(text) for key, _, text in pairs},
+            "seeds": below("seeds_"),
+            "numerics": {key: row["device_kind" if key == "device" else key] for key in Numerics.model_fields},
+            "tuning": below("tuning_") if row["tuning_by"] else None,
+        }
+
+    return distinguished((row["strategy"], settings(configuration(row))) for row in rows)
 
 
 def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
@@ -122,12 +161,42 @@ def _seeds(row: dict[str, Any]) -> str:
     return f"{row['n']}{failed}" + (f", {row['n_unfinished']} unfinished" if row["n_unfinished"] else "")
 
 
+def left_open(metrics: Iterable[str], undefined: Iterable[str], every: int, dense: int) -> list[str]:
+    """Lines on metrics that a schedule of evaluations leaves undefined, or as bounds.
+
+    Args:
+        metrics: those shown.
+        undefined: those of them without a value.
+        every, dense: see `clbench.config.evaluation.Evaluation`.
+
+    >>> left_open(["average_accuracy", "wf_10", "min_acc"], ["wf_10"], 10, 0)
+    ['undefined: wf_10 needs evaluations up to 9 iterations apart; they are made every 10 iterations', \
+'upper bound (≤), as not every iteration is evaluated: min_acc']
+    """
+    lines = [f"undefined: {name} {why}" for name in undefined if (why := METRICS[name].unreached(every, dense))]
+    for bound, sign in SIGNS.items():
+        names = [name for name in metrics if bound_sign(name, every) == sign and name not in undefined]
+        lines += [f"{bound} bound ({sign}), as not every iteration is evaluated: {', '.join(names)}"] * bool(names)
+    return lines
+
+
+SIGNS = {"upper": "≤", "lower": "≥"}
+"""Kind of bound -> its mark."""
+
+
+def bound_sign(metric: str, every: int) -> str:
+    """The mark of a value that is a bound; empty where it is exact."""
+    bound = METRICS[metric].bound
+    return "" if bound is None or every == 1 else SIGNS[bound]
+
+
 def _score(row: dict[str, Any], name: str) -> str:
     mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "ci95_lo", "ci95_hi"))
     if mean is None:
         return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
     half = "" if low is None else f" ± {points(name, (high - low) / 2):.2f}"
-    return f"{points(name, mean):.2f}{half}"
+    sign = bound_sign(name, row["eval_every"])
+    return f"{sign}{' ' * bool(sign)}{points(name, mean):.2f}{half}"
 
 
 def heading(metric: str) -> str:
@@ -210,7 +279,7 @@ def _markdown(text: str) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-    "<": r"\textless{}", ">": r"\textgreater{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "≥": r"$\geq$",
 }  # fmt: skip
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field, JsonValue
 
+from clbench import labels
 from clbench.config.benchmark import knows_task_at_test
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
@@ -223,8 +226,12 @@ class Header(_File):
     @property
     def label(self) -> str:
         """Benchmark (with `*` where it is not the shipped one), strategy, start of the configuration's hash, seed."""
+        return self.called(self.config.strategy.name)
+
+    def called(self, name: str) -> str:
+        """The label with another name for the strategy."""
         star = "*" if self.modified else ""
-        return f"{self.benchmark}{star} {self.config.strategy.name} {self.config_hash[:6]} seed {self.config.seed}"
+        return f"{self.benchmark}{star} {name} {self.config_hash[:6]} seed {self.config.seed}"
 
 
 class Record(_File):
@@ -286,14 +293,36 @@ class Record(_File):
         return {**(self.provenance.tuning or {}), **(self.config.tuning.model_dump() if self.config.tuning else {})}
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """See `clbench.labels.settings`."""
+        return labels.settings(self.raw["config"])
+
+    @property
     def tuned_by(self) -> str | None:
         """`first`, `stream` or `test`; None where not tuned."""
         return None if self.config.tuning is None else self.config.tuning.by
 
+    @cached_property
+    def views(self) -> dict[str, dict[str, Score]]:
+        """Metrics by view; none where the run is not completed.
+
+        A value that the schedule of evaluations does not reach is undefined, whatever an older version wrote.
+        """
+        if self.status != "completed" or self.metrics is None:
+            return {}
+        return {view: {n: self._reached(n, s) for n, s in scores.items()} for view, scores in self.metrics.items()}
+
+    def _reached(self, name: str, score: Score) -> Score:
+        evaluation = self.config.benchmark.evaluation
+        metric = METRICS.get(name)
+        if metric is None or not metric.unreached(evaluation.every, evaluation.dense, score.resolution):
+            return score
+        return score.model_copy(update={"value": None, "se": None})
+
     @property
     def scores(self) -> dict[str, Score]:
-        """Metrics of the primary view; none where the run is not completed."""
-        return self.metrics[self.primary_view] if self.status == "completed" and self.metrics is not None else {}
+        """Metrics of the primary view; see `views`."""
+        return self.views.get(self.primary_view, {})
 
 
 # ------------------------------------------------------------------------------------------------ one file
@@ -369,27 +398,71 @@ def scan(directories: Iterable[Path], reader: Callable[[Path], _T], problems: li
             yield directory, result
 
 
-def collect(*roots: Path) -> tuple[list[Record], list[str]]:
-    """All run records at or under some folders, each run once, and a sentence for each excluded file.
+@dataclass(frozen=True)
+class _Copy:
+    """One of perhaps several files of a run."""
 
-    Of files of one run (equal id and instance) a completed one counts, then the one started first, wherever they lie.
-    Results that were replaced are left out, with one sentence for all.
+    directory: Path
+    record: Record
+    order: tuple[int, bool, str, str]
+    """The smallest counts: steps below a folder named, not completed, start, contents."""
+
+    @property
+    def home(self) -> Path:
+        """The results folder that it lies in, if it lies where a run writes."""
+        return self.directory.parents[3] if len(self.directory.parents) > 3 else self.directory
+
+
+_REASONS = ("nearer to the folder named", "completed", "started first", "first by its contents")
+"""Why a file counts and another of the same run does not, by the place in `_Copy.order`."""
+
+
+def collect(*roots: Path) -> tuple[list[Record], list[str]]:
+    """All run records at or under some folders, each run once, and a sentence for excluded files.
+
+    Of files of one run (equal id and instance) the one nearest to a folder named counts: a folder within a folder does
+    not hide the runs of the outer one. Of equally near ones a completed one counts, then the one started first. Results
+    that were replaced are left out, with one sentence for all.
     """
-    kept: dict[tuple[str, str | None], tuple[tuple[bool, str, str], Path, Record]] = {}
+    kept: dict[tuple[str, str | None], _Copy] = {}
+    others: list[tuple[tuple[str, str | None], _Copy]] = []
     problems: list[str] = []
     superseded: list[Path] = []
-    directories = {path.resolve(): path for root in roots for path in files.find_runs(root, superseded)}
+    nearest: dict[Path, tuple[int, Path]] = {}
+    for root in roots:
+        for path in files.find_runs(root, superseded):
+            steps = len(path.relative_to(root).parts)
+            if steps < nearest.get(path.resolve(), (steps + 1, path))[0]:
+                nearest[path.resolve()] = steps, path
     problems += replaced(superseded)
-    for directory, (record, text) in scan(directories.values(), _with_text, problems):
-        copy = (record.run_id, record.stream.instance_hash if record.stream else None)
-        order = (record.status != "completed", record.provenance.started_utc or "", text)
-        new = (order, directory / "run.json", record)
-        if copy in kept:
-            old = kept[copy]
-            new, other = (new, old) if order < old[0] else (old, new)
-            problems.append(f"{other[1]}: the same run as {new[1]}{_disagreement(new[2].raw, other[2].raw)}.")
-        kept[copy] = new
-    return [record for _, _, record in kept.values()], problems
+    depth = {path: steps for steps, path in nearest.values()}
+    for directory, (record, text) in scan(depth, _with_text, problems):
+        run = (record.run_id, record.stream.instance_hash if record.stream else None)
+        order = (depth[directory], record.status != "completed", record.provenance.started_utc or "", text)
+        new = _Copy(directory, record, order)
+        if run in kept:
+            new, other = (new, kept[run]) if order < kept[run].order else (kept[run], new)
+            others.append((run, other))
+        kept[run] = new
+    return [copy.record for copy in kept.values()], [*problems, *_copies([(kept[run], other) for run, other in others])]
+
+
+def _copies(pairs: list[tuple[_Copy, _Copy]]) -> Iterator[str]:
+    """A sentence for the files that do not count: one for all that lie in one folder and count in one other."""
+    grouped: dict[tuple[Path, Path, str], list[tuple[_Copy, _Copy]]] = {}
+    for counts, other in pairs:
+        place = next((i for i, (a, b) in enumerate(zip(counts.order, other.order, strict=True)) if a != b), -1)
+        grouped.setdefault((other.home, counts.home, _REASONS[place]), []).append((counts, other))
+    for (where, elsewhere, why), several in grouped.items():
+        differing = sum(_disagree(counts.record, other.record) for counts, other in several)
+        [(counts, other), *more] = several
+        if more:
+            metrics = f", {differing} with other metrics" if differing else ""
+            yield f"{where}: {len(several)} runs that {elsewhere} holds too, where the files are {why}{metrics}."
+        else:
+            metrics = ", with other metrics" if differing else ""
+            one, two = (copy.directory / "run.json" for copy in (other, counts))
+            yield f"{one}: the same run as {two}, which is {why}{metrics}."
 
 
 def replaced(superseded: Sequence[Path]) -> list[str]:
@@ -415,6 +488,5 @@ def _with_text(directory: Path) -> tuple[Record, str]:
     return record, text
 
 
-def _disagreement(one: dict[str, Any], other: dict[str, Any]) -> str:
-    both = one["status"] == other["status"] == "completed"
-    return ", with other metrics" if both and one["metrics"] != other["metrics"] else ""
+def _disagree(one: Record, other: Record) -> bool:
+    return one.status == other.status == "completed" and one.raw["metrics"] != other.raw["metrics"]

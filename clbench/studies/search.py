@@ -39,7 +39,8 @@ class Search:
 
     Attributes:
         stream, strategy: numbers in the study's lists.
-        results: mean value of each trial so far, None where a run of it failed; with its mapping and combination.
+        results: mean value of each trial so far, as `Metric.compared` takes values, None where a run of it failed; with
+            its mapping and combination.
         tried: number of different ones.
         failed: number of failed runs.
         updates, wall_s: of all runs, each counted once.
@@ -51,7 +52,7 @@ class Search:
         self.stream, self.strategy = stream, strategy
         entry = study.config.streams[stream]
         on = entry if isinstance(entry, str) else entry["name"]
-        self.label = f"{on}{study.where(stream)} {study.strategies[strategy]['name']}"
+        self.label = f"{on}{study.where(stream)} {study.names[strategy]}"
         self.results: list[tuple[Trial, float | None]] = []
         self.failed, self.updates, self.wall_s = 0, 0, 0.0
         self.trial: RunConfig | None = None
@@ -92,15 +93,16 @@ class Search:
             if record.status == "failed" and record.failure is not None:
                 self._reasons.append(record.failure.message)
             score = record.scores.get(self._settings.metric)
-            values.append(None if score is None else score.value)
+            value = None if score is None else score.value
+            values.append(None if value is None else METRICS[self._settings.metric].compared(value))
         known = [v for v in values if v is not None]
         self.results.append((trial, mean(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
 
     def best(self) -> Trial | None:
         """The trial with the best mean, the first of equals; None if all failed."""
-        sign = 1.0 if METRICS[self._settings.metric].better == "higher" else -1.0
-        known = [(sign * value, trial) for trial, value in self.results if value is not None]
+        worth = METRICS[self._settings.metric].worth
+        known = [(worth(value), trial) for trial, value in self.results if value is not None]
         if not known:
             return None
         most = max(value for value, _ in known)

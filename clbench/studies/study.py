@@ -21,12 +21,13 @@ from typing import Any
 
 from clbench import registry
 from clbench.config import strategy_names, strict_yaml
-from clbench.config.benchmark import Benchmark, Tuning
+from clbench.config.benchmark import Benchmark, StrategyConfig, Tuning
 from clbench.config.study import MOST_VALUES, Range, StudyConfig, TuningConfig
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
+from clbench.labels import Labels, distinguished
 from clbench.messages import Layer, annotation_of, check_section, unknown_key
-from clbench.resolve import make_run
+from clbench.resolve import complete_strategy, make_run
 from clbench.run_config import RunConfig
 
 _SECTIONS = [key for key in Benchmark.model_fields if key not in ("id", "title", "source")]
@@ -41,6 +42,7 @@ class Planned:
         run: resolved.
         stream, strategy: their numbers in the study's lists.
         combination: hyper-parameters that differ between combinations of the strategy, `key.path` to value.
+        name: of the strategy, with what tells it from others of the study.
         where: " (streams[i])" where the study has several streams of that name.
     """
 
@@ -48,13 +50,13 @@ class Planned:
     stream: int
     strategy: int
     combination: dict[str, Any]
+    name: str
     where: str = ""
 
     @property
     def row(self) -> str:
         """Label of the run and its other seeds."""
-        settings = "".join(f" {key}={shown(value)}" for key, value in self.combination.items())
-        return f"{self.run.benchmark.id}{self.where} {self.run.strategy.name}{settings}"
+        return f"{self.run.benchmark.id}{self.where} {self.name}"
 
     @property
     def label(self) -> str:
@@ -150,7 +152,19 @@ class Study:
         ]
         first = make_run(name, seed=seeds[0], above=[layer for layer in above if layer[1]])
         every = [first.model_copy(update={"seed": seed}) for seed in seeds]
-        return [Planned(run, stream, strategy, combination, self.where(stream)) for run in every]
+        label = self._labels(first.strategy.name, first.strategy.parameters)
+        return [Planned(run, stream, strategy, combination, label, self.where(stream)) for run in every]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Each strategy's name, with what tells it from others of its name, as the study says it."""
+        return distinguished((mapping["name"], _without_name(mapping)) for mapping in self.strategies)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        """Names by the settings that are not the same in all combinations of all entries of a strategy's name."""
+        ends = [with_values(mapping, chosen) for mapping in self.strategies for chosen in _ends(spaces(mapping))]
+        return Labels((mapping["name"], _completed(mapping)) for mapping in ends)
 
     @cached_property
     def _run_settings(self) -> dict[str, Any]:
@@ -277,6 +291,18 @@ def _check_space(source: str, place: str, mapping: dict[str, Any], needs_steps: 
     return problems
 
 
+def _without_name(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key != "name"}
+
+
+def _completed(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters with defaults; those of the mapping alone where it has a mistake, which its run reports."""
+    try:
+        return complete_strategy(StrategyConfig.model_validate(mapping)).parameters
+    except (UserError, ValueError):
+        return _without_name(mapping)
+
+
 KeyPath = tuple[str, ...]
 
 
@@ -297,6 +323,12 @@ def spaces(mapping: dict[str, Any], above: KeyPath = ()) -> dict[KeyPath, list[A
         elif isinstance(value, dict):
             choices |= spaces(value, (*above, key))
     return choices
+
+
+def _ends(space: dict[KeyPath, list[Any] | dict[str, Any]]) -> list[dict[KeyPath, Any]]:
+    """The first value of every choice, and the last."""
+    both = {path: (c[0], c[-1]) if isinstance(c, list) else (c["min"], c["max"]) for path, c in space.items()}
+    return [{path: ends[end] for path, ends in both.items()} for end in (0, 1)]
 
 
 def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:

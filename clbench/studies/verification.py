@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from clbench import registry
 from clbench.errors import UserError
+from clbench.metrics import METRICS
 from clbench.reports import leaderboard
 from clbench.reports.statistics import t_quantile
 from clbench.reports.tables import SHOWN
@@ -126,12 +127,21 @@ class Verification:
         metrics: the defined ones of `SHOWN`.
         different: for each seed that is not equal bit for bit, the differences, or the failure; see `_differences`.
         surroundings: differences of this environment from that of the row.
+        processors: this one and that of the row, where they are two; "" where they are one or unknown.
     """
 
     verdict: Verdict
     metrics: tuple[Metric, ...]
     different: dict[int, tuple[str, ...]]
     surroundings: tuple[str, ...]
+    processors: str = ""
+
+
+RULES: dict[Verdict, str] = {
+    "reproduced bit for bit": "weights and traces are equal, and metrics to 1e-12",
+    "within its interval": f"not equal, but the mean of {SHOWN[0]} lies in the 95 % prediction interval of its seeds",
+    "not reproduced": "neither equal nor within its interval, or another stream, memory or metric of the same trace",
+}
 
 
 def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
@@ -153,7 +163,15 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
         verdict = "reproduced bit for bit"
     elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == SHOWN[0]:
         verdict = "within its interval" if metrics[0].within else verdict
-    return Verification(verdict, metrics, different, _surroundings(old[0].raw, new[0].raw) if different else ())
+    surroundings = _surroundings(old[0].raw, new[0].raw) if different else ()
+    return Verification(verdict, metrics, different, surroundings, _processors(old, new))
+
+
+def _processors(old: Sequence[Record], new: Sequence[Record]) -> str:
+    here, there = (sorted({r.provenance.gpu or r.provenance.cpu or "" for r in some}) for some in (new, old))
+    if here == there or "" in (*here, *there):
+        return ""
+    return f"on another processor: {', '.join(here)} here, {', '.join(there)} there"
 
 
 _EXACT = ("stream", "memory", "access", "parameters")
@@ -164,7 +182,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
     """Differences of two runs of one id, among `_EXACT`, "metrics", "weights" and "trace"; or the failure."""
     if new["status"] != "completed":
         return "status", new["failure"]["message"]
-    differ = {name: not _claimed(old[name], new[name]) for name in (*_EXACT, "metrics")}
+    differ = {name: not _claimed(old[name], new[name]) for name in _EXACT}
+    differ["metrics"] = not _claimed(_reached(old), new["metrics"])
     differ["weights"] = old["weights_sha256"] != new["weights_sha256"]
     differ["trace"] = old.get("trace_sha256") not in (None, new["trace_sha256"])
     return tuple(name for name, other in differ.items() if other)
@@ -180,6 +199,17 @@ def _claimed(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and _claimed(value, new[key]) for key, value in old.items())
     return same(old, new)
+
+
+def _reached(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Metrics of a run.json that its evaluations reach; an older version wrote numbers for others too."""
+    evaluation = record["config"]["benchmark"]["evaluation"]
+
+    def reached(name: str, score: dict[str, Any]) -> bool:
+        metric = METRICS.get(name)
+        return metric is None or not metric.unreached(evaluation["every"], evaluation["dense"], score.get("resolution"))
+
+    return {view: {n: s for n, s in scores.items() if reached(n, s)} for view, scores in record["metrics"].items()}
 
 
 def _value(record: Record, name: str) -> float | None:

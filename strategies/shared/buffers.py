@@ -1,10 +1,15 @@
 """Replay memories, of rows of the training set, never of copies of samples.
 
     random  each group keeps a uniform sample without replacement of all offers (Vitter 1985, algorithm R): the
-            n-th sample offered to a full group of `quota` replaces a random one with probability quota / n.
-            Where the quota shrinks, random ones leave, and the sample stays uniform
-    last    each group keeps the last `quota` samples offered to it (the ring buffer of Chaudhry et al. 2019, "On Tiny
-            Episodic Memories", algorithm 3). Where the quota shrinks, the oldest leave
+            n-th sample offered to a group that holds its `size` replaces a random one with probability size / n.
+            Where the group shrinks, random ones leave, and the sample stays uniform
+    last    each group keeps the last samples offered to it (the ring buffer of Chaudhry et al. 2019, "On Tiny
+            Episodic Memories", algorithm 3). Where the group shrinks, the oldest leave
+
+Groups that share a capacity hold equally many, as far as they were offered so many; what some do not fill is held by
+the others (class-balancing reservoir sampling, Chrysakis and Moens 2020). A sample leaves a full memory only for one of
+a smaller group, and then from a largest group. So a memory that was offered its capacity is full, and a group that is
+more than one sample below the largest holds everything that it was offered.
 
 A row that is offered twice is two samples, and may be held twice.
 
@@ -48,7 +53,8 @@ class Buffer:
 
     Args:
         generator: decides what is kept and what is drawn.
-        capacity: samples in all, >= 1. Groups share it equally; the first ones take what does not divide.
+        capacity: samples in all, >= 1. Groups share it equally; the first ones take what does not divide, and those
+            with more samples take what others do not fill.
         per_group: samples for each group instead, >= 1; the memory then grows with the groups.
         keep: of each group a uniform sample, or the last ones.
 
@@ -94,14 +100,6 @@ class Buffer:
         """The task of each row held, (len,)."""
         return self.task_of[self._occupied[: self._count]]
 
-    def quota(self, group: int) -> int:
-        """Samples that a group may hold now."""
-        if self._per_group is not None:
-            return self._per_group
-        assert self._capacity is not None
-        share, rest = divmod(self._capacity, len(self._groups))
-        return share + (list(self._groups).index(group) < rest if rest else 0)
-
     def add(self, index: Integers, task: Integers, group: Integers) -> tuple[Integers, Integers]:
         """Offers samples; some are kept.
 
@@ -119,23 +117,22 @@ class Buffer:
         for g in np.unique(group).tolist():
             if g not in self._groups:
                 self._groups[g] = _Group()
-                for other in self._groups if self._capacity is not None else ():
-                    self._shrink(other)
-            mine, held, quota = np.flatnonzero(group == g), self._groups[g], self.quota(g)
+            mine, held = np.flatnonzero(group == g), self._groups[g]
+            size = self._make_room(g, len(mine))
             number = held.offered + 1 + np.arange(len(mine))
             held.offered += len(mine)
-            if chance is None:  # of more than the quota only the last ones count
-                mine = mine[max(0, len(mine) - quota) :]
-            free, later = np.split(mine, [max(0, quota - len(held.slots))])
+            if chance is None:  # of more than it may hold only the last ones count
+                mine = mine[max(0, len(mine) - size) :]
+            free, later = np.split(mine, [max(0, size - len(held.slots))])
             taken = self._take(len(free))
             held.append(taken)
             if chance is None:
-                at = (held.oldest + np.arange(len(later))) % max(1, quota)
-                held.oldest = (held.oldest + len(later)) % max(1, quota)
+                at = (held.oldest + np.arange(len(later))) % max(1, size)
+                held.oldest = (held.oldest + len(later)) % max(1, size)
             else:
                 at = (chance[later] * number[len(free) :]).astype(np.int64)
-            positions += [free, later[at < quota]]
-            slots += [taken, held.slots[at[at < quota]]]
+            positions += [free, later[at < size]]
+            slots += [taken, held.slots[at[at < size]]]
         position, slot = np.concatenate(positions), np.concatenate(slots)
         if len(slot) > 1:  # of several for one slot the last one stays
             slot, last = np.unique(slot[::-1], return_index=True)
@@ -166,14 +163,34 @@ class Buffer:
         """The slots of a group, in arbitrary order."""
         return self._groups[group].slots
 
-    def _shrink(self, group: int) -> None:
-        of, quota = self._groups[group], self.quota(group)
-        if len(of.slots) <= quota:
+    def _make_room(self, group: int, offered: int) -> int:
+        """Frees slots for a group where others hold more; returns the samples that it may hold after an offer.
+
+        A group that lost or refused a sample was a largest one then, and stays one: it is not made room for again. So
+        a group grows only while it holds all that it was offered, and its sample stays uniform.
+        """
+        if self._per_group is not None:
+            return self._per_group
+        assert self._capacity is not None
+        held, free = len(self._groups[group].slots), self._capacity - self._count
+        grown = held + min(offered, free)
+        others = [name for name in self._groups if name != group]
+        sizes = np.array([len(self._groups[name].slots) for name in others], np.int64)
+        number = _number_to_take(sizes, grown, offered - (grown - held))
+        for name, leaving in zip(others, _taken_from_the_top(sizes, number).tolist(), strict=True):
+            self._shrink(name, leaving)
+        return grown + number
+
+    def _shrink(self, group: int, number: int) -> None:
+        """Lets so many samples of a group leave."""
+        if not number:
             return
+        of = self._groups[group]
         if self._keep == "random":
-            stay, leave = np.split(of.slots[self._generator.permutation(len(of.slots))], [quota])
+            order = self._generator.permutation(len(of.slots))
+            stay, leave = np.split(of.slots[order], [len(of.slots) - number])
         else:
-            leave, stay = np.split(np.roll(of.slots, -of.oldest), [len(of.slots) - quota])
+            leave, stay = np.split(np.roll(of.slots, -of.oldest), [number])
         self._groups[group] = _Group(stay.copy(), of.offered)
         for slot in leave.tolist():
             self._count -= 1
@@ -210,3 +227,48 @@ class Buffer:
         self.index_of, self.task_of = state["index"].copy(), state["task"].copy()
         self._occupied, self._count = state["occupied"].copy(), state["count"]
         self._place = np.argsort(self._occupied)
+
+
+def _level(sizes: Integers, number: int) -> int:
+    """The largest size after `number` times a largest one lost 1, >= 0."""
+    low, high = 0, int(sizes.max(initial=0))
+    while low < high:
+        level = (low + high) // 2
+        low, high = (low, level) if np.maximum(0, sizes - level).sum() <= number else (level + 1, high)
+    return low
+
+
+def _taken_from_the_top(sizes: Integers, number: int) -> Integers:
+    """How much each size loses, if a largest one loses 1, of equals the last, `number` times in all.
+
+    Args:
+        sizes: >= 0, with a sum of at least `number`.
+
+    >>> _taken_from_the_top(np.array([3, 0, 5, 5]), 4).tolist()
+    [0, 0, 2, 2]
+    >>> _taken_from_the_top(np.array([3, 0, 5, 5]), 6).tolist()
+    [0, 0, 3, 3]
+    """
+    level = _level(sizes, number)
+    taken = np.maximum(0, sizes - level)
+    largest = np.flatnonzero(sizes >= max(1, level))
+    taken[largest[len(largest) - (number - int(taken.sum())) :]] += 1
+    return taken
+
+
+def _number_to_take(sizes: Integers, held: int, most: int) -> int:
+    """How many a group takes from the others, one after the other, each time from one that holds at least two more.
+
+    Args:
+        sizes: of the others.
+        held: samples that it holds before.
+        most: samples that it can use.
+
+    >>> _number_to_take(np.array([3, 0, 5, 5]), 1, 9), _number_to_take(np.array([2]), 1, 9)
+    (2, 0)
+    """
+    low, high = 0, most
+    while low < high:
+        number = (low + high + 1) // 2
+        low, high = (number, high) if _level(sizes, number - 1) >= held + number + 1 else (low, number - 1)
+    return low

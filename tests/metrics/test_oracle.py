@@ -127,6 +127,7 @@ class Record:
 
     def __init__(self, trace: Trace, view: str, table: NDArray[np.float64] | None = None) -> None:
         self.view = view
+        self.every = trace.every
         self.tasks = len(trace.task_cells)
         self.cells = [[k for k in range(len(trace.cell_size)) if trace.task_cells[i, k]] for i in range(self.tasks)]
         self.cell_size = [int(size) for size in trace.cell_size]
@@ -187,6 +188,11 @@ class Record:
     def end(self, v: int) -> int:
         """b_v, updates done at the end of a visit; 0 before the first."""
         return 0 if v < 0 else max(p.n for p in self.points[v])
+
+    def looked_into(self, v: int) -> bool:
+        """True if there is a look between the first and the last of a visit, or no longer without one than a period."""
+        start, stop = self.end(v - 1), self.end(v)
+        return stop - start <= max(1, self.every) or any(start < p.n < stop for p in self.points[v])
 
     def R(self, v: int, task: int) -> Number:
         ends = [p for p in self.points[v] if p.phase is Phase.END]
@@ -393,10 +399,10 @@ for _name in ("min_acc", "wc_acc"):
 
 def windowed(r: Record, i: int, window: int, sign: int) -> Number:
     """Largest change within a window, of iterations m < n that both lie in [t - window + 1, t]."""
-    found = [
-        (p.n, p.of(i).value * sign) for v in range(r.f(i), r.last + 1) for p in r.points[v] if p.n > r.end(r.f(i) - 1)
-    ]
-    if not found:
+    used = [(v, p) for v in range(r.f(i), r.last + 1) for p in r.points[v] if p.n > r.end(r.f(i) - 1)]
+    found = [(p.n, p.of(i).value * sign) for _, p in used]
+    widest = coarsest(r, used)
+    if widest is None or widest > window - 1:  # no look, or a look and the next never lie in one window
         raise Undefined
     best = Fraction(0)
     for (m, a), (n, b) in itertools.combinations(found, 2):
@@ -450,7 +456,7 @@ def _(r: Record) -> Number:
 def trapezoids(r: Record, v: int, tasks: Sequence[int]) -> Number:
     """Integral of the mean accuracy over some tasks, in one visit."""
     points = r.points[v]
-    if not points or points[0].n != r.end(v - 1):
+    if not points or points[0].n != r.end(v - 1) or not r.looked_into(v):
         raise Undefined
     areas = []
     for p, q in itertools.pairwise(points):
@@ -490,6 +496,8 @@ def learnt(r: Record, i: int, v: int) -> Fraction | None:
     level = r.R(r.f(i), i).value * Fraction(9, 10)
     curve = [(p.n, None if p.accuracy[i] is None else p.of(i).value) for p in r.points[v]]
     found = crossing(curve, level)
+    if not r.looked_into(v) and found != r.end(v - 1):  # at once is at once, whatever came later
+        raise Undefined
     return None if found is None else found - r.end(v - 1)
 
 
@@ -686,6 +694,10 @@ def dips(r: Record) -> list[Dip]:
             except Undefined:
                 found.append(Dip(v, i, again))
                 continue
+            permanent = max(Fraction(0), a0 - curve[-1][1])
+            if not r.looked_into(v):
+                found.append(Dip(v, i, again, a0, permanent=permanent))
+                continue
             low = min(a for _, a in curve)
             at = next(k for k, (_, a) in enumerate(curve) if a == low)
             back: dict[str, Fraction | None] = {}
@@ -698,14 +710,13 @@ def dips(r: Record) -> list[Dip]:
             area = sum((below_level(*p, *q, a0) for p, q in itertools.pairwise(curve)), Fraction(0))
             depth = max(Fraction(0), a0 - low)
             trough = curve[at][0] - start if depth > 0 else 0
-            permanent = max(Fraction(0), a0 - curve[-1][1])
             found.append(Dip(v, i, again, a0, depth, trough, back, area, permanent))
     return found
 
 
-def entries(r: Record, again: bool, task: int | None) -> list[Dip]:
+def entries(r: Record, again: bool, task: int | None, needed: str = "depth") -> list[Dip]:
     found = [d for d in dips(r) if d.trained_again == again and task in (None, d.task)]
-    if any(d.depth is None for d in found):
+    if any(getattr(d, needed) is None for d in found):
         raise Undefined
     return found
 
@@ -730,7 +741,8 @@ GAP: dict[str, Callable[[list[Dip]], list[Any]]] = {
 
 
 def over_entries(r: Record, task: int | None, name: str, again: bool) -> Number:
-    return mean([Number(x) for x in GAP[name](entries(r, again, task))])
+    needed = "permanent" if name == "gap.permanent" else "depth"
+    return mean([Number(x) for x in GAP[name](entries(r, again, task, needed))])
 
 
 for _name in GAP:
@@ -1134,6 +1146,9 @@ def test_anatomy_of_the_gap(plan: Plan, missing: bool) -> None:
             g = at[d.experience, d.task]
             if d.depth is None:
                 assert math.isnan(g.depth), g
+                assert all(map(math.isnan, (g.iterations_to_trough, g.area, g.transient))), g
+                if d.permanent is not None:
+                    same(g.permanent, d.permanent, "permanent")
                 continue
             same(g.before, d.before, "before")
             same(g.depth, d.depth, "depth")
@@ -1249,7 +1264,8 @@ def test_a_constant_model_neither_forgets_nor_falls(count: int, plan: Plan) -> N
     for name in ("min_acc", "wc_acc", "min_acc.redraw_1000", "wc_acc.redraw_1000", "average_accuracy"):
         if found[name]["value"] is not None:
             same(found[name]["value"], accuracy, name, 1e-14)  # 20 replicates of 4 tasks are rounded 80 times
-    same(found["anytime_accuracy"]["value"], accuracy, "anytime_accuracy", 1e-12)
+    if plan.every or plan.dense:
+        same(found["anytime_accuracy"]["value"], accuracy, "anytime_accuracy", 1e-12)
     for name in (
         *("forgetting.after_learning", "forgetting.chaudhry", "forgetting.max_including_last"),
         *("backward_transfer.gem", "forward_transfer.gem", "gap.depth", "gap.area", "gap.transient", "gap.permanent"),
@@ -1258,7 +1274,8 @@ def test_a_constant_model_neither_forgets_nor_falls(count: int, plan: Plan) -> N
     ):
         assert found[name]["value"] in (0, None) or abs(found[name]["value"]) < 1e-15, name
     visited = len({i for tasks in plan.visits for i in tasks})
-    assert found["wf_10"]["value"] == found["wp_100"]["value"] == 0
+    if plan.every:  # at most 9 apart
+        assert found["wf_10"]["value"] == found["wp_100"]["value"] == 0
     if len(plan.visits) > 1 and visited > 1 and all(len(tasks) == 1 for tasks in plan.visits):
         assert found["forgetting.chaudhry"]["value"] is not None
 
@@ -1273,15 +1290,19 @@ def test_a_model_that_only_gets_better_has_no_gap(plan: Plan) -> None:
         trace = dataclasses.replace(trace, correct={"task": np.maximum(trace.correct["task"], 0)})
     found = metrics.compute(trace)["task"]
     gaps = anatomy(trace, "task")
-    assert [(g.depth, g.area, g.iterations_to_trough, g.permanent, g.transient) for g in gaps] == [(0,) * 5] * len(gaps)
-    assert all(v == 0 for g in gaps for v in g.recovery.values())
+    assert all(g.permanent == 0 for g in gaps)
+    seen = [g for g in gaps if not math.isnan(g.depth)]
+    assert seen == gaps or not plan.every
+    assert [(g.depth, g.area, g.iterations_to_trough, g.transient) for g in seen] == [(0,) * 4] * len(seen)
+    assert all(v == 0 for g in seen for v in g.recovery.values())
     for name in ("depth", "area", "transient", "permanent", "recovery_90", "recovery_95", "recovery_100"):
         assert found[f"gap.{name}"]["value"] in (0, None)
     for q in LEVELS:
         assert found[f"gap.recovered_{q}"]["value"] in (1, None)
     assert found["gap.regained"]["value"] is None
     assert found["gap.iterations_to_trough"]["value"] is None
-    assert found["wf_10"]["value"] == found["wf_100"]["value"] == 0
+    if plan.every:
+        assert found["wf_10"]["value"] == found["wf_100"]["value"] == 0
 
 
 # ---------------------------------------------------------------- how often one looks
@@ -1442,7 +1463,7 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
     with_last = sum((max(R[v][j] for v in range(j, V)) - last[j] for j in forgets), Fraction(0)) / (V - 1)
     without = sum((max(R[v][j] for v in range(j, V - 1)) - last[j] for j in forgets), Fraction(0)) / (V - 1)
     dropped = sum((R[j][j] - last[j] for j in range(V - 2)), Fraction(0)) / (V - 1)
-    every_pair = sum((R[i][j] - R[j][j] for i, j in pairs), Fraction(0)) / len(pairs)
+    early = sum((max(R[v][j] for v in range(j, V - 2)) - last[j] for j in range(V - 2)), Fraction(0)) / (V - 1)
     not_adjacent = sum((R[i][j] - R[j][j] for i, j in pairs if i > j + 1), Fraction(0)) / len(pairs)
     return {
         ("avalanche", "forgetting"): first,
@@ -1450,12 +1471,12 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
         ("pycil", "forgetting"): with_last,
         ("cl-gym", "forgetting"): with_last,
         ("facil", "forgetting"): without,
-        ("continuum", "forgetting"): without,
+        ("continuum", "forgetting"): early,
         ("renate", "forgetting"): without,
         ("libcontinual", "forgetting"): dropped,
         ("avalanche", "backward"): -first,
         ("mammoth", "backward"): -first,
-        ("continuum", "backward"): every_pair,
+        ("continuum", "backward"): not_adjacent,
         ("renate", "backward"): -first,
         ("libcontinual", "backward"): not_adjacent,
     }
@@ -1472,12 +1493,14 @@ def compare_dialects(trace: Trace, R: list[list[Fraction]]) -> None:
     for d in rows:
         if d.quantity.lower().startswith("accuracy") and d.ours == "average_accuracy":
             same(d.value, sum(R[-1]) / len(R), d.library)
+        if d.name == "Overall Avg Acc":
+            same(d.value, sum(sum(row) / len(row) for row in R) / len(R), d.library)
         if d.ours is not None:
             same(d.value, computed[d.ours]["value"], f"{d.library} {d.name} is {d.ours}")
 
 
 def test_dialects_of_the_golden_matrix() -> None:
-    """As run: forgetting 0.0667, 0.0767, 0.0833 or 0.0933, backward transfer -0.055, -0.0667 or -0.0917."""
+    """As run: forgetting 0.0667, 0.0767, 0.0833 or 0.0933, backward transfer -0.055 or -0.0667."""
     R = [[80], [85, 90], [70, 60, 88], [72, 75, 91, 95]]
     exact = [[Fraction(x, 100) for x in row] for row in R]
     found = {key: round(float(x), 4) for key, x in printed(exact).items()}
@@ -1485,7 +1508,7 @@ def test_dialects_of_the_golden_matrix() -> None:
     assert found["mammoth", "forgetting"] == found["pycil", "forgetting"] == 0.0933
     assert found["facil", "forgetting"] == 0.0833
     assert found["libcontinual", "forgetting"] == 0.0767
-    assert found["continuum", "backward"] == -0.0917
+    assert (found["continuum", "forgetting"], found["continuum", "backward"]) == (0.0933, -0.055)
     assert found["libcontinual", "backward"] == -0.055
     accuracy = np.full((4, 3, 4), np.nan)
     for v, row in enumerate(R):

@@ -157,6 +157,18 @@ def test_runs_share_the_axis_of_updates() -> None:
     assert [a.get_xlabel() for a in axes] == ["", "updates"]
 
 
+def test_two_runs_that_differ_in_a_setting_say_so(tmp_path: Path) -> None:
+    runs = []
+    for memory in (50, 70):
+        directory = saved(tmp_path / str(memory), make_trace(two_tasks()))
+        record = json.loads((directory / "run.json").read_text())
+        record["config"]["strategy"] = {"name": "er", "loss": "mean", "memory": memory}
+        files.write_json(directory / "run.json", record)
+        runs.append(load.read(directory))
+    titles = [a.get_title(loc="left") for a in run_figure.figure(runs).axes]
+    assert [" er (memory 50) " in titles[0], " er (memory 70) " in titles[1]] == [True, True], titles
+
+
 def test_many_tasks_have_a_colour_bar_and_no_labels(tmp_path: Path) -> None:
     axes = drawn(make_trace(np.full((20, 12, 20), 0.5)), tmp_path)
     assert [child.get_title() for child in axes.child_axes] == ["task"]

@@ -257,8 +257,53 @@ def test_a_run_that_is_there_twice_counts_as_completed_wherever_it_lies(make: Ma
         assert record.raw == kept
         assert "run.json: the same run as " in problem
         assert problem.endswith(", with other metrics.") == (kept is early)
-    (record,), problems = collect(root / "0", root, root)
+    (record,), problems = collect(root, root)
     assert (record.raw, len(problems)) == (early, 1), "one file is one file"
+    (record,), problems = collect(root, root / "0")
+    assert (record.raw, len(problems)) == (late, 1), "named itself"
+    assert problems[0].endswith(", which is nearer to the folder named, with other metrics.")
+
+
+def nested(root: Path, record: Json) -> None:
+    """A file where a run writes it."""
+    folder = (
+        root
+        / record["benchmark"]
+        / record["config"]["strategy"]["name"]
+        / "c0ffee"
+        / f"seed-{record['config']['seed']}"
+    )
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("reference", ["reference", "a/reference", "zzz/deeply/below"])
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_folder_within_a_folder_does_not_hide_the_runs_made_here(
+    reference: str, status: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """However early the others started and however they ended; and all of them are one line, also with two folders."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        mine = make("er", seed, 0.25, provenance__started_utc="2026-05-01")
+        nested(Path("results"), failed(mine) if status == "failed" else mine)
+        nested(Path("results", reference), make("er", seed, 0.75, provenance__started_utc="2020-01-01"))
+    nested(Path("results", reference), make("naive", 0, 0.5))
+    other = ", 6 with other metrics" if status == "completed" else ""
+    line = (
+        f"left out: results/{reference}: 6 runs that results holds too, where the files are nearer to the folder named"
+    )
+    for command in (["leaderboard", "results"], ["leaderboard", f"results/{reference}", "results"]):
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        if len(command) == 2:
+            assert err == f"{line}{other}.\n"
+            assert ("75.00" in out) is False
+            assert re.search(r"er +\w+ +(6 +25.00|0, 6 failed)", out), out
+            assert "naive" in out
+        else:
+            assert len(err.splitlines()) == 1, err
 
 
 @pytest.mark.parametrize("command", ["leaderboard DIR --csv a.csv --runs b.csv", "compare :er :naive --in DIR"])
@@ -444,9 +489,42 @@ def test_rows_of_one_strategy_are_told_apart(make: Make) -> None:
     settings = ({"name": "er", "memory": 10, "loss": "x"}, {"name": "er", "memory": 20, "loss": "x"})
     records = [make(config__strategy=s, config_hash=str(s), run_id=str(s)) for s in settings]
     text = tables.to_text(table(records))
-    assert "er memory=10 " in text
-    assert "er memory=20 " in text
+    assert "er (memory 10) " in text
+    assert "er (memory 20) " in text
     assert "loss" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ([{"config__numerics__threads": 1}, {"config__numerics__threads": 2}], ["er (threads 1)", "er (threads 2)"]),
+        ([{"config__seeds__order": 5}, {}], ["er (order 5)", "er"]),
+        ([{"config__tuning": {"by": "first"}}, {}], ["er (tuning first)", "er"]),
+        ([{"config__strategy": {"name": "er", "optimizer": {"name": "sgd", "lr": lr}}} for lr in (0.1, 0.5)],
+         ["er (lr 0.1)", "er (lr 0.5)"]),
+    ],
+)  # fmt: skip
+def test_whatever_tells_two_rows_apart_is_said_everywhere(
+    changes: list[Json], labels: list[str], make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On boards, beside a failure, in comparisons and in the message that asks which one is meant."""
+    records = [
+        make(config_hash=str(i), run_id=f"{i} {seed}", seed=seed, **copy.deepcopy(change))
+        for i, change in enumerate(changes)
+        for seed in range(2)
+    ]
+    text = tables.to_text(table([*records, *(failed(r) for r in records)]))
+    root = write(tmp_path, *records)
+    one, two = ({row["row_id"] for row in board(*records) if row["config_hash"] == str(i)}.pop() for i in (0, 1))
+    assert main(["compare", one, two, "--in", str(root)]) == 0
+    a, b = re.findall(r"(?:A|B) is (.*?), row", capsys.readouterr().out)
+    assert [a, b] == labels
+    assert main(["compare", ":er", two, "--in", str(root)]) == 2
+    err = capsys.readouterr().err
+    for label in labels:
+        assert re.search(rf"{re.escape(label)} {{2,}}", text), text
+        assert f"failed: split_synthetic-v1* {label}: " in text
+        assert f"{label}, row " in err
 
 
 # ------------------------------------------------------------------------------------------------ files of wrong kinds
@@ -642,6 +720,91 @@ def test_less_forgetting_is_better(make: Make, tmp_path: Path) -> None:
     assert (finding.verdict, finding.improvement, finding.better) == ("A better", 1.0, 3)
     (back,) = compared(root, ":naive", ":er", "forgetting.after_learning")
     assert (back.verdict, back.improvement, back.better, back.worse) == ("B better", 0.0, 0, 3)
+
+
+CLOSE = st.floats(0.794, 0.79402) | st.floats(0.794, 0.7941) | st.floats(0.5, 1)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(CLOSE, CLOSE), min_size=2, max_size=5))
+def test_what_is_printed_bears_out_the_verdict(make: Make, values: list[tuple[float, float]]) -> None:
+    """Means that differ are printed differently, and an interval is printed on the side of 0 on which it lies."""
+    a, b = ([make(name, seed, v[i]) for seed, v in enumerate(values)] for i, name in enumerate(("er", "naive")))
+    [pair] = comparison.pairs(*([comparison.Row(name, tuple(checked(r)))] for name, r in (("a", a), ("b", b))))[0]
+    [finding] = comparison.findings(pair, ["average_accuracy"])
+    line = next(line for line in comparison.to_text([finding]).splitlines() if line.startswith("average_accuracy"))
+    _, _, of_a, of_b, mean, interval, chance, _, _, verdict = re.split(" {2,}", line)
+    low, high = (float(word) for word in interval.split(" to "))
+    assert verdict == ("A better" if low > 0 else "B better" if high < 0 else "no difference shown")
+    difference = finding.difference.mean or 0.0
+    if abs(difference) > 1e-11:
+        assert (float(of_a) > float(of_b)) == (float(mean) > 0) == (difference > 0)
+        assert float(of_a) != float(of_b)
+    assert (float(chance) == 1) == (finding.improvement == 1)
+
+
+def test_a_board_names_rows_of_another_processor(make: Make) -> None:
+    here, there = ({"provenance__cpu": cpu, "provenance__gpu": None} for cpu in ("abacus", "slide rule"))
+    rows = [make("er", **here), make("naive", **here), make("joint", **there)]
+    text = tables.to_text(table(rows))
+    assert "on another processor (slide rule; the others: abacus): joint" in text.splitlines()
+    assert "another processor" not in tables.to_text(table(rows[:2]))
+
+
+def test_nearer_to_zero_is_better_where_zero_is_best(make: Make, tmp_path: Path) -> None:
+    """Of every metric: what `worth` says of each seed is what the verdict says; -45 % of bias is no good bias."""
+    for metric in ("recency_bias", "backward_transfer.gem", "forgetting.after_learning", "knowledge_accumulation"):
+        records = [
+            make(name, seed, metrics__class={"average_accuracy": {"value": 0.5}, metric: {"value": value}})
+            for name, values in (("er", (-0.45, -0.44, -0.46)), ("naive", (0.05, -0.05, 0.06)))
+            for seed, value in enumerate(values)
+        ]
+        root = write(tmp_path / metric, *records)
+        (finding,) = compared(root, ":er", ":naive", metric)
+        worse = METRICS[metric].worth(-0.45) < METRICS[metric].worth(0.05)
+        assert finding.verdict == ("B better" if worse else "A better"), metric
+        assert finding.better == (0 if worse else 3)
+        text = comparison.to_text([finding])
+        if metric == "recency_bias":
+            assert re.search(r"^\|recency_bias\| % +3 +45\.00 +5\.33 +\+39\.67 ", text, re.M), text
+            (row,) = rows(comparison.to_csv([finding]))
+            assert (row["metric"], row["better"]) == ("|recency_bias|", "zero")
+
+
+@pytest.mark.parametrize(("every", "dense"), [(0, 0), (10, 0), (50, 30)])
+def test_what_the_evaluations_do_not_reach_is_undefined_on_boards(make: Make, every: int, dense: int) -> None:
+    """Every metric: an older version wrote numbers, which stand in no table; what is a bound is marked as one."""
+    scores = {name: {"value": 0.25, "resolution": every or 800} for name, m in METRICS.items() if m.bound}
+    scores |= {name: {"value": 0.25} for name, m in METRICS.items() if not m.bound}
+    seldom = {"metrics__class": scores, "config__benchmark__evaluation": {"every": every, "dense": dense}}
+    records = checked([make("er", seed, **copy.deepcopy(seldom)) for seed in range(2)])
+    (row,) = rows(tables.to_csv(table(records)))
+    text, latex = (form(table(records), list(METRICS)) for form in (tables.to_text, tables.to_latex))
+    long = {r["metric"]: r["value"] for r in rows(tables.to_csv(runs(records))) if r["view"] == "class"}
+    for name, metric in METRICS.items():
+        why = metric.unreached(every, dense)
+        assert (row[f"{name}_mean"] == "") == (long[name] == "") == (why is not None), name
+        assert (f"undefined: {name} {why}" in text.splitlines()) == (why is not None), name
+    assert "undefined in 2" in text
+    assert "≤ 25.00 ± 0.00" in text
+    assert "upper bound (≤), as not every iteration is evaluated: min_acc, wc_acc, " in text
+    assert r"$\leq$ 25.00" in latex
+
+
+def test_a_row_that_trains_on_more_says_how_often(make: Make) -> None:
+    """Epochs are passes over an experience's own samples: a board says so where a row trains on more than these."""
+    updates = {"config__benchmark__training__epochs": 1, "config__benchmark__training__iterations": None}
+    more = [make("cumulative", access="past", **updates), make("joint", access="stream", **updates)]
+    note = f"cumulative, joint: {tables.EQUAL_UPDATES}"
+    assert note in tables.to_text(table([*more, make("er", **updates)])).splitlines()
+    assert tables.EQUAL_UPDATES not in tables.to_text(table([make("er", **updates)]))
+    assert tables.EQUAL_UPDATES not in tables.to_text(table([make("joint", access="stream")]))
+
+
+def test_a_board_of_every_iteration_has_no_bounds(make: Make) -> None:
+    text = tables.to_text(table([make("er", 0)]))
+    assert "≤" not in text
+    assert "undefined:" not in text
 
 
 def test_what_cannot_be_said(make: Make, tmp_path: Path) -> None:

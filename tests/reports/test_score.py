@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,7 @@ def test_every_metric_has_a_line_with_its_unit_and_direction(capsys: pytest.Capt
     computed = compute(load.read(SPLIT).trace)["class"]
     suffix = {"accuracy": " %", "share": " %", "iterations": " iterations"}
     for line, (name, metric) in zip(lines[3:], METRICS.items(), strict=True):
-        assert f"  {metric.better} is better" in line
+        assert f"  {metric.direction}" in line
         value = cells(line)[1]
         if computed[name]["value"] is None:
             assert value == "undefined"
@@ -100,6 +102,27 @@ def test_a_minimum_between_evaluations_says_which_bound_it_is(capsys: pytest.Cap
         row(lines, "gap.depth")[-1] == row(lines, "wf_100")[-1] == row(lines, "wp_100")[-1] == f"lower bound: {apart}"
     )
     assert row(lines, "average_accuracy")[-1] == "higher is better"
+
+
+@pytest.mark.parametrize("every", [0, 10, 50])
+def test_what_the_evaluations_do_not_reach_is_undefined_with_the_reason(
+    every: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Every metric: a reason beside it, and nothing in the file, exactly where the schedule leaves it undefined."""
+    trace = dataclasses.replace(make_trace(dip()[:, [0, 3, 4]], every=every or 150), every=every)
+    table = tmp_path / "scores.csv"
+    lines, _ = scored(capsys, str(saved(trace)), "--csv", str(table))
+    values = {
+        r["name"]: r["value"]
+        for r in csv.DictReader(io.StringIO(table.read_text(), newline=""))
+        if r["table"] == "metric"
+    }
+    reasons = {name: why for name, metric in METRICS.items() if (why := metric.unreached(every, 0))}
+    assert "wf_10" in reasons
+    for name, why in reasons.items():
+        assert row(lines, name)[1:] == ["undefined", METRICS[name].direction, why]
+        assert values[name] == ""
+    assert row(lines, "average_accuracy")[1] == "82.00 %"
 
 
 def test_minus_zero_is_zero() -> None:
@@ -148,7 +171,7 @@ def test_what_other_libraries_print(capsys: pytest.CaptureFixture[str]) -> None:
     assert found[("Avalanche 0.6", "forgetting.after_learning")] == "6.00 %"
     assert all(len(cells(line)) == 5 for line in lines[start:])
     libraries = " ".join(library for library, _ in found)
-    assert all(name in libraries for name in ("Mammoth", "PyCIL", "FACIL", "Continuum", "Renate", "LibContinual"))
+    assert all(name in libraries for name in ("Mammoth", "PyCIL", "FACIL", "Continuum 1.2.7", "Renate", "LibContinual"))
 
 
 # ------------------------------------------------------------------------------------------------ CSV

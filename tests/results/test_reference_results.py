@@ -118,4 +118,4 @@ def test_a_row_comes_out_again(
     }
     assert main(["verify", row, "--in", str(REFERENCE), "--quiet"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said in ("reproduced bit for bit", "within its interval")
+    assert said.startswith(("reproduced bit for bit", "within its interval"))

@@ -226,3 +226,14 @@ def test_separate_networks_with_momentum_go_on_where_they_were_stopped() -> None
     small = "training={iterations: 7, epochs: null, batch_size: 60, optimizer_state: reset}"
     momentum = "training.optimizer={name: sgd, lr: 0.1, momentum: 0.9}"
     check_resume(resolve.make_run(SPLIT, strategy=SEPARATE, overrides=[small, TASK, momentum]))
+
+
+def test_epochs_are_as_many_updates_for_who_trains_on_more() -> None:
+    """Passes over an experience's own samples, whatever a strategy may train on; so that costs compare."""
+    made = {}
+    for strategy in ("naive", "cumulative", "joint"):
+        b = bench(strategy, "training={iterations: null, epochs: 2}")
+        train(b)
+        made[strategy] = b.budgets, len(b.experience(1).index)
+    assert len({budgets for budgets, _ in made.values()}) == 1
+    assert made["naive"][1] < made["cumulative"][1] < made["joint"][1]

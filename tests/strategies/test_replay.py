@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clbench import resolve
@@ -34,12 +34,45 @@ def test_bounds_and_shares(capacity: int, samples: int, groups: int, seed: int) 
     assert len(held) == len(buffer) <= capacity
     assert len(set(held.tolist())) == len(held), "nothing twice"
     assert (buffer.task == held % 3).all(), "a row keeps its task"
-    met = min(groups, samples)
-    for rank in range(met):
-        offered = len(range(rank, samples, groups))
-        quota = capacity // met + (rank < capacity % met)
-        # Quotas only fall as groups appear, so a group has all that was offered, or exactly its share.
-        assert int((held % groups == rank).sum()) == min(offered, quota)
+    offered = [len(range(rank, samples, groups)) for rank in range(groups)]
+    sizes = [int((held % groups == rank).sum()) for rank in range(groups)]
+    assert sum(sizes) == min(capacity, samples)
+    assert all(size == n or size >= max(sizes) - 1 for size, n in zip(sizes, offered, strict=True))
+
+
+@settings(max_examples=300)
+@given(
+    capacity=st.integers(1, 40),
+    offers=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 30)), max_size=12),
+    keep=st.sampled_from(["random", "last"]),
+    seed=st.integers(0, 2**32),
+)
+def test_no_slot_is_empty_while_there_are_samples(
+    capacity: int, offers: list[tuple[int, int]], keep: Any, seed: int
+) -> None:
+    """Groups of any sizes in any order: what small ones leave is held by the others, and nobody has more than another
+    that lost something."""
+    buffer, offered, sizes = Buffer(Generator(seed, "b"), capacity=capacity, keep=keep), [0] * 6, [0] * 6
+    group_of: list[int] = []
+    for group, number in offers:
+        index = np.arange(len(group_of), len(group_of) + number)
+        position, slot = buffer.add(index, index % 3, np.full(number, group))
+        assert len(set(slot.tolist())) == len(slot)
+        assert (buffer.index_of[slot] == index[position]).all()
+        group_of += [group] * number
+        offered[group] += number
+        held = buffer.index.tolist()
+        assert len(set(held)) == len(held) == min(capacity, sum(offered))
+        sizes = [sum(group_of[row] == g for row in held) for g in range(6)]
+        assert all(size == n or size >= max(sizes) - 1 for size, n in zip(sizes, offered, strict=True))
+        share = capacity // sum(n > 0 for n in offered)
+        assert all(size >= min(n, share) for size, n in zip(sizes, offered, strict=True))
+    for g in buffer.groups:
+        rows = [row for row, of in enumerate(group_of) if of == g]
+        kept = buffer.index_of[buffer.slots_of(g)].tolist()
+        assert len(kept) == sizes[g]
+        if keep == "last":
+            assert sorted(kept) == rows[len(rows) - len(kept) :]
 
 
 def test_a_group_holds_its_quota_once_it_has_met_enough() -> None:
@@ -54,7 +87,7 @@ def test_a_group_holds_its_quota_once_it_has_met_enough() -> None:
 def test_every_sample_is_kept_with_the_same_probability(groups: int) -> None:
     """Inclusion counts over 4,000 buffers of 10 from 50: binomial(4000, 0.2), deviation 25.3; 4.5 of them is 114.
 
-    With two groups the second halves the quota of the first when it appears; the sample stays uniform.
+    With two groups the second takes half of the first one's slots as it appears; the samples stay uniform.
     """
     counts = np.zeros(50)
     for seed in range(4000):
@@ -65,6 +98,18 @@ def test_every_sample_is_kept_with_the_same_probability(groups: int) -> None:
         counts[buffer.index] += 1
     assert counts.sum() == 40_000
     assert np.abs(counts - 800).max() < 114
+
+
+def test_a_group_that_holds_what_others_leave_keeps_a_uniform_sample() -> None:
+    """Rows 10, 25 and 40 of 43 are a group of their own: 3 of 10 slots; binomial(4000, 7 / 40), 4.5 deviations 109."""
+    counts, small = np.zeros(43), np.array([10, 25, 40])
+    for seed in range(4000):
+        buffer = Buffer(Generator(seed, "b"), capacity=10)
+        for part in np.array_split(np.arange(43), 7):
+            buffer.add(part, np.zeros_like(part), np.isin(part, small).astype(np.int64))
+        counts[buffer.index] += 1
+    assert (counts[small] == 4000).all()
+    assert np.abs(np.delete(counts, small) - 700).max() < 109
 
 
 def test_draws_are_uniform_and_different() -> None:

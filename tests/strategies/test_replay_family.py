@@ -85,7 +85,7 @@ def watched(strategy: str, see: Any, *overrides: str, benchmark: str = SPLIT) ->
 def test_a_ring_holds_exactly_the_last_samples_of_each_group(
     capacity: int, per_group: bool, groups: int, samples: int, batch: int, seed: int
 ) -> None:
-    """Against lists: groups share the memory, and the oldest leave when another group is met."""
+    """Against lists: who holds two less than a largest group takes the oldest from it, else the own oldest leaves."""
     sizes: dict[str, Any] = {"per_group": capacity} if per_group else {"capacity": capacity}
     buffer = Buffer(Generator(0, "b"), keep="last", **sizes)
     # Groups come one after the other, and again.
@@ -96,14 +96,17 @@ def test_a_ring_holds_exactly_the_last_samples_of_each_group(
         position, slot = buffer.add(index, index % 3, group[index])
         assert (buffer.index_of[slot] == index[position]).all()
         for g in np.unique(group[index]).tolist():
-            lists.setdefault(g, deque())
-            for rank, held in enumerate(lists.values()):
-                share = capacity if per_group else (capacity - rank + len(lists) - 1) // len(lists)
-                while len(held) > share:
-                    held.popleft()
-            rank = list(lists).index(g)
-            share = capacity if per_group else (capacity - rank + len(lists) - 1) // len(lists)
-            lists[g] = deque([*lists[g], *index[group[index] == g].tolist()], maxlen=share)
+            mine = lists.setdefault(g, deque())
+            for row in index[group[index] == g].tolist():
+                largest = max(reversed(lists.values()), key=len)
+                full = len(mine) == capacity if per_group else sum(map(len, lists.values())) == capacity
+                if full and not per_group and len(largest) > len(mine) + 1:
+                    largest.popleft()
+                elif full and not mine:
+                    continue
+                elif full:
+                    mine.popleft()
+                mine.append(row)
         held = buffer.index
         assert sorted(held.tolist()) == sorted(i for one in lists.values() for i in one)
         assert (buffer.task == held % 3).all()

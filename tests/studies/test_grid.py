@@ -530,7 +530,7 @@ def test_a_dry_run_of_optuna_tells_what_is_known(tmp_path: Path, capsys: pytest.
     grid.run(Here(), Quiet())
     assert main(command) == 0
     *_, last, counted, time = capsys.readouterr().out.splitlines()
-    assert last.startswith("split_digits-v1 er memory=")
+    assert last.startswith("split_digits-v1 er (lr ")
     assert (counted, time) == ("5 runs, 5 exist", "time: 0 s with 2 processes, from existing runs")
 
 
@@ -554,7 +554,9 @@ def test_nothing_is_chosen_while_a_trial_is_at_work_elsewhere(tmp_path: Path) ->
     with Lock(busy.directory(tmp_path / "out" / "trials")):
         summary = grid.run(Here(), Quiet())
     (said,) = summary.unfinished
-    assert said.startswith("split_digits-v1 er: nothing is selected: the trial split_digits-v1 er memory=10")
+    assert said.startswith(
+        "split_digits-v1 er: nothing is selected: the trial split_digits-v1 er (lr 0.05, memory 10) "
+    )
     assert summary.completed == 2
     assert {r["config"]["strategy"]["name"] for r in records(tmp_path / "out")} == {"naive"}  # the others go on
 
@@ -597,7 +599,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     Path("study.yaml").write_text(HEAD)
     assert main(["grid", "study.yaml", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "split_digits-v1 er memory=20  seeds 0 1: 2 missing" in said
+    assert "split_digits-v1 er (memory 20)  seeds 0 1: 2 missing" in said
     assert "6 runs, 0 exist\n" in said
     assert "unknown for 6 runs" in said
     assert not Path("results").exists()

@@ -62,7 +62,34 @@ def test_streams_times_strategies_times_values_times_seeds(tmp_path: Path) -> No
     ]  # fmt: skip
     both = next(p for p in found if p.run.strategy.name == "er+ewc")
     assert both.combination == {"ewc.strength": 1}
-    assert both.label == "split_digits-v1 er+ewc ewc.strength=1 seed 3"
+    assert both.label == "split_digits-v1 er+ewc (strength 1) seed 3"
+
+
+def test_entries_of_one_strategy_are_told_apart_in_every_label(tmp_path: Path) -> None:
+    """By values that are listed, by values that are fixed, and by a default beside a value."""
+    study = read(
+        tmp_path,
+        """
+        id: s
+        streams: [split_digits-v1]
+        strategies:
+          - er
+          - {name: er, memory: 200}
+          - {name: er, memory: [50, 100]}
+          - {name: er, memory: 200, loss: weighted}
+          - {name: ewc, strength: 3}
+          - naive
+        seeds: 1
+        """,
+    )
+    found = planned(study)
+    assert [p.label.removeprefix("split_digits-v1 ").removesuffix(" seed 0") for p in found] == [
+        "er (loss concatenated)", "er (loss concatenated, memory 200)", "er (loss concatenated, memory 50)",
+        "er (loss concatenated, memory 100)", "er (loss weighted, memory 200)", "ewc", "naive",
+    ]  # fmt: skip
+    assert study.names == [
+        "er", "er (memory 200)", "er (memory [50, 100])", "er (memory 200, loss weighted)", "ewc", "naive",
+    ]  # fmt: skip
 
 
 def test_a_run_of_a_study_is_that_of_the_command_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clbench.cli import main
+from clbench.cli import main, verify
 from clbench.errors import UserError
 from clbench.reports.leaderboard import row_id
 from clbench.resolve import make_run
@@ -68,12 +69,12 @@ def test_a_row_comes_out_again(
     assert main(command) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{row_id(row[0])}: split_digits-v1 er, seeds 0, 1 of 0, 1, 2, 3"
-    assert said[-1] == "reproduced bit for bit"
+    assert said[-1] == "reproduced bit for bit: weights and traces are equal, and metrics to 1e-12"
     assert len(list(files.find_runs(kept))) == 2
     board = laid_down(tmp_path / "other", changed(row, lambda r: r.update(weights_sha256="0" * 64)))
     assert main([*command[:3], str(board), *command[4:]]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "within its interval"
+    assert said[-1].startswith("within its interval: not equal, but the mean of average_accuracy lies in ")
     assert "  seed 0: other weights" in said
 
 
@@ -210,6 +211,33 @@ def test_a_row_of_one_seed_has_no_interval(row: list[Record]) -> None:
     one = [row[0]]
     assert verification.compare(one, one).verdict == "reproduced bit for bit"
     assert verification.compare(one, changed(one, lambda r: r.update(weights_sha256="0"))).verdict == "not reproduced"
+
+
+def lines(old: list[Record], new: list[Record]) -> list[str]:
+    return verify._lines("a row", "er", old, new, verification.compare(old, new))
+
+
+@pytest.mark.parametrize("beside", [-1e-3, -1e-5, -1e-7, 0.0, 1e-7, 1e-5, 1e-3])
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_numbers_printed_bear_out_yes_and_no(row: list[Record], beside: float, end: int) -> None:
+    """Beside either end of the interval, however near."""
+    er = changed(row[:4], lambda r: accuracy(r).update(value=(r["config"]["seed"] + 4) / 10))
+    bound = verification.compare(er, er[:2]).metrics[0].interval[end]
+    new = changed(er[:2], lambda r: (r.update(weights_sha256="0"), accuracy(r).update(value=bound + beside)))
+    line = next(line for line in lines(er, new) if line.startswith("  average_accuracy"))
+    repeated, low, high, said = re.fullmatch(r".*?: (\S+) %.*lie from (\S+) to (\S+): (yes|no)\)", line).groups()
+    assert (float(low) <= float(repeated) <= float(high)) == (said == "yes"), line
+
+
+def test_a_row_of_another_processor_says_so_whatever_the_verdict(row: list[Record]) -> None:
+    elsewhere = changed(row[:4], lambda r: r["provenance"].update(cpu="abacus"))
+    here = row[0].provenance.cpu
+    for change, verdict in ((None, "reproduced bit for bit"), ("weights_sha256", "within its interval"),
+                            ("access", "not reproduced")):  # fmt: skip
+        new = changed(row[:2], lambda r, key=change: r.update({key: "past"} if key else {}))
+        last = lines(elsewhere, new)[-1]
+        assert last.startswith(f"{verdict} (on another processor: {here} here, abacus there): "), last
+        assert lines(row[:4], new)[-1].startswith(f"{verdict}: ")
 
 
 def test_what_is_other_here_is_told(row: list[Record]) -> None:
