@@ -18,7 +18,7 @@ from clbench.rng import fenced
 from clbench.runner.components import Components, assemble
 from clbench.runner.observer import Observation
 from clbench.runner.training_loop import train
-from clbench.stream import Rows, Visit
+from clbench.stream import Rows, StreamExperience
 from clbench.training.budget import batches_in_a_pass
 from clbench.training.experiences import Experiences
 
@@ -63,8 +63,8 @@ def _first(bench: Components) -> tuple[int, int] | None:
     """The first experience with a batch of one sample, and its samples."""
     training, access = bench.run.benchmark.training, bench.strategy.access
     experiences = Experiences(bench.stream, access, bench.run.benchmark.protocol)
-    for number, (visit, updates) in enumerate(zip(bench.stream.visits, bench.budgets, strict=True)):
-        n = visit.samples if access == "experience" else len(experiences(number).index)
+    for number, (experience, updates) in enumerate(zip(bench.stream.experiences, bench.budgets, strict=True)):
+        n = experience.samples if access == "experience" else len(experiences(number).index)
         batches = batches_in_a_pass(n, training)
         last = min(n - (batches - 1) * training.batch_size, training.batch_size)
         if last == 1 and (updates >= batches or training.batch_size == 1):
@@ -105,14 +105,17 @@ def _tried(bench: Components, number: int, samples: int, last: int) -> Exception
     run, stream = bench.run, bench.stream
     size = max(run.benchmark.training.batch_size, last)
     wanted = size + last if samples > size else last
-    visits = [_some(stream.visits[number], wanted, 0)]
+    experiences = [_some(stream.experiences[number], wanted, 0)]
     if number and bench.strategy.access == "experience":
-        first, together = stream.visits[0], stream.visits[0].origin == stream.visits[number].origin
-        visits = [_some(first, min(size, first.samples), 0), _some(stream.visits[number], wanted, int(not together))]
+        first, together = stream.experiences[0], stream.experiences[0].origin == stream.experiences[number].origin
+        experiences = [
+            _some(first, min(size, first.samples), 0),
+            _some(stream.experiences[number], wanted, int(not together)),
+        ]
     short = {"iterations": None, "epochs": 1, "budget": "experience", "batch_size": size}
     benchmark = run.benchmark.model_copy(update={"training": run.benchmark.training.model_copy(update=short)})
     try:
-        short_stream = dataclasses.replace(stream, visits=tuple(visits))
+        short_stream = dataclasses.replace(stream, experiences=tuple(experiences))
         few = assemble(run.model_copy(update={"benchmark": benchmark}), short_stream)
         train(few, Observation(few, None, lambda: None))
     except Exception as error:  # of the strategy
@@ -120,13 +123,13 @@ def _tried(bench: Components, number: int, samples: int, last: int) -> Exception
     return None
 
 
-def _some(visit: Visit, samples: int, origin: int) -> Visit:
-    """A visit with some of its samples, evenly spread over its parts; samples repeat where there are too few."""
-    positions = np.linspace(0, visit.samples - 1, samples).astype(np.int64)
-    starts = np.cumsum([0, *(len(rows) for _, rows in visit.parts)])
+def _some(experience: StreamExperience, samples: int, origin: int) -> StreamExperience:
+    """An experience with some of its samples, evenly spread over its parts; samples repeat where there are too few."""
+    positions = np.linspace(0, experience.samples - 1, samples).astype(np.int64)
+    starts = np.cumsum([0, *(len(rows) for _, rows in experience.parts)])
     parts: list[tuple[int, Rows]] = []
-    for (task, rows), start in zip(visit.parts, starts, strict=False):
+    for (task, rows), start in zip(experience.parts, starts, strict=False):
         within = positions[(positions >= start) & (positions < start + len(rows))] - start
         if len(within):
             parts.append((task, rows[within]))
-    return dataclasses.replace(visit, parts=tuple(parts), origin=origin, unlabelled=())
+    return dataclasses.replace(experience, parts=tuple(parts), origin=origin, unlabelled=())

@@ -132,7 +132,7 @@ def test_pieces_and_batches_of_one_sample(overrides: list[str], start: str) -> N
 def test_the_first_such_experience_is_named_wherever_it_is() -> None:
     """Earlier ones are of other sizes."""
     stream = compile_stream(make_run("ewc", benchmark="split_digits-v1").benchmark.stream, 0)
-    sizes = [visit.samples for visit in stream.visits]
+    sizes = [experience.samples for experience in stream.experiences]
     batch = next(b for b in range(2, 400) if sizes[1] % b == 1 and sizes[0] % b != 1)
     model = "model={name: slim_resnet18, filters: 2}"
     training = f"training={{iterations: null, epochs: 1, batch_size: {batch}}}"
