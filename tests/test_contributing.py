@@ -15,6 +15,8 @@ import pytest
 
 import checkout
 
+pytestmark = pytest.mark.xdist_group("contributing")  # what its tests share is made once
+
 TABLES = {
     "A strategy": "strategies/__init__.py",
     "A metric": "clbench/metrics/__init__.py",

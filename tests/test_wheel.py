@@ -20,6 +20,7 @@ from clbench.metrics import METRICS
 from clbench.runner.provenance import code_sha256
 
 ROOT = checkout.ROOT
+pytestmark = pytest.mark.xdist_group("wheel")  # what its tests share is made once
 VERSION = clbench.__version__
 
 

@@ -29,6 +29,8 @@ from support import CrashAt, Warnings
 
 ray = pytest.importorskip("ray")
 
+pytestmark = pytest.mark.xdist_group("ray")  # what its tests share is made once
+
 
 @pytest.fixture(scope="module", autouse=True)
 def settings_of_ray() -> Iterator[None]:
