@@ -176,7 +176,7 @@ typecheck: install ## mypy, strict
 	MYPYPATH=$(TREE):benchmarks/speed:benchmarks/studies $(BIN)/mypy --explicit-package-bases benchmarks/*.py benchmarks/*/*.py
 
 test: install ## the tests (under ten minutes on two cores)
-	$(BIN)/pytest -q -m "not slow" -n 2
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadgroup
 
 test-slow: install ## the tests that take minutes each
 	$(BIN)/pytest -q -m slow

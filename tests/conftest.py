@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -42,10 +43,18 @@ def _import_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _provenance_asked_once() -> None:
-    """Which commit it is costs three processes a run."""
+    """Which commit it is costs three processes a run; packages and the list of source files a third of a small one."""
+    from clbench import source
     from clbench.runner import provenance
 
     provenance._git = functools.cache(provenance._git)
+    provenance.packages, source.files = _once(provenance.packages, dict), _once(source.files, tuple)
+
+
+def _once(ask: Callable[[], Any], copied: type) -> Callable[[], Any]:
+    """A function that asks at its first call, and returns a copy at each."""
+    asked = functools.cache(lambda: copied(ask()))
+    return lambda: copied(asked())
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import checkout
+
+pytestmark = pytest.mark.xdist_group("contributing")  # what its tests share is made once
 
 TABLES = {
     "A strategy": "strategies/__init__.py",
@@ -87,34 +90,92 @@ def follow(steps: list[Step], folder: Path, without: str | None = None) -> None:
             path.write_text(changed(path.read_text(encoding="utf-8"), step.text), encoding="utf-8")
 
 
-def run(steps: list[Step], folder: Path) -> subprocess.CompletedProcess[str]:
-    """The result of a recipe's command, stopped at the first failure."""
+SERVER = """
+import json, os, runpy, sys, traceback
+import numpy, pandas, pytest, scipy.stats, sklearn.datasets, torch, torch._dynamo, yaml
+
+assert not [name for name in sys.modules if name.partition(".")[0] == "clbench"]
+for line in sys.stdin:
+    folder, arguments, output = json.loads(line)
+    child = os.fork()
+    if not child:
+        written = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(written, 1), os.dup2(written, 2)
+        os.chdir(folder)
+        sys.path[:1] = ["", folder]  # as `python -m` and PYTHONPATH have it
+        os.environ["PYTHONPATH"] = folder
+        sys.argv = ["pytest", *arguments]
+        status = 1
+        try:
+            runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Pytest:
+    """`python -m pytest`, in processes forked from one that has imported other packages, which takes seconds."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments: list[str], folder: Path) -> tuple[int, str]:
+        """Exit status and output."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        output = folder / "output"
+        self._server.stdin.write(json.dumps([str(folder), arguments, str(output)]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline()), output.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait(60)
+        self._server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Pytest]:
+    started = Pytest()
+    yield started
+    started.close()
+
+
+def run(steps: list[Step], folder: Path, python: Pytest) -> tuple[int, str]:
+    """Exit status and output of a recipe's command, stopped at the first failure."""
     (command,) = (step.text for step in steps if step.kind == "sh")
     program, *arguments = shlex.split(command.replace("\\\n", " "))
-    assert program == "python"
-    return subprocess.run(
-        [sys.executable, *map(checkout.place, arguments), "-x", "-p", "no:cacheprovider"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    assert [program, *arguments[:2]] == ["python", "-m", "pytest"]
+    return python.run([*map(checkout.place, arguments[2:]), "-x", "-p", "no:cacheprovider"], folder)
 
 
 # ------------------------------------------------------------------------------------------------ tests
 @pytest.mark.parametrize("section", TABLES)
-def test_a_recipe_ends_green(section: str, copy: Path) -> None:
+def test_a_recipe_ends_green(section: str, copy: Path, python: Pytest) -> None:
     steps = recipe(section)
     follow(steps, copy)
-    done = run(steps, copy)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, said = run(steps, copy, python)
+    assert status == 0, said
 
 
 @pytest.mark.parametrize("section", TABLES)
-def test_a_recipe_without_the_row_is_red(section: str, copy: Path) -> None:
+def test_a_recipe_without_the_row_is_red(section: str, copy: Path, python: Pytest) -> None:
     steps = recipe(section)
     assert TABLES[section] in {step.file for step in steps}
     follow(steps, copy, without=TABLES[section])
-    done = run(steps, copy)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"\d failed", done.stdout), done.stdout
+    status, said = run(steps, copy, python)
+    assert status == 1, said
+    assert re.search(r"\d failed", said), said
 
 
 def test_a_diff_whose_context_is_gone_is_an_error() -> None:

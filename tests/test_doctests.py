@@ -36,11 +36,12 @@ def test_examples(name: str) -> None:
 def test_the_page_on_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = (checkout.ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    streams, plugin, results = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", page, re.MULTILINE)
-    assert main(["run", "split_digits-v1", "--strategy", "er", "-o", "training.iterations=2"]) == 0
+    streams, plugin, results, predictions = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", page, re.MULTILINE)
+    assert main(["run", "split_digits-v1", "--strategy", "er", "-o", "training.iterations=2", "--keep", "weights"]) == 0
     names: dict[str, Any] = {}
-    for block in (streams, plugin, results):
+    for block in (streams, plugin, results, predictions):
         exec(compile(textwrap.dedent(block), "docs/python.md", "exec"), names)
     assert len(names["benchmark"].train_stream) == 5
     assert {int(v) for v in names["watch"].trace().experience} == set(range(5))
     assert names["record"]["costs"]["iterations"] == names["trace"].iteration[-1] == 10
+    assert (names["correct"] == names["trace"].correct["class"][-1]).all()

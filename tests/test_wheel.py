@@ -20,6 +20,7 @@ from clbench.metrics import METRICS
 from clbench.runner.provenance import code_sha256
 
 ROOT = checkout.ROOT
+pytestmark = pytest.mark.xdist_group("wheel")  # what its tests share is made once
 VERSION = clbench.__version__
 
 
@@ -103,7 +104,7 @@ def test_the_command_line(python: Path, tmp_path: Path) -> None:
 def test_a_study(python: Path, tmp_path: Path) -> None:
     """The reference study, cut down."""
     study = yaml.safe_load((ROOT / "results" / "reference" / "study.yaml").read_text(encoding="utf-8"))
-    study |= {"streams": ["split_digits-v1"], "strategies": ["naive", {"name": "er", "memory": 100}], "seeds": 1}
+    study |= {"streams": ["split_synthetic-v1"], "strategies": ["naive", {"name": "er", "memory": 100}], "seeds": 1}
     study["changes"] = {"training": {"iterations": 3, "epochs": None}, "evaluation": {"every": 0, "dense": 0}}
     del study["tuning"]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")

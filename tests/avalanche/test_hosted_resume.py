@@ -167,14 +167,14 @@ def test_stopped_after_any_experience_it_goes_on_as_if_it_had_not_been(name: str
         ("heads", ["stream.setting=task"]),
         ("lwf", ["model={name: slim_resnet18, filters: 2}", "training.iterations=2"]),
         ("replay", ["training.augmentation=[{name: random_crop, padding: 1}]"]),
-        ("agem", ["stream.online=50", "training.iterations=2"]),
-        ("growing", ["stream.online=50", "training.iterations=2"]),
+        ("agem", ["stream.online=150", "training.iterations=2"]),
+        ("growing", ["stream.online=150", "training.iterations=2"]),
     ],
 )
 def test_on_other_streams_and_with_other_training_too(name: str, overrides: list[str]) -> None:
     path, parameters = STRATEGIES[name]
     run = make_run(path, parameters, *overrides)
-    several = {4, 10} if "stream.online=50" in overrides else {4, 5}
+    several = {4, 10} if "stream.online=150" in overrides else {4, 5}
     check_resume(run, several)
 
 

@@ -17,7 +17,7 @@ QUICK: dict[str, Any] = {"better_than": (), "online": None, "domains": None}
 
 
 def test_replay_of_the_table_keeps_them_all() -> None:
-    check_strategy("er", ["strategy.memory=30"], better_than=("naive",))
+    check_strategy("er", ["strategy.memory=30"], better_than=("naive",), seeds=(0, 1))
 
 
 def test_one_that_is_not_deterministic(named: Any) -> None:

@@ -38,6 +38,11 @@ changes: {evaluation: {every: 2}, model: {hidden: [8]}}
 HEAD = BASE + "strategies: [naive, {name: er, memory: [10, 20]}]\n"
 
 
+def synthetic(text: str) -> str:
+    """The study on data that need no scikit-learn, which takes a process of its own a second to import."""
+    return text.replace("split_digits-v1", "split_synthetic-v1")
+
+
 class Quiet:
     """Listens and remembers."""
 
@@ -287,14 +292,15 @@ def test_a_failed_run_is_a_row_with_its_reason(mine: Path) -> None:
 
 
 def test_a_process_that_dies_is_a_failed_run_and_stops_nothing(mine: Path) -> None:
-    text = BASE + "strategies: ['bad_methods:Dies', naive, 'bad_methods:DiesOnce']\nseeds: 1\n".replace(
-        "seeds: 1\n", ""
-    )
-    quiet = Quiet()
-    local = engine(LocalSettings(name="local", processes=1), 1, False)
-    summary = made(mine, text.replace("seeds: 2", "seeds: 1")).run(local, quiet)
+    text = BASE.replace("seeds: 2", "seeds: 1") + "strategies: ['bad_methods:DiesOnce', naive, 'bad_methods:Dies']\n"
+    quiet, started = Quiet(), list[int]()
+    local: Any = engine(LocalSettings(name="local", processes=1), 1, False)
+    start = local._start
+    local._start = lambda place: started.append(place) or start(place)
+    summary = made(mine, synthetic(text)).run(local, quiet)
+    assert len(started) == 3, "none for nothing after the last job"
     assert summary.completed == 2
-    assert summary.failed == ["split_digits-v1 bad_methods:Dies seed 0: its process was killed by SIGKILL, 2 times"]
+    assert summary.failed == ["split_synthetic-v1 bad_methods:Dies seed 0: its process was killed by SIGKILL, 2 times"]
     assert quiet.warned == ["its process was killed by SIGKILL; it resumes in another"] * 2
     died = next(r for r in records(mine / "out") if r["status"] == "failed")
     assert died["failure"]["kind"] == "process_lost"
@@ -314,15 +320,27 @@ def test_a_machine_that_fails_is_a_failed_run_too(tmp_path: Path, monkeypatch: p
 
 
 # ------------------------------------------------------------------------------------------------ local processes
-def test_workers_import_once_and_threads_are_shared_out(mine: Path) -> None:
-    text = BASE.replace("seeds: 2", "seeds: 3") + "strategies: ['bad_methods:Tells']\n"
+def test_workers_import_once_threads_are_shared_out_and_bytes_are_those_of_a_run_by_itself(mine: Path) -> None:
+    text = HEAD.replace("naive,", "naive, 'bad_methods:Tells',")
     local = engine(LocalSettings(name="local", processes=1), 1, False)
-    assert made(mine, text).run(local, Quiet()).completed == 3
+    assert made(mine, synthetic(text)).run(local, Quiet()).completed == 8
     told = [line.split() for line in (mine / "mark").read_text().splitlines()]
-    assert len(told) == 3
+    assert len(told) == 2
     assert len({pid for pid, *_ in told}) == 1
     assert os.getpid() not in {int(pid) for pid, *_ in told}
     assert {threads for _, threads, _ in told} == {"1"}
+    for place in files.find_runs(mine / "out"):
+        record = files.read_run(place)
+        strategy = record["config"]["strategy"]
+        memory = [f"strategy.memory={strategy['memory']}"] if "memory" in strategy else []
+        run = make_run(
+            "split_synthetic-v1", strategy=strategy["name"], seed=record["config"]["seed"],
+            overrides=[*memory, "training.iterations=4", "evaluation.every=2", "model.hidden=[8]"], threads=1,
+        )  # fmt: skip
+        alone = execute(run, mine / "alone")
+        assert alone.record["run_id"] == record["run_id"]
+        assert alone.record["weights_sha256"] == record["weights_sha256"]
+        assert (alone.directory / "trace.npz").read_bytes() == (place / "trace.npz").read_bytes()
 
 
 def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,24 +359,7 @@ def test_gpus_are_dealt_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [local._device(place)["CUDA_VISIBLE_DEVICES"] for place in (2, 10, 12)] == ["2", "10", "0"]
 
 
-def test_bytes_are_those_of_a_run_by_itself(tmp_path: Path) -> None:
-    local = engine(LocalSettings(name="local", processes=1), 1, False)
-    made(tmp_path, HEAD.replace("seeds: 2", "seeds: 1")).run(local, Quiet())
-    for place in files.find_runs(tmp_path / "out"):
-        record = files.read_run(place)
-        strategy = record["config"]["strategy"]
-        memory = [f"strategy.memory={strategy['memory']}"] if "memory" in strategy else []
-        run = make_run(
-            "split_digits-v1", strategy=strategy["name"],
-            overrides=[*memory, "training.iterations=4", "evaluation.every=2", "model.hidden=[8]"], threads=1,
-        )  # fmt: skip
-        alone = execute(run, tmp_path / "alone")
-        assert alone.record["run_id"] == record["run_id"]
-        assert alone.record["weights_sha256"] == record["weights_sha256"]
-        assert (alone.directory / "trace.npz").read_bytes() == (place / "trace.npz").read_bytes()
-
-
-LONG = BASE.replace("iterations: 4", "iterations: 100") + "strategies: ['bad_methods:Dawdles']\n"
+LONG = synthetic(BASE.replace("iterations: 4", "iterations: 100")) + "strategies: ['bad_methods:Dawdles']\n"
 
 
 def _begun(folder: Path) -> bool:
@@ -595,6 +596,9 @@ def test_data_of_trials_is_missed_before_anything_runs(tmp_path: Path, monkeypat
 
 # ------------------------------------------------------------------------------------------------ the command line
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is one of this process; one of processes: test_interrupted_it_goes_on, and those of the wheel."""
+    given: list[LocalSettings] = []
+    monkeypatch.setattr("clbench.studies.engines.base.engine", lambda settings, *_: given.append(settings) or Here())
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(HEAD)
     assert main(["grid", "study.yaml", "--dry-run"]) == 0
@@ -604,6 +608,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "unknown for 6 runs" in said
     assert not Path("results").exists()
     assert main(["grid", "study.yaml", "--processes", "1"]) == 0
+    assert [settings.processes for settings in given] == [1]
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-2:] == ["6 runs: 6 done, 0 existed", "results/leaderboard.csv, results/runs.csv"]
     assert captured.err.count("completed") == 6  # no terminal: a line for each

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from clbench.config.engines import LocalSettings, RaySettings
+from clbench.config.engines import RaySettings
 from clbench.errors import UserError
 from clbench.resolve import make_run
 from clbench.results.files import read_run
@@ -28,6 +28,8 @@ from clbench.studies.engines.worker import run_worker
 from support import CrashAt, Warnings
 
 ray = pytest.importorskip("ray")
+
+pytestmark = pytest.mark.xdist_group("ray")  # what its tests share is made once
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,11 +69,16 @@ def cluster() -> Iterator[Any]:
     shutil.rmtree(files, ignore_errors=True)
 
 
+def joined(cluster: Any) -> None:
+    """Adds a node of one core."""
+    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+
+
 @pytest.fixture
-def nodes(cluster: Any) -> Iterator[Any]:
-    """The cluster with two nodes of one core, and a third node for those lost."""
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+def nodes(cluster: Any) -> Any:
+    """The cluster with a node of one core, and another one for one lost."""
+    if not cluster.worker_nodes:
+        joined(cluster)
     return cluster
 
 
@@ -124,7 +131,7 @@ def until(happened: Any) -> None:
 
 @pytest.mark.skipif(BLANK, reason="Ray starts no workers with an interpreter in a folder with a blank")
 def test_a_cluster_of_its_own(work: Path) -> None:
-    """Bytes are those of the local engine; a process does many runs; nothing is left behind."""
+    """Bytes are those of this process; a process does many runs; nothing is left behind."""
 
     def handler(number: int, frame: Any) -> None: ...
 
@@ -134,14 +141,13 @@ def test_a_cluster_of_its_own(work: Path) -> None:
         own = [odd(out, "none", f"sign-{seed}", seed) for seed in range(5)]
         return [*own, job(out, "er"), job(out, "naive", "numerics.threads=1")]
 
-    here = all_done(LocalSettings(name="local", processes=1), study("local"))
+    here = [run_worker(each) for each in study("here")]
     there = []
     for number, done in base.engine(RaySettings(name="ray"), 1, False).run(study("ray"), Warnings()):
         assert signal.getsignal(signal.SIGTERM) is handler, "that of who runs the study"
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
-    assert bytes_of(there[5]) == bytes_of(run_worker(job("alone", "er")))
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}
     assert (work / "sign-0").read_text().split()[2] == "1", "threads of a run"
@@ -152,36 +158,12 @@ def test_a_cluster_of_its_own(work: Path) -> None:
     assert [p.name for p in Path("ray").iterdir()] == ["split_synthetic-v1"]
 
 
-def test_a_node_dies(work: Path, nodes: Any) -> None:
-    """Its run resumes elsewhere from the checkpoint; every run ends in the bytes of one that is done here."""
-
-    def study(out: str) -> list[Job]:
-        return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]
-
-    jobs, heard, done = study("ray"), Warnings(), {}
-    hung = jobs[0].run
-    with pytest.raises(KeyboardInterrupt):  # a checkpoint of update 10
-        run.execute(hung, Path("ray"), every=Every(0, 10), progress=CrashAt(12))
-    for number, ended in base.engine(on(nodes), 1, False).run(jobs, heard):
-        if not done:
-            until(lambda: (work / "hung").exists())
-            raylet = int((work / "hung").read_text().split()[1])
-            node = next(n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == raylet)
-            nodes.remove_node(node, allow_graceful=False)
-        done[number] = ended
-    assert list(done)[-1] == 0
-    assert [number for number, text in heard.warnings] == [0], heard.warnings
-    assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
-    here = [run_worker(each) for each in study("here")]  # the sign is there: none hangs
-    assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
-
-
 def test_closed(work: Path, nodes: Any) -> None:
     """Runs under way save their state and stop, waiting ones do not begin; the cluster, which is not ours, goes on."""
-    jobs = [odd("ray", "linger", f"sign-{seed}", seed) for seed in range(3)]  # one more than there are CPUs
+    jobs = [odd("ray", "linger", f"sign-{seed}", seed) for seed in range(2)]  # one more than there are CPUs
 
     def begun() -> list[int]:
-        return [n for n in range(3) if (work / f"sign-{n}").exists()]
+        return [n for n in range(2) if (work / f"sign-{n}").exists()]
 
     def interrupt() -> None:
         until(begun)
@@ -240,6 +222,31 @@ def test_a_connection_of_the_callers_own(work: Path, nodes: Any) -> None:
         assert ray.is_initialized()
     finally:
         ray.shutdown()
+
+
+def test_a_node_dies(work: Path, nodes: Any) -> None:
+    """Its run resumes elsewhere from the checkpoint; every run ends in the bytes of one that is done here."""
+
+    def study(out: str) -> list[Job]:
+        return [odd(out, "hang", "hung"), *(job(out, "er", seed=seed) for seed in range(3))]
+
+    joined(nodes)
+    jobs, heard, done = study("ray"), Warnings(), {}
+    hung = jobs[0].run
+    with pytest.raises(KeyboardInterrupt):  # a checkpoint of update 10
+        run.execute(hung, Path("ray"), every=Every(0, 10), progress=CrashAt(12))
+    for number, ended in base.engine(on(nodes), 1, False).run(jobs, heard):
+        if not done:
+            until(lambda: (work / "hung").exists())
+            raylet = int((work / "hung").read_text().split()[1])
+            node = next(n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == raylet)
+            nodes.remove_node(node, allow_graceful=False)
+        done[number] = ended
+    assert list(done)[-1] == 0
+    assert [number for number, text in heard.warnings] == [0], heard.warnings
+    assert read_run(done[0].directory)["costs"]["resumed_at"] == [10]
+    here = [run_worker(each) for each in study("here")]  # the sign is there: none hangs
+    assert [bytes_of(done[n]) for n in range(4)] == [bytes_of(d) for d in here]
 
 
 @pytest.mark.skipif(BLANK, reason="Ray starts no workers with an interpreter in a folder with a blank")

@@ -57,12 +57,14 @@ class Local:
                     try:
                         what, *values = worker.pipe.recv()
                     except (EOFError, OSError):  # it died
-                        workers[workers.index(worker)] = self._start(worker.place)
+                        workers.remove(worker)
                         reason = worker.epitaph()
                         if attempt < _ATTEMPTS:
                             listener.warn(number, f"{reason}; it resumes in another")
                             waiting.appendleft((number, attempt + 1))
-                        else:
+                        if waiting:
+                            workers.append(self._start(worker.place))
+                        if attempt >= _ATTEMPTS:
                             yield number, _lost_job(jobs[number], f"{reason}, {_ATTEMPTS} times")
                         continue
                     if what == "done":
