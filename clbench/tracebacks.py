@@ -5,21 +5,23 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from pathlib import Path
+from textwrap import shorten
 
 from clbench import source
 
-_MOST = 4
+_MOST, _WIDTH = 4, 80
 
 
 def user_frames(error: BaseException) -> list[str]:
-    """Lines of the user's files in an error's traceback, the outermost first: `my_method.py line 12, in loss`.
+    """Lines of the user's files in an error's traceback, the outermost first, and the code of the last one:
+    `my_method.py line 12, in loss: return self.scale(x)`.
 
     Files of the suite, of installed packages and of Python itself are left out, and of many lines the middle ones.
     """
-    frames: list[str] = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if _is_users(frame.filename):
-            frames.append(f"{Path(frame.filename).name} line {frame.lineno}, in {frame.name}")
+    met = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    frames = [f"{Path(frame.filename).name} line {frame.lineno}, in {frame.name}" for frame in met]
+    if met and met[-1].line:
+        frames[-1] += f": {shorten(met[-1].line, _WIDTH, placeholder=' ...')}"
     return frames if len(frames) <= _MOST else [*frames[:1], "...", *frames[1 - _MOST :]]
 
 

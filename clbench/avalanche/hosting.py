@@ -93,6 +93,7 @@ class _ActiveCrossEntropy:
         seen: outputs of the experiences so far.
         target_tasks: tasks of the targets in the strategy's batches; None where the target alone determines them.
         labelled: the hosted strategy, where its task labels are tasks.
+        reduction: as of torch's losses; a strategy that compares samples sets it for a while (MIR).
     """
 
     transient = ("_mask",)
@@ -100,6 +101,7 @@ class _ActiveCrossEntropy:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self.seen: frozenset[int] = frozenset()
+        self.reduction = "mean"
         by_target: dict[int, set[tuple[int, ...]]] = {}
         for outputs in setup.task_outputs:
             for target in outputs:
@@ -117,7 +119,7 @@ class _ActiveCrossEntropy:
             active[y] = True
         else:
             active = self._active(out.device)[self._rows(y)][:, : out.shape[1]]
-        return nn.functional.cross_entropy(out.masked_fill(~active, float("-inf")), y)
+        return nn.functional.cross_entropy(out.masked_fill(~active, float("-inf")), y, reduction=self.reduction)
 
     def _rows(self, y: Tensor) -> Tensor:
         """Rows of `_active` for some targets: that of the sample's task, or of its target where it is unknown."""

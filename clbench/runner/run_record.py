@@ -17,6 +17,7 @@ from clbench.runner import provenance
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.lock import Busy, Lock
 from clbench.stream import Stream
+from clbench.tracebacks import described
 
 
 def directory_of(run: run_config.RunConfig, out: Path) -> Path:
@@ -91,13 +92,13 @@ def describe_stream(stream: Stream) -> dict[str, Any]:
 
 def record_failure(record: dict[str, Any], error: BaseException, iterations: int) -> None:
     """Writes the reason of a failure into a record: one sentence, and a traceback of an unexpected error."""
-    kind, message, iteration = type(error).__name__, f"{type(error).__name__}: {error}", iterations
+    kind, message, iteration = type(error).__name__, described(error), iterations
     if isinstance(error, RunFailed):
         kind, message, iteration = error.kind, error.message, iterations if error.iteration is None else error.iteration
     elif isinstance(error, UserError):
         kind, message = "user_error", str(error)
     elif str(error).startswith("Expected more than 1 value per channel"):  # of torch's batch normalisation
-        message += "; a batch of one sample, perhaps of replayed ones, has no variance for batch normalisation"
+        message += ": a batch of one sample, perhaps of replayed ones, has no variance for batch normalisation"
     record["status"] = "failed"
     record["failure"] = {"kind": kind, "message": message, "iteration": iteration}
     if kind == type(error).__name__:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from clbench import import_paths
 from clbench.config import networks
 from clbench.errors import UserError, hint
+from clbench.tracebacks import described
+from clbench.training import factories
 from clbench.training.weights import read, state_sha256
 
 
@@ -37,11 +39,13 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
 def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
     factory = _factory(network.factory)
     try:
-        model = factory(shape, outputs)
+        model = factories.call(factory, network.factory, shape, outputs)
+    except UserError:
+        raise
     except Exception as error:  # a user's function may do anything
         raise UserError(
             f"model.factory: '{network.factory}', called with the shape {tuple(shape)} and {outputs} outputs, "
-            f"failed: {type(error).__name__}: {error}."
+            f"failed: {described(error)}."
         ) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model.factory: '{network.factory}' gave {type(model).__name__}. Allowed: an nn.Module.")
@@ -66,7 +70,7 @@ def _factory(path: str) -> Any:
     except UserError as error:
         raise UserError(f"model.factory: {error}") from None
     except Exception as error:  # a user's module may do anything when it is imported
-        raise UserError(f"model.factory: '{path}' does not import: {type(error).__name__}: {error}.") from error
+        raise UserError(f"model.factory: '{path}' does not import: {described(error)}.") from error
 
 
 def _load(model: nn.Module, path: str, sha256: str | None) -> None:

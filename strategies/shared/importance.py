@@ -154,9 +154,9 @@ def sum_over_samples(
     or else one sample after the other, at the cost of a forward and K backward passes each.
 
     Tried with torch 2.15 on the CPU: vmap takes LSTM in float32, multi-head attention, layer, group and instance
-    normalisation, batch normalisation over vectors, activations changed in place, and weights used twice. One after the
-    other: GRU, RNN, LSTM in float64, functions with a backward pass of their own, branches that depend on values, and
-    dropout that is always on.
+    normalisation, batch normalisation over vectors, activations changed in place, and weights used twice. One after
+    the other: GRU, RNN, LSTM in float64, functions with a backward pass of their own, branches that depend on values,
+    and dropout that is always on.
 
     Args:
         model: in evaluation mode: what one sample gives must not depend on the others.

@@ -574,6 +574,26 @@ def test_group_masking_is_that_of_our_own_strategies() -> None:
         assert (b.grad[:, [0, 2, 3]] == 0).all()  # type: ignore[index]
 
 
+@pytest.mark.parametrize("active", ["seen", "batch", "task"])
+def test_a_strategy_that_compares_losses_of_samples_has_them(active: str) -> None:
+    """MIR sets the reduction of its criterion, as of torch's, for a while."""
+    chosen = ["training={iterations: 3, epochs: null, batch_size: 20}", f"training.active_outputs={active}"]
+    parameters = [f"strategy.{key}={n}" for key, n in (("mem_size", 40), ("subsample", 20), ("batch_size_mem", 10))]
+    run = resolve.make_run(
+        "split_digits-v1", strategy="avalanche.training.supervised:MIR",
+        overrides=["stream.tasks.count=2", "evaluation.every=0", *chosen, *parameters],
+    )  # fmt: skip
+    strategy: Any = unwatched(assembled(run)).strategy
+    loss = strategy.hosted._criterion
+    assert loss.reduction == "mean"
+    y = torch.tensor([0, 1, 1, 2])
+    out = torch.randn(4, strategy.setup.outputs, generator=torch.Generator().manual_seed(0))
+    mean = loss(out, y)
+    loss.reduction = "none"
+    assert loss(out, y).shape == (4,)
+    assert float(loss(out, y).mean()) == pytest.approx(float(mean), rel=1e-6)
+
+
 def setup_of(run: run_config.RunConfig) -> Setup:
     return assembled(run).strategy.setup
 

@@ -176,7 +176,7 @@ def test_our_own_errors_fail_the_run_with_their_traceback(tmp_path: Path, monkey
 
     monkeypatch.setattr(Naive, "loss", broken)
     outcome = execute(resolve.make_run("split_synthetic-v1", strategy="naive", overrides=TINY), tmp_path)
-    assert outcome.record["failure"]["message"] == "ZeroDivisionError: by hand"
+    assert outcome.record["failure"]["message"].startswith("ZeroDivisionError: by hand")
     assert "in broken" in outcome.record["failure"]["traceback"]
 
 

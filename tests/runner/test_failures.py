@@ -135,6 +135,16 @@ def test_a_masked_output_is_no_failure(lab: Any, tmp_path: Path) -> None:
     assert execute_strategy(f"{name}:Masks", tmp_path / "out").record["status"] == "completed"
 
 
+def test_the_lines_of_the_users_files_are_named(lab: Any, tmp_path: Path) -> None:
+    """Without those of the suite and of torch, in the message and in what the command prints."""
+    lab("lab_helper", "def halve(x):\n    return x @ x\n")
+    body = "from lab_helper import halve\nclass Mine(Strategy):\n    def loss(self, b):\n        return halve(b.x)\n"
+    outcome = execute_strategy(f"{lab('lab_lines', body)}:Mine", tmp_path / "out")
+    message = outcome.record["failure"]["message"]
+    assert message.startswith("RuntimeError: ")
+    assert message.endswith(" (lab_lines.py line 5, in loss; lab_helper.py line 3, in halve: return x @ x)")
+
+
 def test_a_network_that_has_diverged_is_no_result(tmp_path: Path) -> None:
     """The last update makes it so: no later loss could tell."""
     overrides = ["training.iterations=1", "stream.tasks.count=1", "training.optimizer.lr=1e38"]
@@ -220,7 +230,7 @@ def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_
     lab("later", "class Later(Strategy):\n    def __init__(self, *a): raise OSError('no luck')\n")
     again = execute_strategy(f"{name}:Later", tmp_path / "out", force=True)
     assert again.directory == first.directory
-    assert again.record["failure"]["message"] == "OSError: no luck"
+    assert again.record["failure"]["message"].startswith("OSError: no luck")
     assert {p.name for p in first.directory.iterdir()} == {"run.json", files.SUPERSEDED}
     assert {p.name for p in (first.directory / files.SUPERSEDED / "1").iterdir()} == {"run.json", "trace.npz"}
 

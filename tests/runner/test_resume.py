@@ -991,7 +991,7 @@ def test_a_failure_while_a_run_is_built_loses_nothing(left: Any, tmp_path: Path,
     monkeypatch.setattr(
         "clbench.runner.run.compile_stream", lambda *given: (_ for _ in ()).throw(MemoryError("for now"))
     )
-    assert execute(run, tmp_path / "out").record["failure"]["message"] == "MemoryError: for now"
+    assert execute(run, tmp_path / "out").record["failure"]["message"].startswith("MemoryError: for now")
     assert outcome(place) == whole
 
 

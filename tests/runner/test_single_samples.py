@@ -173,5 +173,5 @@ def test_a_replayed_sample_alone_is_told_what_it_met(tmp_path: Path) -> None:
     record = execute(plan("der", "training.batch_size=13", "strategy.replay_batch=1"), tmp_path).record
     assert record["failure"]["message"].startswith("ValueError: Expected more than 1 value per channel when training")
     assert record["failure"]["message"].endswith(
-        "; a batch of one sample, perhaps of replayed ones, has no variance for batch normalisation"
+        ": a batch of one sample, perhaps of replayed ones, has no variance for batch normalisation"
     )

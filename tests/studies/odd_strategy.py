@@ -33,6 +33,8 @@ class Odd(Strategy):
             half.rename(sign)
             if act == "hang" and first:
                 time.sleep(600)
+            if act == "fail":
+                raise RuntimeError("boom")
             if act == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if act == "linger" and first:  # until a wish to stop is noted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -139,7 +140,7 @@ def test_a_cluster_of_its_own(work: Path) -> None:
 
     def study(out: str) -> list[Job]:
         own = [odd(out, "none", f"sign-{seed}", seed) for seed in range(5)]
-        return [*own, job(out, "er"), job(out, "naive", "numerics.threads=1")]
+        return [*own, job(out, "er"), job(out, "naive", "numerics.threads=1"), odd(out, "fail", "failed")]
 
     here = [run_worker(each) for each in study("here")]
     there = []
@@ -147,6 +148,10 @@ def test_a_cluster_of_its_own(work: Path) -> None:
         assert signal.getsignal(signal.SIGTERM) is handler, "that of who runs the study"
         there.append((number, done))
     there = [done for _, done in sorted(there, key=lambda each: each[0])]
+    failures = [there.pop(), here.pop()]
+    assert {(d.status, d.message) for d in failures} == {("failed", failures[0].message)}
+    line = r'RuntimeError: boom \(.*\.py line \d+, in loss: raise RuntimeError\("boom"\)\)'
+    assert re.fullmatch(line, failures[0].message), "the line of the user's file, from another process too"
     assert [bytes_of(d) for d in there] == [bytes_of(d) for d in here]
     assert there[5].directory.parts[0] == "ray", "as the output folder was given"
     processes = {(work / f"sign-{seed}").read_text().split()[0] for seed in range(5)}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -153,18 +151,3 @@ def test_where_a_relative_path_was_looked_for(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"'w.pt' cannot be read .from {tmp_path}, where this runs.: No such file"):
         resolve.make_run("split_digits-v1", strategy="naive", overrides=["model.weights=w.pt"])
-
-
-def test_a_factory_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("lab_networks")
-    module.one_argument = lambda shape: nn.Identity()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lab_networks", module)
-    run = resolve.make_run(
-        "split_digits-v1",
-        strategy="naive",
-        overrides=["model={name: imported, factory: 'lab_networks:one_argument'}"],
-    )
-    with pytest.raises(UserError) as told:
-        models.build(run.benchmark.model, (1, 8, 8), 10)
-    said = "model.factory: 'lab_networks:one_argument', called with the shape (1, 8, 8) and 10 outputs, failed: "
-    assert str(told.value).startswith(said)

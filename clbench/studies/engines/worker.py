@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clbench.errors import UserError
 from clbench.runner.signals import Interrupted
 from clbench.studies.engines.base import FinishedJob, Job
+from clbench.tracebacks import described
 
 if TYPE_CHECKING:
     from clbench.runner.attempt import Progress
@@ -51,7 +52,7 @@ def run_worker(
                 "interrupted", run_record.directory_of(job.run, job.out), str(stop), time.monotonic() - begin
             )
         except Exception as error:  # of the machine too: no space, no memory
-            kind, message = type(error).__name__, f"{type(error).__name__}: {error}"
+            kind, message = type(error).__name__, described(error)
             if isinstance(error, UserError):
                 kind, message = "user_error", str(error)
             return FinishedJob("failed", leave_failure(job, kind, message), message, time.monotonic() - begin)
