@@ -132,6 +132,8 @@ class Tells(Strategy):
             file.write(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
 """
     )
+    for name in ("bad_methods", "good_methods"):  # of the folder of another test
+        sys.modules.pop(name, None)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
