@@ -50,7 +50,7 @@ class SlimResNet18(_Network):
 
 
 class Imported(_Network):
-    """A user-defined network: `factory` is called with an input's shape and the number of outputs; one that takes other
+    """A user-defined network: `factory` is called with an input's shape and the number of outputs. One that takes other
     arguments is refused. An `nn.Sequential` that ends in an `nn.Linear` has a feature extractor that can be frozen."""
 
     name: Literal["imported"]
