@@ -644,6 +644,8 @@ def test_a_lock_is_one_of_threads_too(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ signals
 STOPS = """
 class Mine(Strategy):
+    transient = ("done",)
+
     def step(self, batch):
         self.done = getattr(self, "done", 0) + 1
         if self.done in {at}:
@@ -690,7 +692,12 @@ def test_a_signal_at_the_end_stops_the_command_and_says_how_the_run_ended(
     command = ["run", SPLIT, "--strategy", "a_lab:Mine", "--threads", "1", "--quiet", "-o", SMALL, "--seed", "0",
                "--seed", "1", "--out", str(tmp_path / "o")]  # fmt: skip
     for then, said, status in (
-        ("raise OSError('no luck')", "interrupted, but the run had failed: OSError: no luck.\n", "failed"),
+        (
+            "raise OSError('no luck')",
+            "interrupted, but the run had failed: OSError: no luck (a_lab.py line 6, in memory: "
+            "raise OSError('no luck')).\n",
+            "failed",
+        ),
         ("return super().memory()", "interrupted, but the run is finished and written.\n", "completed"),
     ):
         lab(ends.format(then=then))

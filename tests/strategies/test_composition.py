@@ -182,7 +182,7 @@ def test_a_part_that_forgets_is_found() -> None:
 
     sys.modules["parts"].Decay = Forgets  # type: ignore[attr-defined]
     run = resolve.make_run("split_digits-v1", strategy="er+parts:Decay", overrides=SHORT)
-    with pytest.raises(AssertionError, match="attributes 'Decay.calls', 'Decay.drawn' are another than before"):
+    with pytest.raises(AssertionError, match=r"attributes 'Decay\.calls', 'Decay\.drawn' are another than before"):
         check_resume(run)
 
 

@@ -15,6 +15,8 @@ from clbench.strategy import Batch, Strategy
 class Odd(Strategy):
     """Naive, but that it leaves a sign of its process, and at its 20th update does what is no method."""
 
+    transient = ("done",)
+
     class Config(Model):
         act: str = "none"
         sign: str
