@@ -77,8 +77,8 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
 
 
 def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:
-    names = ", ".join(sorted({_benchmark(row) for row in rows}))
-    title = f"{names} (definition {definition[:8]}, data {data[:8]}, view {view})"
+    benchmarks = ", ".join(sorted({_benchmark(row) for row in rows}))
+    title = f"{benchmarks} (definition {definition[:8]}, data {data[:8]}, view {view})"
     headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
     names = _labels(rows)
     shown = [
