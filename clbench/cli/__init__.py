@@ -11,6 +11,7 @@ from clbench.cli import compare, grid, leaderboard, plot, rescore, run, score, s
 from clbench.cli import list as list_
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
+from clbench.studies.engines.environment import waiting
 
 
 def _parser() -> Parser:
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         _write_utf8()
     options = _parser().parse_args(arguments)
     import_paths.add_working_directory()
+    os.environ.update(waiting())  # before any verb imports torch
     try:
         return int(options.act(options))
     except UserError as error:

@@ -6,14 +6,18 @@ import argparse
 import collections
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clbench import registry, resolve
 from clbench.cli import status
 from clbench.cli.arguments import integer, interval
+from clbench.cli.stream_argument import outline
+from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
 from clbench.formatting import quantity
 from clbench.studies.engines.local import cores
@@ -33,7 +37,12 @@ def add(verbs: Verbs) -> None:
     )
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument("--threads", type=integer(1, 1024), metavar="N", help="CPU threads; default: the machine's cores")
+    run.add_argument(
+        "--threads",
+        type=integer(1, 1024),
+        metavar="N",
+        help="CPU threads; default: 1 for a small network, else the machine's cores",
+    )
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="restart, whatever exists of the run")
@@ -69,13 +78,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.device != "auto":
         overrides.append(f"numerics.device={options.device}")
     planned = [  # everything is checked before torch is imported
-        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides, threads=cores())
-        for s in strategies
-        for n in seeds
+        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides) for s in strategies for n in seeds
     ]
-    stream = planned[0].benchmark.stream
+    benchmark = planned[0].benchmark
+    stream = benchmark.stream
     try:
         registry.datasets().require(stream.data, stream.synthetic)
+        defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
     base.check(options.log)
@@ -89,13 +98,12 @@ def _run(options: argparse.Namespace) -> int:
     from clbench.runner.run import execute
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    defaults["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     statuses = list[int]()
     kept, without_weights = list[str](), 0
     for plan in planned:
-        run = plan
-        if "device" not in plan.numerics.model_fields_set:
-            run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update={"device": device})})
+        unsaid = {key: value for key, value in defaults.items() if key not in plan.numerics.model_fields_set}
+        run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update=unsaid)})
         label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
         say = None if options.quiet else _say(label)
         profile = Profile() if options.profile else None
@@ -174,6 +182,30 @@ def say_kept(kinds: Iterable[str]) -> None:
     words = [f"{counts[kind]} by {by}" for kind, by in reasons.items() if counts[kind]]
     if words:
         print(f"finished runs kept: {', '.join(words)}; --other-code again does them anew", file=sys.stderr)
+
+
+SMALL = 1_000_000
+"""Samples of a batch times weights below which one thread is faster than two: at 0.24 million two took 1.04 to 1.16
+times as long, at 2.9 million 0.4 to 0.6 times, waiting passively (`benchmarks/speed/threads.py`)."""
+
+
+def threads(benchmark: Benchmark) -> int:
+    """CPU threads of a single run where nothing says how many: one for a small network, else this machine's cores.
+
+    They are part of a run's id, so the rule knows the configuration, the shape of the data and the cores, not the load.
+
+    Raises:
+        UserError: the data are unavailable.
+    """
+    model = benchmark.model
+    if model.name not in ("mlp", "linear"):
+        return cores()
+    hidden, batch = getattr(model, "hidden", []), benchmark.training.batch_size
+    if batch * sum(a * b for a, b in pairwise(hidden)) >= SMALL:
+        return cores()
+    data = outline(benchmark.stream)
+    widths = [math.prod(data.shape), *hidden, data.classes]
+    return 1 if batch * sum(a * b for a, b in pairwise(widths)) < SMALL else cores()
 
 
 def writable(out: Path) -> None:

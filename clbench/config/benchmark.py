@@ -23,7 +23,7 @@ class Numerics(Model):
     """Settings that determine the last bits of a result."""
 
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """CPU threads of torch. Default of a single run: the machine's cores."""
+    """CPU threads of torch. Default of a single run: 1 for a small network, else the machine's cores."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Device of training. Default of a single run: a GPU if there is one."""
     dtype: Literal["float32"] = "float32"

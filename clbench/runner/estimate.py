@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,12 @@ from clbench.strategy import SelfDrivenLearner
 from clbench.training.budget import updates_by_task_block
 
 _PROBE_STEPS = 8
-"""Number of timed updates before a run."""
+"""Updates in the first experience, which are not timed, and at least in the second."""
+
+_PROBE_S = 0.25
+"""Time of a probe: many slices of a scheduler, so that what other processes take of the machine is in it."""
+
+_MOST_PROBES = 256
 
 
 class _Stop(Exception):
@@ -32,11 +37,7 @@ def estimate(bench: Components) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step_s = _step_s(bench)
-    everything = range(len(bench.stream.tasks))
-    largest = int(np.argmax(np.diff(bench.evaluator.cells.start)))
-    # Five, because the first passes of reduced precision are audits, which a run makes rarely.
-    times = [_timed(lambda: bench.evaluator.evaluate(bench.strategy, [largest], everything)) for _ in range(5)]
-    pass_s = min(times) * bench.evaluator.samples / max(1, int(np.diff(bench.evaluator.cells.start)[largest]))
+    pass_s = _pass_s(bench)
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
@@ -66,28 +67,68 @@ def _step_s(bench: Components) -> float:
 
         def stop() -> None:
             times.append(time.perf_counter())
-            if len(times) > _PROBE_STEPS:
+            if _enough(times):
                 raise _Stop
 
         with contextlib.suppress(_Stop):
             train(bench, Observation(bench, None, stop))
-        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return _mean_of(times[1:]) or _mean_of(times)  # the first update warms up
     bounded = bench.run.benchmark.protocol.boundaries
     for number in range(min(2, len(bench.stream.experiences))):
         experience, times = bench.experience(number), [time.perf_counter()]
         if bounded or not number:
             bench.strategy.begin_experience(experience if bounded else bench.experiences.unbounded())
-        for batch in bench.batches.of(experience, _PROBE_STEPS):
+        for batch in bench.batches.of(experience, _MOST_PROBES if number else _PROBE_STEPS):
             bench.strategy.step(batch)
             times.append(time.perf_counter())
+            if number and _enough(times):
+                break
         if bounded:
             bench.strategy.end_experience(experience)
-    return float(np.median(np.diff(times)))
+    _synchronise()
+    return _mean_of(times)
 
 
-def _timed(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
+def _pass_s(bench: Components) -> float:
+    """Seconds of an evaluation of all cells: of one where that takes no longer than a probe, else of the largest cell,
+    as many times as the samples ask for."""
+    sizes, everything = np.diff(bench.evaluator.cells.start), range(len(bench.stream.tasks))
+    largest = int(np.argmax(sizes))
+
+    def evaluate(cells: Sequence[int]) -> Callable[[], Any]:
+        return lambda: bench.evaluator.evaluate(bench.strategy, cells, everything)
+
+    def timed(cells: Sequence[int]) -> float:
+        for _ in range(4):  # the first passes of reduced precision are audits, which a run makes rarely
+            evaluate(cells)()
+        return _mean_s(evaluate(cells))
+
+    share = float(sizes[largest]) / max(1, bench.evaluator.samples)
+    pass_s = timed([largest]) / share
+    return timed(range(len(sizes))) if pass_s < _PROBE_S / _PROBE_STEPS else pass_s
+
+
+def _enough(times: list[float]) -> bool:
+    n = len(times) - 1
+    return n >= _PROBE_STEPS and (times[-1] - times[0] >= _PROBE_S or n >= _MOST_PROBES)
+
+
+def _mean_of(times: list[float]) -> float:
+    """Mean time between successive moments; 0 of fewer than two. Not the median: a process that has to wait for a core
+    waits in few updates, and long."""
+    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+
+
+def _mean_s(function: Callable[[], Any]) -> float:
+    """Mean time of a call over a probe."""
+    times = [time.perf_counter()]
+    while not _enough(times):
+        function()
+        _synchronise()
+        times.append(time.perf_counter())
+    return _mean_of(times)
+
+
+def _synchronise() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
-    return time.perf_counter() - start

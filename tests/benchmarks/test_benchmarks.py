@@ -23,6 +23,7 @@ COMMANDS = (
     "speed/long_stream.py recurrence",
     "studies/optimisers.py --quick",
     "speed/seeds_together.py --quick --only digits --seeds 2",
+    "speed/threads.py --rounds 1 --updates 2",
     "speed/training.py --quick",
 )
 

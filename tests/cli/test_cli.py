@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from clbench import __version__, registry
+from clbench import __version__, registry, resolve
 from clbench.cli import main
+from clbench.cli import run as run_verb
 from clbench.cli.status import BUSY, worst
 from clbench.runner.lock import Lock
 
@@ -152,6 +153,28 @@ def test_threads_are_those_asked_for(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
     record = json.loads((Path(run_json(capsys, "--strategy", "naive")["run_dir"]) / "run.json").read_text())
     assert record["config"]["numerics"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "threads"),
+    [
+        ([], 1),
+        (["model.hidden=[30]", "training.batch_size=10"], 1),
+        (["model={name: linear}"], 1),
+        (["model.hidden=[2000, 2000]"], 7),  # by its hidden layers alone
+        (["model.hidden=[20000]"], 7),  # with the inputs
+        (["training.batch_size=100000"], 7),
+        (["model={name: cnn}"], 7),
+    ],
+)
+def test_a_small_network_has_one_thread_by_default(
+    changes: list[str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the configuration, the data and the cores; whatever the load."""
+    monkeypatch.setattr("clbench.cli.run.cores", lambda: 7)
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0), raising=False)
+    benchmark = resolve.make_run("split_digits-v1", strategy="naive", overrides=changes).benchmark
+    assert run_verb.threads(benchmark) == threads
 
 
 # ------------------------------------------------------------------------------------------------ a run that fails

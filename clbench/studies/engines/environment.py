@@ -10,9 +10,22 @@ from dataclasses import dataclass
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which a user says how OpenMP's threads wait for each other."""
+
+
 def thread_variables(threads: int) -> dict[str, str]:
     """Environment variables for the threads of libraries, which read them when they are loaded."""
-    return {name: str(threads) for name in _THREADS}
+    return {name: str(threads) for name in _THREADS} | waiting()
+
+
+def waiting() -> dict[str, str]:
+    """Variables with which OpenMP's threads sleep where they wait for each other; none where the user set one.
+
+    By default they spin, each on its core. Where another process has that core, all wait for a thread that does not
+    run. It changes no result. The OpenMP of torch's wheels (libgomp) reads them as it is loaded.
+    """
+    return {} if any(name in os.environ for name in _WAITING) else {_WAITING[0]: "PASSIVE"}
 
 
 @dataclass(frozen=True)
