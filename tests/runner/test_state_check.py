@@ -307,7 +307,8 @@ def test_a_state_that_cannot_be_loaded_is_told_while_it_can_be_mended(named: Any
     [warning] = warnings
     start = "no checkpoints: load_state_dict() of Stuck fails with what state_dict() returned: KeyError: 'prototypes' ("
     assert warning.startswith(f"{start}test_state_check.py line ")
-    assert warning.endswith(", in load_state_dict); if stopped, the run restarts")
+    line = ', in load_state_dict: raise KeyError("prototypes")); if stopped, the run restarts'
+    assert warning.endswith(line)
 
 
 def test_parts_of_a_composition_are_checked_too(named: Any, tmp_path: Path) -> None:
