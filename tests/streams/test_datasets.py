@@ -928,17 +928,6 @@ def test_classes_of_torchs_data_sets(
     assert palette.test_x[0, :, 0].tolist() == [[0, 200, 0, 200, 0], [0, 12, 0, 12, 0], [0, 7, 0, 7, 0]]
 
 
-def test_arrays_are_taken_whole_only_where_items_are_nothing_else(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two items of each part are looked at, not all."""
-    load.load(f"{own}:four")  # imports the module
-    calls: list[int] = []
-    plain = sys.modules[own].Plain
-    real = plain.__getitem__
-    monkeypatch.setattr(plain, "__getitem__", lambda self, i: (calls.append(i), real(self, i))[1])
-    load.load(f"{own}:Plain")
-    assert calls == [0, 20, 0, 8]
-
-
 @pytest.mark.parametrize("module", ["torchvision.datasets", "avalanche.benchmarks.datasets"])
 def test_a_published_class(root: Path, module: str) -> None:
     raw = root / "MNIST" / "raw"

@@ -471,7 +471,7 @@ def test_what_is_wrong_with_items(
     lab: str, tmp_path: Path, name: str, said: str, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLBENCH_WORKERS", workers)
-    monkeypatch.setattr("clbench.streams.datasets.imported._PROBES", 2)  # so that a worker meets the item first
+    monkeypatch.setattr("clbench.streams.datasets.items.PROBES", 2)  # so that a worker meets the item first
     assert refused(lab + name) == f"data set '{lab}{name}'" + said.format(file=tmp_path / "held_lab.py")
 
 
