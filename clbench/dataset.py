@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,15 @@ class Facts:
     """Number of tasks that the data define."""
 
 
+def with_names(classes: Iterable[int], names: Sequence[str]) -> str:
+    """Classes in a message: their numbers, with names where there are any.
+
+    >>> with_names([0, 2], ["cat", "dog", "fox"]), with_names([0, 2], [])
+    ("0 ('cat'), 2 ('fox')", '0, 2')
+    """
+    return ", ".join(f"{c} ('{names[c]}')" if c < len(names) else str(c) for c in classes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outline:
     """All of a data set but its inputs: what a stream is compiled from.
@@ -34,6 +44,7 @@ class Outline:
         shape: of a sample: (C, H, W) of images, (F,) of vectors.
         sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.
         origin: where it came from, for provenance.
+        class_names: of classes 0, 1, ..., for messages; empty where the source says none.
     """
 
     name: str
@@ -45,6 +56,11 @@ class Outline:
     shape: tuple[int, ...]
     sha256: str
     origin: str
+    class_names: tuple[str, ...] = ()
+
+    def named(self, *classes: int) -> str:
+        """See `with_names`."""
+        return with_names(classes, self.class_names)
 
 
 @dataclass(frozen=True, kw_only=True)

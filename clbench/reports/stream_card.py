@@ -298,7 +298,8 @@ def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str,
     rows.append(("imbalance", text))
     absent = [c for c, n in zip(wanted, come.tolist(), strict=True) if not n]
     if absent:
-        rows.append(("never occur", f"class {ranges(absent, _MOST)}"))
+        by_name = stream.data.class_names and len(absent) <= _MOST
+        rows.append(("never occur", f"class {stream.data.named(*absent) if by_name else ranges(absent, _MOST)}"))
     return rows
 
 

@@ -35,6 +35,7 @@ from clbench.errors import UserError
 from clbench.on_disk import Items, OnDisk, Stored
 from clbench.rng import Chance, fenced
 from clbench.streams.datasets import items, outline_cache
+from clbench.streams.datasets.class_names import names_of
 from clbench.streams.datasets.items import as_user_error, to_array
 from clbench.streams.datasets.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
 
@@ -75,7 +76,8 @@ def load(name: str) -> Arrays:
         if name.startswith(LAZY):
             return _on_disk(name, target)
         if _is_dataset(target):
-            return _together(name, [items.read(name, part) for part in _parts(name, target)])
+            datasets = _parts(name, target)
+            return _together(name, datasets, [items.read(name, part) for part in datasets])
         return _of_function(name, target)
 
 
@@ -160,12 +162,14 @@ def _parts(name: str, dataset: type) -> list[Any]:
     return datasets
 
 
-def _together(name: str, parts: Sequence[tuple[Stored, NDArray[Any]]]) -> Arrays:
+def _together(name: str, datasets: Sequence[Any], parts: Sequence[tuple[Stored, NDArray[Any]]]) -> Arrays:
     """Inputs and labels of the two parts, or of one part to be divided."""
+    with as_user_error(name, "fails"):
+        names = names_of(name, datasets)
     if len(parts) == 1:
-        return split(*parts[0], None, name)
+        return split(*parts[0], None, name, class_names=names)
     (train_x, train_y), (test_x, test_y) = parts
-    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, origin=name)
+    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, origin=name, class_names=names)
 
 
 def _accepted(dataset: type) -> set[str]:
@@ -203,7 +207,7 @@ def _on_disk(name: str, target: Any) -> Arrays:
     def stamp() -> Any:
         return [name, code(), *(_probed(x, y) for x, y in parts)]
 
-    return replace(_together(name, parts), stamp=stamp)
+    return replace(_together(name, datasets, parts), stamp=stamp)
 
 
 def _returned(name: str, function: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.dataset import with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
@@ -42,6 +43,7 @@ class Arrays:
         origin: the file or package, with which messages begin.
         stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
             at each start.
+        class_names: see `Outline`.
     """
 
     train_x: Stored
@@ -53,6 +55,7 @@ class Arrays:
     top: float | None = None
     origin: str
     stamp: Callable[[], Any] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def data_root() -> Path:
@@ -114,7 +117,14 @@ def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holde
     )  # fmt: skip
 
 
-def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
+def split(
+    x: Stored,
+    y: NDArray[Any],
+    task: NDArray[Any] | None,
+    where: str,
+    top: float | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Arrays:
     """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
 
     Raises:
@@ -124,7 +134,7 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     problem = (
         label_problem("x", "y", y, len(x) if x.ndim else 0)
         or input_problem("x", x)
-        or class_problem("y", y, "sample")
+        or class_problem("y", y, "sample", class_names)
         or (task_problem("task", task, len(y)) if task is not None else None)
     )
     if problem:
@@ -133,9 +143,10 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
         at, count = first[few[0]], int(counts[few[0]])
+        named = with_names([int(y[at])], class_names)
         place, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
         raise UserError(
-            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{place}; every fifth of a class is for "
+            f"{where}: class {named} has {count} sample{'s' * (count > 1)}{place}; every fifth of a class is for "
             f"testing, so it needs at least 5{each}."
         )
     order = np.argsort(cells, kind="stable")
@@ -146,7 +157,7 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
     return Arrays(
         train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
-        top=top, origin=where,
+        top=top, origin=where, class_names=class_names,
     )  # fmt: skip
 
 
@@ -179,11 +190,11 @@ def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> st
     return None
 
 
-def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample") -> str | None:
+def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample", names: Sequence[str] = ()) -> str | None:
     """Mistake if one of 0..C-1 does not occur."""
     labels = np.unique(y)
     gap = np.flatnonzero(labels != np.arange(len(labels)))
-    return f"class {gap[0]} has no {what}" if len(gap) else None
+    return f"class {with_names([int(gap[0])], names)} has no {what}" if len(gap) else None
 
 
 def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
