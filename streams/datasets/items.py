@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from clbench.errors import UserError
 from clbench.on_disk import Items, OnDisk
 from clbench.streams.datasets import outline_cache
+from clbench.streams.datasets.sources import looks_channels_first
 
 PROBES = 64
 """Number of evenly spaced items of a part that detect a change since it was read."""
@@ -85,12 +86,33 @@ def item(name: str, dataset: Any, i: int) -> tuple[NDArray[Any], int]:
         if hasattr(value, "getbands") and value.mode in ("1", "P"):  # a PIL image of bits, or of a palette
             value = value.convert("L" if value.mode == "1" else "RGB")
         image = to_array(value)
-        if hasattr(value, "detach") and image.ndim == 3:
-            image = image.transpose(1, 2, 0)
+        if image.ndim == 3:
+            image = _channels_last(name, i, image, tensor=hasattr(value, "detach"))
         try:
             return image, operator.index(label)
         except TypeError:
             raise UserError(f"data set '{name}': the label of item {i} is {label!r}, not a whole number.") from None
+
+
+def _channels_last(name: str, i: int, image: NDArray[Any], tensor: bool) -> NDArray[Any]:
+    """An image (H, W, C) of an array of that layout, or of a tensor (C, H, W).
+
+    Raises:
+        UserError: it looks like the other layout.
+    """
+    where, shape = f"data set '{name}': item {i} is", image.shape
+    kinds = "arrays are (H, W, C), tensors (C, H, W)"
+    if not tensor and looks_channels_first(shape):
+        raise UserError(
+            f"{where} an array of shape {shape}, which looks like channels first; {kinds}: x.transpose(1, 2, 0). (If "
+            f"the {shape[0]} are rows: x.transpose(1, 0, 2) swaps rows and columns)."
+        )
+    if tensor and looks_channels_first(shape[::-1]):
+        raise UserError(
+            f"{where} a tensor of shape {shape}, which looks like channels last; {kinds}: x.permute(2, 0, 1). (If the "
+            f"{shape[2]} are columns: x.permute(0, 2, 1) swaps rows and columns)."
+        )
+    return image.transpose(1, 2, 0) if tensor else image
 
 
 def read(name: str, dataset: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -29,6 +29,9 @@ DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
+_COLOURS = 4
+"""Most channels of ordinary images: red, green, blue, opacity."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
@@ -107,10 +110,17 @@ def is_whole(held: Collection[str], where: str, holder: str) -> bool:
 
 def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holder: str) -> Arrays:
     """Arrays by name, of either layout, to a training and a test part."""
+
+    def inputs(name: str) -> Any:
+        x = read(name)
+        if problem := layout_problem(name, x.shape):
+            raise UserError(f"{where}: {problem}.")
+        return x
+
     if is_whole(held, where, holder):
-        return split(read("x"), read("y"), read("task") if "task" in held else None, where)
+        return split(inputs("x"), read("y"), read("task") if "task" in held else None, where)
     train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
-    train_x, train_y, test_x, test_y = (read(n) for n in DIVIDED)
+    train_x, train_y, test_x, test_y = inputs("train_x"), read("train_y"), inputs("test_x"), read("test_y")
     return Arrays(
         train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
         origin=where,
@@ -168,6 +178,27 @@ def input_problem(name: str, x: Stored) -> str | None:
     if not 2 <= x.ndim <= 4:
         return f"{name} must be (N, F), (N, H, W) or (N, H, W, C), and has the shape {x.shape}"
     return None if isinstance(x, OnDisk) else finite_problem(name, range(len(x)), x)
+
+
+def layout_problem(name: str, shape: tuple[int, ...]) -> str | None:
+    """Mistake if images (N, H, W, C) look like (N, C, H, W).
+
+    >>> layout_problem("x", (9, 32, 32, 3)), layout_problem("x", (9, 4, 4, 512)), layout_problem("x", (9, 128, 1, 6))
+    (None, None, None)
+    """
+    if len(shape) != 4 or not looks_channels_first(shape[1:]):
+        return None
+    return (
+        f"{name} has the shape {shape}, which looks like channels first; images are (N, H, W, C): "
+        f"{name}.transpose(0, 2, 3, 1). (If the {shape[1]} are rows: {name}.transpose(0, 2, 1, 3) swaps rows and "
+        "columns)"
+    )
+
+
+def looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """True of (H, W, C) with few rows, or with as many columns as channels, and with many channels."""
+    rows, columns, channels = shape
+    return min(columns, channels) > _COLOURS and (rows <= _COLOURS or columns == channels != rows)
 
 
 def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArray[Any]) -> str | None:
@@ -267,7 +298,7 @@ def _facts(
     whole = is_whole(held, where, holder)
     x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
     y, shape = read(y_name), shape_of(x_name)
-    problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
+    problem = layout_problem(x_name, shape) or label_problem(x_name, y_name, y, shape[0] if shape else 0)
     problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
     task = read(task_name) if task_name in held else None
     if task is not None:
