@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,20 @@ class Outline:
         return with_names(classes, self.class_names)
 
 
+def identity(data: Outline, normalise: str) -> str:
+    """SHA-256 of the data for records, which tells results apart: that of the data set, but of standardised vectors.
+
+    Until version 0.2 these had one mean and deviation of all features, with other results from the same bytes.
+
+    Args:
+        data: the data set, perhaps without inputs.
+        normalise: see `StreamConfig.normalise`.
+    """
+    if normalise == "standard" and len(data.shape) == 1:
+        return hashlib.sha256(f"{data.sha256}, each feature standardised".encode()).hexdigest()
+    return data.sha256
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSet(Outline):
     """A data set with its inputs, in memory or on the disk.
@@ -71,7 +86,8 @@ class DataSet(Outline):
         train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
         test_x: the same for the test part.
         top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
-        mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
+        mean, std: of the training inputs in units of `top`, one number a channel (images) or a feature
+            (vectors); 1 in place of a deviation of 0.
         shape: by default that of `train_x`.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from clbench import messages
-from clbench.dataset import Outline
+from clbench.dataset import Outline, identity
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import content_hash, definition, name_classes
@@ -129,7 +129,7 @@ def _check_visits(visits: list[Visit], tasks: tuple[Task, ...]) -> None:
 
 def instance_hash(stream: Stream) -> str:
     """SHA-256 over a stream's data, domains, tasks, labels and index lists; its own field is left out."""
-    digest = hashlib.sha256(stream.data.sha256.encode())
+    digest = hashlib.sha256(identity(stream.data, stream.normalise).encode())
 
     def add(*values: Any) -> None:
         digest.update(repr(values).encode())

@@ -73,7 +73,8 @@ class StreamConfig(Model):
     setting: Literal["class", "task", "domain"]
     """Class-incremental, task-incremental (task labels are available at test time) or domain-incremental."""
     normalise: Literal["unit", "standard"] = "unit"
-    """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation, per channel."""
+    """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation of the training
+    part, per channel of images and per feature of vectors."""
     synthetic: SyntheticData | None = None
     """Parameters of the data set `synthetic`; for that data set alone."""
     selection: Selection | None = None

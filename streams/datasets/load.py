@@ -35,7 +35,7 @@ from clbench.on_disk import OnDisk, Stored, layout, parts
 from clbench.streams.datasets import imported, outline_cache, sources
 from clbench.streams.datasets import published as published_files
 from clbench.streams.datasets.class_names import moved
-from clbench.streams.datasets.moments import Moments, moments_of
+from clbench.streams.datasets.moments import moments_for, moments_of
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
 from clbench.streams.datasets.sources import Arrays, data_root
@@ -465,7 +465,7 @@ def _read_through(data: DataSet) -> DataSet:
     Raises:
         UserError: a float is not finite. (Arrays in memory were checked before.)
     """
-    moments, digest = Moments(data.train_x), hashlib.sha256()
+    moments, digest = moments_for(data.train_x), hashlib.sha256()
     for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):
         array: Stored | None = getattr(data, name)
         if array is None:
