@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.errors import UserError
+from clbench.errors import UserError, shown
 from clbench.on_disk import Items, OnDisk
 from clbench.streams.datasets import outline_cache
 from clbench.streams.datasets.sources import looks_channels_first
@@ -58,8 +58,15 @@ def as_user_error(name: str, what: str) -> Iterator[None]:
 
 
 def to_array(value: Any) -> NDArray[Any]:
-    """An array of anything array-like, tensors of any device included."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    """An array of anything array-like, tensors of any device included; of Python objects where sizes differ."""
+    value = value.detach().cpu() if hasattr(value, "detach") else value
+    try:
+        return np.asarray(value)
+    except ValueError:  # samples of different sizes
+        objects = np.empty(len(value), object)
+        for place, member in enumerate(value):
+            objects[place] = member
+        return objects
 
 
 def count(name: str, dataset: Any) -> int:
@@ -88,10 +95,26 @@ def item(name: str, dataset: Any, i: int) -> tuple[NDArray[Any], int]:
         image = to_array(value)
         if image.ndim == 3:
             image = _channels_last(name, i, image, tensor=hasattr(value, "detach"))
-        try:
-            return image, operator.index(label)
-        except TypeError:
-            raise UserError(f"data set '{name}': the label of item {i} is {label!r}, not a whole number.") from None
+        return image, _whole_number(name, i, label)
+
+
+def _whole_number(name: str, i: int, label: Any) -> int:
+    """The label of an item.
+
+    Raises:
+        UserError: it is no whole number.
+    """
+    array = to_array(label)
+    if array.ndim == 0 and array.dtype.kind in "iu":
+        return operator.index(array.item())
+    text = shown(array.item() if array.ndim == 0 else array.tolist())
+    remedy = "np.unique(y, return_inverse=True)[1] numbers those of all items"
+    if array.ndim == 1 and array.dtype.kind in "iufb" and sorted(array.tolist()) == [*[0] * (len(array) - 1), 1]:
+        remedy = "of one that is one-hot, y.argmax()"
+    raise UserError(
+        f"data set '{name}': the label of item {i} is {text}, not a whole number; labels are whole numbers 0 to C-1: "
+        f"{remedy}."
+    )
 
 
 def _channels_last(name: str, i: int, image: NDArray[Any], tensor: bool) -> NDArray[Any]:

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet, Facts, Outline, with_names
+from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
-from clbench.streams.datasets import imported, outline_cache, sources
+from clbench.streams.datasets import imported, labels, outline_cache, sources
 from clbench.streams.datasets import published as published_files
 from clbench.streams.datasets.class_names import moved
 from clbench.streams.datasets.moments import moments_for, moments_of
@@ -412,20 +412,13 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
             raise UserError(f"{origin}: {problem}.")
     if train_x.shape[1:] != test_x.shape[1:]:
         raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
-    problem = sources.class_problem("train_y", train_y, names=arrays.class_names)
+    problem = labels.parts_problem(train_y, test_y, arrays.class_names)
     if problem:
         raise UserError(f"{origin}: {problem}.")
-    known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
-    classes = len(known)
-    for wrong, sentence in (
-        (tested - known, "is in test_y, but not in train_y"),
-        (known - tested, "has no test sample"),
-    ):
-        if wrong:
-            raise UserError(f"{origin}: class {with_names(sorted(wrong)[:5], arrays.class_names)} {sentence}.")
+    classes = len(np.unique(train_y))
     tasks: dict[str, NDArray[np.int64]] = {}
     if arrays.train_task is not None and arrays.test_task is not None:
-        problem = sources.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task)
+        problem = labels.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task, arrays.class_names)
         if problem:
             raise UserError(f"{origin}: {problem}.")
         tasks = {
@@ -451,8 +444,8 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
 
 
 def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
-    labels = sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
-    return labels or sources.input_problem(f"{part}_x", x)
+    problem = labels.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
+    return problem or sources.input_problem(f"{part}_x", x)
 
 
 def _laid_out(x: Stored) -> Stored:

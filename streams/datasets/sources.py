@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,13 @@ from clbench.dataset import with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
+from clbench.streams.datasets.labels import (
+    class_problem,
+    label_problem,
+    object_problem,
+    parts_problem,
+    task_problem,
+)
 from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
@@ -144,7 +151,7 @@ def split(
     problem = (
         label_problem("x", "y", y, len(x) if x.ndim else 0)
         or input_problem("x", x)
-        or class_problem("y", y, "sample", class_names)
+        or class_problem("y", y, class_names)
         or (task_problem("task", task, len(y)) if task is not None else None)
     )
     if problem:
@@ -173,6 +180,8 @@ def split(
 
 def input_problem(name: str, x: Stored) -> str | None:
     """Mistake in inputs alone. The values of those on the disk are checked when they are read."""
+    if x.dtype.hasobject:
+        return object_problem(name)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{name} must be uint8 or floats, and is {x.dtype}"
     if not 2 <= x.ndim <= 4:
@@ -205,58 +214,6 @@ def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArra
     """Mistake if floats are not finite; `rows` are the numbers of the samples, (N,)."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         return f"{name} holds NaN or infinity, first in sample {int(rows[int(np.argwhere(~np.isfinite(x))[0][0])])}"
-    return None
-
-
-def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
-    """Mistake in labels alone."""
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        return f"{y_name} must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
-    if samples != len(y):
-        return f"{x_name} has {samples} samples, {y_name} has {len(y)}"
-    if len(y) == 0:
-        return f"{x_name} is empty"
-    if y.min() < 0:
-        return f"{y_name} holds the class {y.min()}; classes count from 0"
-    return None
-
-
-def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample", names: Sequence[str] = ()) -> str | None:
-    """Mistake if one of 0..C-1 does not occur."""
-    labels = np.unique(y)
-    gap = np.flatnonzero(labels != np.arange(len(labels)))
-    return f"class {with_names([int(gap[0])], names)} has no {what}" if len(gap) else None
-
-
-def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
-    """Mistake in tasks alone."""
-    if task.shape != (samples,) or task.dtype.kind not in "iu":
-        return f"{name} must hold one integer a sample ({samples}), and is {task.dtype} of shape {task.shape}"
-    if task.min() < 0:
-        return f"{name} holds the task {task.min()}; tasks count from 0"
-    labels = np.unique(task)
-    gap = np.flatnonzero(labels != np.arange(len(labels)))
-    return f"task {gap[0]} has no sample in {name}" if len(gap) else None
-
-
-def tasks_problem(
-    train_y: NDArray[Any], train_task: NDArray[Any], test_y: NDArray[Any], test_task: NDArray[Any]
-) -> str | None:
-    """Mistake if training and test parts differ in the classes of a task."""
-    problem = task_problem("train_task", train_task, len(train_y)) or task_problem("test_task", test_task, len(test_y))
-    if problem:
-        return problem
-    tasks, tested = int(train_task.max()) + 1, int(test_task.max()) + 1
-    if tasks != tested:
-        return f"train_task holds {tasks} tasks, test_task holds {tested}"
-    classes = int(max(train_y.max(), test_y.max())) + 1
-    train = np.unique(train_task.astype(np.int64) * classes + train_y.astype(np.int64))
-    test = np.unique(test_task.astype(np.int64) * classes + test_y.astype(np.int64))
-    for more, less, has, misses in ((train, test, "training", "test"), (test, train, "test", "training")):
-        alone = np.setdiff1d(more, less)
-        if len(alone):
-            task, c = divmod(int(alone[0]), classes)
-            return f"class {c} has {has} samples in task {task}, but no {misses} sample there"
     return None
 
 
@@ -299,7 +256,12 @@ def _facts(
     x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
     y, shape = read(y_name), shape_of(x_name)
     problem = layout_problem(x_name, shape) or label_problem(x_name, y_name, y, shape[0] if shape else 0)
-    problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
+    if not whole and problem is None:
+        test_y, test_shape = read("test_y"), shape_of("test_x")
+        problem = layout_problem("test_x", test_shape)
+        problem = problem or label_problem("test_x", "test_y", test_y, test_shape[0] if test_shape else 0)
+        problem = problem or parts_problem(y, test_y)
+    problem = problem or class_problem(y_name, y)
     task = read(task_name) if task_name in held else None
     if task is not None:
         problem = problem or task_problem(task_name, task, len(y))
@@ -310,8 +272,16 @@ def _facts(
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
+        with path.open("rb") as file:
+            single = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if single:
+            raise UserError(
+                f"{path}: a single array, as np.save writes it; an npz has several: np.savez(path, x=x, y=y)."
+            )
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except zipfile.BadZipFile as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npz ({error}).") from None
 
 
@@ -319,18 +289,32 @@ def _names(archive: zipfile.ZipFile) -> list[str]:
     return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
+def _shape(stream: IO[bytes], path: Path, name: str) -> tuple[int, ...]:
+    """The shape of an array in a file, its values unread.
+
+    Raises:
+        UserError: it holds Python objects.
+        ValueError: damaged.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise UserError(f"{path}: {object_problem(name)}.")
+    return shape
+
+
 def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
-    """The shape of a member, its values unread."""
+    """See `_shape`."""
     try:
         with archive.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(stream)[0]
+            return _shape(stream, path, name)
     except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+    _header(archive, path, name)
     try:
         with archive.open(f"{name}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
@@ -352,7 +336,7 @@ def read_npy(folder: Path) -> Arrays:
     """The arrays of a folder, of either layout; inputs are memory-mapped."""
 
     def read(name: str) -> Stored:
-        return OnDisk(Map(folder / f"{name}.npy")) if name in ("x", "train_x", "test_x") else _whole(folder, name)
+        return OnDisk(_map(folder, name)) if name in ("x", "train_x", "test_x") else _whole(folder, name)
 
     return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
 
@@ -361,13 +345,30 @@ def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
     """As `npz_facts`."""
     held = sorted(path.stem for path in folder.glob("*.npy"))
     return _facts(
-        held, lambda name: _whole(folder, name), lambda name: Map(folder / f"{name}.npy").shape, str(folder),
+        held, lambda name: _whole(folder, name), lambda name: _map(folder, name).shape, str(folder),
         "the folder",
     )  # fmt: skip
 
 
+def _map(folder: Path, name: str) -> Map:
+    _peek(folder / f"{name}.npy", name)
+    return Map(folder / f"{name}.npy")
+
+
+def _peek(path: Path, name: str) -> None:
+    """Checks that a file is an array, and not of Python objects."""
+    try:
+        with path.open("rb") as stream:
+            _shape(stream, path, name)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
+
+
 def _whole(folder: Path, name: str) -> NDArray[Any]:
     path = folder / f"{name}.npy"
+    _peek(path, name)
     try:
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)

@@ -153,3 +153,182 @@ def test_items_of_the_other_layout_are_refused(prefix: str, monkeypatch: pytest.
         )
         monkeypatch.setattr(Images, "tensor", False)
         assert load.load(name).shape == (shape[0], shape[2], shape[1])
+
+
+# ------------------------------------------------------------------------------------------------ labels and tasks
+PLAIN = np.arange(N) % 3
+"""The labels that each of the arrays below stands for."""
+VALUES: dict[str, tuple[Any, str]] = {
+    "object": (np.array(["ant", "bee", "cat"], object)[PLAIN], "holds Python objects"),
+    "object_numbers": (np.array([3, 4, 7], object)[PLAIN], "holds Python objects"),
+    "strings": (np.array(["ant", "bee", "cat"])[PLAIN], "holds strings (<U3)"),
+    "bytes": (np.array([b"ant", b"bee", b"cat"])[PLAIN], "holds strings (|S3)"),
+    "floats": (PLAIN.astype(np.float32), "holds floats (float32)"),
+    "from_1": (PLAIN + 1, "holds the {kind} 1, 2, 3, and none is 0"),
+    "from_10": (PLAIN + 10, "holds the {kind} 10, 11, 12, and none is 0"),
+    "gaps": (PLAIN * 10, "holds the {kind} 0, 10, 20, and none is 1"),
+    "negative": (PLAIN - 1, "holds the {kind} -1, 0, 1"),
+    "unsigned": (PLAIN.astype(np.uint8) + np.uint8(200), "holds the {kind} 200, 201, 202, and none is 0"),
+    "one_hot": (np.eye(3)[PLAIN], "is one-hot, of shape {shape}"),
+    "one_hot_objects": (np.eye(3, dtype=bool)[PLAIN], "is one-hot, of shape {shape}"),
+    "column": (PLAIN[:, None], "has the shape {shape}"),
+}
+"""Labels that are none, and what is said of them."""
+
+
+def mended(message: str, held: dict[str, Any]) -> dict[str, Any]:
+    """The arrays after the line at the end of a message."""
+    line = message.rpartition(": ")[2].removesuffix(".")
+    after = {"np": np, **held}
+    exec(line, after)
+    return {name: after[name] for name in held}
+
+
+def check(way: str, values: str, kind: str, name_of: Callable[..., str]) -> None:
+    """Checks the message about labels or tasks of some values, and that its line gives the plain ones."""
+    array, sentence = VALUES[values]
+    stem = "y" if kind == "labels" else "task"
+    whole = arrays(**{stem: array}) if kind == "labels" else arrays(y=np.zeros(N, int), task=array)
+    plain = {**whole, stem: PLAIN}
+    for held, expected in ((divided(whole), divided(plain)), (whole, plain)):
+        if way == "tuple" and "x" in held:
+            continue
+        first = next(n for n in held if n.endswith(stem))
+        message = refused(name_of(way, held))
+        text = sentence.format(kind=kind, shape=held[first].shape)
+        assert message.startswith(f"{first} {text}; {kind} are whole numbers 0 to ")
+        assert "damaged" not in message
+        after = mended(message, held)
+        assert all(np.array_equal(after[n], expected[n]) for n in held)
+        data = load.load(name_of(way, after))
+        assert data.sha256 == load.load(name_of(way, expected)).sha256
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("way", NAMED)
+def test_labels_that_are_none(way: str, values: str, name_of: Callable[..., str]) -> None:
+    check(way, values, "labels", name_of)
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("way", ["npz", "npy", "mapping"])
+def test_tasks_that_are_none(way: str, values: str, name_of: Callable[..., str]) -> None:
+    """Numbers of subjects, names of sessions."""
+    check(way, values, "tasks", name_of)
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("way", ["npz", "root", "npy"])
+def test_files_are_refused_before_images_are_read(way: str, values: str, name_of: Callable[..., str]) -> None:
+    for held in (arrays(y=VALUES[values][0]), divided(arrays(y=VALUES[values][0]))):
+        name = name_of(way, held)
+        with pytest.raises(UserError) as early:
+            load.facts(name)
+        with pytest.raises(UserError) as late:
+            load.load(name)
+        assert str(early.value) == str(late.value)
+
+
+def test_labels_that_no_line_mends(name_of: Callable[..., str]) -> None:
+    nan = PLAIN.astype(float)
+    nan[7] = np.nan
+    several = np.eye(3, dtype=int)[PLAIN]
+    several[5] = 1
+    rule = "labels are whole numbers 0 to C-1."
+    for y, sentence in (
+        (nan, f"y holds NaN, first in sample 7; {rule}"),
+        (several, f"y must hold one integer a sample, and is int64 of shape (40, 3); {rule}"),
+    ):
+        assert refused(name_of("npz", arrays(y=y))) == sentence
+
+
+def test_the_parts_are_numbered_alike(name_of: Callable[..., str]) -> None:
+    """A class that one part lacks keeps its number in the other: the next message says so."""
+    held = divided(arrays(y=np.array(["a", "b", "c"])[PLAIN]))
+    held["test_y"] = np.array(["a", "c"])[np.arange(10) % 2]
+    after = mended(refused(name_of("npz", held)), held)
+    assert after["test_y"].tolist() == [0, 2] * 5
+    assert refused(name_of("npz", after)) == "class 1 has no test sample."
+    lacking = {**after, "train_y": after["train_y"][:1].repeat(30)}
+    assert refused(name_of("npz", lacking)) == "class 2 is in test_y, but not in train_y."
+
+
+class Labelled(Images):
+    """Items with labels of a list."""
+
+    shape = (8, 7)
+    values: Any = ()
+
+    def __getitem__(self, i: int) -> Any:
+        return super().__getitem__(i)[0], self.values[i]
+
+
+@pytest.mark.parametrize("prefix", ["", "lazy:"])
+@pytest.mark.parametrize("tensor", [False, True])
+def test_labels_of_items_that_are_none(prefix: str, tensor: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{prefix}{user_module(monkeypatch, Labelled)}:Labelled"
+    rule = "labels are whole numbers 0 to C-1"
+    numbered = "np.unique(y, return_inverse=True)[1] numbers those of all items"
+    cases: list[tuple[Any, str]] = [
+        (PLAIN.astype(np.float64), f"0.0, not a whole number; {rule}: {numbered}."),
+        (PLAIN > 0, f"false, not a whole number; {rule}: {numbered}."),
+        (np.eye(3, dtype=int)[PLAIN], f"[1, 0, 0], not a whole number; {rule}: of one that is one-hot, y.argmax()."),
+        (np.stack([PLAIN, PLAIN], 1), f"[0, 0], not a whole number; {rule}: {numbered}."),
+    ]
+    if not tensor:
+        cases += [
+            (["a", "b", "c"] * 20, f"'a', not a whole number; {rule}: {numbered}."),
+            ([None] * N, f"null, not a whole number; {rule}: {numbered}."),
+            ([False, True] * N, f"false, not a whole number; {rule}: {numbered}."),
+        ]
+    for values, sentence in cases:
+        monkeypatch.setattr(Labelled, "values", torch.as_tensor(values) if tensor else values)
+        assert refused(name) == f"data set '{name}': the label of item 0 is {sentence}"
+    for values in (PLAIN, PLAIN + 1, PLAIN - 1, PLAIN * 10):
+        monkeypatch.setattr(Labelled, "values", torch.as_tensor(values) if tensor else values)
+        if values is PLAIN:
+            data = load.load(name)
+            assert np.bincount([*data.train_y, *data.test_y]).tolist() == np.bincount(PLAIN).tolist()
+        else:
+            assert refused(name).removeprefix(f"{name}: ").startswith("y holds the labels ")
+            assert refused(name).endswith(": y = np.unique(y, return_inverse=True)[1].")
+
+
+# ------------------------------------------------------------------------------------------------ inputs, and damage
+@pytest.mark.parametrize("way", NAMED)
+def test_samples_of_different_sizes(way: str, name_of: Callable[..., str]) -> None:
+    sizes = np.empty(N, object)
+    sizes[:] = [np.zeros((8 + i % 2, 7), np.uint8) for i in range(N)]
+    held = arrays(x=sizes)
+    name, held = ("train_x", divided(held)) if way == "tuple" else ("x", held)
+    sentence = (
+        f"{name} holds Python objects, such as samples of different sizes; samples are one array of uint8 or floats, "
+        f"all of one shape: np.stack(list({name}))."
+    )
+    assert refused(name_of(way, held)) == sentence
+    if way in ("mapping", "tuple"):
+        assert refused(name_of(way, {**held, name: list(held[name])})) == sentence
+    alike = {**held, name: np.array([{}] * len(held[name]), object)}
+    for place in range(len(held[name])):
+        alike[name][place] = np.full((8, 7), place, np.uint8)
+    if way == "tuple":
+        alike["test_x"] = np.stack([x[:8] for x in alike["test_x"]])
+    assert refused(name_of(way, alike)) == sentence
+    after = {**alike, name: np.stack(list(alike[name]))}
+    assert load.load(name_of(way, after)).shape == (1, 8, 7)
+
+
+def test_nothing_else_is_called_damaged(tmp_path: Path, name_of: Callable[..., str]) -> None:
+    """Files that are whole and of another kind, or may not be read."""
+    single = tmp_path / "single.npz"
+    with single.open("wb") as file:
+        np.save(file, np.zeros((N, 3)))
+    assert refused(f"npz:{single}") == (
+        "a single array, as np.save writes it; an npz has several: np.savez(path, x=x, y=y)."
+    )
+    single.write_bytes(b"neither")
+    assert refused(f"npz:{single}").startswith("damaged or truncated, not readable as npz (")
+    name = name_of("npy", arrays())
+    (tmp_path / "mine" / "y.npy").unlink()
+    (tmp_path / "mine" / "y.npy").mkdir()
+    assert refused(name) == "cannot be read (Is a directory)."
