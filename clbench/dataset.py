@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,15 @@ class Facts:
     """Number of tasks that the data define."""
 
 
+def with_names(classes: Iterable[int], names: Sequence[str]) -> str:
+    """Classes in a message: their numbers, with names where there are any.
+
+    >>> with_names([0, 2], ["cat", "dog", "fox"]), with_names([0, 2], [])
+    ("0 ('cat'), 2 ('fox')", '0, 2')
+    """
+    return ", ".join(f"{c} ('{names[c]}')" if c < len(names) else str(c) for c in classes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outline:
     """All of a data set but its inputs: what a stream is compiled from.
@@ -34,6 +45,7 @@ class Outline:
         shape: of a sample: (C, H, W) of images, (F,) of vectors.
         sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.
         origin: where it came from, for provenance.
+        class_names: of classes 0, 1, ..., for messages; empty where the source says none.
     """
 
     name: str
@@ -45,6 +57,25 @@ class Outline:
     shape: tuple[int, ...]
     sha256: str
     origin: str
+    class_names: tuple[str, ...] = ()
+
+    def named(self, *classes: int) -> str:
+        """See `with_names`."""
+        return with_names(classes, self.class_names)
+
+
+def identity(data: Outline, normalise: str) -> str:
+    """SHA-256 of the data for records, which tells results apart: that of the data set, but of standardised vectors.
+
+    Until version 0.2 these had one mean and deviation of all features, with other results from the same bytes.
+
+    Args:
+        data: the data set, perhaps without inputs.
+        normalise: see `StreamConfig.normalise`.
+    """
+    if normalise == "standard" and len(data.shape) == 1:
+        return hashlib.sha256(f"{data.sha256}, each feature standardised".encode()).hexdigest()
+    return data.sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +86,8 @@ class DataSet(Outline):
         train_x: uint8 or float32, (N, C, H, W) for images and (N, F) for vectors.
         test_x: the same for the test part.
         top: the stored value that stands for 1.0 (255 for ordinary uint8 images, 1 for floats).
-        mean, std: of the training inputs in units of `top`, one number a channel (images) or one in all (vectors).
+        mean, std: of the training inputs in units of `top`, one number a channel (images) or a feature
+            (vectors); 1 in place of a deviation of 0.
         shape: by default that of `train_x`.
 
     Raises:

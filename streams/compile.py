@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from clbench import messages
-from clbench.dataset import Outline
+from clbench.dataset import Outline, identity
 from clbench.errors import UserError
 from clbench.rng import Generator
 from clbench.schema import content_hash, definition, name_classes
 from clbench.stream import Layout, Plan, Rows, Stream, StreamExperience, Task, joined
 from clbench.streams.datasets import load
-from clbench.streams.definition import StreamConfig
+from clbench.streams.definition import StreamConfig, unanswerable
 from clbench.streams.online import cut
 from clbench.streams.schedules.recurrence import RecurrenceSchedule
 from clbench.streams.selection import select
@@ -71,6 +71,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         data, layout, timetable = selected.data, selected.layout, selected.timetable
         experiences, held_out = timetable.experiences, selected.held_out
     _check_experiences(experiences, layout.tasks)
+    _check_answers(config, layout.tasks, data)
     stream = Stream(
         data=data,  # type: ignore[arg-type]  # an outline where nothing is trained
         labels=labels,
@@ -127,9 +128,24 @@ def _check_experiences(experiences: list[StreamExperience], tasks: tuple[Task, .
         )
 
 
+def _check_answers(config: StreamConfig, tasks: tuple[Task, ...], data: Outline) -> None:
+    """Checks that answers can be wrong: two classes or more compete."""
+    alone = [t.id for t in tasks if len(t.classes) < 2]
+    if config.setting == "task" and (sentence := unanswerable("task", alone)):
+        raise UserError(f"stream.setting: {sentence}")
+    if len({target for t in tasks for target in t.targets}) > 1:
+        return
+    where, more = "stream", ""
+    if config.selection is not None:
+        where, more = "stream.selection.experiences", f"got {config.selection.experiences}; "
+    raise UserError(
+        f"{where}: {more}all tasks have one class, {data.named(tasks[0].classes[0])}, so that no answer can be wrong."
+    )
+
+
 def instance_hash(stream: Stream) -> str:
     """SHA-256 over a stream's data, domains, tasks, labels and index lists; its own field is left out."""
-    digest = hashlib.sha256(stream.data.sha256.encode())
+    digest = hashlib.sha256(identity(stream.data, stream.normalise).encode())
 
     def add(*values: Any) -> None:
         digest.update(repr(values).encode())

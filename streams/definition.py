@@ -13,6 +13,7 @@ import pydantic
 from pydantic import Field
 
 from clbench.errors import shown
+from clbench.formatting import ranges
 from clbench.schema import Count, Mistake, Model, mistake
 from clbench.streams.datasets.synthetic import SyntheticData
 from clbench.streams.families import Combination
@@ -73,7 +74,8 @@ class StreamConfig(Model):
     setting: Literal["class", "task", "domain"]
     """Class-incremental, task-incremental (task labels are available at test time) or domain-incremental."""
     normalise: Literal["unit", "standard"] = "unit"
-    """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation, per channel."""
+    """`unit`: pixels in [0, 1], float arrays unchanged. `standard`: then minus mean, by deviation of the training
+    part, per channel of images and per feature of vectors."""
     synthetic: SyntheticData | None = None
     """Parameters of the data set `synthetic`; for that data set alone."""
     selection: Selection | None = None
@@ -134,10 +136,29 @@ class StreamConfig(Model):
             if self.supervision.shots is not None and self.supervision.base >= number:
                 sentence = f"got {self.supervision.base}, which leaves none of {number} tasks for shots."
                 problems.append((["supervision", "base"], sentence))
+        sizes = [] if problems else self.tasks.sizes(classes) or []
+        if reason := unanswerable(self.setting, [t for t, size in enumerate(sizes) if size < 2]):
+            problems.append((["setting"], reason))
+        elif not problems and classes < 2:
+            problems.append((["data"], f"'{name}' has one class; no answer can be wrong."))
         if self.supervision.noise is not None:
             noise = self.supervision.noise.data_mistakes(name, classes)
             problems += ((["supervision", "noise", *path], sentence) for path, sentence in noise)
         return problems
+
+
+def unanswerable(setting: str, alone: list[int]) -> str | None:
+    """Mistake in a setting whose answers cannot be wrong: one class competes in a task.
+
+    Args:
+        setting: of the stream.
+        alone: the tasks of one class.
+    """
+    if not alone or setting == "class":
+        return None
+    has = f"task {alone[0]} has" if len(alone) == 1 else f"tasks {ranges(alone, 10)} have"
+    remedy = "give each task two classes or more, or take the setting 'class'"
+    return f"got '{setting}', but {has} one class, so that no answer can be wrong; {remedy}."
 
 
 def _below(section: str, problems: Iterable[Mistake]) -> Iterator[Mistake]:

@@ -37,6 +37,10 @@ class TaskFamily(Model):
         """
         raise NotImplementedError
 
+    def sizes(self, classes: int) -> list[int] | None:
+        """Number of classes of each task; None where it depends on more than the number of classes in the data set."""
+        return None
+
     def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> Iterator[Mistake]:
         """Requirements of the family that a data set does not meet, as key paths below `stream.tasks`.
 

@@ -171,7 +171,8 @@ def _shots(shots: int, task: int, rows: Rows, data: Outline, generator: Generato
         mine = rows[data.train_y[rows] == c]
         if len(mine) < shots:
             raise UserError(
-                f"stream.supervision.shots: got {shots}, but class {c} has {len(mine)} training samples in task {task}."
+                f"stream.supervision.shots: got {shots}, but class {data.named(c)} has {len(mine)} training samples in "
+                f"task {task}."
             )
         drawn.append(pick(generator, mine, shots))
     return np.sort(np.concatenate(drawn))
@@ -217,7 +218,8 @@ def _noisy(
             elif c in partner:
                 if partner[c] not in members:
                     raise UserError(
-                        f"stream.supervision.noise.pairs: class {c} is in task {t}, and class {partner[c]} is not."
+                        f"stream.supervision.noise.pairs: class {data.named(c)} is in task {t}, and class "
+                        f"{data.named(partner[c])} is not."
                     )
                 labels[wrong] = partner[c]
     return labels

@@ -190,6 +190,7 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
         *_of_experiences(benchmark, stream, contents),
         *_of_samples(benchmark, stream, contents),
         *_of_classes_and_tasks(stream, contents),
+        *_of_competition(benchmark, stream, contents),
         ("protocol", _protocol(benchmark)),
         ("updates per experience", _each(updates, total=True) + _passes(benchmark)),
         ("definition hash", stream.definition_hash),
@@ -298,7 +299,33 @@ def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str,
     rows.append(("imbalance", text))
     absent = [c for c, n in zip(wanted, come.tolist(), strict=True) if not n]
     if absent:
-        rows.append(("never occur", f"class {ranges(absent, _MOST)}"))
+        by_name = stream.data.class_names and len(absent) <= _MOST
+        rows.append(("never occur", f"class {stream.data.named(*absent) if by_name else ranges(absent, _MOST)}"))
+    return rows
+
+
+def _of_competition(benchmark: Benchmark, stream: Stream, contents: Contents) -> list[tuple[str, str]]:
+    """Evaluations that cannot be wrong, and losses that are 0, because a single class competes."""
+    training, rows = benchmark.training, []
+    active = training.active_outputs or ("task" if stream.setting == "task" else "all")
+    seen = np.cumsum(contents.classes > 0, axis=0) > 0
+    first = np.flatnonzero(seen.sum(1) == 1).tolist()
+    alone = [t.id for t in stream.tasks if len(t.classes) == 1]
+    certain = []
+    if stream.setting == "class" and first:
+        certain.append(f"after experience {ranges(first, _MOST)} in the class view, until a second class comes")
+    if stream.setting == "class" and alone and "task" in (benchmark.evaluation.views or ("class", "task")):
+        certain.append(f"in the task view of task {ranges(alone, _MOST)}, of one class")
+    if certain:
+        rows.append(("always right", "; ".join(certain)))
+    single = {
+        "seen": first,
+        "batch": np.flatnonzero((contents.classes > 0).sum(1) == 1).tolist(),
+        "task": [v for v, e in enumerate(stream.experiences) if {t for t, _ in e.parts} <= {*alone}],
+    }.get(active, [])
+    if single and training.loss == "cross_entropy":
+        text = f"experience {ranges(single, _MOST)}: one active logit, so that the loss of its samples is 0"
+        rows.append(("learns nothing from", text))
     return rows
 
 

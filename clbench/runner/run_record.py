@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench import run_config
+from clbench.dataset import identity
 from clbench.errors import RunFailed, UserError
 from clbench.results import files
 from clbench.rng import fenced
@@ -82,7 +83,7 @@ def describe_stream(stream: Stream) -> dict[str, Any]:
     return {
         "definition_hash": stream.definition_hash,
         "instance_hash": stream.instance_hash,
-        "data_sha256": stream.data.sha256,
+        "data_sha256": identity(stream.data, stream.normalise),
         "experiences": len(stream.experiences),
         "tasks": len(stream.tasks),
         "classes": len({c for task in stream.tasks for c in task.classes}),

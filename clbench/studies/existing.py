@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clbench import registry
+from clbench.dataset import identity
 from clbench.errors import UserError
 from clbench.results import files
 from clbench.results.record import read as read_record
@@ -114,9 +115,14 @@ def is_completed(run: RunConfig) -> RunConfig:
 
 
 def sha256_of_data(stream: str) -> str | None:
+    """See `clbench.dataset.identity`; None where the data are unavailable.
+
+    Args:
+        stream: canonical JSON of its definition.
+    """
     config = StreamConfig.model_validate(json.loads(stream))
     try:
-        return str(registry.datasets().outline(config.data, config.synthetic, config.size).sha256)
+        return identity(registry.datasets().outline(config.data, config.synthetic, config.size), config.normalise)
     except UserError:
         return None
 

@@ -75,6 +75,7 @@ class InputTransform:
         if stream.normalise == "standard":
             self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device).view(per_channel)
             self._std = torch.tensor(data.std, dtype=torch.float32, device=device).view(per_channel)
+        self._moved_moments = False
         self._source: Tensor | None = None
         self._weight: Tensor | None = None
         self._domain_of_task = torch.tensor([t.domain for t in stream.all_tasks], device=device)
@@ -101,6 +102,10 @@ class InputTransform:
                 source[i, : len(s)], weight[i, : len(w)] = s, w
             self._source = torch.from_numpy(source).to(device)
             self._weight = torch.from_numpy(weight).to(device) if depth > 1 else None
+            if self._mean is not None and self._std is not None and not image:
+                # A permuted feature keeps its mean and deviation: (domains, F).
+                self._mean, self._std = (m[0, self._source[:, 0]] for m in (self._mean, self._std))
+                self._moved_moments = True
 
     def __call__(
         self, stored: Tensor, task: Tensor | int, row: Tensor | None = None, part: Literal["train", "test"] = "train"
@@ -121,6 +126,9 @@ class InputTransform:
         if self._levels is not None:
             x = self._level(x, task, row, part, self._levels)
         if self._mean is not None and self._std is not None:
+            if self._moved_moments:
+                of = self._domains[task] if isinstance(task, int) else self._domain_of_task[task]
+                return (x - self._mean[of]) / self._std[of]
             x = (x - self._mean) / self._std
         return x
 

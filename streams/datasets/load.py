@@ -22,6 +22,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from numpy.typing import NDArray
 from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
-from clbench.streams.datasets import imported, outline_cache, sources
+from clbench.streams.datasets import imported, labels, outline_cache, sources
 from clbench.streams.datasets import published as published_files
-from clbench.streams.datasets.moments import Moments, moments_of
+from clbench.streams.datasets.class_names import moved
+from clbench.streams.datasets.moments import moments_for, moments_of
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
 from clbench.streams.datasets.sources import Arrays, data_root
@@ -171,6 +173,16 @@ def _same_classes(classes: dict[str, int]) -> None:
     if len(set(classes.values())) > 1:
         counts = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
         raise UserError(f"the data sets of a list need the same number of classes: {counts}.")
+
+
+def _same_names(members: Sequence[DataSet]) -> None:
+    """Checks that no class of one member has another number in the next that names its classes."""
+    named = [m for m in members if m.class_names]
+    for one, other in combinations(named, 2):
+        if name := moved(one.class_names, other.class_names):
+            numbers = (m.class_names.index(name) for m in (one, other))
+            places = " and ".join(f"class {c} in '{m.name}'" for c, m in zip(numbers, (one, other), strict=True))
+            raise UserError(f"the data sets of a list need the same classes: '{name}' is {places}.")
 
 
 def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
@@ -332,6 +344,7 @@ def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | N
         height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
         members.append(_resized(data, (height, width)))
     _same_classes({m.name: m.classes for m in members})
+    _same_names(members)
     depths = {m.shape[0] for m in members}
     channels = max(depths)
     if depths - {1, channels}:
@@ -348,6 +361,7 @@ def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | N
         name=_title(names), train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
         test_task=test_task, classes=members[0].classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
         origin=origin, top=255.0, mean=mean, std=std,
+        class_names=next((m.class_names for m in members if m.class_names), ()),
     )  # fmt: skip
 
 
@@ -398,20 +412,13 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
             raise UserError(f"{origin}: {problem}.")
     if train_x.shape[1:] != test_x.shape[1:]:
         raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
-    problem = sources.class_problem("train_y", train_y)
+    problem = labels.parts_problem(train_y, test_y, arrays.class_names)
     if problem:
         raise UserError(f"{origin}: {problem}.")
-    known, tested = set(np.unique(train_y).tolist()), set(np.unique(test_y).tolist())
-    classes = len(known)
-    for wrong, sentence in (
-        (tested - known, "is in test_y, but not in train_y"),
-        (known - tested, "has no test sample"),
-    ):
-        if wrong:
-            raise UserError(f"{origin}: class {', '.join(map(str, sorted(wrong)[:5]))} {sentence}.")
+    classes = len(np.unique(train_y))
     tasks: dict[str, NDArray[np.int64]] = {}
     if arrays.train_task is not None and arrays.test_task is not None:
-        problem = sources.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task)
+        problem = labels.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task, arrays.class_names)
         if problem:
             raise UserError(f"{origin}: {problem}.")
         tasks = {
@@ -422,6 +429,7 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
     data = DataSet(
         name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
         **tasks, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
+        class_names=arrays.class_names,
     )  # fmt: skip
     if arrays.stamp is None:
         return _read_through(data)
@@ -436,8 +444,8 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
 
 
 def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
-    labels = sources.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
-    return labels or sources.input_problem(f"{part}_x", x)
+    problem = labels.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
+    return problem or sources.input_problem(f"{part}_x", x)
 
 
 def _laid_out(x: Stored) -> Stored:
@@ -450,7 +458,7 @@ def _read_through(data: DataSet) -> DataSet:
     Raises:
         UserError: a float is not finite. (Arrays in memory were checked before.)
     """
-    moments, digest = Moments(data.train_x), hashlib.sha256()
+    moments, digest = moments_for(data.train_x), hashlib.sha256()
     for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):
         array: Stored | None = getattr(data, name)
         if array is None:

@@ -1,4 +1,4 @@
-"""Mean and deviation of training inputs, exact for whole numbers."""
+"""Mean and deviation of training inputs: per channel of images, per feature of vectors; exact for whole numbers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from numpy.typing import NDArray
 from clbench.on_disk import Stored, parts
 
 
-class Moments:
+def moments_for(x: Stored) -> ImageMoments | VectorMoments:
+    """Moments of inputs to come: per channel of images (N, C, H, W), per feature of vectors (N, F)."""
+    return ImageMoments(x.shape[1]) if x.ndim == 4 else VectorMoments()
+
+
+class ImageMoments:
     """Mean and deviation per channel; from exact integer counts for uint8, so equal on every machine.
 
     Args:
-        x: what they are of; its shape and dtype are looked at.
+        channels: their number.
     """
 
-    def __init__(self, x: Stored) -> None:
-        channels = x.shape[1] if x.ndim == 4 else 1
+    def __init__(self, channels: int) -> None:
         self._n = 0
         self._counts = np.zeros((channels, 256), np.int64)
         self._sums = np.zeros((channels, 2))
 
     def add(self, part: NDArray[Any]) -> None:
-        """Adds samples."""
-        channels = [part[:, c] for c in range(part.shape[1])] if part.ndim == 4 else [part]
+        """Adds samples, (n, C, H, W)."""
+        channels = [part[:, c] for c in range(part.shape[1])]
         self._n += channels[0].size
         for c, values in enumerate(channels):
             if part.dtype == np.uint8:
@@ -45,8 +49,40 @@ class Moments:
         return tuple(mean), tuple(std)
 
 
+class VectorMoments:
+    """Mean and deviation per feature, of the distances from the first sample.
+
+    From 0, the squares of a large and nearly constant feature would lose its deviation, and a constant one would have
+    a deviation of rounding errors instead of 0.
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._first: NDArray[np.float64] | None = None
+        self._sums: NDArray[np.float64] | float = 0.0
+        self._squares: NDArray[np.float64] | float = 0.0
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Adds samples, (n, F)."""
+        if self._first is None:
+            self._first = part[0].astype(np.float64)
+        distances = part - self._first
+        self._n += len(part)
+        self._sums = self._sums + distances.sum(0)
+        self._squares = self._squares + np.square(distances).sum(0)
+
+    def result(self, top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of all features, in units of `top`; 1 in place of a deviation of 0."""
+        assert self._first is not None
+        shift = self._sums / self._n
+        deviation = np.sqrt(np.maximum(self._squares / self._n - shift * shift, 0.0))
+        deviation[deviation == 0] = top
+        return tuple(((self._first + shift) / top).tolist()), tuple((deviation / top).tolist())
+
+
 def moments_of(x: NDArray[Any], top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    moments = Moments(x)
+    """Mean and deviation of inputs in memory, (N, C, H, W) or (N, F), in units of `top`."""
+    moments = moments_for(x)
     for _, part in parts(x):
         moments.add(part)
     return moments.result(top)

@@ -1,5 +1,5 @@
-"""Cache of outlines, so that a stream can be inspected without loading images, and of the digest and moments of inputs
-on the disk.
+"""Cache of outlines, so that a stream can be inspected without loading images, and of the labels, the digest and the
+moments of data on the disk.
 
 One npz each, under `$XDG_CACHE_HOME/clbench/outlines/`, named by a hash over all that the data set depends on. Failed
 writes are ignored, damaged files count as absent, and the oldest are removed.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clbench.streams.datasets.sources import cache_folder
 
-_FORMAT = 1
+_FORMAT = 2
 """Incremented when the same files give another outline."""
 _KEPT = 256
 _LABELS = ("train_y", "test_y", "train_task", "test_task")
@@ -72,6 +72,19 @@ def recall(name: str) -> dict[str, Any] | None:
 def keep(name: str, sha256: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Stores them under a key, as `write`."""
     _write(name, {"sha256": sha256, "mean": mean, "std": std}, {})
+
+
+def recall_labels(name: str) -> NDArray[np.int64] | None:
+    """The labels of items; None if they are absent or damaged."""
+    try:
+        return _read(name)[1]["labels"].astype(np.int64)
+    except Exception:  # as above
+        return None
+
+
+def keep_labels(name: str, labels: NDArray[np.int64]) -> None:
+    """Stores them under a key, as `write`."""
+    _write(name, {}, {"labels": labels})
 
 
 def stamps(*paths: Path) -> list[list[Any]]:

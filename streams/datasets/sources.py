@@ -12,14 +12,22 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.dataset import with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
+from clbench.streams.datasets.labels import (
+    class_problem,
+    label_problem,
+    object_problem,
+    parts_problem,
+    task_problem,
+)
 from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
@@ -27,6 +35,9 @@ DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
+
+_COLOURS = 4
+"""Most channels of ordinary images: red, green, blue, opacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,7 @@ class Arrays:
         origin: the file or package, with which messages begin.
         stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
             at each start.
+        class_names: see `Outline`.
     """
 
     train_x: Stored
@@ -53,6 +65,7 @@ class Arrays:
     top: float | None = None
     origin: str
     stamp: Callable[[], Any] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def data_root() -> Path:
@@ -104,17 +117,31 @@ def is_whole(held: Collection[str], where: str, holder: str) -> bool:
 
 def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holder: str) -> Arrays:
     """Arrays by name, of either layout, to a training and a test part."""
+
+    def inputs(name: str) -> Any:
+        x = read(name)
+        if problem := layout_problem(name, x.shape):
+            raise UserError(f"{where}: {problem}.")
+        return x
+
     if is_whole(held, where, holder):
-        return split(read("x"), read("y"), read("task") if "task" in held else None, where)
+        return split(inputs("x"), read("y"), read("task") if "task" in held else None, where)
     train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
-    train_x, train_y, test_x, test_y = (read(n) for n in DIVIDED)
+    train_x, train_y, test_x, test_y = inputs("train_x"), read("train_y"), inputs("test_x"), read("test_y")
     return Arrays(
         train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
         origin=where,
     )  # fmt: skip
 
 
-def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top: float | None = None) -> Arrays:
+def split(
+    x: Stored,
+    y: NDArray[Any],
+    task: NDArray[Any] | None,
+    where: str,
+    top: float | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Arrays:
     """Every fifth sample of each class (of each class in each task), in the order given, is a test sample.
 
     Raises:
@@ -124,7 +151,7 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     problem = (
         label_problem("x", "y", y, len(x) if x.ndim else 0)
         or input_problem("x", x)
-        or class_problem("y", y, "sample")
+        or class_problem("y", y, class_names)
         or (task_problem("task", task, len(y)) if task is not None else None)
     )
     if problem:
@@ -133,9 +160,10 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
         at, count = first[few[0]], int(counts[few[0]])
+        named = with_names([int(y[at])], class_names)
         place, each = ("", "") if task is None else (f" in task {task[at]}", " in each of its tasks")
         raise UserError(
-            f"{where}: class {y[at]} has {count} sample{'s' * (count > 1)}{place}; every fifth of a class is for "
+            f"{where}: class {named} has {count} sample{'s' * (count > 1)}{place}; every fifth of a class is for "
             f"testing, so it needs at least 5{each}."
         )
     order = np.argsort(cells, kind="stable")
@@ -146,12 +174,14 @@ def split(x: Stored, y: NDArray[Any], task: NDArray[Any] | None, where: str, top
     train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
     return Arrays(
         train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
-        top=top, origin=where,
+        top=top, origin=where, class_names=class_names,
     )  # fmt: skip
 
 
 def input_problem(name: str, x: Stored) -> str | None:
     """Mistake in inputs alone. The values of those on the disk are checked when they are read."""
+    if x.dtype.hasobject:
+        return object_problem(name)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"{name} must be uint8 or floats, and is {x.dtype}"
     if not 2 <= x.ndim <= 4:
@@ -159,62 +189,31 @@ def input_problem(name: str, x: Stored) -> str | None:
     return None if isinstance(x, OnDisk) else finite_problem(name, range(len(x)), x)
 
 
+def layout_problem(name: str, shape: tuple[int, ...]) -> str | None:
+    """Mistake if images (N, H, W, C) look like (N, C, H, W).
+
+    >>> layout_problem("x", (9, 32, 32, 3)), layout_problem("x", (9, 4, 4, 512)), layout_problem("x", (9, 128, 1, 6))
+    (None, None, None)
+    """
+    if len(shape) != 4 or not looks_channels_first(shape[1:]):
+        return None
+    return (
+        f"{name} has the shape {shape}, which looks like channels first; images are (N, H, W, C): "
+        f"{name}.transpose(0, 2, 3, 1). (If the {shape[1]} are rows: {name}.transpose(0, 2, 1, 3) swaps rows and "
+        "columns)"
+    )
+
+
+def looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """True of (H, W, C) with few rows, or with as many columns as channels, and with many channels."""
+    rows, columns, channels = shape
+    return min(columns, channels) > _COLOURS and (rows <= _COLOURS or columns == channels != rows)
+
+
 def finite_problem(name: str, rows: Sequence[int] | NDArray[np.int64], x: NDArray[Any]) -> str | None:
     """Mistake if floats are not finite; `rows` are the numbers of the samples, (N,)."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         return f"{name} holds NaN or infinity, first in sample {int(rows[int(np.argwhere(~np.isfinite(x))[0][0])])}"
-    return None
-
-
-def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> str | None:
-    """Mistake in labels alone."""
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        return f"{y_name} must hold one integer a sample, and is {y.dtype} of shape {y.shape}"
-    if samples != len(y):
-        return f"{x_name} has {samples} samples, {y_name} has {len(y)}"
-    if len(y) == 0:
-        return f"{x_name} is empty"
-    if y.min() < 0:
-        return f"{y_name} holds the class {y.min()}; classes count from 0"
-    return None
-
-
-def class_problem(y_name: str, y: NDArray[Any], what: str = "training sample") -> str | None:
-    """Mistake if one of 0..C-1 does not occur."""
-    labels = np.unique(y)
-    gap = np.flatnonzero(labels != np.arange(len(labels)))
-    return f"class {gap[0]} has no {what}" if len(gap) else None
-
-
-def task_problem(name: str, task: NDArray[Any], samples: int) -> str | None:
-    """Mistake in tasks alone."""
-    if task.shape != (samples,) or task.dtype.kind not in "iu":
-        return f"{name} must hold one integer a sample ({samples}), and is {task.dtype} of shape {task.shape}"
-    if task.min() < 0:
-        return f"{name} holds the task {task.min()}; tasks count from 0"
-    labels = np.unique(task)
-    gap = np.flatnonzero(labels != np.arange(len(labels)))
-    return f"task {gap[0]} has no sample in {name}" if len(gap) else None
-
-
-def tasks_problem(
-    train_y: NDArray[Any], train_task: NDArray[Any], test_y: NDArray[Any], test_task: NDArray[Any]
-) -> str | None:
-    """Mistake if training and test parts differ in the classes of a task."""
-    problem = task_problem("train_task", train_task, len(train_y)) or task_problem("test_task", test_task, len(test_y))
-    if problem:
-        return problem
-    tasks, tested = int(train_task.max()) + 1, int(test_task.max()) + 1
-    if tasks != tested:
-        return f"train_task holds {tasks} tasks, test_task holds {tested}"
-    classes = int(max(train_y.max(), test_y.max())) + 1
-    train = np.unique(train_task.astype(np.int64) * classes + train_y.astype(np.int64))
-    test = np.unique(test_task.astype(np.int64) * classes + test_y.astype(np.int64))
-    for more, less, has, misses in ((train, test, "training", "test"), (test, train, "test", "training")):
-        alone = np.setdiff1d(more, less)
-        if len(alone):
-            task, c = divmod(int(alone[0]), classes)
-            return f"class {c} has {has} samples in task {task}, but no {misses} sample there"
     return None
 
 
@@ -256,8 +255,13 @@ def _facts(
     whole = is_whole(held, where, holder)
     x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
     y, shape = read(y_name), shape_of(x_name)
-    problem = label_problem(x_name, y_name, y, shape[0] if shape else 0)
-    problem = problem or class_problem(y_name, y, "sample" if whole else "training sample")
+    problem = layout_problem(x_name, shape) or label_problem(x_name, y_name, y, shape[0] if shape else 0)
+    if not whole and problem is None:
+        test_y, test_shape = read("test_y"), shape_of("test_x")
+        problem = layout_problem("test_x", test_shape)
+        problem = problem or label_problem("test_x", "test_y", test_y, test_shape[0] if test_shape else 0)
+        problem = problem or parts_problem(y, test_y)
+    problem = problem or class_problem(y_name, y)
     task = read(task_name) if task_name in held else None
     if task is not None:
         problem = problem or task_problem(task_name, task, len(y))
@@ -268,8 +272,16 @@ def _facts(
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
+        with path.open("rb") as file:
+            single = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if single:
+            raise UserError(
+                f"{path}: a single array, as np.save writes it; an npz has several: np.savez(path, x=x, y=y)."
+            )
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except zipfile.BadZipFile as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npz ({error}).") from None
 
 
@@ -277,18 +289,32 @@ def _names(archive: zipfile.ZipFile) -> list[str]:
     return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
+def _shape(stream: IO[bytes], path: Path, name: str) -> tuple[int, ...]:
+    """The shape of an array in a file, its values unread.
+
+    Raises:
+        UserError: it holds Python objects.
+        ValueError: damaged.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise UserError(f"{path}: {object_problem(name)}.")
+    return shape
+
+
 def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
-    """The shape of a member, its values unread."""
+    """See `_shape`."""
     try:
         with archive.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(stream)[0]
+            return _shape(stream, path, name)
     except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+    _header(archive, path, name)
     try:
         with archive.open(f"{name}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
@@ -310,7 +336,7 @@ def read_npy(folder: Path) -> Arrays:
     """The arrays of a folder, of either layout; inputs are memory-mapped."""
 
     def read(name: str) -> Stored:
-        return OnDisk(Map(folder / f"{name}.npy")) if name in ("x", "train_x", "test_x") else _whole(folder, name)
+        return OnDisk(_map(folder, name)) if name in ("x", "train_x", "test_x") else _whole(folder, name)
 
     return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
 
@@ -319,13 +345,30 @@ def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
     """As `npz_facts`."""
     held = sorted(path.stem for path in folder.glob("*.npy"))
     return _facts(
-        held, lambda name: _whole(folder, name), lambda name: Map(folder / f"{name}.npy").shape, str(folder),
+        held, lambda name: _whole(folder, name), lambda name: _map(folder, name).shape, str(folder),
         "the folder",
     )  # fmt: skip
 
 
+def _map(folder: Path, name: str) -> Map:
+    _peek(folder / f"{name}.npy", name)
+    return Map(folder / f"{name}.npy")
+
+
+def _peek(path: Path, name: str) -> None:
+    """Checks that a file is an array, and not of Python objects."""
+    try:
+        with path.open("rb") as stream:
+            _shape(stream, path, name)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
+
+
 def _whole(folder: Path, name: str) -> NDArray[Any]:
     path = folder / f"{name}.npy"
+    _peek(path, name)
     try:
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)

@@ -9,6 +9,7 @@ experience has new classes, or new instances of known classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
@@ -78,6 +79,15 @@ class ClassTasks(TaskFamily):
     def number(self, of_data: int | None) -> int | None:
         """Number of tasks."""
         return len(self.blocks) if self.blocks is not None else self.count
+
+    def sizes(self, classes: int) -> list[int]:
+        """Number of classes of each task."""
+        if self.blocks is not None:
+            return [len(block) for block in self.blocks]
+        assert self.count is not None
+        large = [] if self.first is None else [self.first]
+        small, larger = divmod(classes - sum(large), self.count - len(large))
+        return [*large, *(small + (t < larger) for t in range(self.count - len(large)))]
 
     def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> Iterator[Mistake]:
         """See `TaskFamily.data_mistakes`."""
@@ -152,13 +162,5 @@ def blocks(config: ClassTasks, classes: int, generator: Generator) -> list[list[
         order = list(range(classes))
     else:
         order = generator.permutation(classes).tolist()
-    assert config.count is not None
-    out, start, count = [], 0, config.count
-    if config.first is not None:
-        out, start, count = [order[: config.first]], config.first, count - 1
-    small, larger = divmod(len(order) - start, count)
-    for t in range(count):
-        end = start + small + (t < larger)
-        out.append(order[start:end])
-        start = end
-    return out
+    ends = itertools.accumulate(config.sizes(len(order)))
+    return [order[start:end] for start, end in itertools.pairwise([0, *ends])]

@@ -163,6 +163,37 @@ def test_classes_that_never_come_are_named(capsys: pytest.CaptureFixture[str]) -
     assert "overlap" not in found, "there is no pair of experiences"
 
 
+ONE_LOGIT = "one active logit, so that the loss of its samples is 0"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "active", "right", "nothing"),
+    [
+        ([[0, 1], [2, 3]], "seen", None, None),
+        ([[0], [1, 2]], "seen", "after experience 0 in the class view, until a second class comes; in the task view of "
+         "task 0, of one class", "0"),
+        ([[0, 1], [2], [3]], "seen", "in the task view of task 1, 2, of one class", None),
+        ([[0, 1], [2], [3]], "task", "in the task view of task 1, 2, of one class", "1, 2"),
+        ([[0, 1], [2], [3]], "batch", "in the task view of task 1, 2, of one class", "1, 2"),
+        ([[0, 1], [2], [3]], "all", "in the task view of task 1, 2, of one class", None),
+    ],
+)  # fmt: skip
+def test_a_class_that_competes_with_none(
+    capsys: pytest.CaptureFixture[str], blocks: list[list[int]], active: str, right: str | None, nothing: str | None
+) -> None:
+    """Evaluations that cannot be wrong, and experiences whose cross-entropy is 0."""
+    stream = {"tasks": {"by": "classes", "blocks": blocks}}
+    training = {**TRAINING, "active_outputs": active}
+    card, _ = rows(capsys, write(stream, training=training))
+    assert card.get("always right") == right
+    assert card.get("learns nothing from") == (nothing and f"experience {nothing}: {ONE_LOGIT}")
+    card, _ = rows(
+        capsys, write(stream, training={**training, "loss": "squared_error"}, evaluation={"views": ["class"]})
+    )
+    assert card.get("always right") == (right.split("; ")[0] if right and right.startswith("after") else None)
+    assert "learns nothing from" not in card
+
+
 def test_missing_and_wrong_labels(capsys: pytest.CaptureFixture[str]) -> None:
     """A tenth of each class is 14 or 15 samples; a fifth of those is 3."""
     found, table = rows(capsys, write({"supervision": {"labelled": 0.1, "noise": {"rate": 0.2}}}))

@@ -928,17 +928,6 @@ def test_classes_of_torchs_data_sets(
     assert palette.test_x[0, :, 0].tolist() == [[0, 200, 0, 200, 0], [0, 12, 0, 12, 0], [0, 7, 0, 7, 0]]
 
 
-def test_arrays_are_taken_whole_only_where_items_are_nothing_else(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two items of each part are looked at, not all."""
-    load.load(f"{own}:four")  # imports the module
-    calls: list[int] = []
-    plain = sys.modules[own].Plain
-    real = plain.__getitem__
-    monkeypatch.setattr(plain, "__getitem__", lambda self, i: (calls.append(i), real(self, i))[1])
-    load.load(f"{own}:Plain")
-    assert calls == [0, 20, 0, 8]
-
-
 @pytest.mark.parametrize("module", ["torchvision.datasets", "avalanche.benchmarks.datasets"])
 def test_a_published_class(root: Path, module: str) -> None:
     raw = root / "MNIST" / "raw"
@@ -982,7 +971,8 @@ REFUSED = {
     "__signature__ attribute.",
     "Ragged": "data set 'OWN:Ragged': item 0 is uint8 of shape (4, 5, 3), item 7 uint8 of shape (3, 5, 3); all must be "
     "alike.",
-    "Words": "data set 'OWN:Words': the label of item 0 is 'word 0', not a whole number.",
+    "Words": "data set 'OWN:Words': the label of item 0 is 'word 0', not a whole number; labels are whole numbers 0 to "
+    "C-1: np.unique(y, return_inverse=True)[1] numbers those of all items.",
     "Bare": "data set 'OWN:Bare': item 0 is of type ndarray, not a tuple (input, label).",
     "Empty": "data set 'OWN:Empty': holds no sample.",
     "Needy": "data set 'OWN:Needy': needs the argument 'letters'; name a user-defined function that passes it and "
@@ -1029,6 +1019,12 @@ def refused(root: Path, base: Any = arrays, **changes: Any) -> str:
     return str(caught.value).replace(str(root), "ROOT")
 
 
+def numbered(stem: str) -> str:
+    """The line that numbers labels or tasks of both parts."""
+    both = f"np.unique(np.concatenate([train_{stem}, test_{stem}]), return_inverse=True)[1]"
+    return f"train_{stem}, test_{stem} = np.split({both}, [len(train_{stem})])"
+
+
 def test_wrong_arrays_are_named(root: Path) -> None:
     assert refused(root, train_y=None) == (
         "ROOT/bad.npz: array 'train_y' is missing; the file holds test_x, test_y, train_x, "
@@ -1036,18 +1032,25 @@ def test_wrong_arrays_are_named(root: Path) -> None:
     )
     assert refused(root, test_y=np.arange(7) % 4) == "ROOT/bad.npz: test_x has 8 samples, test_y has 7."
     assert refused(root, train_y=np.zeros(20)) == (
-        "ROOT/bad.npz: train_y must hold one integer a sample, and is float64 of shape (20,)."
+        f"ROOT/bad.npz: train_y holds floats (float64); labels are whole numbers 0 to C-1: {numbered('y')}."
     )
-    assert (
-        refused(root, train_y=np.arange(20) % 4 - 1)
-        == "ROOT/bad.npz: train_y holds the class -1; classes count from 0."
+    assert refused(root, train_y=np.zeros((20, 2, 2), int)) == (
+        "ROOT/bad.npz: train_y must hold one integer a sample, and is int64 of shape (20, 2, 2); labels are whole "
+        "numbers 0 to C-1."
     )
-    assert refused(root, train_y=np.arange(20) % 2 * 2) == "ROOT/bad.npz: class 1 has no training sample."
+    assert refused(root, train_y=np.arange(20) % 4 - 1) == (
+        f"ROOT/bad.npz: train_y holds the labels -1, 0, 1, 2; labels are whole numbers 0 to 3: {numbered('y')}."
+    )
+    assert refused(root, train_y=np.arange(20) % 2 * 2, test_y=np.arange(8) % 2 * 2) == (
+        f"ROOT/bad.npz: train_y holds the labels 0, 2, and none is 1; labels are whole numbers 0 to 1: {numbered('y')}."
+    )
+    assert refused(root, train_y=np.arange(20) % 2 * 2) == "ROOT/bad.npz: class 1, 3 is in test_y, but not in train_y."
     assert refused(root, test_y=np.zeros(8, int)) == "ROOT/bad.npz: class 1, 2, 3 has no test sample."
-    assert refused(root, train_y=np.array([2**40] * 20)) == "ROOT/bad.npz: class 0 has no training sample."
-    assert refused(root, train_y=np.array(["a"] * 20)).startswith(
-        "ROOT/bad.npz: train_y must hold one integer a sample"
+    assert refused(root, train_y=np.array([2**40] * 20), test_y=np.array([2**40] * 8)) == (
+        f"ROOT/bad.npz: train_y holds the labels {2**40}, and none is 0; labels are whole numbers 0 to 0: "
+        f"{numbered('y')}."
     )
+    assert refused(root, train_y=np.array(["a"] * 20)).startswith("ROOT/bad.npz: train_y holds strings (<U1); labels")
     assert refused(root, test_y=np.arange(8)) == "ROOT/bad.npz: class 4, 5, 6, 7 is in test_y, but not in train_y."
     nan = np.zeros((20, 6))
     nan[4, 2] = np.nan
@@ -1070,14 +1073,20 @@ def test_wrong_tasks_are_named(root: Path) -> None:
         "train_y, test_x, test_y, train_task, test_task."
     )
     assert told(train_task=np.zeros(20)) == (
-        "train_task must hold one integer a sample (20), and is float64 of shape (20,)."
+        f"train_task holds floats (float64); tasks are whole numbers 0 to T-1: {numbered('task')}."
     )
     assert told(test_task=np.zeros(7, int)) == (
         "test_task must hold one integer a sample (8), and is int64 of shape (7,)."
     )
-    assert told(train_task=np.array([0, 0, 1, 1, -1] * 4)) == ("train_task holds the task -1; tasks count from 0.")
-    assert told(train_task=np.array([0, 0, 2, 2, 2] * 4)) == "task 1 has no sample in train_task."
-    assert told(test_task=np.ones(8, int)) == "task 0 has no sample in test_task."
+    assert told(train_task=np.array([0, 0, 1, 1, -1] * 4)) == (
+        f"train_task holds the tasks -1, 0, 1; tasks are whole numbers 0 to 2: {numbered('task')}."
+    )
+    assert told(train_task=np.array([0, 0, 2, 2, 2] * 4)) == (
+        f"train_task holds the tasks 0, 2, and none is 1; tasks are whole numbers 0 to 1: {numbered('task')}."
+    )
+    assert told(test_task=np.ones(8, int)) == (
+        f"test_task holds the tasks 1, and none is 0; tasks are whole numbers 0 to 0: {numbered('task')}."
+    )
     assert told(test_task=np.zeros(8, int)) == "train_task holds 2 tasks, test_task holds 1."
     assert told(test_task=np.array([0, 0, 1, 1, 0, 0, 1, 0])) == (
         "class 0 has training samples in task 1, but no test sample there."
@@ -1103,9 +1112,15 @@ def test_wrong_undivided_arrays_are_named(root: Path) -> None:
     assert told(task=None, y=np.array([0] * 21 + [1] * 3)) == (
         "class 1 has 3 samples; every fifth of a class is for testing, so it needs at least 5."
     )
-    assert told(y=np.arange(24) % 2 * 2) == "class 1 has no sample."
+    assert told(y=np.arange(24) % 2 * 2) == (
+        "y holds the labels 0, 2, and none is 1; labels are whole numbers 0 to 1: y = np.unique(y, "
+        "return_inverse=True)[1]."
+    )
     assert told(y=np.arange(23) % 2) == "x has 24 samples, y has 23."
-    assert told(task=np.arange(24) % 2 * 2) == "task 1 has no sample in task."
+    assert told(task=np.arange(24) % 2 * 2) == (
+        "task holds the tasks 0, 2, and none is 1; tasks are whole numbers 0 to 1: task = np.unique(task, "
+        "return_inverse=True)[1]."
+    )
     assert told(task=None, y=np.array([0] * 23 + [1])) == (
         "class 1 has 1 sample; every fifth of a class is for testing, so it needs at least 5."
     )
@@ -1122,8 +1137,9 @@ def test_wrong_undivided_arrays_are_named(root: Path) -> None:
 
 def test_objects_are_not_unpickled(root: Path) -> None:
     message = refused(root, train_x=np.array([object()] * 20, dtype=object))
-    assert (
-        message == "ROOT/bad.npz: array 'train_x' is damaged (Object arrays cannot be loaded when allow_pickle=False)."
+    assert message == (
+        "ROOT/bad.npz: train_x holds Python objects, such as samples of different sizes; samples are one array of "
+        "uint8 or floats, all of one shape: np.stack(list(train_x))."
     )
 
 

@@ -435,12 +435,8 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (folder / "test_z.npy").rename(folder / "test_y.npy")
     for file in ("train_x", "train_y"):
         whole = (folder / f"{file}.npy").read_bytes()
-        objects = np.array([{}], object)
-        for content in (whole[:-9], whole[:20], b"", b"PK\3\4" + whole, objects):
-            if isinstance(content, bytes):
-                (folder / f"{file}.npy").write_bytes(content)
-            else:
-                np.save(folder / f"{file}.npy", content, allow_pickle=True)
+        for content in (whole[:-9], whole[:20], b"", b"PK\3\4" + whole):
+            (folder / f"{file}.npy").write_bytes(content)
             said = refused(name)
             assert said.startswith(f"{folder / f'{file}.npy'}: damaged or truncated, not readable as npy (")
             assert said.count("\n") == 0
@@ -471,7 +467,7 @@ def test_what_is_wrong_with_items(
     lab: str, tmp_path: Path, name: str, said: str, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLBENCH_WORKERS", workers)
-    monkeypatch.setattr("clbench.streams.datasets.imported._PROBES", 2)  # so that a worker meets the item first
+    monkeypatch.setattr("clbench.streams.datasets.items.PROBES", 2)  # so that a worker meets the item first
     assert refused(lab + name) == f"data set '{lab}{name}'" + said.format(file=tmp_path / "held_lab.py")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import messages, resolve
+from clbench import messages, registry, resolve
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.streams import definition
@@ -387,6 +387,79 @@ def test_every_word_that_a_protocol_denies() -> None:
         "strategy 'mine' needs the task labels of training samples as it is configured, which "
         "protocol.task_in_training of mine-v1 denies.",
     ]
+
+
+# ------------------------------------------------------------------------------------------------ one class
+ALONE = "one class, so that no answer can be wrong; give each task two classes or more, or take the setting 'class'."
+
+
+@pytest.mark.parametrize(
+    ("tasks", "setting", "which"),
+    [
+        ("{by: classes, count: 6}", "task", "tasks 0-5 have"),
+        ("{by: classes, count: 4}", "task", "tasks 2, 3 have"),
+        ("{by: classes, count: 5, order: natural}", "task", "tasks 1-4 have"),
+        ("{by: classes, count: 2, first: 5}", "task", "task 1 has"),
+        ("{by: classes, count: 3, first: 1}", "task", "task 0 has"),
+        ("{by: classes, blocks: [[0, 1], [2], [3, 4, 5]]}", "task", "task 1 has"),
+        ("{by: classes_and_instances, count: 4, parts: 2}", "task", "tasks 2, 3 have"),
+        ("{by: classes, count: 6, labels: within_task}", "domain", "tasks 0-5 have"),
+    ],
+)
+def test_tasks_of_one_class(capsys: pytest.CaptureFixture[str], tasks: str, setting: str, which: str) -> None:
+    """Told without data; in the setting 'class' they are tasks like others."""
+    assert told(capsys, text(tasks=tasks, setting=setting)) == [f"stream.setting: got '{setting}', but {which} {ALONE}"]
+    if setting == "task":
+        Path("mine.yaml").write_text(text(tasks=tasks))
+        assert main(["validate", "mine.yaml"]) == 0
+
+
+def compiled(stream: dict[str, Any]) -> Any:
+    section, problems = messages.check_section("t", "stream", definition.StreamConfig, stream, {})
+    assert not problems
+    return compile_stream(section, 0)
+
+
+@pytest.mark.parametrize(
+    ("y", "setting", "sentence"),
+    [
+        ([0, 1, 2, 2], "task", f"stream.setting: got 'task', but task 1 has {ALONE}"),
+        ([0, 0, 1, 1], "task", f"stream.setting: got 'task', but tasks 0, 1 have {ALONE}"),
+        ([0, 1, 2, 2], "class", None), ([0, 1, 1, 1], "domain", None),
+        *(([0, 0, 0, 0], setting, "stream.data: 'npz:d.npz' has one class; no answer can be wrong.")
+          for setting in ("class", "task", "domain")),
+    ],
+)  # fmt: skip
+def test_tasks_of_one_class_that_only_the_data_show(y: list[int], setting: str, sentence: str | None) -> None:
+    np.savez("d.npz", x=np.zeros((40, 3), np.float32), y=np.tile(y, 10), task=np.tile([0, 0, 1, 1], 10))
+    stream = {"data": "npz:d.npz", "tasks": {"by": "given"}, "setting": setting}
+    if sentence is None:
+        compiled(stream)
+        return
+    with pytest.raises(UserError) as caught:
+        compiled(stream)
+    assert caught.value.problems == (sentence,)
+
+
+def test_a_selection_of_one_class() -> None:
+    """Each choice of hyper-parameters would be right in all its answers."""
+    stream: dict[str, Any] = {
+        "data": "digits", "tasks": {"by": "classes", "count": 10, "order": "natural"}, "setting": "class",
+        "selection": {"experiences": 2},
+    }  # fmt: skip
+    compiled(stream)
+    with pytest.raises(UserError) as caught:
+        compiled({**stream, "selection": {"experiences": 1}})
+    assert caught.value.problems == (
+        "stream.selection.experiences: got 1; all tasks have one class, 0, so that no answer can be wrong.",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(registry.benchmarks()))
+def test_answers_of_every_shipped_benchmark_can_be_wrong(name: str) -> None:
+    stream = resolve.resolve(name, need_strategy=False)[0].stream
+    classes = registry.datasets().facts(stream.data, stream.synthetic).classes
+    assert stream.setting != "task" or min(stream.tasks.sizes(classes) or [2]) > 1
 
 
 # ------------------------------------------------------------------------------------------------ what samples show
