@@ -67,7 +67,7 @@ def test_streams_times_strategies_times_values_times_seeds(tmp_path: Path) -> No
 
 def test_entries_of_one_strategy_are_told_apart_in_every_label(tmp_path: Path) -> None:
     """By values that are listed, by values that are fixed, and by a default beside a value."""
-    study = read(
+    study = study_of(
         tmp_path,
         """
         id: s
@@ -82,8 +82,8 @@ def test_entries_of_one_strategy_are_told_apart_in_every_label(tmp_path: Path) -
         seeds: 1
         """,
     )
-    found = planned(study)
-    assert [p.label.removeprefix("split_digits-v1 ").removesuffix(" seed 0") for p in found] == [
+    runs = planned(study)
+    assert [p.label.removeprefix("split_digits-v1 ").removesuffix(" seed 0") for p in runs] == [
         "er (loss concatenated)", "er (loss concatenated, memory 200)", "er (loss concatenated, memory 50)",
         "er (loss concatenated, memory 100)", "er (loss weighted, memory 200)", "ewc", "naive",
     ]  # fmt: skip
