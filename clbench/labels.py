@@ -16,7 +16,7 @@ _DETAILS = "tuning_protocol"
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's configuration sets beside its benchmark, strategy and seed.
+    """Settings of a run's configuration beside its benchmark, strategy and seed.
 
     Args:
         config: as in run.json.
@@ -82,9 +82,9 @@ def _differing(several: list[dict[str, Any]]) -> list[str]:
         key for key in dict.fromkeys(key for one in several for key in one) if _several(one.get(key) for one in several)
     ]
     brief = [key for key in keys if not key.startswith(f"{_DETAILS}.")]
-    told = {tuple(_text(one.get(key)) for key in brief) for one in several}
+    shown = {tuple(_text(one.get(key)) for key in brief) for one in several}
     whole = {tuple(_text(one.get(key)) for key in keys) for one in several}
-    return brief if len(told) == len(whole) else keys
+    return brief if len(shown) == len(whole) else keys
 
 
 def _several(values: Iterable[Any]) -> bool:

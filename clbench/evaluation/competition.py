@@ -90,7 +90,7 @@ class Competition:
 
 
 def overflowed(scores: Tensor) -> Tensor:
-    """Whether a score is NaN or infinite, bool ().
+    """True if a score is NaN or infinite, bool ().
 
     Which of the two an overflow ends in depends on the order in which a processor adds. -inf is a masked output.
     """

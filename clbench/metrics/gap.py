@@ -143,7 +143,7 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
 
 
 def _unseen(gap: Gap) -> Gap:
-    """What is known of a gap without an evaluation between the start and the end of its experience."""
+    """The part of a gap that is known without an evaluation between the start and the end of its experience."""
     unknown: dict[float, float | None] = dict.fromkeys(LEVELS, math.nan)
     return replace(
         gap, depth=math.nan, iterations_to_trough=math.nan, recovery=unknown, area=math.nan, transient=math.nan

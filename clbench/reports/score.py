@@ -59,7 +59,7 @@ def metrics(run: Run, view: str) -> Table:
 
 
 def _left_open(metric: Metric, value: float | None, resolution: int | None, trace: Trace) -> str:
-    """What a schedule of evaluations leaves open of a value."""
+    """The bound or the reason that a schedule of evaluations leaves of a value."""
     if value is None:
         return metric.unreached(trace.every, trace.dense) or ""
     if resolution is None or resolution == 1:

@@ -105,7 +105,7 @@ def _with_weights(value: Any, weights: Mapping[str, Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a finished run has learnt.
+    """The learnt state of a finished run.
 
     Attributes:
         run: its configuration.
@@ -155,7 +155,7 @@ class Learned:
 
 
 def load(directory: Path | str, device: Literal["cpu", "cuda"] | None = None) -> Learned:
-    """What a finished run has learnt, from run.json, weights.pt and strategy.pt.
+    """The learnt state of a finished run, from run.json, weights.pt and strategy.pt.
 
     Args:
         directory: the folder of a run that was made with `--keep weights`.

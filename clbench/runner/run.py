@@ -194,7 +194,7 @@ def _finished(
 
 
 def _not_the_same(record: dict[str, Any], run: run_config.RunConfig, stream: Stream) -> str:
-    """How the result of a folder differs from that of a run, in a few words; empty where it does not."""
+    """Difference between the result of a folder and that of a run, in a few words; empty where it does not."""
     if record["run_id"] != run.run_id:
         return "with another configuration"
     before = record["stream"] or {}
@@ -229,7 +229,7 @@ def _saved(
 
 
 def _changed(before: dict[str, Any], made_by: dict[str, Any]) -> str:
-    """What a checkpoint was made by that is another now, in a few words."""
+    """Code, data and packages of a checkpoint that are others now, in a few words."""
     words = [key for key in ("data", "packages", "run_id") if before.get(key) != made_by[key]]
     if made_by["code"] is None or before.get("code") != made_by["code"]:
         known = "user_code" in before

@@ -91,7 +91,7 @@ Change = Literal["none", "suite", "unknown", "user"]
 def change(
     recorded: Mapping[str, Any], modules: Mapping[str, str | None], code_sha256: str | None
 ) -> tuple[Change, str]:
-    """Whether the code of an earlier run is that of today, and what differs, in a few words.
+    """Kind of change since the code of an earlier run, and the difference in a few words.
 
     Args:
         recorded: the run's provenance.
@@ -238,13 +238,13 @@ class _Search:
         """A class or function of a module without a file, such as `__main__` in a notebook."""
         value = getattr(sys.modules.get(name), attribute, None)
         texts: dict[str, str | None] = {}
-        self._value(name, attribute, value, texts, set())
+        self._value(attribute, value, texts, set())
         if texts:
             known = None not in texts.values()
             joined = "".join(f"{key}|{texts[key]}\n" for key in sorted(texts))
             self.modules[name] = hashlib.sha256(joined.encode()).hexdigest() if known else None
 
-    def _value(self, here: str, label: str, value: Any, texts: dict[str, str | None], seen: set[int]) -> None:
+    def _value(self, label: str, value: Any, texts: dict[str, str | None], seen: set[int]) -> None:
         """Adds the source of a value: its cells, and all globals that they use."""
         if id(value) in seen:
             return
@@ -266,9 +266,9 @@ class _Search:
                 texts[code.co_filename] = "".join(linecache.getlines(code.co_filename)) or None
                 space = vars(sys.modules.get(home, types.ModuleType(home)))
                 for used in sorted(_names_of(code) & space.keys()):
-                    self._value(here, used, space[used], texts, seen)
+                    self._value(used, space[used], texts, seen)
             for base in value.__bases__ if isinstance(value, type) else ():
-                self._value(here, base.__qualname__, base, texts, seen)
+                self._value(base.__qualname__, base, texts, seen)
         else:
             texts[label] = repr(value) if _is_plain(value) else None
 

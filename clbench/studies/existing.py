@@ -27,7 +27,7 @@ State = Literal["completed", "failed", "outdated", "unfinished", "missing", "dam
 
 @dataclass(frozen=True)
 class Existing:
-    """What exists of a run.
+    """State of a run's files.
 
     Attributes:
         state: "outdated" is a completed run on other data, or one that other code made and that is done again, and a
@@ -53,7 +53,7 @@ class Code:
         self._digests = cache(self._digest)
 
     def change(self, run: RunConfig, recorded: dict[str, Any]) -> tuple[Change, bool]:
-        """How the code of a run differs from that of its record, and whether the run is to be done again."""
+        """Kind of change since the code of a run's record, and whether the run is to be done again."""
         kind, _ = user_code.change(recorded, *self._digests(user_code.paths_in(run)))
         return kind, kind != "none" and (self._other_code == "again" or (self._other_code is None and kind == "user"))
 
@@ -64,7 +64,7 @@ class Code:
 
 
 def existing(run: RunConfig, out: Path, data_sha256: Callable[[str], str | None], code: Code) -> Existing:
-    """What exists of a run.
+    """State of a run's files.
 
     Args:
         run: the run.

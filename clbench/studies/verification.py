@@ -168,10 +168,10 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
 
 
 def _processors(old: Sequence[Record], new: Sequence[Record]) -> str:
-    here, there = (sorted({r.provenance.gpu or r.provenance.cpu or "" for r in some}) for some in (new, old))
-    if here == there or "" in (*here, *there):
+    now, before = (sorted({r.provenance.gpu or r.provenance.cpu or "" for r in some}) for some in (new, old))
+    if now == before or "" in (*now, *before):
         return ""
-    return f"on another processor: {', '.join(here)} here, {', '.join(there)} there"
+    return f"on another processor: {', '.join(now)} here, {', '.join(before)} there"
 
 
 _EXACT = ("stream", "memory", "access", "parameters")

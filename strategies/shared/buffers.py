@@ -239,7 +239,7 @@ def _level(sizes: Integers, number: int) -> int:
 
 
 def _taken_from_the_top(sizes: Integers, number: int) -> Integers:
-    """How much each size loses, if a largest one loses 1, of equals the last, `number` times in all.
+    """Loss of each size, if a largest one loses 1, of equals the last, `number` times in all.
 
     Args:
         sizes: >= 0, with a sum of at least `number`.
@@ -257,7 +257,7 @@ def _taken_from_the_top(sizes: Integers, number: int) -> Integers:
 
 
 def _number_to_take(sizes: Integers, held: int, most: int) -> int:
-    """How many a group takes from the others, one after the other, each time from one that holds at least two more.
+    """Number that a group takes from the others, one after the other, each time from one that holds at least two more.
 
     Args:
         sizes: of the others.

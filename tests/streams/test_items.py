@@ -172,7 +172,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 def test_labels_of_folders_are_known_without_images(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing transforms them: a changed `targets` changes no item, a transform every one."""
+    """Only where nothing transforms them: a changed `targets` changes no item, a transform every one."""
     from torchvision.datasets import ImageFolder
 
     plain = ImageFolder(str(folders / "train"))
