@@ -109,7 +109,7 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
 
 
 def _processors(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """Processors of rows that ran elsewhere than most of the board: last bits and what training makes of them differ."""
+    """Processors of rows that ran elsewhere than most of a board: last bits differ, and what training makes of them."""
     places = [row["device"] for row in rows]
     most = max(reversed(list(dict.fromkeys(places))), key=places.count)
     others: dict[str, list[str]] = {}
