@@ -184,9 +184,12 @@ def say_kept(kinds: Iterable[str]) -> None:
         print(f"finished runs kept: {', '.join(words)}; --other-code again does them anew", file=sys.stderr)
 
 
-SMALL = 1_000_000
-"""Samples of a batch times weights below which one thread is faster than two: at 0.24 million two took 1.04 to 1.16
-times as long, at 2.9 million 0.4 to 0.6 times, waiting passively (`benchmarks/speed/threads.py`)."""
+SMALL = 5_000_000
+"""Samples of a batch times weights below which a single run has one thread.
+
+Two threads that wait passively took 1.04 to 1.16 times as long as one at 0.24 million, 0.42 to 1.11 times at 2.9
+million and 0.36 to 0.52 times at 15 million, in two runs of `benchmarks/speed/threads.py` on a busy machine of two
+cores."""
 
 
 def threads(benchmark: Benchmark) -> int:
