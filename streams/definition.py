@@ -137,8 +137,8 @@ class StreamConfig(Model):
                 sentence = f"got {self.supervision.base}, which leaves none of {number} tasks for shots."
                 problems.append((["supervision", "base"], sentence))
         sizes = [] if problems else self.tasks.sizes(classes) or []
-        if sentence := unanswerable(self.setting, [t for t, size in enumerate(sizes) if size < 2]):
-            problems.append((["setting"], sentence))
+        if alone := unanswerable(self.setting, [t for t, size in enumerate(sizes) if size < 2]):
+            problems.append((["setting"], alone))
         elif not problems and classes < 2:
             problems.append((["data"], f"'{name}' has one class; no answer can be wrong."))
         if self.supervision.noise is not None:
