@@ -269,8 +269,7 @@ def image(name: str, dataset: Any, i: int) -> NDArray[Any]:
 
 def _spread(samples: int, most: int) -> list[int]:
     """Numbers of evenly spaced items, the first and the last included."""
-    numbers: list[int] = np.unique(np.linspace(0, samples - 1, most).astype(np.int64)).tolist()
-    return numbers
+    return [int(i) for i in np.unique(np.linspace(0, samples - 1, most).astype(np.int64))]
 
 
 def _check_repeats(name: str, dataset: Any, i: int, before: NDArray[Any], label: int) -> None:
