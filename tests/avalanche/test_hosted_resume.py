@@ -188,8 +188,8 @@ def test_a_loss_by_task_goes_on_where_tasks_share_classes(tmp_path: Path) -> Non
     data = load("digits")
     task = [np.select([y < 4, y < 7], [0, np.arange(len(y)) % 2], 1) for y in (data.train_y, data.test_y)]
     np.savez(
-        tmp_path / "data.npz", train_x=data.train_x[:, 0], train_y=data.train_y, train_task=task[0], test_x=data.test_x[:, 0],
-        test_y=data.test_y, test_task=task[1],
+        tmp_path / "data.npz", train_x=data.train_x[:, 0], train_y=data.train_y, train_task=task[0],
+        test_x=data.test_x[:, 0], test_y=data.test_y, test_task=task[1],
     )  # fmt: skip
     stream = f"stream={{data: npz:{tmp_path / 'data.npz'}, setting: task, tasks: {{by: given}}}}"
     run = resolve.make_run(
