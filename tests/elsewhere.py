@@ -7,8 +7,8 @@ machine only.
 
     python tests/elsewhere.py [NAME ...] [--all] [--jobs 2]     # NAME: settings; --all: the whole suite
 
-In the two settings that need a copy of the checkout, another folder and another user, `--all` changes nothing: the whole
-suite wants the copy installed.
+In the two settings that need a copy of the checkout, another folder and another user, `--all` changes nothing: the
+whole suite wants the copy installed.
 """
 
 from __future__ import annotations
