@@ -336,8 +336,10 @@ def to_text(findings: Sequence[Finding]) -> str:
         d, n = finding.difference, len(finding.a)
         of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
         unit = METRICS[finding.metric].unit
-        with_zero = ((0.0, value) for value in (d.mean, *(d.interval or ())))
-        places = max(telling_places(pair, unit) for pair in (of_both, *with_zero))
+        together = [of_both, *((0.0, value) for value in (d.mean, *(d.interval or ())))]
+        places = 2  # more do not always tell more: 79.4046 and 79.4054 are 79.40 and 79.41, and both 79.405
+        while any(telling_places(pair, unit, places) > places for pair in together):
+            places += 1
         signed = partial(_signed, unit=unit, places=places)
         improvement = finding.improvement
         chances = telling_places((0.0, 0.5, 1.0, improvement), "iterations")

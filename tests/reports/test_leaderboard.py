@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clbench import resolve
@@ -726,6 +726,7 @@ CLOSE = st.floats(0.794, 0.79402) | st.floats(0.794, 0.7941) | st.floats(0.5, 1)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(values=[(0.79402, 0.7940805), (0.7940805, 0.7940805), (0.7940378, 0.794)])  # two decimals differ, three do not
 @given(st.lists(st.tuples(CLOSE, CLOSE), min_size=2, max_size=5))
 def test_what_is_printed_bears_out_the_verdict(make: Make, values: list[tuple[float, float]]) -> None:
     """Means that differ are printed differently, and an interval is printed on the side of 0 on which it lies."""
