@@ -9,9 +9,10 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from clbench import run_config
+from clbench.dataset import identity
 from clbench.errors import UserError
 from clbench.loggers.base import Loggers, check
 from clbench.results import files, trace_files
@@ -27,11 +28,10 @@ from clbench.runner.numerics import numerics
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
 from clbench.runner.single_samples import refuse_single_samples
+from clbench.runner.user_code import OtherCode
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.training import models
-
-OtherCode = Literal["keep", "again"]
 
 
 def execute(
@@ -109,7 +109,7 @@ def execute(
                 say(f"the earlier result is kept in {kept}")
             if finished is not None and not force:
                 kind, difference = user_code.change(finished["provenance"], code.modules, code_sha256)
-                again = kind != "none" and (other_code == "again" or (other_code is None and kind == "user"))
+                again = user_code.is_repeated(kind, other_code)
                 why = _not_the_same(finished, run, stream) or (f"with other code ({difference})" if again else "")
                 if not why:
                     if read_only is None:  # leftovers, if it was killed just after its end
@@ -200,9 +200,10 @@ def _not_the_same(record: dict[str, Any], run: run_config.RunConfig, stream: Str
     before = record["stream"] or {}
     if before.get("instance_hash") == stream.instance_hash:
         return ""
-    if before.get("data_sha256") == stream.data.sha256:
+    data_sha256 = identity(stream.data, stream.normalise)
+    if before.get("data_sha256") == data_sha256:
         return f"on another instance of the stream ({str(before.get('instance_hash'))[:16]}...)"
-    return f"on other data (SHA-256 {str(before.get('data_sha256'))[:16]}..., now {stream.data.sha256[:16]}...)"
+    return f"on other data (SHA-256 {str(before.get('data_sha256'))[:16]}..., now {data_sha256[:16]}...)"
 
 
 def _saved(

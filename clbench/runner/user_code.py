@@ -86,6 +86,17 @@ def _paths_in(value: Any) -> Iterator[str]:
 
 # ------------------------------------------------------------------------------------------------ comparison
 Change = Literal["none", "suite", "unknown", "user"]
+OtherCode = Literal["keep", "again"]
+
+
+def is_repeated(kind: Change, other_code: OtherCode | None) -> bool:
+    """True if a finished run is done again after a change of its code.
+
+    Args:
+        kind: of change.
+        other_code: see `clbench.runner.run.execute`.
+    """
+    return kind != "none" and (other_code == "again" or (other_code is None and kind == "user"))
 
 
 def change(

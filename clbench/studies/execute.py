@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from clbench import registry
 from clbench.errors import UserError, shown
@@ -19,7 +19,7 @@ from clbench.results import files, record
 from clbench.results.record import Record
 from clbench.run_config import RunConfig
 from clbench.runner.signals import Interrupted
-from clbench.runner.user_code import Change
+from clbench.runner.user_code import Change, OtherCode
 from clbench.schema import canonical, definition
 from clbench.studies.engines.base import Engine, FinishedJob, Job, Listener
 from clbench.studies.existing import (
@@ -133,7 +133,7 @@ class Grid:
         study: Study,
         out: Path,
         retry: bool = False,
-        other_code: Literal["keep", "again"] | None = None,
+        other_code: OtherCode | None = None,
         keep: Sequence[str] = (),
     ) -> None:
         self.study, self.out, self._keep = study, out, tuple(keep)

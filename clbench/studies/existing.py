@@ -18,7 +18,7 @@ from clbench.results import files
 from clbench.results.record import read as read_record
 from clbench.run_config import RunConfig
 from clbench.runner import provenance, user_code
-from clbench.runner.user_code import Change
+from clbench.runner.user_code import Change, OtherCode
 from clbench.schema import canonical
 from clbench.streams.definition import StreamConfig
 
@@ -48,14 +48,14 @@ class Code:
         other_code: see `clbench.runner.run.execute`.
     """
 
-    def __init__(self, other_code: Literal["keep", "again"] | None = None) -> None:
+    def __init__(self, other_code: OtherCode | None = None) -> None:
         self._other_code = other_code
         self._digests = cache(self._digest)
 
     def change(self, run: RunConfig, recorded: dict[str, Any]) -> tuple[Change, bool]:
         """Kind of change since the code of a run's record, and whether the run is to be done again."""
         kind, _ = user_code.change(recorded, *self._digests(user_code.paths_in(run)))
-        return kind, kind != "none" and (self._other_code == "again" or (self._other_code is None and kind == "user"))
+        return kind, user_code.is_repeated(kind, self._other_code)
 
     @staticmethod
     def _digest(paths: frozenset[str]) -> tuple[dict[str, str | None], str | None]:

@@ -64,6 +64,23 @@ def test_changed_data_is_another_result(tmp_path: Path) -> None:
     assert len(leaderboard.table(map(Record.of, rows))) == 2
 
 
+def test_data_that_are_standardised_otherwise_are_not_said_to_be_other_data(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    np.savez(tmp_path / "vectors.npz", x=x, y=np.arange(80) % 4)
+    data = f"stream={{data: 'npz:{tmp_path / 'vectors.npz'}', tasks: {{by: classes, count: 2}}, setting: class, normalise: standard}}"
+    settings = [data, "id=vectors-v1", "model={name: linear}", *TINY]
+    run = resolve.make_run("split_digits-v1", strategy="naive", overrides=settings)
+    outcome = execute(run, tmp_path / "runs")
+    files.write_json(
+        outcome.directory / "run.json",
+        outcome.record | {"stream": outcome.record["stream"] | {"instance_hash": "0" * 64}},
+    )
+    lines: list[str] = []
+    assert not execute(run, tmp_path / "runs", warn=lines.append).skipped
+    assert any("on another instance of the stream" in line for line in lines), lines
+    assert not any("on other data" in line for line in lines)
+
+
 def test_defaults_of_ones_own_strategy_are_written_out(lab: Any, tmp_path: Path) -> None:
     name = lab("own_defaults", "from clbench.config import Model\n"
                "class Own(Strategy):\n    class Config(Model):\n        amount: float = 0.5\n")  # fmt: skip
