@@ -67,7 +67,8 @@ def test_changed_data_is_another_result(tmp_path: Path) -> None:
 def test_data_that_are_standardised_otherwise_are_not_said_to_be_other_data(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
     np.savez(tmp_path / "vectors.npz", x=x, y=np.arange(80) % 4)
-    data = f"stream={{data: 'npz:{tmp_path / 'vectors.npz'}', tasks: {{by: classes, count: 2}}, setting: class, normalise: standard}}"
+    tasks = "tasks: {by: classes, count: 2}, setting: class, normalise: standard"
+    data = f"stream={{data: 'npz:{tmp_path / 'vectors.npz'}', {tasks}}}"
     settings = [data, "id=vectors-v1", "model={name: linear}", *TINY]
     run = resolve.make_run("split_digits-v1", strategy="naive", overrides=settings)
     outcome = execute(run, tmp_path / "runs")
