@@ -6,7 +6,7 @@ Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates),
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -147,6 +147,36 @@ class Trace:
             phase=phase,
         )
 
+    def begun(self) -> Trace:
+        """The record of the experiences with an evaluation; an unfinished run has not reached the others."""
+        return self._until(int(self.experience.max()) + 1)
+
+    def ended(self) -> Trace | None:
+        """The record joined by origin, of the experiences that have ended; None where none has."""
+        joined = self.by_origin()
+        at_end = joined.experience[joined.phase == Phase.END]
+        return joined._until(int(at_end.max()) + 1) if at_end.size else None
+
+    def _until(self, experiences: int) -> Trace:
+        """The record of the first so many experiences."""
+        if experiences == len(self.visits):
+            return self
+        kept = self.experience < experiences
+        updates = int(self.iteration[kept].max())
+        lengths = {"gradient_norm": updates}
+        return dataclasses.replace(
+            self,
+            correct={view: counts[kept] for view, counts in self.correct.items()},
+            visits=self.visits[:experiences],
+            origin=self.origin[:experiences],
+            iteration=self.iteration[kept],
+            experience=self.experience[kept],
+            phase=self.phase[kept],
+            loss=self.loss[:updates],
+            bits={view: packed[kept] for view, packed in self.bits.items()},
+            extra={n: a[: lengths[n]] if n in lengths else a[kept] for n, a in self.extra.items()},
+        )
+
     # ---------------------------------------------------------------------------------------- files
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for one npz file; bits as differences of neighbouring evaluations, which compress."""
@@ -190,6 +220,13 @@ class Trace:
             values[name] = int(values[name])
         values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}
         return cls(**values)
+
+
+def concatenated(chunks: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Successive parts of a record as one; a name that a part lacks had no rows in it."""
+    chunks = list(chunks)
+    names = dict.fromkeys(name for chunk in chunks for name in chunk)
+    return {name: np.concatenate([chunk[name] for chunk in chunks if name in chunk]) for name in names}
 
 
 def differences(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -223,12 +224,21 @@ def _say(label: str) -> Callable[[str], None]:
     return lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
 
 
+_READ_S = 0.5
+"""Accuracy and loss are read that often: a GPU has to wait for it."""
+
+
 class _Bar:
-    """A progress bar with an ETA, on a terminal; nothing elsewhere."""
+    """A progress bar with an ETA, accuracy and loss, on a terminal; nothing elsewhere."""
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._bar: Any = None
+        self._latest: Callable[[], tuple[float | None, float | None]] = lambda: (None, None)
+        self._next_s = 0.0
+
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
+        self._latest = latest
 
     def start(self, total: int, done: int) -> None:
         from tqdm import tqdm
@@ -246,6 +256,12 @@ class _Bar:
         )
 
     def update(self, done: int) -> None:
+        if not self._bar.disable and time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _READ_S
+            accuracy, loss = self._latest()
+            words = [] if accuracy is None else [f"accuracy so far {quantity(accuracy, 'accuracy', 1)}"]
+            words += [] if loss is None else [f"loss {loss:.3g}"]
+            self._bar.set_postfix_str(", ".join(words), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

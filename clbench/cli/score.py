@@ -1,4 +1,4 @@
-"""`clbench score`: every metric of a finished run, from its trace."""
+"""`clbench score`: every metric of a run, from its trace."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _score(options: argparse.Namespace) -> int:
     folders = load.directories([options.run])
     if len(folders) > 1:
         raise UserError(f"{options.run}: {len(folders)} runs below it; name one of them, such as {folders[0]}.")
-    run = load.read(folders[0])
+    run = load.read(folders[0], partial=True)
     view = run.view(options.view)
     tables = [metrics(run, view)]
     if options.gap:
@@ -41,7 +41,11 @@ def _score(options: argparse.Namespace) -> int:
         tables.append(dialects(run, view))
     if options.csv is not None:
         files.write_bytes(options.csv, to_csv(tables, view))
-    print(f"{run.label}, view {view}\n")
+    print(f"{run.label}, view {view}")
+    if run.unfinished is not None:
+        ended = len(run.scored().visits)
+        print(f"{run.unfinished}: update {run.at:,}; values of the first {ended} of {run.planned} experiences")
+    print()
     say_left_out(replaced(list(folders[0].glob(f"{files.SUPERSEDED}/*/"))))
     print("\n\n".join(map(to_text, tables)))
     return 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from clbench.errors import RunFailed
 from clbench.evaluation.cells import Cells
 from clbench.evaluation.evaluator import Evaluation
-from clbench.trace import NAN_SCORES, Phase, Trace
+from clbench.trace import NAN_SCORES, Phase, Trace, concatenated
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
@@ -41,6 +41,10 @@ class _Rows:
         self._blocks[-1][at] = row
         self._count += 1
 
+    def last(self) -> Tensor:
+        """The one appended last."""
+        return self._blocks[-1][(self._count - 1) % _BLOCK_ROWS]
+
     def stacked(self) -> NDArray[Any]:
         """All of them, (n, ...), on the host."""
         return torch.cat(self._blocks)[: self._count].cpu().numpy()
@@ -62,6 +66,8 @@ class Recorder:
     keep: bool = True
     strict: bool = True
     """Non-finite losses and scores are errors."""
+    newest: dict[str, Tensor] = field(default_factory=dict)
+    """Counts of the last evaluation, by view, and the last `loss`; on the device."""
     _rows: dict[str, _Rows] = field(default_factory=dict)
     _pending: list[Tensor] = field(default_factory=list)
     _bytes: int = 0
@@ -73,6 +79,7 @@ class Recorder:
             for name, row in rows.items():
                 self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
                 self._bytes += row.nbytes
+        self.newest |= {view: self._rows[f"correct.{view}"].last() for view in evaluation.counts}
         self.iteration.append(iteration)
         self.experience.append(experience)
         self.phase.append(int(phase))
@@ -84,6 +91,7 @@ class Recorder:
             RunFailed: the loss is not finite; the update is named.
         """
         self._pending.append(loss)
+        self.newest["loss"] = loss
         if gradient_norm is not None:
             self._rows.setdefault("extra.gradient_norm", _Rows()).append(gradient_norm)
         if self.device.type == "cpu" or len(self._pending) >= _LOSS_FLUSH:
@@ -144,9 +152,8 @@ class Recorder:
         chunks: Iterable[dict[str, NDArray[Any]]] | None = None,
     ) -> Trace:
         """The trace from all chunks: the argument, or those kept here."""
-        chunks = self.chunks if chunks is None else list(chunks)
-        names = {name: None for c in chunks for name in c}
-        joined = {name: np.concatenate([c[name] for c in chunks if name in c]) for name in names}
+        chunks = self.chunks if chunks is None else chunks
+        joined = concatenated(chunks)
 
         def part(kind: str) -> dict[str, NDArray[Any]]:
             return {name.partition(".")[2]: a for name, a in joined.items() if name.startswith(f"{kind}.")}

@@ -1,4 +1,4 @@
-"""The scores of a finished run: every metric, the anatomy of its stability gaps, and the values of other libraries.
+"""The scores of a run: every metric, the anatomy of its stability gaps, and the values of other libraries.
 
 A table has two forms: rounded and aligned for the terminal, unrounded for a CSV file.
 """
@@ -40,8 +40,8 @@ class Table:
 
 def metrics(run: Run, view: str) -> Table:
     """Every metric: value, sampling error, better direction, and what the schedule of evaluations leaves open."""
-    rows, shown = [], []
-    for name, entry in compute(run.trace)[view].items():
+    rows, shown, trace = [], [], run.scored()
+    for name, entry in compute(trace)[view].items():
         metric = METRICS[name]
         value, se, resolution = entry["value"], entry.get("se"), entry.get("resolution")
         rows.append((name, value, metric.unit, se, resolution, metric.better))
@@ -51,7 +51,7 @@ def metrics(run: Run, view: str) -> Table:
                 quantity(value, metric.unit),
                 "" if se is None else f"± {quantity(se, metric.unit)}",
                 metric.direction,
-                _left_open(metric, value, resolution, run.trace),
+                _left_open(metric, value, resolution, trace),
             )
         )
     columns = ("name", "value", "unit", "se", "resolution", "better")
@@ -73,7 +73,7 @@ def gaps(run: Run, view: str) -> Table:
 
     rows, shown = [], []
     levels = (0.90, 0.95, 1.00)
-    for gap in anatomy(run.trace, view):
+    for gap in anatomy(run.scored(), view):
         recovery = [gap.recovery[level] for level in levels]
         rows.append(
             (
@@ -111,7 +111,7 @@ def dialects(run: Run, view: str) -> Table:
     from clbench.metrics import dialects as libraries
 
     rows, shown = [], []
-    for d in libraries.dialects(run.trace, view):
+    for d in libraries.dialects(run.scored(), view):
         rows.append((d.library, d.quantity, d.name, d.value, d.rule, d.ours))
         shown.append((d.library, d.name, quantity(d.value, "accuracy"), d.ours or "none", d.rule))
     columns = ("library", "quantity", "name", "value", "rule", "ours")

@@ -1,4 +1,4 @@
-"""Finished runs on the disk, read with their traces."""
+"""Runs on the disk, read with their traces; unfinished ones up to the last evaluation that is written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,39 @@ from clbench.trace import NAN_SCORES, Phase, Trace
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """A run.
 
     Attributes:
         directory: the run's folder.
         record: its run.json.
-        trace: the record of its evaluations.
+        trace: the record of its evaluations; of an unfinished run those that are written, of the experiences begun.
+        unfinished: reason why it is not finished, in a few words; None where it is.
+        planned: experiences of an unfinished run's stream, before their cut into sub-experiences; 0 of a finished run.
     """
 
     directory: Path
     record: Header
     trace: Trace
+    unfinished: str | None = None
+    planned: int = 0
+
+    @property
+    def at(self) -> int:
+        """Updates done before the last evaluation."""
+        return int(self.trace.iteration[-1])
+
+    def scored(self) -> Trace:
+        """The part of the trace that has metrics: the whole, or the experiences that an unfinished run has ended.
+
+        Raises:
+            UserError: none has ended.
+        """
+        if self.unfinished is None:
+            return self.trace
+        ended = self.trace.ended()
+        if ended is None:
+            raise UserError(f"{self.directory}: {self.unfinished}; no experience has ended yet.")
+        return ended
 
     @property
     def label(self) -> str:
@@ -90,41 +112,62 @@ def unfinished(record: dict[str, Any]) -> str | None:
     return "unfinished"
 
 
-def read(directory: Path, raw: dict[str, Any] | None = None) -> Run:
-    """A finished run with its trace.
+def read(directory: Path, raw: dict[str, Any] | None = None, *, partial: bool = False) -> Run:
+    """A run with its trace.
 
     Args:
         directory: the run's folder.
         raw: contents of its run.json, if read already.
+        partial: whether an unfinished run is read too, as far as it is written.
 
     Raises:
-        UserError: run.json or trace.npz is missing, damaged or of another version, or the run is not finished; one
-            sentence that names the file.
+        UserError: run.json or the trace is missing, damaged or of another version, or the run is not finished, or has
+            no evaluation yet; one sentence that names the file.
     """
     raw = files.read_run(directory) if raw is None else raw
     reason = unfinished(raw)
-    if reason is not None:
+    if reason is None:
+        record = check_header(directory / "run.json", raw)
+        if record.metrics is None:
+            raise UserError(f"{directory / 'run.json'}: damaged; 'metrics' is missing or of the wrong kind.")
+        return Run(directory, record, _trace(directory / "trace.npz", directory))
+    if not partial:
         raise UserError(f"{directory}: {reason}; only a finished run has a complete trace.")
-    record = check_header(directory / "run.json", raw)
     try:
-        trace = trace_files.read_trace(directory)
+        trace = _trace(directory / "trace", directory)
+    except UserError:
+        again = files.read_run(directory)
+        if unfinished(again) is None:  # it has ended in the meantime
+            return read(directory, again)
+        raise
+    planned = len(trace.by_origin().visits)
+    return Run(directory, check_header(directory / "run.json", raw), trace.begun(), reason, planned)
+
+
+def _trace(path: Path, directory: Path) -> Trace:
+    """The trace in a file, or in the folder of an unfinished run's chunks."""
+    reader = trace_files.read_trace if path.suffix else trace_files.read_unfinished_trace
+    try:
+        trace = reader(directory)
     except (RuntimeError, TypeError, IndexError) as error:  # zip features of random bytes, arrays of a strange kind
-        raise UserError(f"{directory / 'trace.npz'}: damaged or truncated ({error}).") from None
+        raise UserError(f"{path}: damaged or truncated ({error}).") from None
     wrong = _implausible(trace)
     if wrong is not None:
-        raise UserError(f"{directory / 'trace.npz'}: damaged; {wrong}.")
-    return Run(directory, record, trace)
+        raise UserError(f"{path}: damaged; {wrong}.")
+    return trace
 
 
-def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
-    """The finished runs at or below some paths, and a sentence for each unfinished one below a folder.
+def read_all(paths: Sequence[Path], most: int, *, partial: bool = False) -> tuple[list[Run], list[str]]:
+    """The finished runs at or below some paths, and a sentence for each other one below a folder.
 
     Args:
         paths: run directories, or folders above them.
         most: largest number of runs.
+        partial: whether unfinished runs are read too, as far as they are written.
 
     Raises:
-        UserError: a path without a run, an unfinished run named directly, a damaged file, no finished run or too many.
+        UserError: a path without a run, a damaged file, no run that is read, or too many; a run named directly that is
+            not finished, or has no evaluation yet.
     """
     named = {path.resolve() for path in paths}
     left_out: list[str] = []
@@ -133,17 +176,22 @@ def read_all(paths: Sequence[Path], most: int) -> tuple[list[Run], list[str]]:
     superseded: list[Path] = []
     for directory, raw in scan(directories(paths, superseded), files.read_run, problems):
         reason = unfinished(raw)
+        if reason is not None and partial and not trace_files.has_begun(directory):
+            reason += ", without an evaluation"
+        elif partial:
+            reason = None
         if reason is None:
             raws[directory] = raw
         else:
             (problems if directory.resolve() in named else left_out).append(f"{directory}: {reason}.")
     if len(raws) > most:
         where = ", ".join(map(str, paths))
-        problems.append(f"{where}: {len(raws)} finished runs, allowed are up to {most}; name some of them.")
+        kind = "runs" if partial else "finished runs"
+        problems.append(f"{where}: {len(raws)} {kind}, allowed are up to {most}; name some of them.")
     left_out += replaced(superseded)
     if problems or not raws:
         raise UserError(*(problems or left_out))
-    runs = [run for _, run in scan(raws, lambda directory: read(directory, raws[directory]), problems)]
+    runs = [run for _, run in scan(raws, lambda path: read(path, raws[path], partial=partial), problems)]
     if problems:
         raise UserError(*problems)
     return runs, left_out

@@ -219,7 +219,7 @@ class Header(_File):
     benchmark: str
     config_hash: str
     primary_view: str
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] | None
     config: _Identity
     modified: Any
 

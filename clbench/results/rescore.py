@@ -38,7 +38,7 @@ def rescore(directory: Path, *, write: bool = False) -> list[str]:
     run = load.read(directory, raw)
     new: Metrics = json.loads(json.dumps(compute(run.trace)))
     path = directory / "run.json"
-    old = _checked(path, run.record.metrics)
+    old = _checked(path, run.record.metrics or {})
     lines, rounded = differences(old, new), _rounded(old, new)
     if not lines and not rounded:
         return [f"{directory}: nothing changed"]

@@ -14,7 +14,23 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.results.files import read_arrays, write_arrays
-from clbench.trace import Trace, differences
+from clbench.trace import Trace, concatenated, differences
+
+_GROWING = ("correct", "bits", "extra", "iteration", "experience", "phase", "loss")
+"""Fields of a trace that grow during a run."""
+
+
+def _layout(directory: Path) -> Path:
+    return directory / "trace" / "layout.npz"
+
+
+def _chunk(directory: Path, number: int) -> Path:
+    return directory / "trace" / f"chunk-{number:06d}.npz"
+
+
+def _read_chunk(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = read_arrays(path)
+    return {n: np.bitwise_xor.accumulate(a, axis=0) if n.startswith("bits.") else a for n, a in arrays.items()}
 
 
 @dataclass
@@ -52,6 +68,11 @@ class TraceWriter:
             path.unlink()
         self.chunks = list(chunks)
 
+    def describe(self, layout: Trace) -> None:
+        """Writes what chunks lack, by which a reader makes a trace of those that exist; see `read_unfinished_trace`."""
+        arrays = layout.arrays()
+        write_arrays(_layout(self.directory), {n: a for n, a in arrays.items() if n.partition(".")[0] not in _GROWING})
+
     def append(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Appends a chunk; bits as differences of neighbouring evaluations."""
         arrays = {name: differences(a) if name.startswith("bits.") else a for name, a in arrays.items()}
@@ -59,12 +80,10 @@ class TraceWriter:
 
     def read(self) -> Iterator[dict[str, NDArray[Any]]]:
         """The chunks as they were appended."""
-        for i in range(len(self.chunks)):
-            arrays = read_arrays(self._path(i))
-            yield {n: np.bitwise_xor.accumulate(a, axis=0) if n.startswith("bits.") else a for n, a in arrays.items()}
+        return (_read_chunk(self._path(i)) for i in range(len(self.chunks)))
 
     def _path(self, number: int) -> Path:
-        return self.directory / "trace" / f"chunk-{number:06d}.npz"
+        return _chunk(self.directory, number)
 
     def finish(self, trace: Trace) -> str:
         """Writes the whole trace to one file. Returns its SHA-256."""
@@ -82,7 +101,39 @@ def read_trace(directory: Path) -> Trace:
         UserError: missing or damaged, of another schema version, or with sizes that disagree.
     """
     path = directory / "trace.npz"
+    return _made(path, read_arrays(path))
+
+
+def has_begun(directory: Path) -> bool:
+    """True if some of an unfinished run's trace is written."""
+    return _layout(directory).exists() and _chunk(directory, 0).exists()
+
+
+def read_unfinished_trace(directory: Path) -> Trace:
+    """The trace of an unfinished run up to its last chunk; experiences that it had not reached have no evaluation.
+
+    Raises:
+        UserError: nothing is written yet, or damaged.
+    """
+    path = _layout(directory)
+    if not has_begun(directory):
+        raise UserError(f"{directory}: no evaluation is written yet.")
     arrays = read_arrays(path)
+    chunks: list[dict[str, NDArray[Any]]] = []
+    while (part := _chunk(directory, len(chunks))).exists():
+        chunks.append(_read_chunk(part))
+    try:
+        arrays |= concatenated(chunks)
+    except ValueError as error:  # parts whose shapes disagree
+        raise UserError(f"{path.parent}: damaged ({error}).") from None
+    arrays |= {name: differences(a) for name, a in arrays.items() if name.startswith("bits.")}
+    trace = _made(path.parent, arrays)
+    if not trace.iteration.size:
+        raise UserError(f"{directory}: no evaluation is written yet.")
+    return trace
+
+
+def _made(path: Path, arrays: dict[str, NDArray[Any]]) -> Trace:
     try:
         return Trace.from_arrays(arrays)
     except ValueError as error:

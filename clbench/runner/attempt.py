@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -67,12 +67,24 @@ class Progress(Protocol):
         """Training has ended, successfully or not."""
 
 
+@runtime_checkable
+class ShownProgress(Progress, Protocol):
+    """Shows accuracy and loss too."""
+
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
+        """Takes a function that returns accuracy and loss, see `Observation.latest`; called before `start`."""
+
+
 class NoProgress:
     def start(self, total: int, done: int) -> None: ...
 
     def update(self, done: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+_CHUNK_S, _CHUNK_SHARE = 10.0, 0.05
+"""Seconds, or share of the time so far, after which what was recorded is written: 100 files in ten hours."""
 
 
 @dataclass
@@ -139,6 +151,7 @@ class Attempt:
                 record_failure(record, error, 0)
                 files.write_json(directory / "run.json", record)
                 return Outcome(directory, record)
+        self._writer.describe(self._trace([self._recorder.chunk()]))
         self._due = Due(self._every, self._observation.iterations)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -148,6 +161,9 @@ class Attempt:
                 self._loggers.add(self._trace([chunk]))
         self._costs.setup_s += time.perf_counter() - started
         self._begin = time.perf_counter()
+        self._next_chunk_s = time.monotonic() + _CHUNK_S
+        if isinstance(self._progress, ShownProgress):
+            self._progress.watch(self._observation.latest)
         self._progress.start(sum(bench.budgets), self._observation.iterations)
         try:
             with self._wish, contextlib.nullcontext() if profile is None else profile.of(bench, self._observation):
@@ -221,6 +237,16 @@ class Attempt:
             raise Interrupted(self._stop_message())
         if self._within and self._due(done):
             self._save()
+        if time.monotonic() >= self._next_chunk_s:
+            self._write_chunk()
+
+    def _write_chunk(self) -> None:
+        """Writes what was recorded, for readers of the unfinished run; a mistake waits, as in `_save`."""
+        begin = time.perf_counter()
+        if self._recorder.nan_scores() is None:
+            self._on_full()
+        self._next_chunk_s = time.monotonic() + max(_CHUNK_S, _CHUNK_SHARE * self._wall_s())
+        self._costs.checkpoint_s += time.perf_counter() - begin
 
     def _on_experience(self) -> None:
         give_back()

@@ -138,6 +138,21 @@ class Observation(Watcher):
         if self._recorder.full:
             self._on_full()
 
+    def latest(self) -> tuple[float | None, float | None]:
+        """Accuracy in the primary view on the classes visited so far, in [0, 1], and the last loss; None before any.
+
+        It reads from the device, which waits for it.
+        """
+        last = {} if self._recorder is None else self._recorder.newest
+        counts, loss = last.get(self._bench.run.benchmark.stream.setting), last.get("loss")
+        cells = self._bench.evaluator.cells
+        seen = cells.membership[sorted(self._seen)].any(0)
+        accuracy = None
+        if counts is not None and seen.any():
+            right = counts.cpu().numpy()[seen]
+            accuracy = int(right.sum()) / int(cells.size[seen].sum()) if (right >= 0).all() else None
+        return accuracy, None if loss is None else float(loss)
+
     def state_dict(self) -> dict[str, Any]:
         """Counts of a resumed run."""
         return {
