@@ -1,16 +1,65 @@
-"""Progress of many runs on a terminal."""
+"""Progress on a terminal: of one run, and of many."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from clbench.formatting import duration
+from clbench.formatting import duration, quantity
 
 if TYPE_CHECKING:
     from clbench.studies.engines.base import FinishedJob
+
+
+def bar(**settings: Any) -> Any:
+    """A bar of tqdm on standard error; disabled where that is no terminal.
+
+    A terminal may not know its size (of `script`, of a container); tqdm 4.70 draws nothing where it has 0 rows.
+    """
+    from tqdm import tqdm
+
+    disable = not sys.stderr.isatty()
+    size: dict[str, Any] = {"dynamic_ncols": True}
+    if not disable and 0 in os.get_terminal_size(sys.stderr.fileno()):
+        columns, rows = shutil.get_terminal_size()
+        size = {"ncols": columns, "nrows": rows}
+    return tqdm(file=sys.stderr, disable=disable, leave=False, **size, **settings)
+
+
+_READ_S = 0.5
+"""Accuracy and loss are read that often: a GPU has to wait for it."""
+
+
+class OneRun:
+    """A bar of updates with an ETA, accuracy and loss, on a terminal; nothing elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+        self._latest: Callable[[], tuple[float | None, float | None]] = lambda: (None, None)
+        self._next_s = 0.0
+
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
+        self._latest = latest
+
+    def start(self, total: int, done: int) -> None:
+        self._bar = bar(total=total, initial=done, desc=self._label, unit="it")
+
+    def update(self, done: int) -> None:
+        if not self._bar.disable and time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _READ_S
+            accuracy, loss = self._latest()
+            words = [] if accuracy is None else [f"accuracy so far {quantity(accuracy, 'accuracy', 1)}"]
+            words += [] if loss is None else [f"loss {loss:.3g}"]
+            self._bar.set_postfix_str(", ".join(words), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 class Silent:
@@ -33,18 +82,14 @@ class Shown(Silent):
     """A bar on a terminal, a line for each run elsewhere; with the remaining time."""
 
     def begin(self, labels: Sequence[str], seconds: Sequence[float | None]) -> None:
-        from tqdm import tqdm
-
         self._labels, self._begun = labels, time.monotonic()
         known = [s for s in seconds if s is not None]
         usual = sum(known) / len(known) if known else 1.0
         self._work = [usual if s is None else max(s, 1e-3) for s in seconds]
         self._shares = [0.0] * len(labels)
         self._ended = self._failed = 0
-        self._bar = tqdm(
-            total=len(labels), unit="run", file=sys.stderr, dynamic_ncols=True, leave=False,
-            disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-        )  # fmt: skip
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._bar = bar(total=len(labels), unit="run", bar_format=form)
 
     def _time_left(self) -> str:
         done = sum(w * share for w, share in zip(self._work, self._shares, strict=True))

@@ -8,7 +8,6 @@ import contextlib
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from clbench import registry, resolve
 from clbench.cli import status
 from clbench.cli.arguments import integer, interval
+from clbench.cli.progress import OneRun
 from clbench.cli.stream_argument import outline
 from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
                 other_code=options.other_code,
                 say=say,
                 warn=_say(label),
-                progress=None if options.quiet else _Bar(label),
+                progress=None if options.quiet else OneRun(label),
                 every=every,
                 profile=profile,
                 log=options.log,
@@ -222,50 +222,6 @@ def writable(out: Path) -> None:
 
 def _say(label: str) -> Callable[[str], None]:
     return lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
-
-
-_READ_S = 0.5
-"""Accuracy and loss are read that often: a GPU has to wait for it."""
-
-
-class _Bar:
-    """A progress bar with an ETA, accuracy and loss, on a terminal; nothing elsewhere."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: Any = None
-        self._latest: Callable[[], tuple[float | None, float | None]] = lambda: (None, None)
-        self._next_s = 0.0
-
-    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
-        self._latest = latest
-
-    def start(self, total: int, done: int) -> None:
-        from tqdm import tqdm
-
-        silent = not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=self._label,
-            unit="it",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            disable=silent,
-            leave=False,
-        )
-
-    def update(self, done: int) -> None:
-        if not self._bar.disable and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _READ_S
-            accuracy, loss = self._latest()
-            words = [] if accuracy is None else [f"accuracy so far {quantity(accuracy, 'accuracy', 1)}"]
-            words += [] if loss is None else [f"loss {loss:.3g}"]
-            self._bar.set_postfix_str(", ".join(words), refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 def _print_json(outcome: Any) -> None:
