@@ -33,7 +33,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> str:
         bar.update(4)
         terminal.flush()
         text = b""
-        while b"0.25]" not in text and select.select([ours], [], [], 5)[0]:  # it arrives in pieces
+        while b"4/10" not in text and select.select([ours], [], [], 5)[0]:  # it arrives in pieces
             text += os.read(ours, 1 << 16)
         bar.close()
     os.close(ours)
