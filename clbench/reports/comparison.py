@@ -13,11 +13,10 @@ from typing import Any
 
 from clbench.errors import UserError, shown, unknown
 from clbench.formatting import scaled, telling_places
-from clbench.labels import distinguished
 from clbench.metrics import METRICS
 from clbench.reports import statistics
-from clbench.reports.leaderboard import codes, groups
-from clbench.reports.tables import CODES, heading, left_open, marked, plain
+from clbench.reports.rows import Row, groups, labelled
+from clbench.reports.tables import CODES, heading, left_open, plain
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
@@ -28,72 +27,6 @@ HEADINGS = (
     "benchmark", "metric", "pairs", "A", "B", "A - B", "95 % interval", "P(A better)", "A better in", "seeds needed",
     "verdict",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """The runs of a leaderboard's row.
-
-    Attributes:
-        id: of the row.
-        records: its runs, by seed.
-    """
-
-    id: str
-    records: tuple[Record, ...]
-
-    @property
-    def benchmark(self) -> str:
-        return self.records[0].benchmark
-
-    @property
-    def strategy(self) -> str:
-        return self.records[0].config.strategy.name
-
-    @property
-    def definition(self) -> str:
-        return self.records[0].definition_hash
-
-    @property
-    def data(self) -> str:
-        return next((record.stream.data_sha256 for record in self.records if record.stream), "")
-
-    @property
-    def tuned_by(self) -> str | None:
-        return self.records[0].tuned_by
-
-    @property
-    def label(self) -> str:
-        return self.called(self.strategy)
-
-    def called(self, name: str) -> str:
-        """A name for the row with its id and its warnings."""
-        access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes)
-
-    @property
-    def codes(self) -> int:
-        return codes(record for record in self.records if record.status == "completed")
-
-    def completed(self) -> dict[int, Record]:
-        """Finished runs by seed.
-
-        Raises:
-            UserError: a seed has two, of different instances.
-        """
-        runs: dict[int, Record] = {}
-        for record in self.records:
-            if record.status == "completed":
-                if record.seed in runs:
-                    raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
-                runs[record.seed] = record
-        return runs
-
-
-def labelled(rows: Sequence[Row]) -> list[str]:
-    """A name for each row, with what tells it from the others of its strategy."""
-    names = distinguished((row.strategy, row.records[0].settings) for row in rows)
-    return [row.called(name) for row, name in zip(rows, names, strict=True)]
 
 
 @dataclass(frozen=True)

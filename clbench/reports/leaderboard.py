@@ -7,7 +7,6 @@ failed or unfinished run is counted and its reason shown; it is excluded from me
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import pandas as pd
 
 from clbench.metrics import METRICS
 from clbench.reports import statistics
+from clbench.reports.rows import codes, groups
+from clbench.reports.rows import row_id as row_id
 from clbench.results.record import Record
 from clbench.rng import ROLES
 from clbench.streams.definition import data_name
@@ -32,40 +33,6 @@ RANKED_BY = "average_accuracy"
 
 WEIGHTS = ("weights", "tensors_sha256", "weights_sha256")
 """Keys of a network about its initial weights: the file, and what identifies them; old records have the last alone."""
-
-
-def row_id(record: Record) -> str:
-    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
-
-    A run that failed before it had its data has a separate id here; `table` adds it to the row of its configuration
-    where there is just one.
-    """
-    return _hash(_key(record))
-
-
-def _key(record: Record) -> tuple[str, str, str, str]:
-    data = record.stream.data_sha256 if record.stream is not None else ""
-    return record.definition_hash, data, record.config.strategy.name, record.config_hash
-
-
-def _hash(key: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
-
-
-def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
-    """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
-    rows: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        rows.setdefault(_key(record), []).append(record)
-    for key in [key for key in rows if not key[1]]:  # without data: is their row unambiguous?
-        same = [other for other in rows if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
-        if len(same) == 1:
-            rows[same[0]] += rows.pop(key)
-
-    def order(record: Record) -> tuple[int, str, str]:
-        return record.seed, record.run_id, record.model_dump_json()
-
-    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(rows.items())]
 
 
 # ------------------------------------------------------------------------------------------------ one row a run
@@ -281,15 +248,6 @@ EXCLUSIONS = (
 def _unranked(row: dict[str, Any]) -> str | None:
     """The reason why a row has no rank; None for a ranked one."""
     return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
-
-
-def codes(runs: Iterable[Record]) -> int:
-    """Number of different codes that made some runs.
-
-    A run for which a module's source was not available equals no other; runs without a record of it are not counted.
-    """
-    made_by = [(r.run_id, r.provenance.code_sha256, r.provenance.user_code or {}) for r in runs]
-    return len({run_id if None in user.values() else code for run_id, code, user in made_by if code or user})
 
 
 # ------------------------------------------------------------------------------------------------ cells

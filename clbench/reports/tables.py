@@ -18,6 +18,7 @@ from clbench.formatting import UNITS, scaled
 from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
+from clbench.reports.rows import marked
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
@@ -142,18 +143,6 @@ def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
         }
 
     return distinguished((row["strategy"], settings(configuration(row))) for row in rows)
-
-
-def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
-    """A name with its warnings.
-
-    >>> marked("joint", "stream", None, 1), marked("er", "experience", "test", 2)
-    ('joint (not continual)', 'er (tuned on its own test stream, 2 codes)')
-    """
-    marks = ["not continual"] if access in ("past", "stream") else []
-    marks += ["tuned on its own test stream"] if tuned_by == "test" else []
-    marks += [f"{codes} codes"] if codes > 1 else []
-    return f"{name} ({', '.join(marks)})" if marks else name
 
 
 def _seeds(row: dict[str, Any]) -> str:

@@ -1,0 +1,133 @@
+"""Rows of a leaderboard: the runs that differ in their seed alone, and the names by which rows are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from clbench.errors import UserError
+from clbench.labels import distinguished
+from clbench.results.record import Record
+
+
+def row_id(record: Record) -> str:
+    """The row that a run belongs to: 16 hex digits of a SHA-256 over definition, data, strategy and configuration.
+
+    A run that failed before it had its data has a separate id here; `table` adds it to the row of its configuration
+    where there is just one.
+    """
+    return _hash(_key(record))
+
+
+def _key(record: Record) -> tuple[str, str, str, str]:
+    data = record.stream.data_sha256 if record.stream is not None else ""
+    return record.definition_hash, data, record.config.strategy.name, record.config_hash
+
+
+def _hash(key: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(["clbench row", *key]).encode()).hexdigest()[:16]
+
+
+def groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """The rows of some run records: id, and runs by seed; in an order that does not depend on that of the records."""
+    rows: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        rows.setdefault(_key(record), []).append(record)
+    for key in [key for key in rows if not key[1]]:  # without data: is their row unambiguous?
+        same = [other for other in rows if other[1] and other[:1] + other[2:] == key[:1] + key[2:]]
+        if len(same) == 1:
+            rows[same[0]] += rows.pop(key)
+
+    def order(record: Record) -> tuple[int, str, str]:
+        return record.seed, record.run_id, record.model_dump_json()
+
+    return [(_hash(key), sorted(group, key=order)) for key, group in sorted(rows.items())]
+
+
+def codes(runs: Iterable[Record]) -> int:
+    """Number of different codes that made some runs.
+
+    A run for which a module's source was not available equals no other; runs without a record of it are not counted.
+    """
+    made_by = [(r.run_id, r.provenance.code_sha256, r.provenance.user_code or {}) for r in runs]
+    return len({run_id if None in user.values() else code for run_id, code, user in made_by if code or user})
+
+
+def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
+    """A name with its warnings.
+
+    >>> marked("joint", "stream", None, 1), marked("er", "experience", "test", 2)
+    ('joint (not continual)', 'er (tuned on its own test stream, 2 codes)')
+    """
+    marks = ["not continual"] if access in ("past", "stream") else []
+    marks += ["tuned on its own test stream"] if tuned_by == "test" else []
+    marks += [f"{codes} codes"] if codes > 1 else []
+    return f"{name} ({', '.join(marks)})" if marks else name
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of a leaderboard's row.
+
+    Attributes:
+        id: of the row.
+        records: its runs, by seed.
+    """
+
+    id: str
+    records: tuple[Record, ...]
+
+    @property
+    def benchmark(self) -> str:
+        return self.records[0].benchmark
+
+    @property
+    def strategy(self) -> str:
+        return self.records[0].config.strategy.name
+
+    @property
+    def definition(self) -> str:
+        return self.records[0].definition_hash
+
+    @property
+    def data(self) -> str:
+        return next((record.stream.data_sha256 for record in self.records if record.stream), "")
+
+    @property
+    def tuned_by(self) -> str | None:
+        return self.records[0].tuned_by
+
+    @property
+    def label(self) -> str:
+        return self.called(self.strategy)
+
+    def called(self, name: str) -> str:
+        """A name for the row with its id and its warnings."""
+        access = next((record.access for record in self.records if record.access), None)
+        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes)
+
+    @property
+    def codes(self) -> int:
+        return codes(record for record in self.records if record.status == "completed")
+
+    def completed(self) -> dict[int, Record]:
+        """Finished runs by seed.
+
+        Raises:
+            UserError: a seed has two, of different instances.
+        """
+        runs: dict[int, Record] = {}
+        for record in self.records:
+            if record.status == "completed":
+                if record.seed in runs:
+                    raise UserError(f"{self.label}: seed {record.seed} occurs with several instances of the stream.")
+                runs[record.seed] = record
+        return runs
+
+
+def labelled(rows: Sequence[Row]) -> list[str]:
+    """A name for each row, with what tells it from the others of its strategy."""
+    names = distinguished((row.strategy, row.records[0].settings) for row in rows)
+    return [row.called(name) for row, name in zip(rows, names, strict=True)]
