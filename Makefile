@@ -74,8 +74,8 @@ rotated-mnist: install ## MNIST turned by 0, 80, 160 degrees: naive, replay with
 rotated-mnist-gap: install ## the stability gap of replay and of joint training on all data so far, as OUT/rotated_mnist*.png
 	$(RUN) rotated_mnist-v1 --strategy er -o strategy.memory=3000
 	$(RUN) rotated_mnist-v1 --strategy cumulative
-	$(BIN)/clbench plot $(OUT)/rotated_mnist-v1 --out $(OUT)/rotated_mnist.png
-	$(BIN)/clbench plot $(OUT)/rotated_mnist-v1 --first 150 --out $(OUT)/rotated_mnist_switches.png
+	$(BIN)/clbench plot $(OUT)/rotated_mnist-v1 --kind runs --out $(OUT)/rotated_mnist.png
+	$(BIN)/clbench plot $(OUT)/rotated_mnist-v1 --kind runs --first 150 --out $(OUT)/rotated_mnist_switches.png
 
 split-fashion-mnist: install ## class-incremental Fashion-MNIST: naive, replay, joint
 	$(RUN) split_fashion_mnist-v1 $(REFERENCES)

@@ -1,24 +1,58 @@
-"""`clbench plot`: figures of runs and of streams."""
+"""`clbench plot`: figures of runs, of studies and of streams."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
 from clbench.cli.stream_argument import compiled, is_stream, outline
-from clbench.errors import UserError, hint
+from clbench.errors import UserError, hint, unknown
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.reports.confusion_figure import Confusion
+    from clbench.reports.figure_style import Look
+    from clbench.reports.seed_curves import Band
+    from clbench.reports.study_runs import Board, Member
+    from clbench.results.load import Run
+
+KINDS = {
+    "runs": "a panel for each run: accuracy on every task at every evaluation",
+    "methods": "mean over seeds at every evaluation, all methods on one axis",
+    "boundaries": "accuracy on earlier tasks after task boundaries: depth of the gap and recovery",
+    "matrix": "the accuracy matrix of each method",
+    "cost": "accuracy against memory and time, with the Pareto front",
+    "confusion": "the confusion matrix of each method, of runs with --keep weights",
+}
+
+MOST_RUNS = 10_000
+"""Largest number of runs of a figure of methods."""
+
+_FLAGS = {
+    "view": {"runs", "methods", "boundaries", "matrix", "confusion"},
+    "tasks": {"runs", "methods"},
+    "loss": {"runs"},
+    "first": {"runs", "boundaries"},
+    "per_task": {"methods"},
+    "band": {"methods", "boundaries", "cost"},
+    "absolute": {"boundaries"},
+    "metric": {"cost"},
+}
+"""Flags that some kinds of figures have not."""
+
+_OF_RUNS = (*_FLAGS, "kind", "width", "title", "label", "order", "dark")
+
+_T = TypeVar("_T")
 
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    plot = verbs.add_parser("plot", help="accuracy of every task at every evaluation, or a stream, as a picture")
+    plot = verbs.add_parser("plot", help="runs, a study or a stream as a picture")
     plot.add_argument(
         "runs",
         nargs="+",
@@ -29,20 +63,59 @@ def add(verbs: Verbs) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help=".png, .svg or .pdf; default RUN_DIR/accuracy.png, ./accuracy.png; of a stream ./ID.png",
+        help=".png, .svg or .pdf; default RUN_DIR/accuracy.png, ./accuracy.png, ./KIND.png; of a stream ./ID.png",
     )
     plot.add_argument("--seed", type=integer(0), metavar="N", help="of a stream; default 0")
+    kinds = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())
+    plot.add_argument(
+        "--kind", choices=list(KINDS), help=f"{kinds}; default: methods where runs share a benchmark, else runs"
+    )
     plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     plot.add_argument("--tasks", type=integers, metavar="N,N", help="tasks to draw; default: all")
-    plot.add_argument("--loss", action="store_true", help="also the training loss")
+    plot.add_argument("--loss", action="store_true", help="runs: also the training loss")
     plot.add_argument(
-        "--first", type=integer(1, 2**31 - 1), metavar="N", help="only the first N updates of each experience"
+        "--first",
+        type=integer(1, 2**31 - 1),
+        metavar="N",
+        help="runs: only the first N updates of each experience; boundaries: only N updates after a boundary",
     )
+    plot.add_argument("--per-task", action="store_true", help="methods: a panel for each task")
+    plot.add_argument(
+        "--band",
+        choices=["interval", "deviation", "seeds", "none"],
+        help="over seeds: 95 %% Student t interval (default), standard deviation, each seed as a thin line, or nothing",
+    )
+    plot.add_argument("--absolute", action="store_true", help="boundaries: accuracy, not its change since the boundary")
+    plot.add_argument("--metric", metavar="NAME", help="cost: against the costs; default average_accuracy")
+    plot.add_argument(
+        "--width", type=_inches, metavar="N", help="1 or 2: columns of a two-column paper; else inches, like 5.5"
+    )
+    plot.add_argument("--title", metavar="TEXT", help="above the figure")
+    plot.add_argument(
+        "--label", action="append", default=[], metavar="ROW=TEXT", help="a name, like er='Ours'; may be repeated"
+    )
+    plot.add_argument("--order", default="", metavar="ROW,ROW", help="methods that come first")
+    plot.add_argument("--dark", action="store_true", help="on a dark ground")
     plot.set_defaults(act=_plot)
 
 
+def _inches(text: str) -> float:
+    """Inches of a width in columns or inches."""
+    from clbench.reports.figure_style import COLUMNS
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if text in ("1", "2"):
+        return COLUMNS[int(text)]
+    if not 2 <= number <= 30:
+        raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: 1 or 2 columns, or 2.0 to 30 inches")
+    return number
+
+
 def _plot(options: argparse.Namespace) -> int:
-    from clbench.reports import figure_style, run_figure
+    from clbench.reports import figure_style
     from clbench.results import files, load
 
     if options.out is not None:
@@ -56,26 +129,213 @@ def _plot(options: argparse.Namespace) -> int:
         guess = hint(name, registry.benchmarks())
         if guess and not Path(name).exists():
             raise UserError(f"{name}: no such folder, and no benchmark.{guess}")
-    runs, left_out = load.read_all([Path(name) for name in options.runs], run_figure.MOST_RUNS)
+    _check_flags(options, options.kind)
+    raws, left_out = load.choose([Path(name) for name in options.runs], MOST_RUNS, partial=True)
+    kind = options.kind or _usual_kind(options, raws)
+    _check_flags(options, kind)
+    look = figure_style.Look(options.width, _line(options.title), options.dark)
+    of_one = kind == "runs" and len(raws) == 1
+    name = "accuracy" if kind == "runs" else kind
+    out = options.out or (next(iter(raws)) if of_one else Path()) / f"{name}.png"
+    if kind == "runs":
+        payload = _runs(options, raws, out.suffix, look)
+    else:
+        payload, copies = _study(options, kind, raws, out.suffix, look)
+        left_out += copies
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
-    out = options.out or (runs[0].directory if len(runs) == 1 else Path()) / "accuracy.png"
-    payload = run_figure.draw(
-        runs, out.suffix, view=options.view, tasks=options.tasks, loss=options.loss, first=options.first
-    )
     files.write_bytes(out, payload)
     print(out)
     return 0
 
 
+def _line(title: str | None) -> str | None:
+    from clbench.reports.tabular import plain
+
+    return None if title is None else plain(title)
+
+
+def _given(options: argparse.Namespace, flag: str) -> bool:
+    return getattr(options, flag) not in (None, False, [], "")
+
+
+def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
+    """Refuses a flag that a kind of figure has not."""
+    for flag, kinds in _FLAGS.items():
+        if kind is not None and kind not in kinds and _given(options, flag):
+            names = " and ".join(sorted(kinds, key=list(KINDS).index))
+            raise UserError(f"--{flag.replace('_', '-')} is for figures of {names}; this is one of {kind}.")
+    if kind == "methods" and options.tasks is not None and not options.per_task:
+        raise UserError("--tasks of methods needs --per-task, a panel for each of them.")
+
+
+def _usual_kind(options: argparse.Namespace, raws: dict[Path, dict[str, Any]]) -> str:
+    """The kind of a figure where none is named."""
+    for flag, kind in (("per_task", "methods"), ("absolute", "boundaries"), ("metric", "cost")):
+        if _given(options, flag):
+            return kind
+    if _given(options, "loss") or _given(options, "first") or _given(options, "tasks"):
+        return "runs"
+    boards: dict[tuple[Any, Any], set[Any]] = {}
+    for raw in raws.values():
+        stream = raw.get("stream")
+        data = stream.get("data_sha256") if isinstance(stream, dict) else None
+        boards.setdefault((str(raw.get("definition_hash")), str(data)), set()).add(str(raw.get("run_id")))
+    return "methods" if any(len(runs) > 1 for runs in boards.values()) else "runs"
+
+
+def _order(options: argparse.Namespace) -> list[str]:
+    from clbench.reports.rows import listed
+
+    return listed(options.order)
+
+
+# ------------------------------------------------------------------------------------------------ runs
+def _runs(options: argparse.Namespace, raws: dict[Path, dict[str, Any]], suffix: str, look: Look) -> bytes:
+    """Draws a panel for each run."""
+    from clbench.reports import run_figure
+    from clbench.results import load
+    from clbench.results.record import scan
+
+    if len(raws) > run_figure.MOST_RUNS:
+        where = ", ".join(options.runs)
+        more = "name some of them" if options.kind else "name some of them, or draw --kind methods"
+        raise UserError(f"{where}: {len(raws)} runs, allowed are up to {run_figure.MOST_RUNS}; {more}.")
+    problems: list[str] = []
+    runs = [run for _, run in scan(raws, lambda path: load.read(path, raws[path], partial=True, bits=False), problems)]
+    if problems:
+        raise UserError(*problems)
+    return run_figure.draw(
+        runs, suffix, look=look, view=options.view, tasks=options.tasks, loss=options.loss, first=options.first,
+        rename=options.label, order=_order(options),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ methods of a study
+def _study(
+    options: argparse.Namespace, kind: str, raws: dict[Path, dict[str, Any]], suffix: str, look: Look
+) -> tuple[bytes, list[str]]:
+    """Draws methods, and gives a sentence for each run that is there twice."""
+    from clbench.reports import boundary_figure, confusion_figure, cost_figure, matrix_figure, study_curves
+
+    band: Band = options.band or "interval"
+    if kind == "cost":
+        from clbench.cli.arguments import metrics_named
+
+        metrics = metrics_named(None if options.metric is None else [options.metric]) or ["average_accuracy"]
+        costs: tuple[list[Board[None]], list[str]] = _boards(options, raws, None)
+        boards, copies = costs
+        return cost_figure.draw(boards, suffix, metric=metrics[0], band=band, look=look), copies
+    if kind == "confusion":
+        members, copies = _finished(raws)
+        drawn = _named(options, [_confusion(member, options.view) for member in members])
+        return confusion_figure.draw(drawn, suffix, look=look), copies
+    if kind == "matrix":
+        matrices, copies = _boards(options, raws, lambda run: matrix_figure.reduced(run.trace, run.view(options.view)))
+        return matrix_figure.draw(matrices, suffix, look=look), copies
+    if kind == "boundaries":
+        after, copies = _boards(
+            options, raws, lambda run: boundary_figure.reduced(run.trace, run.view(options.view), options.first)
+        )
+        return boundary_figure.draw(after, suffix, band=band, absolute=options.absolute, look=look), copies
+
+    def curves(run: Run) -> study_curves.Drawn:
+        tasks = None
+        if options.per_task:
+            count = run.trace.visits.shape[1]
+            tasks = range(count) if options.tasks is None else sorted(set(options.tasks))
+            wrong = [task for task in tasks if task >= count]
+            if wrong:
+                raise UserError(f"{run.directory}: --tasks: there is no task {wrong[0]}. Allowed: 0 to {count - 1}.")
+        return study_curves.reduced(run.trace, run.view(options.view), tasks)
+
+    lines, copies = _boards(options, raws, curves)
+    return study_curves.draw(lines, suffix, band=band, look=look), copies
+
+
+def _boards(
+    options: argparse.Namespace, raws: dict[Path, dict[str, Any]], reduce: Callable[[Run], _T] | None
+) -> tuple[list[Board[_T]], list[str]]:
+    """The boards of runs, each trace read once and reduced to what is drawn; without `reduce` no trace is read."""
+    from clbench.reports import study_runs
+    from clbench.results import load, record
+    from clbench.results.record import scan
+
+    def member(directory: Path) -> Member[Any]:
+        checked = record.check(directory / "run.json", raws[directory])
+        if reduce is None:
+            return study_runs.Member(directory, checked, None, load.unfinished(raws[directory]))
+        run = load.read(directory, raws[directory], partial=True, bits=False)
+        reason = None if run.unfinished is None else f"{run.unfinished}, update {run.at:,}"
+        return study_runs.Member(directory, checked, reduce(run), reason)
+
+    problems: list[str] = []
+    members, copies = study_runs.once(each for _, each in scan(raws, member, problems))
+    if problems:
+        raise UserError(*problems)
+    return _named(options, members), copies
+
+
+def _named(options: argparse.Namespace, members: list[Member[_T]]) -> list[Board[_T]]:
+    from clbench.reports import study_runs
+
+    return study_runs.boards(members, rename=options.label, order=_order(options))
+
+
+def _finished(raws: dict[Path, dict[str, Any]]) -> tuple[list[Member[None]], list[str]]:
+    """The finished runs, all of them with kept weights, and a sentence for each other one."""
+    from clbench.reports import study_runs
+    from clbench.results import files, load, record
+
+    left_out = [f"{path}: {reason}." for path, raw in raws.items() if (reason := load.unfinished(raw))]
+    done = [path for path, raw in raws.items() if load.unfinished(raw) is None]
+    if not done:
+        raise UserError(*left_out)
+    lacking = [path / name for path in done for name in (files.WEIGHTS, files.STRATEGY) if not (path / name).exists()]
+    if lacking:
+        more = f" (and {len(lacking) - 1} more files)" if len(lacking) > 1 else ""
+        raise UserError(
+            f"{lacking[0]}: no such file{more}; predictions need what `clbench run --keep weights` writes; "
+            "a run that finished without it is done again with --force."
+        )
+    members = [study_runs.Member(path, record.check(path / "run.json", raws[path]), None) for path in done]
+    once, copies = study_runs.once(members)
+    return once, [*left_out, *copies]
+
+
+def _confusion(member: Member[None], view: str | None) -> Member[Confusion]:
+    """The confusion matrix of a run with kept weights."""
+    import numpy as np
+
+    from clbench.reports import study_runs
+    from clbench.reports.confusion_figure import confusion
+    from clbench.runner import kept_weights
+
+    learned = kept_weights.load(member.directory)
+    predictions = learned.predictions()
+    name = view or member.record.primary_view
+    if name not in predictions:
+        raise UserError(f"{member.directory}: {unknown('view', name, predictions)}")
+    cells = learned.components.evaluator.cells
+    classes: dict[int, set[int]] = {}
+    for target, label in zip(cells.target.tolist(), cells.label.tolist(), strict=True):
+        classes.setdefault(target, set()).add(label)
+    if all(len(labels) == 1 for labels in classes.values()):
+        outputs, of_cell = {target: min(labels) for target, labels in classes.items()}, cells.label.astype(np.int64)
+    else:  # classes share outputs
+        outputs, of_cell = {target: target for target in classes}, cells.target
+    true = np.repeat(of_cell, cells.size)
+    return study_runs.Member(member.directory, member.record, confusion(name, true, predictions[name], outputs))
+
+
+# ------------------------------------------------------------------------------------------------ streams
 def _plot_stream(options: argparse.Namespace, streams: list[str]) -> int:
     """Draws the figure of a stream."""
     if len(options.runs) > 1:
         raise UserError(f"{streams[0]}: a picture of a stream shows this one alone; got {len(options.runs)} names.")
-    flags = {"view": options.view, "tasks": options.tasks, "loss": options.loss, "first": options.first}
-    for flag, value in flags.items():
-        if value is not None and value is not False:
-            raise UserError(f"--{flag} is for pictures of runs, and {streams[0]} is a stream.")
+    for flag in _OF_RUNS:
+        if _given(options, flag):
+            raise UserError(f"--{flag.replace('_', '-')} is for pictures of runs, and {streams[0]} is a stream.")
     from clbench.reports import stream_figure
     from clbench.results import files
 

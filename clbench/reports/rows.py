@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clbench.errors import UserError
+from clbench.errors import UserError, unknown
 from clbench.labels import distinguished
 from clbench.results.record import Record
 
@@ -131,3 +132,97 @@ def labelled(rows: Sequence[Row]) -> list[str]:
     """A name for each row, with what tells it from the others of its strategy."""
     names = distinguished((row.strategy, row.records[0].settings) for row in rows)
     return [row.called(name) for row, name in zip(rows, names, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------ rows that users name
+@dataclass(frozen=True)
+class Called:
+    """A row by the words with which a user names it.
+
+    Attributes:
+        id: of the row.
+        strategy: its name.
+        label: the strategy with what tells it from other rows of that strategy.
+    """
+
+    id: str
+    strategy: str
+    label: str
+
+
+def matching(text: str, rows: Sequence[Called], flag: str) -> list[int]:
+    """The rows that a text names: by the label, the strategy, or at least four digits at the start of the row's id.
+
+    Args:
+        text: of the user.
+        rows: those there are.
+        flag: where the text was given, for the message.
+
+    Returns:
+        Their indices, ascending.
+
+    Raises:
+        UserError: it names none.
+
+    >>> rows = [Called("c0ffee11", "er", "er (memory 50)"), Called("deadbeef", "er", "er (memory 90)")]
+    >>> matching("er", rows, "--order"), matching("er (memory 90)", rows, "--order"), matching("c0ff", rows, "--order")
+    ([0, 1], [1], [0])
+    """
+    for names in ("label", "strategy"):
+        exact = [i for i, row in enumerate(rows) if getattr(row, names) == text]
+        if exact:
+            return exact
+    begun = [i for i, row in enumerate(rows) if len(text) >= 4 and row.id.startswith(text)]
+    if not begun:
+        known = {row.label for row in rows} | {row.strategy for row in rows}
+        raise UserError(f"{flag}: {unknown('row', text, known, 'or the start of a row id')}")
+    return begun
+
+
+def listed(text: str) -> list[str]:
+    """Names with commas between them; a comma in brackets is part of a name.
+
+    >>> listed("naive, er (memory 5, lr 1),ewc")
+    ['naive', 'er (memory 5, lr 1)', 'ewc']
+    """
+    return [name for part in re.split(r",(?![^(]*\))", text) if (name := part.strip())]
+
+
+def renamed(renames: Iterable[str], rows: Sequence[Called], flag: str) -> dict[int, str]:
+    """New labels by the index of their row.
+
+    Args:
+        renames: texts `ROW=LABEL`.
+        rows: those there are.
+        flag: where the texts were given, for messages.
+
+    Raises:
+        UserError: a text of another form, one that names no row, or rows that are told apart by their labels alone.
+
+    >>> rows = [Called("c0ffee11", "er", "er (memory 50)"), Called("deadbeef", "er", "er (memory 90)")]
+    >>> renamed(["er (memory 90)=Ours"], rows, "--label")
+    {1: 'Ours'}
+    """
+    out: dict[int, str] = {}
+    for text in renames:
+        name, equals, label = text.partition("=")
+        if not equals or not name.strip() or not label.strip():
+            raise UserError(f"{flag}: got '{text}'. Allowed: a row and its new name, like er=Ours.")
+        indices = matching(name.strip(), rows, flag)
+        several = {rows[i].label for i in indices}
+        if len(several) > 1:
+            raise UserError(
+                f"{flag}: '{name}' names {len(several)} rows; name one of them: {', '.join(sorted(several))}."
+            )
+        out |= dict.fromkeys(indices, label.strip())
+    return out
+
+
+def placed(order: Sequence[str], rows: Sequence[Called], flag: str) -> list[int]:
+    """Indices of all rows: those named first, in the order of the names, then the others as they are.
+
+    >>> placed(["b"], [Called("", name, name) for name in "abc"], "--order")
+    [1, 0, 2]
+    """
+    first = [i for name in order for i in matching(name, rows, flag)]
+    return list(dict.fromkeys([*first, *range(len(rows))]))

@@ -68,3 +68,12 @@ def aligned(lines: Sequence[Sequence[str]], words: int | None = None) -> list[st
         .rstrip()
         for line in lines
     ]  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text in one line without control characters.
+
+    >>> plain("a\\nb \\x1b[31m é")
+    'a\\\\nb \\\\x1b[31m é'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

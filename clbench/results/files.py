@@ -112,15 +112,20 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, without: str | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, nothing unpickled.
+
+    Args:
+        path: the file.
+        without: arrays whose names begin so are not read.
 
     Raises:
         UserError: missing, damaged or truncated; the message names the file and the mistake.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            names = [name for name in archive.files if without is None or not name.startswith(without)]
+            return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:

@@ -112,13 +112,14 @@ def unfinished(record: dict[str, Any]) -> str | None:
     return "unfinished"
 
 
-def read(directory: Path, raw: dict[str, Any] | None = None, *, partial: bool = False) -> Run:
+def read(directory: Path, raw: dict[str, Any] | None = None, *, partial: bool = False, bits: bool = True) -> Run:
     """A run with its trace.
 
     Args:
         directory: the run's folder.
         raw: contents of its run.json, if read already.
         partial: whether an unfinished run is read too, as far as it is written.
+        bits: whether the correctness of single samples is read of a finished one, most of a long trace.
 
     Raises:
         UserError: run.json or the trace is missing, damaged or of another version, or the run is not finished, or has
@@ -130,7 +131,7 @@ def read(directory: Path, raw: dict[str, Any] | None = None, *, partial: bool = 
         record = check_header(directory / "run.json", raw)
         if record.metrics is None:
             raise UserError(f"{directory / 'run.json'}: damaged; 'metrics' is missing or of the wrong kind.")
-        return Run(directory, record, _trace(directory / "trace.npz", directory))
+        return Run(directory, record, _trace(directory / "trace.npz", directory, bits))
     if not partial:
         raise UserError(f"{directory}: {reason}; only a finished run has a complete trace.")
     try:
@@ -138,17 +139,19 @@ def read(directory: Path, raw: dict[str, Any] | None = None, *, partial: bool = 
     except UserError:
         again = files.read_run(directory)
         if unfinished(again) is None:  # it has ended in the meantime
-            return read(directory, again)
+            return read(directory, again, bits=bits)
         raise
     planned = len(trace.by_origin().visits)
     return Run(directory, check_header(directory / "run.json", raw), trace.begun(), reason, planned)
 
 
-def _trace(path: Path, directory: Path) -> Trace:
+def _trace(path: Path, directory: Path, bits: bool = True) -> Trace:
     """The trace in a file, or in the folder of an unfinished run's chunks."""
-    reader = trace_files.read_trace if path.suffix else trace_files.read_unfinished_trace
     try:
-        trace = reader(directory)
+        if path.suffix:
+            trace = trace_files.read_trace(directory, bits=bits)
+        else:
+            trace = trace_files.read_unfinished_trace(directory)
     except (RuntimeError, TypeError, IndexError) as error:  # zip features of random bytes, arrays of a strange kind
         raise UserError(f"{path}: damaged or truncated ({error}).") from None
     wrong = _implausible(trace)
@@ -157,17 +160,19 @@ def _trace(path: Path, directory: Path) -> Trace:
     return trace
 
 
-def read_all(paths: Sequence[Path], most: int, *, partial: bool = False) -> tuple[list[Run], list[str]]:
-    """The finished runs at or below some paths, and a sentence for each other one below a folder.
+def choose(paths: Sequence[Path], most: int, *, partial: bool = False) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """The finished runs at or below some paths, with their run.json, and a sentence for each other one below a folder.
+
+    No trace is read; see `read`.
 
     Args:
         paths: run directories, or folders above them.
         most: largest number of runs.
-        partial: whether unfinished runs are read too, as far as they are written.
+        partial: whether unfinished runs count too, as far as they are written.
 
     Raises:
-        UserError: a path without a run, a damaged file, no run that is read, or too many; a run named directly that is
-            not finished, or has no evaluation yet.
+        UserError: a path without a run, a damaged run.json, no run that counts, or too many; a run named directly that
+            is not finished, or has no evaluation yet.
     """
     named = {path.resolve() for path in paths}
     left_out: list[str] = []
@@ -191,6 +196,20 @@ def read_all(paths: Sequence[Path], most: int, *, partial: bool = False) -> tupl
     left_out += replaced(superseded)
     if problems or not raws:
         raise UserError(*(problems or left_out))
+    return raws, left_out
+
+
+def read_all(paths: Sequence[Path], most: int, *, partial: bool = False) -> tuple[list[Run], list[str]]:
+    """The runs of `choose`, read with their traces, and a sentence for each other one below a folder.
+
+    Args:
+        paths, most, partial: see `choose`.
+
+    Raises:
+        UserError: as in `choose`, or a damaged trace.
+    """
+    problems: list[str] = []
+    raws, left_out = choose(paths, most, partial=partial)
     runs = [run for _, run in scan(raws, lambda path: read(path, raws[path], partial=partial), problems)]
     if problems:
         raise UserError(*problems)

@@ -94,14 +94,18 @@ class TraceWriter:
         shutil.rmtree(self.directory / "trace", ignore_errors=True)
 
 
-def read_trace(directory: Path) -> Trace:
+def read_trace(directory: Path, *, bits: bool = True) -> Trace:
     """The trace of a finished run.
+
+    Args:
+        directory: the run's folder.
+        bits: whether the correctness of single samples is read, most of a long trace.
 
     Raises:
         UserError: missing or damaged, of another schema version, or with sizes that disagree.
     """
     path = directory / "trace.npz"
-    return _made(path, read_arrays(path))
+    return _made(path, read_arrays(path, without=None if bits else "bits."))
 
 
 def has_begun(directory: Path) -> bool:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clbench.cli import main
-from clbench.reports import run_figure
+from clbench.reports import figure_lines, run_figure
 from clbench.results import files, load, trace_files
 from clbench.testing.traces import make_trace
 from clbench.trace import Trace
@@ -157,6 +157,16 @@ def test_runs_share_the_axis_of_updates() -> None:
     assert [a.get_xlabel() for a in axes] == ["", "updates"]
 
 
+def test_what_marks_mean_is_said_below_the_panels() -> None:
+    whole = run_figure.figure([load.read(SPLIT)])
+    said = " ".join(text.get_text() for text in whole.texts)
+    assert said.startswith("Line: test accuracy on a task at every evaluation. Dotted: accuracy on an earlier task")
+    assert "Vertical: task boundary." in said
+    assert "Dot: an evaluation." in said
+    bottom = whole.axes[0].get_position().y0 * whole.get_figheight()
+    assert all(text.get_position()[1] < bottom for text in whole.texts)
+
+
 def test_two_runs_that_differ_in_a_setting_say_so(tmp_path: Path) -> None:
     runs = []
     for memory in (50, 70):
@@ -206,7 +216,7 @@ def test_thinning_keeps_every_extreme_and_every_gap(y: list[float], columns: int
     values = np.array(y)
     x = np.arange(len(y)) // twice * 1.0
     limits = (0.0, float(x[-1]) or 1.0)
-    kept = run_figure.thinned(x, values, columns, limits)
+    kept = figure_lines.thinned(x, values, columns, limits)
     assert (np.diff(kept) > 0).all()
     column = np.clip((x * columns / limits[1]).astype(int), 0, columns - 1)
     for c in set(column.tolist()):
@@ -225,7 +235,7 @@ def test_thinning_keeps_every_extreme_and_every_gap(y: list[float], columns: int
 
 @given(st.lists(st.floats(0, 100), max_size=16), st.floats(0.1, 6))
 def test_labels_do_not_overlap(heights: list[float], least: float) -> None:
-    spots = run_figure.apart(sorted(heights), least, 0, 100)
+    spots = figure_lines.apart(sorted(heights), least, 0, 100)
     assert len(spots) == len(heights)
     assert (np.diff(spots) >= least - 1e-9).all()
     assert all(-1e-9 <= s <= 100 + 1e-9 for s in spots)
@@ -311,20 +321,22 @@ def test_other_runs_below_a_folder_are_left_out_aloud(capsys: pytest.CaptureFixt
     out, err = plotted(capsys, "runs")
     assert out == "accuracy.png\n"
     assert err.splitlines() == [
-        "left out: runs/a: failed (the loss became NaN at iteration 3).",
-        "left out: runs/b: unfinished.",
+        "left out: runs/a: failed (the loss became NaN at iteration 3), without an evaluation.",
+        "left out: runs/b: unfinished, without an evaluation.",
     ]
-    assert refused(capsys, "runs/a", "runs") == ["runs/a: failed (the loss became NaN at iteration 3)."]
+    assert refused(capsys, "runs/a", "runs") == [
+        "runs/a: failed (the loss became NaN at iteration 3), without an evaluation."
+    ]
     shutil.rmtree(runs / "a")
     for directory in (ROTATED, SPLIT):
         shutil.rmtree(runs / directory.name)
-    assert refused(capsys, "runs") == ["runs/b: unfinished."]
+    assert refused(capsys, "runs") == ["runs/b: unfinished, without an evaluation."]
 
 
 def test_more_runs_than_a_picture_holds(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
     for i in range(11):
         shutil.copytree(SPLIT, runs / f"copy-{i:02}")
-    assert refused(capsys, "runs") == ["runs: 13 finished runs, allowed are up to 12; name some of them."]
+    assert refused(capsys, "runs", "--kind", "runs") == ["runs: 13 runs, allowed are up to 12; name some of them."]
 
 
 @pytest.mark.parametrize(
