@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from clbench.cli import status
 from clbench.errors import UserError, hint, unknown
 
+if TYPE_CHECKING:
+    from clbench.metrics.field_names import Asked
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a mistake in one sentence, with the nearest match, and exits with `status.MISTAKE`."""
@@ -66,17 +69,38 @@ def integers(text: str) -> list[int]:
 def metrics_named(names: list[str] | None) -> list[str] | None:
     """Metrics named by `--metric`, each once; None if there are none.
 
+    A name of the field that has several definitions is answered with a line that says which one it is.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    several = metrics_asked(names, "--metric")
+    for each in several or []:
+        if each.others:
+            print(each.note, file=sys.stderr)
+    return None if several is None else list(dict.fromkeys(each.metric for each in several))
+
+
+def metrics_asked(names: list[str] | None, flag: str) -> list[Asked] | None:
+    """Metrics with the headings by which they were asked for, each once; None if there are none.
+
     Raises:
         UserError: an unknown name.
     """
     if names is None:
         return None
-    from clbench.metrics import METRICS
+    from clbench.metrics.field_names import asked
 
-    problems = [f"--metric: {unknown('metric', name, METRICS)}" for name in names if name not in METRICS]
+    several: list[Asked] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            several.append(asked(name, flag))
+        except UserError as error:
+            problems += error.problems
     if problems:
         raise UserError(*problems)
-    return list(dict.fromkeys(names))
+    return list({each.metric: each for each in several}.values())
 
 
 def say_left_out(problems: list[str]) -> None:

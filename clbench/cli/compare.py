@@ -29,7 +29,7 @@ def add(verbs: Verbs) -> None:
 def _compare(options: argparse.Namespace) -> int:
     metrics = metrics_named(options.metric)
     from clbench.reports import comparison
-    from clbench.reports.tables import SHOWN
+    from clbench.reports.columns import SHOWN
     from clbench.results import files
 
     sides, problems = comparison.select([options.a, options.b], options.within)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.cli.arguments import metrics_named, say_left_out
+from clbench.cli.arguments import metrics_asked, say_left_out
 from clbench.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -22,6 +25,20 @@ def add(verbs: Verbs) -> None:
     board.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
     board.add_argument("--csv", type=Path, metavar="FILE", help="also write the whole table, a row for each strategy")
     board.add_argument("--runs", type=Path, metavar="FILE", help="also write a row for each run and metric")
+    board.add_argument(
+        "--columns",
+        metavar="NAME,NAME",
+        help="columns in their order: rank, strategy, row, seeds, memory, train, eval, time, updates, metrics, or "
+        "names of the field like ACC and BWT",
+    )
+    board.add_argument("--strategies", default="", metavar="ROW,ROW", help="only these rows; ranks are among all")
+    board.add_argument(
+        "--rename", action="append", default=[], metavar="ROW=TEXT", help="a name, like er='Ours'; may be repeated"
+    )
+    board.add_argument("--best", action="store_true", help="mark the best rows, where there is a difference")
+    spread = board.add_mutually_exclusive_group()
+    spread.add_argument("--std", action="store_true", help="mean ± standard deviation over seeds")
+    spread.add_argument("--interval", action="store_true", help="mean ± half of its 95 %% interval; the default")
     form = board.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--latex", action="store_true", help="print LaTeX (booktabs)")
@@ -41,25 +58,36 @@ def _collected(directories: list[Path]) -> list[Record]:
 
 
 def _leaderboard(options: argparse.Namespace) -> int:
-    metrics = metrics_named(options.metric)
+    metrics = metrics_asked(options.metric, "--metric")
+    if metrics is not None and options.columns is not None:
+        raise UserError("--metric and --columns: one of them; --columns names metrics too.")
     records = _collected(options.directories)
     if options.benchmark is not None:
         known = {record.benchmark for record in records}
         if options.benchmark not in known:
             raise UserError(f"--benchmark: {unknown('benchmark', options.benchmark, known)}")
         records = [record for record in records if record.benchmark == options.benchmark]
-    from clbench.reports import leaderboard, tables
+    from clbench.reports import best_rows, columns, leaderboard, tables
+    from clbench.reports.rows import listed
     from clbench.results import files
 
+    spread: columns.Spread = "std" if options.std else "interval"
+    chosen = None if options.columns is None else columns.chosen(listed(options.columns), spread)
+    choice = tables.Choice(chosen, spread, options.rename, listed(options.strategies))
     frame = leaderboard.table(records)
+    shown = tables.row_ids(frame, choice)
+    if options.best:
+        of = [column.metric for column in choice.of(metrics or columns.SHOWN) if column.metric is not None]
+        choice = dataclasses.replace(choice, best=best_rows.best(records, of, shown))
     if options.csv is not None:
         files.write_bytes(options.csv, tables.to_csv(frame))
     if options.runs is not None:
         files.write_bytes(options.runs, tables.to_csv(leaderboard.runs(records)))
-    form = tables.to_text
     if options.markdown:
-        form = tables.to_markdown
-    if options.latex:
-        form = tables.to_latex
-    print(form(frame, metrics) if metrics else form(frame))
+        print(tables.to_markdown(frame, metrics or columns.SHOWN, choice))
+    elif options.latex:
+        print(tables.to_latex(frame, metrics or columns.SHOWN, choice))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(tables.to_text(frame, metrics or columns.SHOWN, choice, width))
     return 0

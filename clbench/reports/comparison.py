@@ -15,8 +15,9 @@ from clbench.errors import UserError, shown, unknown
 from clbench.formatting import scaled, telling_places
 from clbench.metrics import METRICS
 from clbench.reports import statistics
+from clbench.reports.columns import heading, left_open
 from clbench.reports.rows import Row, groups, labelled
-from clbench.reports.tables import CODES, heading, left_open
+from clbench.reports.tables import CODES
 from clbench.reports.tabular import aligned, csv_bytes, plain
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING

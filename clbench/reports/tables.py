@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from clbench.config.benchmark import Numerics
-from clbench.formatting import UNITS, scaled
 from clbench.labels import distinguished, settings
-from clbench.metrics import METRICS
+from clbench.reports import best_rows, columns
+from clbench.reports.board_layout import Board, fitted
+from clbench.reports.columns import SHOWN, Column, Spread
 from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
-from clbench.reports.rows import marked
+from clbench.reports.rows import Called, matching, renamed
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing, plain
 
-SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
-"""Default metrics of a table; the one of the ranking first."""
+if TYPE_CHECKING:
+    from clbench.metrics.field_names import Asked
 
 
 # ------------------------------------------------------------------------------------------------ CSV
@@ -33,26 +34,36 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 
 # ------------------------------------------------------------------------------------------------ what is shown
 @dataclass(frozen=True)
-class Board:
-    """Table of one board.
+class Choice:
+    """What a table shows, and how.
 
     Attributes:
-        title: benchmark, and what its rows have in common.
-        headings: above the columns.
-        rows: cells, in the order of the headings; the first `WORDS` are words, the others numbers.
-        notes: failed runs, each with its reason, and what the schedule of evaluations leaves open.
+        columns: in their order; the usual ones with some metrics where None.
+        spread: behind ±, in columns that are not given.
+        rename: texts `ROW=LABEL`; see `rows.renamed`.
+        strategies: rows to show; see `rows.matching`. All where empty.
+        best: rows that are best in a metric, by id and metric; see `best_rows`. None marks none.
     """
 
-    title: str
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    notes: list[str]
+    columns: tuple[Column, ...] | None = None
+    spread: Spread = "interval"
+    rename: Sequence[str] = ()
+    strategies: Sequence[str] = ()
+    best: frozenset[tuple[str, str]] | None = None
+
+    def of(self, metrics: Sequence[str | Asked]) -> tuple[Column, ...]:
+        """The columns, the usual ones with these metrics."""
+        return columns.usual(metrics, self.spread) if self.columns is None else self.columns
 
 
-WORDS = 3
+USUAL = Choice()
 
-EXPLANATION = (
-    "mean over seeds ± half of its 95 % Student t interval",
+
+SPREADS: dict[Spread, str] = {
+    "interval": "mean over seeds ± half of its 95 % Student t interval",
+    "std": "mean over seeds ± standard deviation over seeds (n - 1)",
+}
+RANKS = (
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
     f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
 )
@@ -61,13 +72,36 @@ EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each 
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
-def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
+def boards(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> list[Board]:
     """The boards of a leaderboard, in its order.
 
     Args:
         frame: of `leaderboard.table`.
-        metrics: names of those to show.
+        metrics: those to show in the usual columns.
+        choice: of columns and rows.
+
+    Raises:
+        UserError: a row to rename or to show that is none.
     """
+    labels, kept = _selected(frame, choice)
+    return [
+        _board(*key, of, [labels[row["row_id"]] for row in of], choice.of(metrics), choice.best or frozenset())
+        for key, rows in _groups(frame).items()
+        if (of := [row for row in rows if row["row_id"] in kept])
+    ]
+
+
+def row_ids(frame: pd.DataFrame, choice: Choice) -> set[str]:
+    """Ids of the rows that a choice shows.
+
+    Raises:
+        UserError: see `boards`.
+    """
+    return _selected(frame, choice)[1]
+
+
+def _groups(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The rows of each board, by its definition, data and view."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in frame.to_numpy(dtype=object).tolist():
         cells: dict[str, Any] = {
@@ -75,27 +109,39 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
         }
         board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
         groups.setdefault(board, []).append(cells)
-    return [_board(*key, rows, metrics) for key, rows in groups.items()]
+    return groups
 
 
-def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:
+def _selected(frame: pd.DataFrame, choice: Choice) -> tuple[dict[str, str], set[str]]:
+    """Labels by row id, and the ids of the rows to show."""
+    groups = _groups(frame) if len(frame) else {}
+    rows = [row for of in groups.values() for row in of]
+    labels = [label for of in groups.values() for label in _labels(of)]
+    called = [Called(row["row_id"], row["strategy"], label) for row, label in zip(rows, labels, strict=True)]
+    new = renamed(choice.rename, called, "--rename")
+    named = {i for name in choice.strategies for i in matching(name, called, "--strategies")}
+    kept = {row["row_id"] for i, row in enumerate(rows) if i in named or not choice.strategies}
+    return {row["row_id"]: new.get(i, labels[i]) for i, row in enumerate(rows)}, kept
+
+
+def _board(
+    definition: str,
+    data: str,
+    view: str,
+    rows: list[dict[str, Any]],
+    names: Sequence[str],
+    shown: Sequence[Column],
+    best: frozenset[tuple[str, str]],
+) -> Board:
     benchmarks = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{benchmarks} (definition {definition[:8]}, data {data[:8]}, view {view})"
-    headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
-    names = _labels(rows)
-    shown = [
-        (
-            "-" if row["rank"] is None else str(row["rank"]),
-            marked(name, row["access"], row["tuning_by"], row["n_code_sha256"]),
-            row["row_id"][:8],
-            _seeds(row),
-            *(_score(row, name) for name in metrics),
-            _number(row["memory_bytes"], ",.0f"),
-            _number(row["train_s"], ".1f"),
-            _number(row["eval_s"], ".1f"),
-        )
-        for row, name in zip(rows, names, strict=True)
-    ]
+    cells = [tuple(plain(column.cell(row, name)) for column in shown) for row, name in zip(rows, names, strict=True)]
+    marked = frozenset(
+        (i, j)
+        for i, row in enumerate(rows)
+        for j, column in enumerate(shown)
+        if column.metric is not None and (row["row_id"], column.metric) in best
+    )
     notes = [
         f"failed: {_benchmark(row)} {name}: {row['failure']}"
         for row, name in zip(rows, names, strict=True)
@@ -104,9 +150,18 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
     more = [row["strategy"] for row in rows if row["access"] in ("past", "stream") and row["epochs"] is not None]
     notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
     notes += _processors(rows, names)
+    metrics = [column.metric for column in shown if column.metric is not None]
     undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
-    notes += left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
-    return Board(plain(title), headings, [tuple(map(plain, cells)) for cells in shown], list(map(plain, notes)))
+    notes += columns.left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
+    return Board(
+        plain(title),
+        tuple(column.name for column in shown),
+        tuple(plain(column.heading) for column in shown),
+        tuple(column.words for column in shown),
+        cells,
+        marked,
+        list(map(plain, notes)),
+    )
 
 
 def _processors(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
@@ -145,109 +200,86 @@ def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
     return distinguished((row["strategy"], settings(configuration(row))) for row in rows)
 
 
-def _seeds(row: dict[str, Any]) -> str:
-    failed = f", {row['n_failed']} failed" if row["n_failed"] else ""
-    return f"{row['n']}{failed}" + (f", {row['n_unfinished']} unfinished" if row["n_unfinished"] else "")
-
-
-def left_open(metrics: Iterable[str], undefined: Iterable[str], every: int, dense: int) -> list[str]:
-    """Lines on metrics that a schedule of evaluations leaves undefined, or as bounds.
+# ------------------------------------------------------------------------------------------------ how it is written
+def to_text(
+    frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL, width: int | None = None
+) -> str:
+    """Tables for the terminal, one for each board.
 
     Args:
-        metrics: those shown.
-        undefined: those of them without a value.
-        every, dense: see `clbench.config.evaluation.Evaluation`.
-
-    >>> left_open(["average_accuracy", "wf_10", "min_acc"], ["wf_10"], 10, 0)
-    ['undefined: wf_10 needs evaluations up to 9 iterations apart; they are made every 10 iterations', \
-'upper bound (≤), as not every iteration is evaluated: min_acc']
+        frame: of `leaderboard.table`.
+        metrics: those to show in the usual columns.
+        choice: of columns and rows.
+        width: characters of a line, into which tables are fitted (`fitted`); None for any.
     """
-    lines = [f"undefined: {name} {why}" for name in undefined if (why := METRICS[name].unreached(every, dense))]
-    for bound, sign in SIGNS.items():
-        names = [name for name in metrics if bound_sign(name, every) == sign and name not in undefined]
-        lines += [f"{bound} bound ({sign}), as not every iteration is evaluated: {', '.join(names)}"] * bool(names)
-    return lines
-
-
-SIGNS = {"upper": "≤", "lower": "≥"}
-"""Kind of bound -> its mark."""
-
-
-def bound_sign(metric: str, every: int) -> str:
-    """The mark of a value that is a bound; empty where it is exact."""
-    bound = METRICS[metric].bound
-    return "" if bound is None or every == 1 else SIGNS[bound]
-
-
-def _score(row: dict[str, Any], name: str) -> str:
-    mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "ci95_lo", "ci95_hi"))
-    if mean is None:
-        return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
-    half = "" if low is None else f" ± {points(name, (high - low) / 2):.2f}"
-    sign = bound_sign(name, row["eval_every"])
-    return f"{sign}{' ' * bool(sign)}{points(name, mean):.2f}{half}"
-
-
-def heading(metric: str) -> str:
-    """A metric's name with the unit of `points`."""
-    return f"{metric} {UNITS[METRICS[metric].unit]}"
-
-
-def points(metric: str, value: float) -> float:
-    """A value in the units of tables: accuracies and shares in percent; never -0.00."""
-    return scaled(value, METRICS[metric].unit)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-# ------------------------------------------------------------------------------------------------ how it is written
-def to_text(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
-    """Tables for the terminal, one for each board."""
     if not len(frame):
         return "no runs"
     parts = []
-    for board in boards(frame, metrics):
-        lines = [board.headings, *board.rows]
-        lines.insert(1, tuple("-" * width for width in column_widths(lines)))
-        parts.append("\n".join([board.title, *aligned(lines, WORDS), *board.notes]))
-    return "\n\n".join([*parts, "\n".join(_explanation(frame))])
+    for whole in boards(frame, metrics, choice):
+        cells = [
+            tuple(f"{MARK}{cell}" if (i, j) in whole.best else cell for j, cell in enumerate(row))
+            for i, row in enumerate(whole.rows)
+        ]
+        board = replace(whole, rows=cells)
+        board = board if width is None else fitted(board, width)
+        lines = [*board.head, *board.rows]
+        lines.insert(len(board.head), tuple("-" * width for width in column_widths(lines)))
+        parts.append("\n".join([board.title, *aligned(lines, board.words), *board.notes]))
+    return "\n\n".join([*parts, "\n".join(_explanation(frame, metrics, choice, f"{MARK}: "))])
 
 
-def to_markdown(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
+def to_markdown(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> str:
     """Tables in GitHub's Markdown, one for each board."""
     if not len(frame):
         return "no runs"
     parts = []
-    for board in boards(frame, metrics):
-        lines = [board.headings, *board.rows]
-        table = [f"| {' | '.join(map(_markdown, line))} |" for line in lines]
-        table.insert(1, "|" + "---|" * WORDS + "---:|" * (len(board.headings) - WORDS))
+    for board in boards(frame, metrics, choice):
+        cells = [
+            tuple(f"**{_markdown(cell)}**" if (i, j) in board.best else _markdown(cell) for j, cell in enumerate(row))
+            for i, row in enumerate(board.rows)
+        ]
+        table = [f"| {' | '.join(line)} |" for line in [tuple(map(_markdown, board.headings)), *cells]]
+        table.insert(1, "|" + "".join("---|" if words else "---:|" for words in board.words))
         notes = [f"* {_markdown(note)}" for note in board.notes]
         parts.append("\n".join([f"**{_markdown(board.title)}**", "", *table, *([""] if notes else []), *notes]))
-    return "\n\n".join([*parts, "\n".join(f"* {_markdown(line)}" for line in _explanation(frame))])
+    notes = _explanation(frame, metrics, choice, "bold: ")
+    return "\n\n".join([*parts, "\n".join(f"* {_markdown(line)}" for line in notes)])
 
 
-def to_latex(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
+def to_latex(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> str:
     """Tables in LaTeX, one for each board; they need the package booktabs."""
     if not len(frame):
         return "% no runs"
     parts = []
-    for board in boards(frame, metrics):
-        columns = "l" * WORDS + "r" * (len(board.headings) - WORDS)
-        head, *body = (f"{' & '.join(map(_latex, line))} \\\\" for line in [board.headings, *board.rows])
+    for board in boards(frame, metrics, choice):
+        layout = "".join("l" if words else "r" for words in board.words)
+        cells = [
+            tuple(f"\\textbf{{{_latex(cell)}}}" if (i, j) in board.best else _latex(cell) for j, cell in enumerate(row))
+            for i, row in enumerate(board.rows)
+        ]
+        head, *body = (_latex_line(line) for line in [tuple(map(_latex, board.headings)), *cells])
         begin, end = (f"\\{word}{{tabular}}" for word in ("begin", "end"))
-        table = [f"{begin}{{{columns}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule", end]
+        table = [f"{begin}{{{layout}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule", end]
         parts.append("\n".join([f"% {board.title}", *table, *(f"% {note}" for note in board.notes)]))
-    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in ("needs booktabs", *_explanation(frame)))])
+    notes = ("needs booktabs", *_explanation(frame, metrics, choice, "bold: "))
+    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in notes)])
 
 
-def _explanation(frame: pd.DataFrame) -> list[str]:
+MARK = "»"
+"""Before a value that is best, on the terminal."""
+
+
+def _explanation(frame: pd.DataFrame, metrics: Sequence[str | Asked], choice: Choice, mark: str) -> list[str]:
+    shown = choice.of(metrics)
+    lines = [SPREADS[choice.spread]] if any(column.metric for column in shown) else []
+    lines += RANKS if any(column.name == "rank" for column in shown) else []
+    lines += [column.note for column in shown if column.note]
+    lines += [f"{mark}{best_rows.RULE}"] if choice.best is not None else []
     codes = [CODES] if any(frame["n_code_sha256"] > 1) else []
-    return [*EXPLANATION, *codes, *([MODIFIED] if any(frame["modified"]) else [])]
+    return [*lines, *codes, *([MODIFIED] if any(frame["modified"]) else [])]
 
 
+# ------------------------------------------------------------------------------------------------ escapes
 def _markdown(text: str) -> str:
     """Text escaped for Markdown.
 
@@ -259,14 +291,25 @@ def _markdown(text: str) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-    "<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "≥": r"$\geq$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\ldots{}",
+    "|": r"\textbar{}",
 }  # fmt: skip
 
 
 def _latex(text: str) -> str:
-    """Text escaped for LaTeX.
+    """Text escaped for LaTeX; a letter beyond Latin-1, which pdfLaTeX may lack, as its code point.
 
-    >>> _latex("a_b 5 % ± {&}")
-    'a\\\\_b 5 \\\\% $\\\\pm$ \\\\{\\\\&\\\\}'
+    >>> _latex("a_b 5 % ± {&}"), _latex("é ク")
+    ('a\\\\_b 5 \\\\% $\\\\pm$ \\\\{\\\\&\\\\}', 'é [U+30AF]')
     """
-    return "".join(_LATEX.get(c, f"\\{c}" if c in "_%&#${}" else c) for c in text)
+
+    def one(c: str) -> str:
+        return _LATEX.get(c) or (f"\\{c}" if c in "_%&#${}" else c if ord(c) < 256 else f"[U+{ord(c):04X}]")
+
+    return "".join(map(one, text))
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    """A line of a table; what `\\\\` of the line before would take for its argument is kept from it."""
+    first = f"{{}}{cells[0]}" if cells[0][:1] in ("[", "*") else cells[0]
+    return f"{' & '.join([first, *cells[1:]])} \\\\"

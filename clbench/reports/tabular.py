@@ -50,21 +50,22 @@ def column_widths(lines: Iterable[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
-def aligned(lines: Sequence[Sequence[str]], words: int | None = None) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]], words: int | Sequence[bool] | None = None) -> list[str]:
     """Lines with aligned columns.
 
     Args:
         lines: cells, as many in each line.
-        words: how many columns hold words, which stand to the left; the others hold numbers, which stand to the right.
-            All of them where it is None.
+        words: how many columns hold words, which stand to the left, or whether each does; the others hold numbers,
+            which stand to the right. All of them where it is None.
 
     >>> aligned([("a", "b"), ("long", "10")]), aligned([("a", "b"), ("long", "10")], words=1)
     (['a     b', 'long  10'], ['a      b', 'long  10'])
     """
     widths = column_widths(lines)
-    left = len(widths) if words is None else words
+    if words is None or isinstance(words, int):
+        words = [words is None or i < words for i in range(len(widths))]
     return [
-        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in zip(line, widths, words, strict=True))
         .rstrip()
         for line in lines
     ]  # fmt: skip

@@ -20,8 +20,8 @@ from clbench import registry
 from clbench.errors import UserError
 from clbench.metrics import METRICS
 from clbench.reports import leaderboard
+from clbench.reports.columns import SHOWN
 from clbench.reports.statistics import t_quantile
-from clbench.reports.tables import SHOWN
 from clbench.resolve import resolve
 from clbench.results.record import Record
 from clbench.results.record import read as read_record

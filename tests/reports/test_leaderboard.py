@@ -471,7 +471,7 @@ def test_what_a_spreadsheet_would_execute_is_neutralised(make: Make) -> None:
 def test_markdown_and_latex_show_names_as_they_are(make: Make) -> None:
     frame = table([make("a_b&c%d|e$#{}\\~^<", s, 0.5 + s / 8) for s in range(2)])
     latex = tables.to_latex(frame, ["average_accuracy"])
-    assert r"a\_b\&c\%d|e\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{}\textless{} &" in latex
+    assert r"a\_b\&c\%d\textbar{}e\$\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{}\textless{} &" in latex
     assert r"average\_accuracy \%" in latex
     assert r"56.25 $\pm$ 79.41 &" in latex  # 12.7062 * 0.08839 / sqrt(2)
     markdown = tables.to_markdown(frame, ["average_accuracy"])
