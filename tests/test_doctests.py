@@ -5,7 +5,9 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import sys
 import textwrap
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ import pytest
 
 import checkout
 from clbench import source
-from clbench.cli import main
 
 MODULES = sorted(
     label.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -33,15 +34,27 @@ def test_examples(name: str) -> None:
     assert result.failed == 0, name
 
 
-def test_the_page_on_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def blocks(page: str) -> list[str]:
+    """The code of a page: indented blocks, in their order."""
+    text = (checkout.ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", text, re.MULTILINE)]
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of a notebook, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    page = (checkout.ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    streams, plugin, results, predictions = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", page, re.MULTILINE)
-    assert main(["run", "split_digits-v1", "--strategy", "er", "-o", "training.iterations=2", "--keep", "weights"]) == 0
-    names: dict[str, Any] = {}
-    for block in (streams, plugin, results, predictions):
-        exec(compile(textwrap.dedent(block), "docs/python.md", "exec"), names)
-    assert len(names["benchmark"].train_stream) == 5
+    notebook = types.ModuleType("a_notebook")
+    monkeypatch.setitem(sys.modules, "a_notebook", notebook)
+    return vars(notebook)
+
+
+def test_the_page_on_python_runs_as_it_stands(names: dict[str, Any]) -> None:
+    """With fewer updates in every run but the first."""
+    for block in blocks("python.md"):
+        exec(compile(block.replace('"iterations": 20', '"iterations": 2'), "docs/python.md", "exec"), names)
+    assert [run.status for run in names["runs"]] == ["completed"] * 8
+    assert sorted(names["frame"]["label"]) == ["a_notebook:Smoothed", "er", "er", "er (memory 50)", "er+ewc"]
+    assert len(names["exported"].train_stream) == 5
     assert {int(v) for v in names["watch"].trace().experience} == set(range(5))
-    assert names["record"]["costs"]["iterations"] == names["trace"].iteration[-1] == 10
-    assert (names["correct"] == names["trace"].correct["class"][-1]).all()
+    assert (names["correct"] == names["run"].trace.correct["class"][-1]).all()

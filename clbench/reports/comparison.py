@@ -17,8 +17,8 @@ from clbench.labels import distinguished
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.leaderboard import codes, groups
-from clbench.reports.tables import CODES, heading, left_open, marked, plain
-from clbench.reports.tabular import aligned, csv_bytes
+from clbench.reports.tables import CODES, heading, left_open, marked
+from clbench.reports.tabular import aligned, csv_bytes, plain
 from clbench.results.record import Record, collect
 from clbench.summation import ROUNDING
 
@@ -398,7 +398,13 @@ def _needed(finding: Finding) -> str:
 
 
 def to_csv(findings: Sequence[Finding]) -> bytes:
-    """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], missing empty."""
+    """`cells` as CSV, missing ones empty."""
+    rows = cells(findings)
+    return csv_bytes(list(rows[0]), (list(row.values()) for row in rows))
+
+
+def cells(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], None where undefined."""
     rows = []
     for finding in findings:
         pair, d = finding.pair, finding.difference
@@ -435,7 +441,7 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
                 "verdict": finding.verdict,
             }
         )
-    return csv_bytes(list(rows[0]), (list(row.values()) for row in rows))
+    return rows
 
 
 def _side(name: str, values: Sequence[float]) -> dict[str, float | None]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS: dict[str, dict[str, None]] = {  # what would hold a date or a version is left out
     ".png": {"Software": None},
@@ -38,3 +44,19 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"--out {path}: got the suffix '{path.suffix}'. Allowed: {', '.join(FORMATS)}.")
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """A figure as the bytes of a file, whatever the user's settings.
+
+    Args:
+        figure: as drawn in `STYLE`.
+        suffix: .png, .svg or .pdf.
+    """
+    import matplotlib.style
+
+    target, kind = io.BytesIO(), suffix.lower()
+    with matplotlib.style.context(["default", STYLE], after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is a box in the picture
+        figure.savefig(target, format=kind.lstrip("."), dpi=DPI, metadata=FORMATS[kind])
+    return target.getvalue()

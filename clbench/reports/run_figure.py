@@ -7,9 +7,7 @@ apart for colour-blind readers. More tasks take steps of `viridis`. Same files, 
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,14 @@ from clbench.formatting import ranges
 from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.metrics.definition import accuracy_matrix, boundaries, first_visit
+from clbench.reports import figure_style
+from clbench.reports.figure_style import DPI, PALETTE, STYLE
 from clbench.results.load import Run
 from clbench.trace import NOT_EVALUATED, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from clbench.reports.figure_style import DPI, FORMATS, PALETTE, STYLE
 
 MOST_RUNS = 12
 """Largest number of panels of a figure."""
@@ -68,13 +67,7 @@ def draw(
         UserError: a run without that view or one of those tasks.
     """
     whole = figure(runs, view=view, tasks=tasks, loss=loss, first=first)
-    import matplotlib.style
-
-    target = io.BytesIO()
-    with matplotlib.style.context(["default", STYLE], after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is a box in the picture
-        whole.savefig(target, format=suffix.lower().lstrip("."), metadata=FORMATS[suffix.lower()])
-    return target.getvalue()
+    return figure_style.rendered(whole, suffix)
 
 
 def figure(

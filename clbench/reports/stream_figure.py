@@ -8,8 +8,6 @@ pattern appears that is not there.
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,15 +97,7 @@ def draw(name: str, stream: Stream, suffix: str) -> bytes:
         stream: an outline of its data set is enough.
         suffix: .png, .svg or .pdf.
     """
-    whole = figure(name, stream)
-    import matplotlib.style
-
-    target = io.BytesIO()
-    with matplotlib.style.context(["default", figure_style.STYLE], after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a path with letters that the font lacks
-        kind = suffix.lower()
-        whole.savefig(target, format=kind.lstrip("."), dpi=_DPI, metadata=figure_style.FORMATS[kind])
-    return target.getvalue()
+    return figure_style.rendered(figure(name, stream), suffix)
 
 
 def figure(name: str, stream: Stream) -> Figure:

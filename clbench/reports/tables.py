@@ -18,7 +18,7 @@ from clbench.formatting import UNITS, scaled
 from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
-from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing
+from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing, plain
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
 """Default metrics of a table; the one of the ranking first."""
@@ -211,15 +211,6 @@ def points(metric: str, value: float) -> float:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def plain(text: str) -> str:
-    """Text in one line without control characters.
-
-    >>> plain("a\\nb \\x1b[31m é")
-    'a\\\\nb \\\\x1b[31m é'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 # ------------------------------------------------------------------------------------------------ how it is written
