@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import checkout
+import clbench
 from clbench import source
 
 MODULES = sorted(
@@ -57,4 +58,5 @@ def test_the_page_on_python_runs_as_it_stands(names: dict[str, Any]) -> None:
     assert sorted(names["frame"]["label"]) == ["a_notebook:Smoothed", "er", "er", "er (memory 50)", "er+ewc"]
     assert len(names["exported"].train_stream) == 5
     assert {int(v) for v in names["watch"].trace().experience} == set(range(5))
+    assert clbench.read_run(names["folder"]).record.made_by == "script"
     assert (names["correct"] == names["run"].trace.correct["class"][-1]).all()

@@ -69,7 +69,7 @@ class Row:
     def called(self, name: str) -> str:
         """A name for the row with its id and its warnings."""
         access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes)
+        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes, self.records[0].made_by)
 
     @property
     def codes(self) -> int:

@@ -53,10 +53,11 @@ WORDS = 3
 EXPLANATION = (
     "mean over seeds ± half of its 95 % Student t interval",
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
-    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
+    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[1:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 CODES = "n codes: its runs were made by n different codes; with --other-code again, run and grid do them anew"
 EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
+SCRIPT = "script: trained outside of clbench, which cannot run it again; not ranked"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
@@ -85,7 +86,7 @@ def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], me
     shown = [
         (
             "-" if row["rank"] is None else str(row["rank"]),
-            marked(name, row["access"], row["tuning_by"], row["n_code_sha256"]),
+            marked(name, row["access"], row["tuning_by"], row["n_code_sha256"], row.get("made_by")),
             row["row_id"][:8],
             _seeds(row),
             *(_score(row, name) for name in metrics),
@@ -144,13 +145,16 @@ def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
     return distinguished((row["strategy"], settings(configuration(row))) for row in rows)
 
 
-def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
+def marked(name: str, access: str | None, tuned_by: str | None, codes: int, made_by: str | None = None) -> str:
     """A name with its warnings.
 
     >>> marked("joint", "stream", None, 1), marked("er", "experience", "test", 2)
     ('joint (not continual)', 'er (tuned on its own test stream, 2 codes)')
+    >>> marked("mine", None, None, 1, made_by="script")
+    'mine (script)'
     """
-    marks = ["not continual"] if access in ("past", "stream") else []
+    marks = ["script"] if made_by == "script" else []
+    marks += ["not continual"] if access in ("past", "stream") else []
     marks += ["tuned on its own test stream"] if tuned_by == "test" else []
     marks += [f"{codes} codes"] if codes > 1 else []
     return f"{name} ({', '.join(marks)})" if marks else name
@@ -256,7 +260,8 @@ def to_latex(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> str:
 
 def _explanation(frame: pd.DataFrame) -> list[str]:
     codes = [CODES] if any(frame["n_code_sha256"] > 1) else []
-    return [*EXPLANATION, *codes, *([MODIFIED] if any(frame["modified"]) else [])]
+    scripts = [SCRIPT] if "made_by" in frame else []
+    return [*EXPLANATION, *codes, *scripts, *([MODIFIED] if any(frame["modified"]) else [])]
 
 
 def _markdown(text: str) -> str:
