@@ -17,7 +17,7 @@ from clbench.labels import distinguished
 from clbench.metrics import METRICS, compute
 from clbench.metrics.chosen import Choices, chosen
 from clbench.reports.tabular import plain
-from clbench.results import load
+from clbench.results import load, trace_files
 from clbench.results import record as records
 from clbench.trace import Phase, Trace
 
@@ -107,18 +107,23 @@ class Run:
 
     @cached_property
     def trace(self) -> Trace:
-        """The counts of every evaluation.
+        """The counts of every evaluation; of a run that is not completed those that were written when it was read.
 
         Raises:
-            UserError: the run has no result, or its trace.npz is missing or damaged.
+            UserError: nothing was evaluated yet, or a file is missing or damaged.
         """
-        return self.loaded().trace
+        return self.loaded(partial=True).trace
 
-    def loaded(self) -> load.Run:
-        """The run with its trace, as reports take it; see `trace`."""
-        if self.status == "failed":
-            raise UserError(f"{self.directory}: failed ({self.reason}); only a finished run has a complete trace.")
-        return load.read(self.directory)
+    def loaded(self, partial: bool = False) -> load.Run:
+        """The run with its trace, as reports take it.
+
+        Args:
+            partial: whether a run that is not completed is read as far as it is written.
+
+        Raises:
+            UserError: see `trace`; it is not completed, where `partial` does not allow it.
+        """
+        return load.read(self.directory, partial=partial)
 
     def accuracy(self, view: str | None = None) -> pd.DataFrame:
         """The accuracy on every task at every evaluation, one row each; see `Runs.accuracy`."""
@@ -223,20 +228,21 @@ class Runs(Sequence[Run]):
             view: of the traces; default: the primary one of each run.
 
         Returns:
-            columns benchmark, label, seed, iteration (updates done before it), experience, phase ("before",
-            "iteration", "change" or "end"), task, accuracy in [0, 1].
+            columns benchmark, label, seed, status, iteration (updates done before it), experience, phase ("before",
+            "iteration", "change" or "end"), task, accuracy in [0, 1]. Runs that are not completed are there as far as
+            they are written.
 
         Raises:
-            UserError: no run is completed, a trace is missing, or has no such view.
+            UserError: a completed run's trace is missing, a trace has no such view, or no run has an evaluation.
         """
         import numpy as np
         import pandas as pd
 
         parts = []
         for run, label in zip(self._runs, self.labels, strict=True):
-            if run.status != "completed":
+            if run.status != "completed" and not trace_files.has_begun(run.directory):
                 continue
-            loaded = run.loaded()
+            loaded = run.loaded(partial=True)
             trace = loaded.trace
             accuracy = trace.task_accuracy(loaded.view(view))
             at, task = np.nonzero(~np.isnan(accuracy))
@@ -247,6 +253,7 @@ class Runs(Sequence[Run]):
                         "benchmark": run.benchmark,
                         "label": label,
                         "seed": run.seed,
+                        "status": run.status,
                         "iteration": trace.iteration[at],
                         "experience": trace.experience[at],
                         "phase": names[trace.phase[at]],
@@ -256,7 +263,7 @@ class Runs(Sequence[Run]):
                 )
             )
         if not parts:
-            raise UserError("accuracy(): none of the runs is completed.")
+            raise UserError("accuracy(): none of the runs has an evaluation.")
         return pd.concat(parts, ignore_index=True)
 
     # ------------------------------------------------------------------------------------ how they show themselves

@@ -24,7 +24,8 @@ def score(run: PathLike | Run | Trace, metrics: Choices | None = None, view: str
     """The metrics of a run, computed from its trace.
 
     Args:
-        run: a completed run, its folder, or a trace (`ContinualEvaluation.trace` gives one).
+        run: a run, its folder, or a trace (`ContinualEvaluation.trace` gives one). Of a run that is not completed the
+            experiences that have ended are scored.
         metrics: names (`available("metrics")`), import paths, `clbench.metrics.Metric`s, or functions of a trace and a
             view that return a number. Default: all that clbench defines.
         view: of the trace; default: the run's primary one, of a trace the first.
@@ -35,7 +36,7 @@ def score(run: PathLike | Run | Trace, metrics: Choices | None = None, view: str
         over; unit; better, the better direction.
 
     Raises:
-        UserError: an unknown metric or view; a run without a result, or without its trace.
+        UserError: an unknown metric or view; a run without its trace, or in which no experience has ended.
 
     >>> import clbench, numpy as np
     >>> from clbench.testing import make_trace
@@ -58,8 +59,8 @@ def score(run: PathLike | Run | Trace, metrics: Choices | None = None, view: str
         if of not in trace.correct:
             raise UserError(f"score(): {unknown('view', of, trace.correct)}")
     else:
-        loaded = (run if isinstance(run, Run) else read_run(run)).loaded()
-        trace, of = loaded.trace, loaded.view(view)
+        loaded = (run if isinstance(run, Run) else read_run(run)).loaded(partial=True)
+        trace, of = loaded.scored(), loaded.view(view)
     table = scores.of_trace(trace, of, definitions)
     frame = pd.DataFrame(table.rows, columns=["metric", *table.columns[1:]]).set_index("metric")
     frame["value"], frame["se"] = frame["value"].astype(float), frame["se"].astype(float)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import clbench
@@ -16,7 +17,7 @@ from clbench.strategies.er import ExperienceReplay
 from clbench.strategy import Strategy
 from clbench.studies.engines import in_process
 from clbench.studies.engines.base import FinishedJob
-from support import SPLIT, user_module
+from support import SPLIT, CrashAt, execute, make_run, user_module
 
 QUICK = {"training": {"epochs": None, "iterations": 2}, "evaluation": {"every": 0}}
 
@@ -112,10 +113,29 @@ def test_a_failed_run_is_a_result_with_a_reason(monkeypatch: pytest.MonkeyPatch)
     assert run.metrics == {}
     with pytest.raises(KeyError, match="min_acc: failed: LookupError"):
         run.metrics["min_acc"]
-    with pytest.raises(clbench.UserError, match=r"failed \(LookupError.*only a finished run has a complete trace"):
-        _ = run.trace
+    assert run.trace.iteration.tolist() == [0], "as far as it came"
+    with pytest.raises(clbench.UserError, match=r"failed \(LookupError.*; no experience has ended yet"):
+        clbench.score(run)
     study = {"id": "s", "streams": [SPLIT], "strategies": [Broken], "seeds": 1, "changes": QUICK}
     assert [(r.status, r.reason) for r in clbench.run_study(study)] == [("failed", run.reason)]
+
+
+def test_a_stopped_run_is_read_as_far_as_it_came() -> None:
+    plan = make_run("naive", "stream.tasks.count=2")  # 5 updates an experience
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, Path("results"), progress=CrashAt(7))
+    [run] = clbench.read_runs("results")
+    assert (run.status, run.reason) == ("interrupted", run.record.raw["failure"]["message"])
+    assert repr(run).startswith(f"Run {SPLIT}* naive seed 0: interrupted, interrupted; ")
+    assert len(run.trace.loss) == 7
+    frame = run.accuracy()
+    assert (set(frame["status"]), frame["iteration"].max(), frame["experience"].max()) == ({"interrupted"}, 7, 1)
+    finished = clbench.read_run(execute(plan, Path("whole")).directory)
+    both = pd.concat([frame, finished.accuracy()]).duplicated(["iteration", "phase", "task", "accuracy"])
+    assert both.sum() == len(frame), "the beginning of the same run"
+    assert clbench.score(run, "average_accuracy")["value"].tolist() == [
+        frame.query("experience == 0 and phase == 'end' and task == 0")["accuracy"].item()
+    ]
 
 
 def test_a_study_of_a_file_is_the_study_of_its_contents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

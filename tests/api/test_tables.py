@@ -88,7 +88,7 @@ def test_one_row_an_evaluation_and_task() -> None:
     ]  # fmt: skip
     with pytest.raises(clbench.UserError, match="unknown view 'clas'"):
         run.accuracy("clas")
-    with pytest.raises(clbench.UserError, match="none of the runs is completed"):
+    with pytest.raises(clbench.UserError, match="none of the runs has an evaluation"):
         clbench.read_run(written("b", failure="x")).accuracy()
 
 
