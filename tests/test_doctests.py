@@ -1,21 +1,25 @@
-"""Examples: those in docstrings of every module, under the name that it has once installed, and docs/python.md."""
+"""Examples: those in docstrings of every module, under the name that it has once installed, and the pages of docs/."""
 
 from __future__ import annotations
 
 import doctest
+import glob
 import importlib
 import re
+import shlex
 import sys
 import textwrap
 import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import checkout
 import clbench
-from clbench import source
+from clbench import cli, source
+from clbench.testing import make_trace
 
 MODULES = sorted(
     label.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -38,7 +42,10 @@ def test_examples(name: str) -> None:
 def blocks(page: str) -> list[str]:
     """The code of a page: indented blocks, in their order."""
     text = (checkout.ROOT / "docs" / page).read_text(encoding="utf-8")
-    return [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", text, re.MULTILINE)]
+    return [
+        textwrap.dedent(block).strip("\n") + "\n"
+        for block in re.findall(r"(?:^    .*\n|(?<=\n)\n+(?=    ))+", text, re.MULTILINE)
+    ]
 
 
 @pytest.fixture
@@ -60,3 +67,87 @@ def test_the_page_on_python_runs_as_it_stands(names: dict[str, Any]) -> None:
     assert {int(v) for v in names["watch"].trace().experience} == set(range(5))
     assert clbench.read_run(names["folder"]).record.made_by == "script"
     assert (names["correct"] == names["run"].trace.correct["class"][-1]).all()
+
+
+# ------------------------------------------------------------------------------------------------ from an empty file on
+FILE = re.compile(r"# ([\w/]+\.(?:py|yaml))\n")
+SMALLER = {
+    "v1, permuted_digits-v1]": "v1]",
+    "iterations: 100": "iterations: 2",
+    "iterations: 50": "iterations: 2",
+    '"iterations": 100': '"iterations": 2',
+    "seeds: 5": "seeds: 1",
+    "range(5)": "range(2)",
+}
+"""What a page says, and what is done."""
+
+
+def follow(page: str, names: dict[str, Any]) -> None:
+    """Does what a page says: writes its files, runs its commands and its Python, with fewer updates and seeds."""
+    verbs = {verb for verb in vars(cli) if not verb.startswith("_")}
+    for block in blocks(page):
+        for text, smaller in SMALLER.items():
+            block = block.replace(text, smaller)
+        parts = re.split(r"\n\n(?=clbench )", block)  # commands may stand below a file, after an empty line
+        for part in parts:
+            if named := FILE.match(part):
+                Path(named[1]).parent.mkdir(exist_ok=True)
+                Path(named[1]).write_text(part, encoding="utf-8")
+                importlib.invalidate_caches()
+            elif part.startswith("clbench "):
+                for line in part.strip().splitlines():
+                    _, verb, *words = shlex.split(line, comments=True)
+                    paths = [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+                    if verb != "report" or "report" in verbs:
+                        assert cli.main([verb, *paths]) == 0, line
+            else:
+                exec(compile(part, f"docs/{page}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", ["own_strategy.md", "own_stream.md", "own_metric.md", "own_data.md"])
+def test_a_page_from_an_empty_file_to_the_report(
+    page: str, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(Path.cwd())
+    follow(page, names)
+    CHECKS[page](names)
+
+
+def _strategy(names: dict[str, Any]) -> None:
+    assert names["run"].note == "finished earlier, not repeated"
+    assert [run.status for run in names["runs"]] == ["completed"] * 5
+    sys.modules.pop("my_lab.test_methods", None)
+    importlib.import_module("my_lab.test_methods").test_anchored_keeps_the_laws()
+    rows = clbench.leaderboard("results").frame.query("strategy == 'my_lab.methods:Anchored'")
+    assert rows["memory_bytes"].gt(0).all()
+
+
+def _stream(names: dict[str, Any]) -> None:
+    visits = names["benchmark"].compile(0).visit_matrix().astype(int).tolist()
+    assert visits[3] == [1, 1, 0, 0, 0]
+    assert len(visits) == 6
+    assert len(names["control"].trace.visits) == 5
+    assert len(clbench.read_runs("results")) == 5
+
+
+def _metric(names: dict[str, Any]) -> None:
+    trace = make_trace(np.array([[0.0, 0.8, 0.3, 0.5, 0.5]]).reshape(1, 5, 1), every=2)  # below 0.4 once
+    assert names["updates_below_half"](trace, "class") == 2
+    definition = importlib.import_module("my_lab.definitions").BELOW_HALF
+    assert clbench.score(trace, definition)["value"].tolist() == pytest.approx([1 / 3])
+    assert names["frame"]["updates_below_half"].tolist() == [
+        names["updates_below_half"](run.trace, "class") for run in clbench.read_runs("results")
+    ]
+    assert Path("first_task.png").exists()
+
+
+def _data(names: dict[str, Any]) -> None:
+    assert names["run"].record.stream.samples == 144  # 178 without every fifth of 59, 71 and 48
+    assert {run.status for run in clbench.read_runs("results")} == {"completed"}
+    assert Path("accuracy.png").exists()
+
+
+CHECKS = {"own_strategy.md": _strategy, "own_stream.md": _stream, "own_metric.md": _metric, "own_data.md": _data}
+"""What is true after a page."""

@@ -21,10 +21,14 @@ Choices = Iterable[Choice] | Choice
 """Several, or one."""
 
 
-def chosen(choices: Choices) -> list[Metric]:
+def chosen(choices: Choices, source: str = "metrics") -> list[Metric]:
     """The definitions of some metrics, in their order, each name once.
 
     A function has no better direction and no unit: its definition says `unstated` and `number`.
+
+    Args:
+        choices: the metrics.
+        source: of them, for messages.
 
     Raises:
         UserError: an unknown name, a path that does not import, or something else than a metric.
@@ -36,36 +40,39 @@ def chosen(choices: Choices) -> list[Metric]:
     [('min_acc', 'min-ACC, average minimum accuracy of earlier tasks'), ('updates', 'Number of updates.')]
     """
     several = [choices] if isinstance(choices, (str, Metric)) or callable(choices) else choices
-    return list({metric.name: metric for metric in map(_one, several)}.values())
+    return list({metric.name: metric for metric in (_one(choice, source) for choice in several)}.values())
 
 
-def _one(choice: Choice) -> Metric:
+def _one(choice: Choice, source: str) -> Metric:
     if isinstance(choice, str):
         if choice in METRICS:
             return METRICS[choice]
         if not import_paths.is_import_path(choice):
             more = "or an import path like package.module:NAME"
-            raise UserError(f"metrics: {unknown('metric', choice, METRICS, more)}")
-        return _of(_imported(choice), choice)
-    return _of(choice, shown(choice))
+            raise UserError(f"{source}: {unknown('metric', choice, METRICS, more)}")
+        return _of(_imported(choice, source), choice, source)
+    return _of(choice, shown(choice), source)
 
 
-def _imported(path: str) -> Any:
-    import_paths.check(path)
+def _imported(path: str, source: str) -> Any:
+    try:
+        import_paths.check(path)
+    except UserError as error:
+        raise UserError(*(f"{source}: {problem}" for problem in error.problems)) from None
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # a user's module may do anything when it is imported
-        raise UserError(f"metric '{path}' does not import: {type(error).__name__}: {error}.") from error
+        raise UserError(f"{source}: '{path}' does not import: {type(error).__name__}: {error}.") from error
 
 
-def _of(value: Any, text: str) -> Metric:
+def _of(value: Any, text: str, source: str) -> Metric:
     if isinstance(value, Metric):
         return value
     name = getattr(value, "__name__", "")
     if not callable(value) or isinstance(value, type) or not name:
         allowed = "a metric's name, an import path, a Metric, or a function of a trace and a view"
-        raise UserError(f"metrics: got {text}. Allowed: {allowed}.")
+        raise UserError(f"{source}: got {text}. Allowed: {allowed}.")
     return Metric(
         name=name,
         title=(value.__doc__ or "").strip().partition("\n")[0],

@@ -137,11 +137,34 @@ def test_scores_of_own_metrics_of_a_run_and_of_a_trace(monkeypatch: pytest.Monke
     )
 
 
+def test_the_command_line_takes_them_by_import_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("lab_scores.py").write_text(
+        "def updates(trace, view):\n    return len(trace.loss)\n\ndef broken(trace, view):\n    raise KeyError(view)\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    folder = str(written("a"))
+    assert main(["score", folder, "--metric", "lab_scores:updates", "--metric", "min_acc"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[3:]] == [
+        ["updates", "2.00"],
+        ["min_acc", "20.00"],
+    ]
+    for name, message in (
+        ("updtes", "has no 'updtes'. Did you mean 'updates'?"),
+        ("broken", "KeyError: 'class' (lab_"),
+    ):
+        assert main(["score", folder, "--metric", f"lab_scores:{name}"]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("--metric: ")
+        assert message in line
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
         (["mini_acc"], "metrics: unknown metric 'mini_acc'. Did you mean 'min_acc'? "),
-        (["no_lab:x"], "'no_lab:x' does not import: no module named 'no_lab'."),
+        (["no_lab:x"], "metrics: 'no_lab:x' does not import: no module named 'no_lab'."),
         (
             [3],
             "metrics: got 3. Allowed: a metric's name, an import path, a Metric, or a function of a trace and a view.",
