@@ -19,7 +19,8 @@ import pytest
 import checkout
 import clbench
 from clbench import cli, source
-from clbench.testing import make_trace
+from clbench.testing import check_resume, make_trace
+from support import make_run
 
 MODULES = sorted(
     label.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -108,18 +109,20 @@ def follow(page: str, names: dict[str, Any]) -> None:
 def test_a_page_from_an_empty_file_to_the_report(
     page: str, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(Path.cwd())
-    follow(page, names)
-    CHECKS[page](names)
+    try:
+        follow(page, names)
+        CHECKS[page](names)
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+            del sys.modules[name]
 
 
 def _strategy(names: dict[str, Any]) -> None:
     assert names["run"].note == "finished earlier, not repeated"
     assert [run.status for run in names["runs"]] == ["completed"] * 5
-    sys.modules.pop("my_lab.test_methods", None)
-    importlib.import_module("my_lab.test_methods").test_anchored_keeps_the_laws()
+    importlib.import_module("my_lab.test_methods")
+    check_resume(make_run("my_lab.methods:Anchored", "stream.tasks.count=2", iterations=2))
     rows = clbench.leaderboard("results").frame.query("strategy == 'my_lab.methods:Anchored'")
     assert rows["memory_bytes"].gt(0).all()
 
