@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-UNITS = {"accuracy": "%", "share": "%", "iterations": "iterations", "accuracy x iterations": "% x iterations"}
+UNITS = {
+    "accuracy": "%",
+    "share": "%",
+    "iterations": "iterations",
+    "accuracy x iterations": "% x iterations",
+    "number": "",
+}
 """Unit of a metric -> unit in which it is printed."""
 
 UNDEFINED = "undefined"
@@ -17,20 +23,20 @@ def scaled(value: float, unit: str, places: int = 2) -> float:
     >>> scaled(0.8125, "accuracy"), scaled(12.0, "iterations"), scaled(-1e-5, "share")
     (81.25, 12.0, 0.0)
     """
-    printed = value if unit == "iterations" else 100 * value
+    printed = value if unit in ("iterations", "number") else 100 * value
     return 0.0 if abs(printed) < 0.5 * 10**-places else printed
 
 
 def quantity(value: float | None, unit: str, places: int = 2, undefined: str = UNDEFINED) -> str:
     """A value with its unit.
 
-    >>> quantity(0.8125, "accuracy"), quantity(1.0, "iterations", 0), quantity(None, "share")
-    ('81.25 %', '1 iteration', 'undefined')
+    >>> quantity(0.8125, "accuracy"), quantity(1.0, "iterations", 0), quantity(None, "share"), quantity(2.5, "number")
+    ('81.25 %', '1 iteration', 'undefined', '2.50')
     """
     if value is None or math.isnan(value):
         return undefined
     text = f"{scaled(value, unit, places):.{places}f}"
-    return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}"
+    return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}".rstrip()
 
 
 def telling_places(values: Iterable[float | None], unit: str, least: int = 2) -> int:

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 MOVED = {
     "clbench.bridge": "clbench.avalanche",
     "clbench.grammar": "clbench.streams.definition",
-    "clbench.leaderboard": "clbench.reports.leaderboard",
     "clbench.statistics": "clbench.reports.statistics",
     "clbench.runner:execute": "clbench.runner.run:execute",
     "clbench.stream:compile_stream": "clbench.streams.compile:compile_stream",

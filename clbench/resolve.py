@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,19 +54,35 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def load_benchmark(reference: str) -> list[Layer]:
-    """The raw mappings of a shipped id or of a YAML file: the file, its `base:`, the base of that, and so on.
+Reference = str | Mapping[str, Any]
+"""A shipped benchmark's id, a path to YAML, or the contents of such a file."""
+
+
+def source_of(reference: Reference) -> str:
+    """Name of a reference in messages."""
+    return reference if isinstance(reference, str) else "benchmark"
+
+
+def load_benchmark(reference: Reference) -> list[Layer]:
+    """The raw mappings of a benchmark: its own, that of its `base:`, of the base of that, and so on.
+
+    Args:
+        reference: of a mapping, the path of a base is relative to the working directory.
 
     Raises:
         UserError: no such benchmark or file, or one that is no mapping.
     """
-    path = registry.benchmark_path(reference)
-    if path is None:
-        path = Path(reference)
-        if not (path.suffix in (".yaml", ".yml") or {"/", os.sep} & {*reference} or path.exists()):
-            raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
-    name = reference
-    layers = [(name, _read(path, name))]
+    name = source_of(reference)
+    if isinstance(reference, str):
+        path = registry.benchmark_path(reference)
+        if path is None:
+            path = Path(reference)
+            if not (path.suffix in (".yaml", ".yml") or {"/", os.sep} & {*reference} or path.exists()):
+                raise UserError(unknown("benchmark", reference, registry.benchmarks(), "or a path to a YAML file"))
+        layers = [(name, _read(path, name))]
+    else:
+        path = Path("benchmark")  # in the working directory
+        layers = [(name, _contents(dict(reference), name, "FILE"))]
     seen = {path.resolve()}
     while "base" in layers[-1][1]:
         base = layers[-1][1].pop("base")
@@ -86,9 +102,12 @@ def load_benchmark(reference: str) -> list[Layer]:
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
-    content = strict_yaml.parse_file(path, name)
+    return _contents(strict_yaml.parse_file(path, name), name, str(path))
+
+
+def _contents(content: dict[str, Any], name: str, file: str) -> dict[str, Any]:
     if {"streams", "strategies"} <= content.keys():
-        raise UserError(f"{name}: a study, not a benchmark; `clbench grid {path}` runs it.")
+        raise UserError(f"{name}: a study, not a benchmark; `clbench grid {file}` runs it.")
     return {key: strategy_names.as_mapping(value) if key == "strategy" else value for key, value in content.items()}
 
 
@@ -135,7 +154,7 @@ def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
 
 
 def resolve(
-    reference: str,
+    reference: Reference,
     overrides: list[str] | None = None,
     strategy: str | None = None,
     need_strategy: bool = True,
@@ -144,7 +163,7 @@ def resolve(
     """A benchmark reference and flags to checked configuration.
 
     Args:
-        reference: a shipped id or a path to YAML.
+        reference: a shipped id, a path to YAML, or the contents of such a file.
         overrides: `key.path=value` texts; they go over the file.
         strategy: a name or import path; it goes over the file's `strategy.name`.
         need_strategy: whether a missing strategy is a mistake.
@@ -163,7 +182,7 @@ def resolve(
         flags.append(("--strategy", {"strategy": {"name": strategy}}))
     flags += above
     files = load_benchmark(reference)
-    source, layers = reference, [*flags, *files]
+    source, layers = source_of(reference), [*flags, *files]
     # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
     raw = merge(flatten(files), flatten(flags))
 
@@ -350,7 +369,7 @@ def complete_strategy(strategy: StrategyConfig) -> StrategyConfig:
 
 
 def make_run(
-    reference: str,
+    reference: Reference,
     *,
     strategy: str | None = None,
     seed: int = 0,
@@ -362,7 +381,7 @@ def make_run(
     """The resolved configuration of one run.
 
     Args:
-        reference: a shipped benchmark id or a path to YAML.
+        reference: see `resolve`.
         strategy: a name or import path; overrides the file's.
         seed: the run's seed, >= 0.
         overrides: `key.path=value` texts.

@@ -18,6 +18,20 @@ _RESERVED = re.compile(r"^(con|prn|aux|nul|(com|lpt)[0-9])(?=\.|$)", re.IGNORECA
 """Names of devices on Windows, where no file may have them, whatever follows a point."""
 
 
+def directory(out: Path, benchmark: str, strategy: str, config_hash: str, seed: int) -> Path:
+    """Folder of the files of a run; always inside `out`.
+
+    Args:
+        out: the results folder.
+        benchmark: its id, which is a file's name.
+        strategy: its name; other characters than letters, digits, _, + and - become points.
+        config_hash: of its configuration.
+        seed: of the run.
+    """
+    name = _RESERVED.sub(r"_\g<0>", re.sub(r"[^A-Za-z0-9_+-]+", ".", strategy).strip(".") or "_")
+    return out / benchmark / name / config_hash[:16] / f"seed-{seed}"
+
+
 class RunConfig(pydantic.BaseModel):
     """The resolved configuration that determines a run."""
 
@@ -58,8 +72,7 @@ class RunConfig(pydantic.BaseModel):
 
     def directory(self, out: Path) -> Path:
         """Folder of the run's files; always inside `out`."""
-        strategy = _RESERVED.sub(r"_\g<0>", re.sub(r"[^A-Za-z0-9_+-]+", ".", self.strategy.name).strip(".") or "_")
-        return out / self.benchmark.id / strategy / self.config_hash[:16] / f"seed-{self.seed}"
+        return directory(out, self.benchmark.id, self.strategy.name, self.config_hash, self.seed)
 
     def _identity(self) -> dict[str, Any]:
         model = registry.strategy_config(self.strategy.name)

@@ -154,6 +154,12 @@ class Stream:
     instance_hash: str = field(default="")
     visits = moved.OldAttribute()
 
+    def __repr__(self) -> str:
+        samples = sum(experience.samples for experience in self.experiences)
+        sizes = {"tasks": len(self.tasks), "experiences": len(self.experiences), "samples": samples}
+        counted = ", ".join(f"{number} {word}" for word, number in sizes.items())
+        return f"Stream of {self.data.name}: {counted}, setting {self.setting}, seed {self.seed}"
+
     @property
     def all_tasks(self) -> tuple[Task, ...]:
         """Tasks and variants: entry i has the id i."""

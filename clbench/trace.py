@@ -89,6 +89,12 @@ class Trace:
     bits: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        experiences, tasks = self.visits.shape
+        sizes = {"evaluations": len(self.iteration), "updates": len(self.loss), "test samples": self.cell_size.sum()}
+        counted = ", ".join(f"{number} {word}" for word, number in sizes.items())
+        return f"Trace of {tasks} tasks in {experiences} experiences: {counted}, views {', '.join(self.correct)}"
+
     # ---------------------------------------------------------------------------------------- looking at it
     def task_accuracy(self, view: str) -> NDArray[np.float64]:
         """Accuracy of each task at each evaluation, (E, T), in [0, 1].

@@ -45,7 +45,7 @@ def _import_places(monkeypatch: pytest.MonkeyPatch) -> None:
 def _provenance_asked_once() -> None:
     """Which commit it is costs three processes a run; packages and the list of source files a third of a small one."""
     from clbench import source
-    from clbench.runner import provenance
+    from clbench.results import provenance
 
     provenance._git = functools.cache(provenance._git)
     provenance.packages, source.files = _once(provenance.packages, dict), _once(source.files, tuple)

@@ -22,7 +22,6 @@ from tests.support import assembled
 NAMES = {
     "clbench.bridge": ("ContinualEvaluation", "benchmark"),
     "clbench.grammar": ("StreamConfig", "AnySchedule"),
-    "clbench.leaderboard": ("runs", "table", "row_id"),
     "clbench.statistics": ("summary", "interquartile_mean"),
 }
 """Of a module that moved, what it was imported for."""

@@ -19,8 +19,7 @@ import pytest
 from clbench import registry
 from clbench.errors import UserError
 from clbench.resolve import make_run
-from clbench.results import files
-from clbench.runner import provenance
+from clbench.results import files, provenance
 from clbench.runner.signals import StopRequest
 from clbench.studies.engines import local
 from support import ROOT

@@ -17,7 +17,7 @@ import checkout
 import clbench
 from clbench import registry, source
 from clbench.metrics import METRICS
-from clbench.runner.provenance import code_sha256
+from clbench.results.provenance import code_sha256
 
 ROOT = checkout.ROOT
 pytestmark = pytest.mark.xdist_group("wheel")  # what its tests share is made once
@@ -115,7 +115,7 @@ def test_a_study(python: Path, tmp_path: Path) -> None:
 def test_it_is_the_code_of_the_checkout(python: Path, tmp_path: Path) -> None:
     """The same files, though they lie elsewhere: results of both can be compared."""
     code = (
-        "from clbench import source\nfrom clbench.runner.provenance import code_sha256\n"
+        "from clbench import source\nfrom clbench.results.provenance import code_sha256\n"
         "print(source.PACKAGE, source.folder('strategies'), code_sha256())"
     )
     package, strategies, digest = run(python, tmp_path, "-c", code).split()

@@ -343,7 +343,7 @@ def main() -> int:
     unknown = sorted(set(chosen) - PARTS.keys())
     if unknown or given.pairs < 1:
         parser.error(f"--only: unknown {', '.join(unknown)}. Allowed: {', '.join(PARTS)}; --pairs: at least 1.")
-    from clbench.runner import provenance
+    from clbench.results import provenance
 
     rows: list[Row] = []
     took = {}

@@ -56,8 +56,7 @@ from clbench.evaluation.evaluator import Evaluation
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.reduced_precision import fast_here
 from clbench.formatting import telling_places
-from clbench.results import trace_files
-from clbench.runner import provenance
+from clbench.results import provenance, trace_files
 from clbench.runner.components import assemble
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation

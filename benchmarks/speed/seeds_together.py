@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from clbench import registry
 from clbench.config.networks import Cnn, Mlp
-from clbench.runner import provenance
+from clbench.results import provenance
 from clbench.training import models
 
 NETWORKS: dict[str, tuple[str, Mlp | Cnn]] = {

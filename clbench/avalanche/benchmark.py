@@ -81,7 +81,9 @@ def benchmark(
     device = torch.device(device)
     transform = InputTransform(stream, device)
     samples = TrainingSet(stream, transform, device)
-    return to_avalanche(stream, samples, device, transform, access_task_boundaries)
+    scenario = to_avalanche(stream, samples, device, transform, access_task_boundaries)
+    scenario.clbench_stream = stream  # by which the plugin recognises it
+    return scenario
 
 
 def to_avalanche(

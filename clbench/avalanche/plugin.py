@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +14,15 @@ from avalanche.core import SupervisedPlugin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clbench.avalanche import script_run
 from clbench.avalanche.predictions import scores
+from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
-from clbench.evaluation.cells import Cells
+from clbench.evaluation.cells import Cells, lay_out_cells
 from clbench.evaluation.evaluator import Evaluation, Evaluator
 from clbench.evaluation.recorder import Recorder
 from clbench.rng import fenced
+from clbench.stream import Stream
 from clbench.trace import Phase, Trace
 
 
@@ -50,9 +55,9 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         batch_size: samples per forward pass.
         device: where the model is.
 
-    Put it last in the list of plugins. Afterwards `trace()` returns the record and `clbench.metrics.compute` every
-    metric. Test data are read once, here, in evaluation transforms. Sub-experiences of an online stream count as one
-    experience.
+    Put it last in the list of plugins. Afterwards `trace()` returns the record, `clbench.score` every metric of it, and
+    `save` writes a run's folder, from which clbench makes tables and figures. Test data are read once, here, in
+    evaluation transforms. Sub-experiences of an online stream count as one experience.
 
     Raises:
         UserError: a wrong setting or period, an experience that mixes task labels; in training, an experience that
@@ -77,13 +82,26 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         if every < 0:
             raise UserError(f"ContinualEvaluation: every {every}. Allowed: 0 and more.")
         self._device = torch.device(device)
+        tests = list(test_stream)
         with fenced(self._device.type == "cuda"):
-            x, y, task, labels = _materialise(test_stream)
+            x, y, task, labels = _materialise(tests)
+        self._setting = setting
+        self._stream = _exported(tests)
+        self._test_sha256 = script_run.sha256_of(x, y, task, labels)
         cells = _cells(y, task, setting, outputs)
+        inputs = x[torch.from_numpy(cells.rows)]
+        if self._stream is not None and setting == self._stream.setting and outputs in (None, self._stream.outputs):
+            cells, inputs = lay_out_cells(self._stream), x  # exported in this order
+        elif self._stream is not None:
+            self._stream = None
         self._labels = torch.tensor(labels, device=self._device)
+        self._scenario = getattr(tests[0], "benchmark", None)
+        self._only_exported = self._stream is not None
+        self._learner: Any = None
+        self._clock = script_run.Clock()
         self._evaluator = Evaluator(
             cells,
-            x[torch.from_numpy(cells.rows)].to(self._device),
+            inputs.to(self._device),
             views=(setting,),
             device=self._device,
             batch_size=batch_size,
@@ -98,13 +116,17 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._iterations = self._within = 0
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._clock.start()
         self._record_end()
+        self._learner = strategy
         experience = strategy.experience.logging()
         origin = getattr(experience, "origin_experience", None)
         again = origin is not None and origin is self._origin
         self._origin = origin
         self._evaluator.renew()
+        self._only_exported &= getattr(origin or experience, "benchmark", None) is self._scenario
         if again:
+            self._clock.train()
             return
         tests = self._evaluator.cells.tasks
         number = int((origin or experience).current_experience)
@@ -117,6 +139,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._seen.update(about)
         self._within = 0
         self._record(self._counts(strategy, range(tests)), Phase.BEFORE)
+        self._clock.train()
 
     def after_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self._iterations += 1
@@ -126,6 +149,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             self._record(self._counts(strategy, self._seen), Phase.ITERATION)
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._clock.pause()
         self._evaluator.renew()
         self._end = self._counts(strategy, self._seen)
 
@@ -133,6 +157,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         if self._end is not None:  # some strategies (SCR) are not ready before all their plugins are
             self.after_training_exp(strategy)
         self._record_end()
+        self._clock.stop()
 
     def _record_end(self) -> None:
         if self._end is not None:
@@ -140,7 +165,8 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
         self._end = None
 
     def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
-        return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
+        with self._clock.evaluation():
+            return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
 
     def _record(self, evaluation: Evaluation, phase: Phase) -> None:
         self._recorder.add(evaluation, self._iterations, len(self._visits) - 1, phase)
@@ -160,6 +186,66 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             visits[v, list(about)] = True
         origin = np.arange(len(self._visits), dtype=np.int32)
         return self._recorder.trace(self._evaluator.cells, visits, origin, self._every, 0)
+
+    def save(
+        self,
+        out: str | os.PathLike[str] = "results",
+        *,
+        benchmark: str | os.PathLike[str] | Benchmark,
+        strategy: str,
+        seed: int,
+        parameters: Mapping[str, Any] | None = None,
+        access: Literal["experience", "past", "stream"] | None = None,
+        memory_samples: int | None = None,
+    ) -> Path:
+        """Writes the record as a run's folder, which `leaderboard`, `score`, `plot` and `compare` read.
+
+        Data, updates, batch size, optimiser, network, seconds and versions are observed; the arguments are recorded as
+        they are. The row is marked as that of a script and not ranked, since clbench cannot run it again. Where the
+        stream is exported by `clbench.avalanche.benchmark`, and all that is observed agrees with a benchmark, it
+        stands on the board of that benchmark; else on a board of its own, and `differences` in its run.json says what
+        does not agree.
+
+        A run with NaN in its losses or scores is written as failed. A folder with another result of this
+        configuration and seed keeps that in `superseded/`.
+
+        Args:
+            out: the results folder.
+            benchmark: a shipped id or the path of a benchmark's YAML file to compare with; or any name.
+            strategy: a name for the method.
+            seed: of the script, >= 0; runs that differ in it alone are one row.
+            parameters: hyper-parameters of the method, plain values; they tell its rows apart.
+            access: data of one training phase: the experience, all up to it, or the whole stream, as by joint training.
+            memory_samples: past samples kept.
+
+        Returns:
+            the run's folder.
+
+        Raises:
+            UserError: nothing was trained, a name that no folder can have, or values that are not plain.
+        """
+        trace = self.trace()
+        script = script_run.Script(
+            trace=trace,
+            setting=self._setting,
+            learner=self._learner,
+            stream=self._stream if self._only_exported else None,
+            test_sha256=self._test_sha256,
+            device=self._device,
+            clock=self._clock,
+        )
+        claims = script_run.Claims(strategy, seed, dict(parameters or {}), access, memory_samples)
+        return script_run.write(script, claims, benchmark, Path(out))
+
+
+def _exported(tests: list[Any]) -> Stream | None:
+    """The stream whose whole test part some experiences are; None for others."""
+    scenario = getattr(tests[0], "benchmark", None) if tests else None
+    stream: Stream | None = getattr(scenario, "clbench_stream", None)
+    if stream is None:
+        return None
+    whole = list(scenario.test_stream)  # type: ignore[union-attr]
+    return stream if len(tests) == len(whole) and all(a is b for a, b in zip(tests, whole, strict=True)) else None
 
 
 def _materialise(

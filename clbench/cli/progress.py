@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from clbench.studies.engines.base import FinishedJob
 
 
-def bar(**settings: Any) -> Any:
-    """A bar of tqdm on standard error; disabled where that is no terminal.
+def bar(shown: bool | None = None, **settings: Any) -> Any:
+    """A bar of tqdm on standard error; by default disabled where that is no terminal.
 
     A terminal may not know its size (of `script`, of a container); tqdm 4.70 draws nothing where it has 0 rows.
     """
     from tqdm import tqdm
 
-    disable = not sys.stderr.isatty()
+    terminal = sys.stderr.isatty()
+    disable = not (terminal if shown is None else shown)
     size: dict[str, Any] = {"dynamic_ncols": True}
-    if not disable and 0 in os.get_terminal_size(sys.stderr.fileno()):
+    if terminal and not disable and 0 in os.get_terminal_size(sys.stderr.fileno()):
         columns, rows = shutil.get_terminal_size()
         size = {"ncols": columns, "nrows": rows}
     return tqdm(file=sys.stderr, disable=disable, leave=False, **size, **settings)
@@ -35,10 +36,15 @@ _READ_S = 0.5
 
 
 class OneRun:
-    """A bar of updates with an ETA, accuracy and loss, on a terminal; nothing elsewhere."""
+    """A bar of updates with an ETA, accuracy and loss.
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    Args:
+        label: before the bar.
+        shown: default: on a terminal.
+    """
+
+    def __init__(self, label: str, shown: bool | None = None) -> None:
+        self._label, self._shown = label, shown
         self._bar: Any = None
         self._latest: Callable[[], tuple[float | None, float | None]] = lambda: (None, None)
         self._next_s = 0.0
@@ -47,7 +53,7 @@ class OneRun:
         self._latest = latest
 
     def start(self, total: int, done: int) -> None:
-        self._bar = bar(total=total, initial=done, desc=self._label, unit="it")
+        self._bar = bar(self._shown, total=total, initial=done, desc=self._label, unit="it")
 
     def update(self, done: int) -> None:
         if not self._bar.disable and time.monotonic() >= self._next_s:

@@ -18,6 +18,7 @@ the stability gap describe tasks that are trained on throughout.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from clbench.metrics import gap, learning, matrix, sessions, worst_case
@@ -43,10 +44,17 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
-    """All metrics of all views, as plain JSON values: view -> name -> result; None where undefined.
+def compute(
+    trace: Trace, metrics: Iterable[Metric] | None = None, views: Iterable[str] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Metrics of views, as plain JSON values: view -> name -> result; None where undefined.
 
     Neighbouring experiences of one origin are joined first, so that values do not depend on how a pass was cut.
+
+    Args:
+        trace: of a run.
+        metrics: definitions; default: all of `METRICS`.
+        views: of the trace; default: all.
 
     Returns:
         For each metric "value"; "per_task" (T,), "per_experience" (V,) or "per_class" (C,); "se", the sampling
@@ -62,9 +70,10 @@ def compute(trace: Trace) -> dict[str, dict[str, dict[str, Any]]]:
     True
     """
     joined = Remembering.of(trace.by_origin())
+    definitions = list(METRICS.values() if metrics is None else metrics)
     return {
-        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in METRICS.values()}
-        for view in trace.correct
+        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions}
+        for view in (trace.correct if views is None else views)
     }
 
 

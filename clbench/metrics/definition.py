@@ -57,7 +57,8 @@ class Metric:
         title: in words.
         formula: in the symbols of this module.
         source: the paper.
-        better: which direction is better; "zero" where the best value is 0, on both sides of which it gets worse.
+        better: which direction is better; "zero" where the best value is 0, on both sides of which it gets worse;
+            "unstated" of a plain function, which is printed and never compared.
         range: smallest and largest value.
         unit: of the value.
         per: unit of `Value.parts`: one entry for each.
@@ -70,9 +71,9 @@ class Metric:
     title: str
     formula: str
     source: str
-    better: Literal["higher", "lower", "zero"]
+    better: Literal["higher", "lower", "zero", "unstated"]
     range: tuple[float, float]
-    unit: Literal["accuracy", "iterations", "accuracy x iterations", "share"]
+    unit: Literal["accuracy", "iterations", "accuracy x iterations", "share", "number"]
     per: Literal["task", "experience", "class"]
     compute: Callable[[Trace, str], Value]
     bound: Literal["upper", "lower"] | None = None
@@ -88,7 +89,9 @@ class Metric:
 
     @property
     def direction(self) -> str:
-        """The better direction in words."""
+        """The better direction in words; empty where it is unstated."""
+        if self.better == "unstated":
+            return ""
         return "nearer to 0 is better" if self.better == "zero" else f"{self.better} is better"
 
     def unreached(self, every: int, dense: int, resolution: int | None = None) -> str | None:

@@ -55,7 +55,7 @@ def _time(row: dict[str, Any], label: str) -> str:
 
 
 def _strategy(row: dict[str, Any], label: str) -> str:
-    return marked(label, row["access"], row["tuning_by"], row["n_code_sha256"])
+    return marked(label, row["access"], row["tuning_by"], row["n_code_sha256"], row.get("made_by"))
 
 
 COLUMNS = {

@@ -332,7 +332,13 @@ def _needed(finding: Finding) -> str:
 
 
 def to_csv(findings: Sequence[Finding]) -> bytes:
-    """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], missing empty."""
+    """`cells` as CSV, missing ones empty."""
+    rows = cells(findings)
+    return csv_bytes(list(rows[0]), (list(row.values()) for row in rows))
+
+
+def cells(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """One row for each benchmark and metric: numbers unrounded, accuracies in [0, 1], None where undefined."""
     rows = []
     for finding in findings:
         pair, d = finding.pair, finding.difference
@@ -369,7 +375,7 @@ def to_csv(findings: Sequence[Finding]) -> bytes:
                 "verdict": finding.verdict,
             }
         )
-    return csv_bytes(list(rows[0]), (list(row.values()) for row in rows))
+    return rows
 
 
 def _side(name: str, values: Sequence[float]) -> dict[str, float | None]:

@@ -113,6 +113,8 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 
     ordered = sorted(boards.items(), key=lambda item: (min(row["benchmark"] for row in item[1]), item[0]))
     out = [row for _, board in ordered for row in sorted(board, key=place)]
+    if all(row["made_by"] == "clbench" for row in out):  # a column for those who have runs of scripts
+        out = [{key: value for key, value in row.items() if key != "made_by"} for row in out]
     return pd.DataFrame(out, dtype=object)
 
 
@@ -123,7 +125,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
     streams = [r.stream for r in group if r.stream is not None]
     bench = config.benchmark
     training, evaluation, protocol = bench.training, bench.evaluation, bench.protocol
-    updates = _average([r.costs.iterations for r in done if r.costs])
+    updates, batch = _average([r.costs.iterations for r in done if r.costs]), training.batch_size
     out: dict[str, Any] = {
         "schema_version": SCHEMA,
         "row_id": row,
@@ -136,7 +138,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "definition_hash": first.definition_hash,
         "view": first.primary_view,
         "setting": bench.stream.setting,
-        "data": data_name(bench.stream.data),
+        "data": None if bench.stream.data is None else data_name(bench.stream.data),
         "data_sha256": _agreed([s.data_sha256 for s in streams]),
         "data_origin": _agreed([r.provenance.data for r in group]),
         "stream_definition_hash": _agreed([s.definition_hash for s in streams]),
@@ -150,6 +152,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "boundaries": protocol.boundaries,
         # Who ran.
         "strategy": config.strategy.name,
+        "made_by": first.made_by,
         "parameters": _pairs(config.strategy.parameters),
         "config_hash": first.config_hash,
         "access": next((r.access for r in group if r.access), None),
@@ -166,7 +169,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
         "budget": training.budget,
         "batch_size": training.batch_size,
         "updates": updates,
-        "samples_seen_at_most": None if updates is None else updates * training.batch_size,
+        "samples_seen_at_most": None if updates is None or batch is None else updates * batch,
         "memory_samples": _most([r.memory.samples for r in done if r.memory]),
         "memory_bytes": _most([r.memory.bytes for r in done if r.memory]),
         # Seeds.
@@ -228,6 +231,11 @@ class Exclusion:
 
 EXCLUSIONS = (
     Exclusion(
+        "a result of a script",
+        lambda row: row["made_by"] == "script",
+        "of a script, which clbench cannot run again",
+    ),
+    Exclusion(
         "not a continual learner",
         lambda row: row["access"] in ("past", "stream"),
         "not a continual learner (access {access})",
@@ -242,7 +250,7 @@ EXCLUSIONS = (
     Exclusion("runs of several codes", lambda row: row["n_code_sha256"] > 1, "runs of {n_code_sha256} codes"),
     Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
 )
-"""Reasons to exclude a row from the ranking: the first that applies."""
+"""Reasons to exclude a row from the ranking: the first that applies. Scripts have a line of their own below tables."""
 
 
 def _unranked(row: dict[str, Any]) -> str | None:

@@ -56,13 +56,16 @@ def codes(runs: Iterable[Record]) -> int:
     return len({run_id if None in user.values() else code for run_id, code, user in made_by if code or user})
 
 
-def marked(name: str, access: str | None, tuned_by: str | None, codes: int) -> str:
+def marked(name: str, access: str | None, tuned_by: str | None, codes: int, made_by: str | None = None) -> str:
     """A name with its warnings.
 
     >>> marked("joint", "stream", None, 1), marked("er", "experience", "test", 2)
     ('joint (not continual)', 'er (tuned on its own test stream, 2 codes)')
+    >>> marked("mine", None, None, 1, made_by="script")
+    'mine (script)'
     """
-    marks = ["not continual"] if access in ("past", "stream") else []
+    marks = ["script"] if made_by == "script" else []
+    marks += ["not continual"] if access in ("past", "stream") else []
     marks += ["tuned on its own test stream"] if tuned_by == "test" else []
     marks += [f"{codes} codes"] if codes > 1 else []
     return f"{name} ({', '.join(marks)})" if marks else name
@@ -107,7 +110,7 @@ class Row:
     def called(self, name: str) -> str:
         """A name for the row with its id and its warnings."""
         access = next((record.access for record in self.records if record.access), None)
-        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes)
+        return marked(f"{name}, row {self.id[:8]}", access, self.tuned_by, self.codes, self.records[0].made_by)
 
     @property
     def codes(self) -> int:

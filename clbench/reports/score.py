@@ -38,11 +38,23 @@ class Table:
     shown: Sequence[tuple[str, ...]]
 
 
-def metrics(run: Run, view: str) -> Table:
-    """Every metric: value, sampling error, better direction, and what the schedule of evaluations leaves open."""
-    rows, shown, trace = [], [], run.scored()
-    for name, entry in compute(trace)[view].items():
-        metric = METRICS[name]
+def metrics(run: Run, view: str, definitions: Sequence[Metric] | None = None) -> Table:
+    """Metrics of a run; see `of_trace`."""
+    return of_trace(run.scored(), view, definitions)
+
+
+def of_trace(trace: Trace, view: str, definitions: Sequence[Metric] | None = None) -> Table:
+    """Metrics: value, sampling error, better direction, and what the schedule of evaluations leaves open.
+
+    Args:
+        trace: of a run.
+        view: of the trace.
+        definitions: of the metrics; default: all of `METRICS`.
+    """
+    rows, shown = [], []
+    by_name = METRICS if definitions is None else {metric.name: metric for metric in definitions}
+    for name, entry in compute(trace, by_name.values(), [view])[view].items():
+        metric = by_name[name]
         value, se, resolution = entry["value"], entry.get("se"), entry.get("resolution")
         rows.append((name, value, metric.unit, se, resolution, metric.better))
         shown.append(

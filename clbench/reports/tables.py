@@ -65,10 +65,11 @@ SPREADS: dict[Spread, str] = {
 }
 RANKS = (
     f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
-    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[:-1])}, or {EXCLUSIONS[-1].summary}",
+    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[1:-1])}, or {EXCLUSIONS[-1].summary}",
 )
 CODES = "n codes: its runs were made by n different codes; with --other-code again, run and grid do them anew"
 EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
+SCRIPT = "script: trained outside of clbench, which cannot run it again; not ranked"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
@@ -276,7 +277,8 @@ def _explanation(frame: pd.DataFrame, metrics: Sequence[str | Asked], choice: Ch
     lines += [column.note for column in shown if column.note]
     lines += [f"{mark}{best_rows.RULE}"] if choice.best is not None else []
     codes = [CODES] if any(frame["n_code_sha256"] > 1) else []
-    return [*lines, *codes, *([MODIFIED] if any(frame["modified"]) else [])]
+    scripts = [SCRIPT] if "made_by" in frame else []
+    return [*lines, *codes, *scripts, *([MODIFIED] if any(frame["modified"]) else [])]
 
 
 # ------------------------------------------------------------------------------------------------ escapes

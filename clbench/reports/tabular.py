@@ -45,6 +45,15 @@ def _cell(value: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ the terminal
+def plain(text: str) -> str:
+    """Text in one line without control characters.
+
+    >>> plain("a\\nb \\x1b[31m é")
+    'a\\\\nb \\\\x1b[31m é'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def column_widths(lines: Iterable[Sequence[str]]) -> list[int]:
     """The longest cell of each column."""
     return [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -69,12 +78,3 @@ def aligned(lines: Sequence[Sequence[str]], words: int | Sequence[bool] | None =
         .rstrip()
         for line in lines
     ]  # fmt: skip
-
-
-def plain(text: str) -> str:
-    """Text in one line without control characters.
-
-    >>> plain("a\\nb \\x1b[31m é")
-    'a\\\\nb \\\\x1b[31m é'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

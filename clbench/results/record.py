@@ -12,41 +12,32 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import pydantic
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from clbench import labels
-from clbench.config.benchmark import knows_task_at_test
 from clbench.errors import UserError, shown
 from clbench.metrics import METRICS
 from clbench.results import files
+from clbench.results.record_parts import (
+    LARGEST,
+    Compiled,
+    Config,
+    Costs,
+    Count,
+    Failure,
+    Identity,
+    Memory,
+    Part,
+    Provenance,
+    Score,
+)
 from clbench.summation import ROUNDING
 
-_LARGEST = 2**53
-"""Beyond it a float no longer holds every integer, and squares of floats may overflow."""
 
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
-Amount = Annotated[float, Field(ge=0, le=_LARGEST)]
-Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
-
-
-class _Part(pydantic.BaseModel):
-    """A mapping of a run.json."""
-
-    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class _Open(pydantic.BaseModel):
-    """A mapping with any further keys."""
-
-    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
-
-    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
-
-
-class _File(_Part):
+class _File(Part):
     """A run.json."""
 
     _raw: dict[str, Any] = pydantic.PrivateAttr(default_factory=dict)
@@ -68,151 +59,6 @@ class _File(_Part):
         return self._raw
 
 
-class _Named(_Open):
-    """A name, with parameters beside it."""
-
-    name: str
-
-    @property
-    def parameters(self) -> dict[str, JsonValue]:
-        return dict(self.model_extra or {})
-
-
-class _Stream(_Open):
-    data: str | list[str]
-    setting: str
-
-
-class _Training(_Open):
-    batch_size: Count
-    epochs: Count | None = None
-    iterations: Count | None = None
-    budget: str = "experience"
-    optimizer: _Named
-
-
-class _Evaluation(_Open):
-    every: Count = 1
-    dense: Count = 0
-    subset: Count | None = None
-    scope: str = "seen"
-
-
-class _Protocol(_Open):
-    task_in_training: bool = True
-    task_at_test: bool | None = None
-    boundaries: bool = True
-
-
-class _Benchmark(_Open):
-    stream: _Stream
-    model: _Named
-    training: _Training
-    evaluation: _Evaluation = _Evaluation()
-    protocol: _Protocol = _Protocol()
-
-    @property
-    def task_at_test(self) -> bool:
-        """True if task labels of test samples were available to the strategy."""
-        return knows_task_at_test(self.stream.setting, self.protocol.task_at_test)
-
-
-class _Numerics(_Part):
-    threads: Count
-    device: str
-    dtype: str = "float32"
-    deterministic: bool = True
-    amp: str | None = None
-    fused: bool = False
-
-
-class _Seeds(_Part):
-    stream: Count | None = None
-    init: Count | None = None
-    order: Count | None = None
-    augmentation: Count | None = None
-    strategy: Count | None = None
-
-
-class _Tuning(_Open):
-    by: str
-
-
-class _Config(_Part):
-    seed: Count
-    seeds: _Seeds
-    strategy: _Named
-    benchmark: _Benchmark
-    numerics: _Numerics
-    tuning: _Tuning | None = None
-
-
-class _Failure(_Part):
-    message: str
-
-
-class _Compiled(_Part):
-    instance_hash: str
-    data_sha256: str
-    definition_hash: str | None = None
-    experiences: Count | None = None
-    tasks: Count | None = None
-    classes: Count | None = None
-    samples: Count | None = None
-
-
-class Score(_Part):
-    """A metric's value, its standard error and its resolution, as far as it has them."""
-
-    value: Number | None
-    se: Amount | None = None
-    resolution: Count | None = None
-
-
-class _Memory(_Part):
-    samples: Count | None
-    bytes: Count | None
-
-
-class _Costs(_Part):
-    train_s: Number
-    eval_s: Number
-    wall_s: Number
-    iterations: Count | None = None
-    evaluations: Count | None = None
-    peak_rss_bytes: Count | None = None
-    peak_gpu_bytes: Count | None = None
-
-
-class _Git(_Part):
-    commit: str | None = None
-    dirty: bool | None = None
-
-
-class _Provenance(_Part):
-    clbench: str
-    git: _Git | None = None
-    python: str | None = None
-    packages: dict[str, str | None]
-    cpu: str | None = None
-    gpu: str | None = None
-    data: str | None = None
-    code_sha256: str | None = None
-    user_code: dict[str, str | None] | None = None
-    started_utc: str | None = None
-    study: str | None = None
-    tuning: dict[str, JsonValue] | None = None
-
-
-class _Strategy(_Part):
-    name: str
-
-
-class _Identity(_Part):
-    seed: int
-    strategy: _Strategy
-
-
 class Header(_File):
     """Keys of a run.json required for a run with a trace; its metrics are unchecked, as they can be recomputed."""
 
@@ -220,7 +66,7 @@ class Header(_File):
     config_hash: str
     primary_view: str
     metrics: dict[str, Any] | None
-    config: _Identity
+    config: Identity
     modified: Any
 
     @property
@@ -238,28 +84,30 @@ class Record(_File):
     """A run.json, as far as tables read it; other readers use the rest (`report`, a metric's parts)."""
 
     run_id: str
+    made_by: Literal["clbench", "script"] = "clbench"
+    """Who trained: clbench, or a script with the evaluator as a plugin, of which less is known and nothing repeated."""
     status: Literal["completed", "failed", "interrupted", "running"]
-    failure: _Failure | None
+    failure: Failure | None
     benchmark: str
     modified: bool
-    config: _Config
+    config: Config
     definition_hash: str
     config_hash: str
-    stream: _Compiled | None
+    stream: Compiled | None
     metrics: dict[str, dict[str, Score]] | None
     primary_view: str
-    memory: _Memory | None
+    memory: Memory | None
     access: Literal["experience", "past", "stream"] | None
     parameters: Count | None
-    costs: _Costs | None
-    provenance: _Provenance
+    costs: Costs | None
+    provenance: Provenance
 
     @pydantic.field_validator("metrics")
     @classmethod
     def _possible(cls, metrics: dict[str, dict[str, Score]] | None) -> dict[str, dict[str, Score]] | None:
         for view, scores in (metrics or {}).items():
             for name, score in scores.items():
-                low, high = METRICS[name].range if name in METRICS else (-_LARGEST, _LARGEST)
+                low, high = METRICS[name].range if name in METRICS else (-LARGEST, LARGEST)
                 if score.value is not None and not low - ROUNDING <= score.value <= high + ROUNDING:
                     raise ValueError(f"{view}.{name} is {score.value!r}, outside [{low}, {high}]")
         return metrics
@@ -268,12 +116,17 @@ class Record(_File):
     def _whole(self) -> Record:
         if self.status == "failed" and self.failure is None:
             raise ValueError("failed, but 'failure' is null")
+        known = self.made_by == "clbench"
         if self.status == "completed":
-            for key in ("stream", "metrics", "memory", "access", "costs"):
+            for key in ("stream", "metrics", "memory", "costs", *["access"] * known):
                 if getattr(self, key) is None:
                     raise ValueError(f"completed, but '{key}' is null")
             if self.primary_view not in (self.metrics or {}):
                 raise ValueError("completed, but 'metrics' lacks the primary view")
+        benchmark = self.config.benchmark
+        if known and (benchmark.stream.data is None or benchmark.training.batch_size is None):
+            key = "stream.data" if benchmark.stream.data is None else "training.batch_size"
+            raise ValueError(f"'config.benchmark.{key}' is null, which only a script's run may leave unknown")
         return self
 
     @property
@@ -418,7 +271,13 @@ _REASONS = ("nearer to the folder named", "completed", "started first", "first b
 
 
 def collect(*roots: Path) -> tuple[list[Record], list[str]]:
-    """All run records at or under some folders, each run once, and a sentence for excluded files.
+    """See `collect_with_folders`, without the folders."""
+    kept, problems = collect_with_folders(*roots)
+    return [record for _, record in kept], problems
+
+
+def collect_with_folders(*roots: Path) -> tuple[list[tuple[Path, Record]], list[str]]:
+    """All run records at or under some folders, each run once with its own, and a sentence for excluded files.
 
     Of files of one run (equal id and instance) the one nearest to a folder named counts: a folder within a folder does
     not hide the runs of the outer one. Of equally near ones a completed one counts, then the one started first. Results
@@ -444,7 +303,8 @@ def collect(*roots: Path) -> tuple[list[Record], list[str]]:
             new, other = (new, kept[run]) if order < kept[run].order else (kept[run], new)
             others.append((run, other))
         kept[run] = new
-    return [copy.record for copy in kept.values()], [*problems, *_copies([(kept[run], other) for run, other in others])]
+    problems += _copies([(kept[run], other) for run, other in others])
+    return [(copy.directory, copy.record) for copy in kept.values()], problems
 
 
 def _copies(pairs: list[tuple[_Copy, _Copy]]) -> Iterator[str]:

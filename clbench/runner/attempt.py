@@ -16,8 +16,8 @@ from clbench import metrics, registry
 from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
-from clbench.results import files, trace_files
-from clbench.runner import kept_weights, provenance, user_code
+from clbench.results import files, provenance, trace_files
+from clbench.runner import kept_weights, user_code
 from clbench.runner.build_strategy import imported
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
@@ -31,6 +31,7 @@ from clbench.runner.training_loop import train
 from clbench.runner.user_code import Change
 from clbench.strategy import Memory, SelfDrivenLearner, is_strategy
 from clbench.trace import Trace
+from clbench.training.weights import state_sha256
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,6 @@ class Attempt:
                 record_failure(record, error, 0)
                 files.write_json(directory / "run.json", record)
                 return Outcome(directory, record)
-        self._writer.describe(self._trace([self._recorder.chunk()]))
         self._due = Due(self._every, self._observation.iterations)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -167,6 +167,7 @@ class Attempt:
         self._progress.start(sum(bench.budgets), self._observation.iterations)
         try:
             with self._wish, contextlib.nullcontext() if profile is None else profile.of(bench, self._observation):
+                self._writer.describe(self._trace([self._recorder.chunk()]))
                 train(bench, self._observation, self._on_experience, start)
                 self._finish(record)
         except Exception as error:
@@ -201,7 +202,7 @@ class Attempt:
         self._on_full()
         trace = self._trace(self._writer.read())
         record["metrics"] = metrics.compute(trace)
-        record["weights_sha256"] = provenance.weights_sha256(bench.strategy.model)
+        record["weights_sha256"] = state_sha256(bench.strategy.model.state_dict())
         memory: Memory = bench.strategy.memory()
         record["memory"] = {"samples": memory.samples, "bytes": memory.bytes}
         record["report"] = bench.strategy.report()

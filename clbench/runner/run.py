@@ -15,9 +15,9 @@ from clbench import run_config
 from clbench.dataset import identity
 from clbench.errors import UserError
 from clbench.loggers.base import Loggers, check
-from clbench.results import files, trace_files
+from clbench.results import files, provenance, trace_files
 from clbench.rng import fenced
-from clbench.runner import provenance, user_code
+from clbench.runner import user_code
 from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints, Every
@@ -26,7 +26,7 @@ from clbench.runner.estimate import estimate
 from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
 from clbench.runner.profiler import Profile
-from clbench.runner.run_record import describe_stream, is_completed, new_record, record_failure
+from clbench.runner.run_record import is_completed, new_record, record_failure
 from clbench.runner.single_samples import refuse_single_samples
 from clbench.runner.user_code import OtherCode
 from clbench.stream import Stream
@@ -120,7 +120,7 @@ def execute(
                 warn(f"finished earlier {why}; it is done again, the earlier result is kept in {kept}")
             if read_only is not None:
                 raise read_only
-            record["stream"] = describe_stream(stream)
+            record["stream"] = provenance.describe_stream(stream)
             record["provenance"]["data"] = stream.data.origin
             made_by = {
                 "run_id": run.run_id,

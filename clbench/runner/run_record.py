@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from clbench import run_config
-from clbench.dataset import identity
 from clbench.errors import RunFailed, UserError
-from clbench.results import files
+from clbench.results import files, provenance
 from clbench.rng import fenced
-from clbench.runner import provenance
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.lock import Busy, Lock
-from clbench.stream import Stream
 from clbench.tracebacks import described
 
 
@@ -76,18 +73,6 @@ def new_record(run: run_config.RunConfig) -> dict[str, Any]:
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
-    }
-
-
-def describe_stream(stream: Stream) -> dict[str, Any]:
-    return {
-        "definition_hash": stream.definition_hash,
-        "instance_hash": stream.instance_hash,
-        "data_sha256": identity(stream.data, stream.normalise),
-        "experiences": len(stream.experiences),
-        "tasks": len(stream.tasks),
-        "classes": len({c for task in stream.tasks for c in task.classes}),
-        "samples": sum(v.samples for v in stream.experiences),
     }
 
 

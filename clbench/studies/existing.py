@@ -14,10 +14,10 @@ from typing import Any, Literal
 from clbench import registry
 from clbench.dataset import identity
 from clbench.errors import UserError
-from clbench.results import files
+from clbench.results import files, provenance
 from clbench.results.record import read as read_record
 from clbench.run_config import RunConfig
-from clbench.runner import provenance, user_code
+from clbench.runner import user_code
 from clbench.runner.user_code import Change, OtherCode
 from clbench.schema import canonical
 from clbench.streams.definition import StreamConfig

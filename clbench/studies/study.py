@@ -199,8 +199,20 @@ def read(path: Path) -> Study:
     Raises:
         UserError: every mistake in it.
     """
-    source = str(path)
-    raw = strict_yaml.parse_file(path, source)
+    return check(strict_yaml.parse_file(path, str(path)), str(path), path.parent)
+
+
+def check(raw: dict[str, Any], source: str, folder: Path) -> Study:
+    """A study's contents, checked as `read` does.
+
+    Args:
+        raw: as in a file.
+        source: its name, for messages.
+        folder: base of relative paths.
+
+    Raises:
+        UserError: every mistake in it.
+    """
     known = StudyConfig.model_fields
     problems = [f"{source}: {key}: {unknown_key(key, list(known))}" for key in raw if key not in known]
     problems += [
@@ -238,7 +250,7 @@ def read(path: Path) -> Study:
         problems.append(f"{source}: seeds: got {shown(seeds)}. Allowed: each seed once.")
     if problems:
         raise UserError(*problems)
-    return Study(source, path.parent, StudyConfig.model_validate(raw))
+    return Study(source, folder, StudyConfig.model_validate(raw))
 
 
 def _check_named(where: str, mapping: dict[str, Any]) -> list[str]:

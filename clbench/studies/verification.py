@@ -67,9 +67,12 @@ def configuration(record: Record) -> RunConfig:
     """Configuration of a run.
 
     Raises:
-        UserError: its configuration is not that of its id, hashes and names, or not one of this version.
+        UserError: it is the result of a script; or its configuration is not that of its id, hashes and names, or not
+            one of this version.
     """
     name = f"{record.benchmark} seed {record.seed}"
+    if record.made_by == "script":
+        raise UserError(f"{name}: the result of a script, which clbench cannot run again; run the script itself again.")
     try:
         run = RunConfig.model_validate(record.raw["config"])
         run_id = run.run_id  # for which hyper-parameters are validated too

@@ -115,7 +115,7 @@ def test_a_finished_run_is_not_repeated_unless_forced(capsys: pytest.CaptureFixt
 def test_finished_runs_of_other_code_are_said_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clbench.runner import provenance
+    from clbench.results import provenance
 
     command = ["run", "split_synthetic-v1", "--strategy", "naive", "--seed", "0", "--seed", "1", "--threads", "1"]
     command += [*QUICK, "--quiet"]

@@ -537,7 +537,7 @@ def test_whatever_tells_two_rows_apart_is_said_everywhere(
          "'metrics.class.average_accuracy.value' is '0.5': input should be a valid number"),
         ("metrics__class__average_accuracy__value", 87.5,
          "'metrics': class.average_accuracy is 87.5, outside [0, 1]"),
-        ("config", "er", "'config' is 'er': input should be a valid dictionary or instance of _Config"),
+        ("config", "er", "'config' is 'er': input should be a valid dictionary or instance of Config"),
         ("config__seed", True, "'config.seed' is true: input should be a valid integer"),
         ("config__strategy", {}, "'config.strategy.name' is missing"),
         ("costs__train_s", "1 s", "'costs.train_s' is '1 s': input should be a valid number"),

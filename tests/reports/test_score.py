@@ -226,7 +226,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     directory = saved(make_trace(dip()))
     record = json.loads((directory / "run.json").read_text())
     files.write_json(directory / "run.json", {**record, "status": "running"})
-    assert scored(capsys, "run", status=2) == ([], ["run: unfinished; only a finished run has a complete trace."])
+    assert scored(capsys, "run", status=2) == ([], ["run: no evaluation is written yet."])
     files.write_json(directory / "run.json", {**record, "primary_view": "task"})
     assert scored(capsys, "run", status=2) == ([], ["run/trace.npz: the run's primary view 'task' is missing."])
     assert scored(capsys, "run", "--view", "class")[1] == []

@@ -27,10 +27,10 @@ from clbench import registry
 from clbench.cli import main
 from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.frozen_features import Front
-from clbench.results import files, trace_files
+from clbench.results import files, provenance, trace_files
 from clbench.rng import Generator
 from clbench.run_config import RunConfig
-from clbench.runner import attempt, provenance
+from clbench.runner import attempt
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.lock import Busy, Lock
 from clbench.runner.signals import Interrupted
@@ -372,7 +372,7 @@ from pathlib import Path
 import torch
 from clbench import resolve, source
 from clbench.results import files
-from clbench.runner import provenance
+from clbench.results import provenance
 from clbench.runner.run import execute
 from clbench.runner.checkpoint import Every
 
@@ -823,7 +823,7 @@ def test_a_damaged_piece_of_the_trace_is_said_and_the_checkpoint_before_used(
     damage: Any, left: Any, tmp_path: Path
 ) -> None:
     run, place, whole = left
-    pieces = sorted((place / "trace").iterdir())
+    pieces = sorted((place / "trace").glob("chunk-*"))
     assert len(pieces) == 4, "one each after 4, 8, 12 updates, and what was seen last"
     damage(pieces[2])
     said: list[str] = []

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from clbench.results import files
-from clbench.runner import provenance, user_code
+from clbench.results import files, provenance
+from clbench.runner import user_code
 from clbench.runner.checkpoint import Every
 from clbench.runner.signals import Interrupted
 from support import CrashAt, execute, make_run

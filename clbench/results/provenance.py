@@ -1,4 +1,4 @@
-"""Provenance of a result: code, packages, machine. Recorded beside a result, never part of its identity."""
+"""Provenance of a result: code, packages, machine, stream. Recorded beside a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import Any
 
 import clbench
 from clbench import source
+from clbench.dataset import identity
 from clbench.lazy import torch
+from clbench.stream import Stream
 
 
 def collect(device: str) -> dict[str, Any]:
@@ -101,8 +103,14 @@ def peak_rss_bytes() -> int | None:
     return None
 
 
-def weights_sha256(model: torch.nn.Module) -> str:
-    """See `clbench.training.weights.state_sha256`."""
-    from clbench.training.weights import state_sha256  # imports torch
-
-    return state_sha256(model.state_dict())
+def describe_stream(stream: Stream) -> dict[str, Any]:
+    """Hashes and sizes of a stream, as plain JSON values."""
+    return {
+        "definition_hash": stream.definition_hash,
+        "instance_hash": stream.instance_hash,
+        "data_sha256": identity(stream.data, stream.normalise),
+        "experiences": len(stream.experiences),
+        "tasks": len(stream.tasks),
+        "classes": len({c for task in stream.tasks for c in task.classes}),
+        "samples": sum(v.samples for v in stream.experiences),
+    }

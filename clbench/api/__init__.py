@@ -1,0 +1,1 @@
+"""The Python interface: what `import clbench` offers, over the same functions as the command line."""
