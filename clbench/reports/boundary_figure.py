@@ -164,8 +164,8 @@ def _caption(boards: Sequence[Board[Aftermath | None]], band: Band, absolute: bo
         lines += [BANDS[band]] if BANDS[band] else []
     lines.append("Dotted: before the boundary.")
     lines.append(
-        f"Triangle and number: lowest point of the line, in points below (means over seeds hide part of each gap). "
-        f"Ring: the first evaluation after it with {100 * RECOVERED:.0f} % of the accuracy before the boundary."
+        "Triangle and number: lowest point of the line, and its depth in points, less than that of single gaps. Ring: "
+        f"the first evaluation after it with {100 * RECOVERED:.0f} % of the accuracy before the boundary."
     )
     lacking = [m.label for board in boards for m in board.methods if len(_known(m)) < len(m.finished)]
     if lacking:
@@ -257,7 +257,17 @@ def _write_depths(
     spots += [((x - left) / (right - left) * wide, (y - low) / (high - low) * tall) for x, y, *_ in marks]
     taken = [(x - 0.04, y - 0.04, x + 0.04, y + 0.04) for x, y in spots]
     for x, y, text, colour in sorted(marks, key=lambda mark: (mark[1], mark[0])):
-        axes.plot([x], [y], "v", color=colour, markersize=6, markeredgecolor=sheet.look.paper, zorder=6, clip_on=False)
+        axes.plot(
+            [x],
+            [y],
+            "v",
+            color=colour,
+            markersize=6,
+            markeredgecolor=sheet.look.paper,
+            markeredgewidth=0.6,
+            zorder=6,
+            clip_on=False,
+        )
         at_x, at_y = (x - left) / (right - left) * wide, (y - low) / (high - low) * tall
         long = text_width(text, size)
         beside = (0.07, 0.0), (-0.07 - long, 0.0), (0.07, -line), (-0.07 - long, -line), (0.07, line)

@@ -26,7 +26,7 @@ Spot = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 _WIDTH = 6.75
-_LOGARITHMIC = 20.0  # quotient of the largest and the smallest cost from which the axis is logarithmic
+_LOGARITHMIC = 10.0  # quotient of the largest and the smallest cost from which the axis is logarithmic
 _WORDS: dict[Cost, str] = {"memory": "memory of the method", "time": "time, training and evaluation"}
 
 

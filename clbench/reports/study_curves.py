@@ -20,6 +20,7 @@ from clbench.reports.figure_sheet import Entry, Grid, Sheet, balanced
 from clbench.reports.figure_style import PLAIN, Look, rendered
 from clbench.reports.seed_curves import BANDS, Band, Curve, Floats, aligned, mean_and_band
 from clbench.reports.study_runs import Board, Member, seeds_of, unfinished_of, warnings_of
+from clbench.reports.tabular import plain
 from clbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ MOST_TASKS = 40
 
 _WIDTH = 6.75
 _MARKED = 6  # markers on a line
+_NAMED = 4  # unfinished runs of a panel that are named beside their ends
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ def _panel(axes: Axes, board: Board[Drawn], column: int, band: Band, sheet: Shee
             low = min(low, band_line(axes, x, y, band, line, pixels, method.number))
         for member in method.unfinished:
             low = min(low, _thin(axes, member, column, line, pixels))
+            if not member.data.tasks and sum(len(m.unfinished) for m in board.methods) <= _NAMED:
+                _name(axes, member, line, sheet)
     return float(10 * np.floor(low / 10))
 
 
@@ -254,3 +258,19 @@ def _thin(axes: Axes, member: Member[Drawn], column: int, line: dict[str, Any], 
         last = known[-1:]
         axes.plot(x[last], y[last], color=line["color"], marker="x", markersize=4.5, linestyle="none", zorder=4)
     return float(y[known].min()) if len(known) else 90.0
+
+
+def _name(axes: Axes, member: Member[Drawn], line: dict[str, Any], sheet: Sheet) -> None:
+    """Writes the seed of an unfinished run, and how far it is, beside its end."""
+    y = 100 * member.data.curve.y[:, 0]
+    known = np.flatnonzero(~np.isnan(y))
+    if not len(known):
+        return
+    x, end = float(member.data.curve.x[known[-1]]), float(y[known[-1]])
+    left = x < sum(axes.get_xlim()) / 2
+    axes.annotate(
+        f"seed {member.record.seed}: {plain(member.unfinished or '')}", (x, end), xytext=(4 if left else -4, -7),
+        textcoords="offset points", ha="left" if left else "right", va="center_baseline", color=line["color"],
+        fontsize=sheet.sizes.small, zorder=5,
+        bbox={"facecolor": sheet.look.paper, "edgecolor": "none", "alpha": 0.7, "pad": 0.3},
+    )  # fmt: skip

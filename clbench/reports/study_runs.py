@@ -91,6 +91,8 @@ class Board(Generic[_T]):
         The number where all methods have as many, else a range.
         """
         counts = sorted({len(method.finished) for method in self.methods})
+        if counts == [0]:
+            return "no finished seed"
         if len(counts) == 1:
             return f"{counts[0]} {'seed' if counts[0] == 1 else 'seeds'}"
         return f"{counts[0]} to {counts[-1]} seeds"

@@ -180,7 +180,7 @@ def test_latex_is_balanced_whatever_names_are() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ terminals
-@pytest.fixture
+@pytest.fixture(scope="module")
 def wide() -> board_layout.Board:
     names = ("er with a long name (memory 200)", "er with a long name (memory 500)", "naive")
     (board,) = tables.boards(table(*(made(name, HIGH) for name in names)))

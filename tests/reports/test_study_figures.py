@@ -227,14 +227,12 @@ def test_an_unfinished_run_is_a_thin_line_with_its_name_and_in_no_mean(tmp_path:
     files.write_json(directory / "run.json", raw("er", 3, status="running", metrics=None))
     writer = trace_files.TraceWriter(directory)
     writer.describe(part)
-    kept = slice(0, 6)
     grows = {"iteration", "experience", "phase", "loss"}
     arrays = {
         n: a for n, a in part.arrays().items() if n in grows or n.partition(".")[0] in ("correct", "bits", "extra")
     }
     arrays["bits.class"] = part.bits["class"]
     writer.append({name: a[: 3 if name == "loss" else 6] for name, a in arrays.items()})
-    assert kept.stop == 6
     reduced = boards(tmp_path, curves)
     whole = study_curves.figure(reduced)
     (axes,) = whole.axes
@@ -242,6 +240,7 @@ def test_an_unfinished_run_is_a_thin_line_with_its_name_and_in_no_mean(tmp_path:
     thin = [line for line in axes.lines if line.get_linewidth() == 0.6 and len(line.get_xdata()) > 2]
     assert [list(line.get_xdata()) for line in thin] == [[0, 1, 2, 2, 2, 3]]
     assert "Unfinished: er, seed 3: unfinished, update 3." in caption(whole)
+    assert [text.get_text() for text in axes.texts] == ["seed 3: unfinished, update 3"]
     panel = run_figure.figure([load.read(directory, partial=True)]).axes[0]
     assert panel.get_title("left").endswith("seed 3, view class: unfinished, update 3")
 
@@ -406,7 +405,13 @@ def pdf_objects(payload: bytes) -> list[bytes]:
     return objects
 
 
-def every_figure(root: Path) -> dict[str, Callable[[str, Look], bytes]]:
+Draw = Callable[[str, Look], bytes]
+
+
+@pytest.fixture(scope="module")
+def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
+    """What draws each kind of figure of one study."""
+    root = tmp_path_factory.mktemp("study")
     drawn = boards(study(root), curves)
     after = boards(root, lambda t: boundary_figure.reduced(t, "class"))
     matrices = boards(root, lambda t: matrix_figure.reduced(t, "class"))
@@ -425,8 +430,8 @@ KINDS = ("runs", "methods", "boundaries", "matrix", "cost")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pdf_has_truetype_fonts_and_none_of_type_3(kind: str, tmp_path: Path) -> None:
-    payload = every_figure(tmp_path)[kind](".pdf", Look(3.25))
+def test_a_pdf_has_truetype_fonts_and_none_of_type_3(kind: str, every_figure: dict[str, Draw]) -> None:
+    payload = every_figure[kind](".pdf", Look(3.25))
     objects = pdf_objects(payload)
     fonts = [o for o in objects if re.search(rb"/Type /Font\b", o)]
     kinds = {re.search(rb"/Subtype /(\w+)", font).group(1) for font in fonts}  # type: ignore[union-attr]
@@ -436,8 +441,8 @@ def test_a_pdf_has_truetype_fonts_and_none_of_type_3(kind: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_svg_has_text_as_text_in_light_and_dark_and_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    draw = every_figure(tmp_path)[kind]
+def test_an_svg_has_text_as_text_in_light_and_dark_and_the_same_bytes(kind: str, every_figure: dict[str, Draw]) -> None:
+    draw = every_figure[kind]
     for look in (Look(), Look(3.25, "A <title> & more", True)):
         payload = draw(".svg", look)
         with matplotlib.rc_context({"svg.fonttype": "path", "font.size": 20, "axes.facecolor": "red"}):
