@@ -17,6 +17,9 @@ from clbench.schema import content_hash, definition
 _RESERVED = re.compile(r"^(con|prn|aux|nul|(com|lpt)[0-9])(?=\.|$)", re.IGNORECASE)
 """Names of devices on Windows, where no file may have them, whatever follows a point."""
 
+_NO_RUNS = re.compile(r"^(trials|superseded)$", re.IGNORECASE)
+"""Names of folders whose runs are left out of tables, see `clbench.results.files.find_runs`."""
+
 
 class RunConfig(pydantic.BaseModel):
     """The resolved configuration that determines a run."""
@@ -59,7 +62,8 @@ class RunConfig(pydantic.BaseModel):
     def directory(self, out: Path) -> Path:
         """Folder of the run's files; always inside `out`."""
         strategy = _RESERVED.sub(r"_\g<0>", re.sub(r"[^A-Za-z0-9_+-]+", ".", self.strategy.name).strip(".") or "_")
-        return out / self.benchmark.id / strategy / self.config_hash[:16] / f"seed-{self.seed}"
+        benchmark = _NO_RUNS.sub(r"_\g<0>", _RESERVED.sub(r"_\g<0>", self.benchmark.id))
+        return out / benchmark / strategy / self.config_hash[:16] / f"seed-{self.seed}"
 
     def _identity(self) -> dict[str, Any]:
         model = registry.strategy_config(self.strategy.name)

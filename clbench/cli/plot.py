@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
-from clbench.cli.stream_argument import compiled, is_stream, outline
+from clbench.cli.stream_argument import compiled, is_stream, named, outline
 from clbench.errors import UserError, hint
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _plot(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         figure_style.check_suffix(options.out)
+    options.runs = [name if Path(name).exists() else named(name) for name in options.runs]
     streams = [name for name in options.runs if not Path(name).is_dir() and is_stream(name)]
     if streams:
         return _plot_stream(options, streams)
