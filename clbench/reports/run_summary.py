@@ -76,7 +76,7 @@ def of_row(row: Row, in_use: Callable[[Path], str | None]) -> list[str]:
         *_section("differs from the shipped configuration", _differing(first.raw["config"])),
         *_section("runs", aligned(cells)),
         *_section("unfinished or failed", reasons),
-        *_section("hashes", _hashes(first)[1:]),
+        *_section("hashes", _hashes(first, of_one_run=False)),
     ]
     return [printable(line) for line in lines]
 
@@ -243,16 +243,19 @@ def _costs(record: Record) -> list[str]:
     return [*lines, ", ".join(counted)] if counted else lines
 
 
-def _hashes(record: Record) -> list[str]:
+def _hashes(record: Record, of_one_run: bool = True) -> list[str]:
     named = {
-        "run id": record.run_id,
         "configuration": record.config_hash,
         "definition": record.definition_hash,
-        "stream instance": record.stream.instance_hash if record.stream else None,
         "data": record.stream.data_sha256 if record.stream else None,
-        "weights": record.raw.get("weights_sha256"),
-        "trace": record.raw.get("trace_sha256"),
     }
+    if of_one_run:
+        named |= {
+            "run id": record.run_id,
+            "stream instance": record.stream.instance_hash if record.stream else None,
+            "weights": record.raw.get("weights_sha256"),
+            "trace": record.raw.get("trace_sha256"),
+        }
     return aligned([(what, str(digest)) for what, digest in named.items() if digest])
 
 

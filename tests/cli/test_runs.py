@@ -153,6 +153,7 @@ def test_a_row(capsys: pytest.CaptureFixture[str]) -> None:
         ["0", "completed"], ["1", "completed"], ["2", "failed"],
     ]  # fmt: skip
     assert "  unfinished or failed: seed 2: no\\x1b[2J luck" in lines
+    assert [line.split()[0] for line in lines[-3:]] == ["configuration", "definition", "data"]  # what runs share
     assert main(["show", row(lay("lwf", out="other")), "--in", "other"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[2] == "split_digits-v1 lwf seed 0: completed"
@@ -170,6 +171,16 @@ def test_names_that_are_neither(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(["show", str(lay(seed=1)), "--markdown"]) == 2
     assert capsys.readouterr().err.startswith("--markdown is for streams")
+
+
+def test_rows_are_compared_by_names_as_people_type_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        lay(seed=seed)
+        lay("er_ace", seed)
+    assert main(["compare", "split_digits-v1:er", "split_digits-v1:er_ace"]) == 0
+    exact = capsys.readouterr()
+    assert main(["compare", "Split_Digits:ER", ":er-ace"]) == 0
+    assert capsys.readouterr() == exact
 
 
 # ------------------------------------------------------------------------------------------------ list
