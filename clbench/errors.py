@@ -65,7 +65,7 @@ def hint(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean '{guess}'?" if guess else ""
 
 
-def unknown(what: str, name: str, allowed: Iterable[str], more: str = "") -> str:
+def unknown(what: str, name: str, allowed: Iterable[str], more: str = "", guess: str = "") -> str:
     """The tail of a sentence about an unknown name.
 
     Args:
@@ -73,12 +73,14 @@ def unknown(what: str, name: str, allowed: Iterable[str], more: str = "") -> str
         name: the name in the user's input.
         allowed: the names there are.
         more: further allowed inputs, in words.
+        guess: a sentence with a space before it, instead of the nearest match.
 
     >>> unknown("strategy", "nave", ["er", "naive"], "or an import path")
     "unknown strategy 'nave'. Did you mean 'naive'? Allowed: er, naive, or an import path."
     """
     words = sorted(allowed)
-    return f"unknown {what} '{name}'.{hint(name, words)} Allowed: {', '.join([*words, *filter(None, [more])])}."
+    inputs = ", ".join([*words, *filter(None, [more])])
+    return f"unknown {what} '{name}'.{guess or hint(name, words)} Allowed: {inputs}."
 
 
 def shown(value: Any, depth: int = 2) -> str:

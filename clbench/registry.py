@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import traceback
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clbench import import_paths, source
-from clbench.errors import UserError, unknown
+from clbench import import_paths, names, source
+from clbench.config import avalanche_names
+from clbench.errors import UserError, nearest, unknown
 
 
 @cache
@@ -41,16 +43,54 @@ def benchmark_path(name: str) -> Path | None:
     return source.folder("streams") / "benchmarks" / f"{name}.yaml" if name in _part("streams").BENCHMARKS else None
 
 
+def benchmark_id(name: str) -> str | None:
+    """The shipped benchmark that a name stands for, in any case and without its version; None where there is none.
+
+    A name without a version is that of the newest one.
+
+    >>> benchmark_id("Split-Digits"), benchmark_id("split_digits-v1"), benchmark_id("digits")
+    ('split_digits-v1', 'split_digits-v1', None)
+    """
+    exact = names.match(name, benchmarks())
+    if exact is not None:
+        return exact
+    versions = [(int(version), f"{stem}-v{version}") for stem, _, version in (i.rpartition("-v") for i in benchmarks())
+                if names.folded(stem) == names.folded(name)]  # fmt: skip
+    return max(versions)[1] if versions else None
+
+
 def datasets() -> ModuleType:
     """The module of data sets."""
     _part("streams")
     return importlib.import_module("clbench.streams.datasets.load")
 
 
+def dataset_name(name: str) -> str:
+    """A data set's name as its table or its file has it: `MNIST` is `mnist`; one that nothing matches unchanged."""
+    module = datasets()
+    return name if name in module.DATASETS else names.match(name, module.available()) or name
+
+
+def presence(name: str) -> Any:
+    """See `clbench.streams.datasets.presence`."""
+    datasets()
+    return importlib.import_module("clbench.streams.datasets.presence").presence(name)
+
+
 # ------------------------------------------------------------------------------------------------ strategies
 def strategies() -> dict[str, str]:
     """Built-in strategies: name -> "module:Class"."""
     return dict(_part("strategies").STRATEGIES)
+
+
+def strategy_name(name: str) -> str:
+    """The name, or each of those that `+` joins, as the table has it; one that is not in it unchanged.
+
+    >>> strategy_name("ER-ACE"), strategy_name("DER++"), strategy_name("Er+EWC"), strategy_name("nave")
+    ('er_ace', 'derpp', 'er+ewc', 'nave')
+    """
+    table = strategies()
+    return name if name in table else "+".join(names.match(part, table) or part for part in names.split(name))
 
 
 def strategy(name: str) -> Any:
@@ -111,8 +151,19 @@ def check_strategy_name(name: str) -> None:
     if name in strategies():
         return
     if not import_paths.is_import_path(name):
-        raise UserError(unknown("strategy", name, strategies(), "or an import path like package.module:Name"))
+        raise UserError(unknown_strategy("strategy", name, strategies(), "or an import path like package.module:Name"))
     import_paths.check(name)
+
+
+def unknown_strategy(what: str, name: str, allowed: Iterable[str], more: str) -> str:
+    """As `errors.unknown`, with the import path of Avalanche's strategy of that name, or of one near it."""
+    allowed = list(allowed)
+    path, guess = avalanche_names.import_path(name), ""
+    if path is not None:
+        guess = f" Avalanche's is {path}."
+    elif nearest(name, allowed) is None and (path := avalanche_names.near(name)) is not None:
+        guess = f" Did you mean {path}?"
+    return unknown(what, name, allowed, more, guess)
 
 
 def strategy_config(name: str) -> Any:

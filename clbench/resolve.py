@@ -16,15 +16,26 @@ from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
 
-from clbench import registry
+from clbench import names, registry
 from clbench.config import strategy_names, strict_yaml
 from clbench.config.augmentation import augmentation_mistakes
 from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, contradictions
 from clbench.config.evaluation import Watch
 from clbench.config.networks import Network
+from clbench.config.optimizers import Optimizer
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
-from clbench.messages import Layer, annotation_of, check_section, dotted, key_paths, unknown_key, where
+from clbench.messages import (
+    Layer,
+    annotation_of,
+    check_section,
+    dotted,
+    key_paths,
+    member_models,
+    tags,
+    unknown_key,
+    where,
+)
 from clbench.run_config import RunConfig
 from clbench.schema import Mistake, Model
 from clbench.streams.definition import StreamConfig
@@ -32,6 +43,8 @@ from clbench.streams.definition import StreamConfig
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
 
 _SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
+
+_LISTED = "`clbench list strategies` lists them"
 
 _REQUIRED = [name for name, field in Benchmark.model_fields.items() if field.is_required()]
 
@@ -145,6 +158,58 @@ def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
     return layers
 
 
+def canonical_strategy(strategy: Any) -> Any:
+    """A strategy's mapping with its names as the table has them, the keys of a composition's parts too.
+
+    >>> canonical_strategy({"name": "ER+EWC", "EWC": {"strength": 2}, "optimizer": {"name": "SGD"}})
+    {'name': 'er+ewc', 'ewc': {'strength': 2}, 'optimizer': {'name': 'sgd'}}
+    """
+    if not isinstance(strategy, dict):
+        return strategy
+    strategy = _tagged(strategy, "optimizer", Optimizer)
+    name = strategy.get("name")
+    if not isinstance(name, str):
+        return strategy
+    name = registry.strategy_name(name)
+    parts = strategy_names.parts_of(name)
+    keys = [strategy_names.key_of(part) for part in parts] if len(parts) > 1 else []
+    return {names.match(key, keys) or key: name if key == "name" else value for key, value in strategy.items()}
+
+
+def _canonical(layers: Iterable[Layer]) -> list[Layer]:
+    """Mappings with names as their tables have them: `strategy: ER`, `data: CIFAR-10`, `name: MLP`, `name: SGD`."""
+    out = []
+    for source, content in layers:
+        content = _tagged(dict(content), "model", Network)
+        for section, change in (("strategy", canonical_strategy), ("stream", _stream), ("training", _training)):
+            if section in content:
+                content[section] = change(content[section])
+        out.append((source, content))
+    return out
+
+
+def _tagged(mapping: dict[str, Any], key: str, annotation: Any) -> dict[str, Any]:
+    """A mapping with the name below a key as one of the kinds of a union has it, where one has it."""
+    value = mapping.get(key)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return mapping
+    name = names.match(value["name"], [tag for model in member_models(annotation) for tag in tags(model)])
+    return mapping if name is None else {**mapping, key: {**value, "name": name}}
+
+
+def _training(training: Any) -> Any:
+    return _tagged(training, "optimizer", Optimizer) if isinstance(training, dict) else training
+
+
+def _stream(stream: Any) -> Any:
+    data = stream.get("data") if isinstance(stream, dict) else None
+    if isinstance(data, str):
+        return {**stream, "data": registry.dataset_name(data)}
+    if isinstance(data, list):
+        return {**stream, "data": [registry.dataset_name(d) if isinstance(d, str) else d for d in data]}
+    return stream
+
+
 def flatten(layers: Iterable[Layer]) -> dict[str, Any]:
     """Layers, the uppermost first, merged into one mapping."""
     out: dict[str, Any] = {}
@@ -180,8 +245,8 @@ def resolve(
         if strategy.lstrip().startswith(("[", "{")):
             raise UserError(_not_a_name(strategy))
         flags.append(("--strategy", {"strategy": {"name": strategy}}))
-    flags += above
-    files = load_benchmark(reference)
+    flags = _canonical([*flags, *above])
+    files = _canonical(load_benchmark(reference))
     source, layers = source_of(reference), [*flags, *files]
     # Flags are merged with each other first: `-o optimizer.lr=1 -o optimizer.name=adam` keeps both, in any order.
     raw = merge(flatten(files), flatten(flags))
@@ -217,7 +282,7 @@ def resolve(
     if chosen is not None:
         problems += _check_strategy(source, chosen, layers, known)
     elif need_strategy and "strategy" not in raw:
-        problems.append(f"{source}: strategy: required, but not given; name one with --strategy.")
+        problems.append(f"{source}: strategy: required, but not given; name one with --strategy ({_LISTED}).")
     if problems:
         raise UserError(*problems)
     benchmark = Benchmark(**{k: v for k, v in parts.items() if k in Benchmark.model_fields})
@@ -229,6 +294,12 @@ def resolve(
         raise UserError(*problems)
     seeds, numerics, watch = (parts.get(name, kind()) for name, kind in _BESIDE.items())
     return benchmark, strategy_config, seeds, numerics, watch
+
+
+def all_keys() -> list[str]:
+    """The dotted paths of all keys of a benchmark's file that have a value, of every kind of a section."""
+    paths = _key_paths({})
+    return [path for path in paths if not any(other.startswith(f"{path}.") for other in paths)]
 
 
 def _key_paths(raw: dict[str, Any]) -> list[str]:

@@ -17,6 +17,9 @@ from clbench.schema import content_hash, definition
 _RESERVED = re.compile(r"^(con|prn|aux|nul|(com|lpt)[0-9])(?=\.|$)", re.IGNORECASE)
 """Names of devices on Windows, where no file may have them, whatever follows a point."""
 
+_NO_RUNS = re.compile(r"^(trials|superseded)$", re.IGNORECASE)
+"""Names of folders whose runs are left out of tables, see `clbench.results.files.find_runs`."""
+
 
 def directory(out: Path, benchmark: str, strategy: str, config_hash: str, seed: int) -> Path:
     """Folder of the files of a run; always inside `out`.
@@ -28,8 +31,9 @@ def directory(out: Path, benchmark: str, strategy: str, config_hash: str, seed: 
         config_hash: of its configuration.
         seed: of the run.
     """
+    folder = _NO_RUNS.sub(r"_\g<0>", _RESERVED.sub(r"_\g<0>", benchmark))
     name = _RESERVED.sub(r"_\g<0>", re.sub(r"[^A-Za-z0-9_+-]+", ".", strategy).strip(".") or "_")
-    return out / benchmark / name / config_hash[:16] / f"seed-{seed}"
+    return out / folder / name / config_hash[:16] / f"seed-{seed}"
 
 
 class RunConfig(pydantic.BaseModel):

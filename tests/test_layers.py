@@ -9,7 +9,7 @@ from pathlib import Path
 from clbench import source
 
 FLOORS = (
-    "errors lazy source apportion summation formatting labels rng moved",
+    "errors lazy source apportion summation formatting labels rng moved names",
     "__init__",
     "schema trace on_disk import_paths tracebacks",
     "messages dataset metrics",
@@ -20,7 +20,8 @@ FLOORS = (
     "composition training",
     "strategies registry",
     "run_config",
-    "resolve loggers reports evaluation",
+    "resolve loggers evaluation",
+    "reports",
     "avalanche",
     "runner",
     "testing studies",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clbench import registry
-from clbench.cli import main
+from clbench.cli import VERBS, main
 from clbench.schema import keys_of
 
 GOOD = """\
@@ -32,7 +32,7 @@ REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
 STRATEGIES = f"{', '.join(sorted(registry.strategies()))}, or an import path like package.module:Name"
 BENCHMARKS = f"{', '.join(sorted(registry.benchmarks()))}, or a path to a YAML file"
 DATASETS = ", ".join(sorted(registry.datasets().DATASETS))
-NAME = "a name like split_digits-v1 (small letters, digits, _, then -v and a number; up to 80 characters)"
+NAME = "a name like my_digits or split_digits-v1 (letters, digits, _, - and . within; up to 80 characters)"
 BLOCK = "a list of one or more integers >= 0"
 
 
@@ -101,7 +101,11 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ("batch_size: 8", "batch_size: 8.5", "training.batch_size: got 8.5. Allowed: an integer >= 1."),
         ("batch_size: 8", "batch_size: true", "training.batch_size: got true. Allowed: an integer >= 1."),
         ("batch_size: 8", "batch_size:", "training.batch_size: got null. Allowed: an integer >= 1."),
-        ("mine-v1", "Mine", f"id: got 'Mine'. Allowed: {NAME}."),
+        ("mine-v1", "a/b", f"id: got 'a/b'. Allowed: {NAME}."),
+        ("mine-v1", "../mine", f"id: got '../mine'. Allowed: {NAME}."),
+        ("mine-v1", "mine.", f"id: got 'mine.'. Allowed: {NAME}."),
+        ("mine-v1", "'my digits'", f"id: got 'my digits'. Allowed: {NAME}."),
+        ("mine-v1", f"'{'m' * 81}'", f"id: got '{'m' * 81}'. Allowed: {NAME}."),
         ("mine-v1", "3", f"id: got 3. Allowed: {NAME}."),
         ("mine-v1", "'mine-v1\n\n  '", rf"id: got 'mine-v1\n'. Allowed: {NAME}."),
         (
@@ -366,12 +370,13 @@ def test_benchmark_that_does_not_exist(capsys: pytest.CaptureFixture[str], verb:
     assert told(capsys, verb, "qqq") == [f"unknown benchmark 'qqq'. {tail}"]
     assert told(capsys, verb, "no.yaml") == ["no.yaml: no such file."]
     assert told(capsys, verb, "no/such") == ["no/such: no such file."]
-    assert told(capsys, verb, "folder") == ["folder: a folder, not a file."]
+    empty = {"validate": "no YAML file there or below."}.get(verb, "a folder, not a file.")
+    assert told(capsys, verb, "folder") == [f"folder: {empty}"]
 
 
 def test_a_study_is_not_a_benchmark_nor_the_other_way_round(capsys: pytest.CaptureFixture[str]) -> None:
     Path("study.yaml").write_text("id: s\nstreams: [split_digits-v1]\nstrategies: [er]\nbudget: {iterations: 3}\n")
-    for verb in ("validate", "run", "show"):
+    for verb in ("run", "show"):
         assert told(capsys, verb, "study.yaml") == [
             "study.yaml: a study, not a benchmark; `clbench grid study.yaml` runs it."
         ]
@@ -483,7 +488,7 @@ def test_all_mistaken_flags_at_once_and_what_file_and_flag_do_together(capsys: p
 def test_strategy_flag(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text(GOOD)
     assert told(capsys, "run", "mine.yaml") == [
-        "mine.yaml: strategy: required, but not given; name one with --strategy."
+        "mine.yaml: strategy: required, but not given; name one with --strategy (`clbench list strategies` lists them)."
     ]
     assert told(capsys, "run", "mine.yaml", "--strategy", "nave") == [
         f"--strategy: strategy.name: unknown strategy 'nave'. Did you mean 'naive'? Allowed: {STRATEGIES}."
@@ -506,9 +511,15 @@ def test_a_key_of_a_part_that_is_given_to_the_whole(capsys: pytest.CaptureFixtur
 def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text(GOOD)
     run = ("run", "mine.yaml", "--strategy")
-    assert told(capsys, *run, "ER") == [
-        f"--strategy: strategy.name: unknown strategy 'ER'. Did you mean 'er'? Allowed: {STRATEGIES}."
-    ]
+    for name, guess in (
+        ("EERR", "Did you mean 'er'?"),
+        ("icarl", "Avalanche's is avalanche.training.supervised:ICaRL."),
+        ("GSS", "Avalanche's is avalanche.training.supervised:GSS_greedy."),
+        ("SynapticInteligence", "Did you mean avalanche.training.supervised:SynapticIntelligence?"),
+    ):
+        assert told(capsys, *run, name) == [
+            f"--strategy: strategy.name: unknown strategy '{name}'. {guess} Allowed: {STRATEGIES}."
+        ]
     for name in ("er+", "+er", "er++ewc", "er+ +ewc"):
         assert told(capsys, *run, name) == [
             f"--strategy: strategy.name: strategy '{name}': a name is missing beside '+'. "
@@ -525,21 +536,28 @@ def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, grid, list, show, validate, "
-         "leaderboard, compare, verify, plot, score, rescore. See 'clbench --help'."),
-        ([], "clbench: the following arguments are required: VERB. See 'clbench --help'."),
-        (["list", "stream"], "clbench list: streams|strategies|datasets|models|metrics: got 'stream'. Did you mean "
-         "'streams'? Allowed: streams, strategies, datasets, models, metrics. See 'clbench list --help'."),
+        (["rum"], f"clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: {', '.join(VERBS)}. See 'clbench --help'."),
+        (["list", "stream"],
+         "clbench list: streams|strategies|datasets|models|metrics|runs: got 'stream'. Did you mean 'streams'? "
+         "Allowed: streams, strategies, datasets, models, metrics, runs. See 'clbench list --help'."),
         (["run", "a", "--seed", "-3"],
-         "clbench run: --seed: got '-3'. Allowed: an integer >= 0. See 'clbench run --help'."),
+         "clbench run: --seed: got '-3'. Allowed: seeds >= 0, like 3, 0,1,2 or 0-4. See 'clbench run --help'."),
+        (["run", "a", "--seed", "4-2"],
+         "clbench run: --seed: got '4-2'. Allowed: seeds >= 0, like 3, 0,1,2 or 0-4. See 'clbench run --help'."),
+        (["run", "a", "--seed", "0-10000"],
+         "clbench run: --seed: got '0-10000'. Allowed: seeds >= 0, like 3, 0,1,2 or 0-4. See 'clbench run --help'."),
+        (["run", "a", "--seed", "0", "--seeds", "3"],
+         "--seed and --seeds: give one of them; --seeds 3 is --seed 0-2."),
         (["run", "a", "--threads", "0"],
          "clbench run: --threads: got '0'. Allowed: an integer from 1 to 1024. See 'clbench run --help'."),
         (["run", "a", "--device", "gpu"],
          "clbench run: --device: got 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda. See 'clbench run --help'."),
         (["run", "a", "--sed=3"], "clbench run: unknown flag '--sed'. Did you mean '--seed'? Allowed: --checkpoint, "
          "--device, --force, --help, --json, --keep, --log, --other-code, --out, "
-         "--profile, --quiet, --seed, --strategy, --threads, -h, -o. See 'clbench run --help'."),
+         "--profile, --quiet, --seed, --seeds, --strategy, --threads, -h, -o. See 'clbench run --help'."),
         (["run", "a", "b"], "clbench run: got b, one argument too many. See 'clbench run --help'."),
+        (["run", "split_digits-v1", "ER"],
+         "clbench run: got ER, one argument too many. Did you mean '--strategy er'? See 'clbench run --help'."),
         (["leaderboard", "no"], "no: no such folder; runs are written there by `clbench run`."),
         (["run", "split_digits-v1", "--strategy", "er", "--strategy", "naive", "--json"],
          "--json describes one run; give one --strategy and one --seed."),
@@ -591,7 +609,9 @@ QUICK = [
     ["run", "split_digits-v1", "--strategy", "er", "-o", "training.batch_size=0"],
     ["run", "split_digits-v1", "--strategy", "avalanche.training.supervised:MIRR"],
     ["run", "split_digits-v1", "--strategy", "no.such:Thing"],
-    ["leaderboard", "no"],
+    ["run", "split_digits-v1", "--strategy", "icarl"],
+    ["leaderboard", "no"], ["list", "runs", "no"], ["show", "no/run.json"], ["remove", "no"],
+    ["init", "study", "s.yaml"], ["validate", "s.yaml"], ["completion", "bash"],
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +20,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self.guess: Callable[[str], str] = lambda argument: ""
+        """A sentence with a space before it about an argument too many."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, rest = super().parse_known_args(args, namespace)
@@ -26,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         if flags:
             self.error(unknown("flag", flags[0], self._option_string_actions).rstrip("."))
         if rest:
-            self.error(f"got {' '.join(rest)}, one argument too many")
+            self.error(f"got {' '.join(rest)}, one argument too many{self.guess(rest[0])}")
         return options, rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -35,7 +38,8 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"got '{value}'.{hint(value, words)} Allowed: {', '.join(words)}")
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message.removeprefix('argument ')}. See '{self.prog} --help'.", file=sys.stderr)
+        stop = "" if message.endswith("?") else "."
+        print(f"{self.prog}: {message.removeprefix('argument ')}{stop} See '{self.prog} --help'.", file=sys.stderr)
         raise SystemExit(status.MISTAKE)
 
 
@@ -64,6 +68,39 @@ def integers(text: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: integers >= 0 with commas between, like 0,1")
     return [int(part) for part in parts]
+
+
+MOST_SEEDS = 10_000
+
+
+def seeds(text: str) -> list[int]:
+    """Seeds, and ranges of them with both ends.
+
+    >>> seeds("3"), seeds("0,2"), seeds("0-2,7")
+    ([3], [0, 2], [0, 1, 2, 7])
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 0 <= last - first < MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"got '{text}'. Allowed: seeds >= 0, like 3, 0,1,2 or 0-4")
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def chosen_seeds(options: argparse.Namespace) -> list[int]:
+    """Seeds of `--seed` and `--seeds`, each once; the seed 0 without either.
+
+    Raises:
+        UserError: both flags, or too many seeds.
+    """
+    if options.seed and options.seeds:
+        raise UserError("--seed and --seeds: give one of them; --seeds 3 is --seed 0-2.")
+    numbers = list(dict.fromkeys(options.seed or range(options.seeds or 1)))
+    if len(numbers) > MOST_SEEDS:
+        raise UserError(f"--seed: {len(numbers)} seeds. Allowed: up to {MOST_SEEDS}.")
+    return numbers
 
 
 def metrics_named(names: list[str] | None) -> list[str] | None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clbench import registry
 from clbench.cli.arguments import metrics_named, say_left_out
 
 if TYPE_CHECKING:
@@ -26,13 +27,21 @@ def add(verbs: Verbs) -> None:
     versus.set_defaults(act=_compare)
 
 
+def _canonical(text: str) -> str:
+    """`benchmark:strategy` with the names of the tables, where they stand for some there."""
+    benchmark, colon, strategy = text.partition(":")
+    if not colon or Path(text).exists():
+        return text
+    return f"{registry.benchmark_id(benchmark) or benchmark}:{registry.strategy_name(strategy)}"
+
+
 def _compare(options: argparse.Namespace) -> int:
     metrics = metrics_named(options.metric)
     from clbench.reports import comparison
     from clbench.reports.columns import SHOWN
     from clbench.results import files
 
-    sides, problems = comparison.select([options.a, options.b], options.within)
+    sides, problems = comparison.select([_canonical(options.a), _canonical(options.b)], options.within)
     say_left_out(problems)
     pairs, alone = comparison.pairs(*sides)
     findings = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]

@@ -85,7 +85,7 @@ def _is_benchmark(path: Path) -> bool:
     from clbench.config import strict_yaml
 
     if not path.exists():
-        return registry.benchmark_path(str(path)) is not None
+        return registry.benchmark_id(str(path)) is not None
     keys = strict_yaml.parse_file(path).keys()
     return bool({"stream", "base"} & keys) and not {"streams", "strategies"} & keys
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clbench.cli.arguments import metrics_asked, say_left_out
+from clbench.cli.stream_argument import named
 from clbench.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def _leaderboard(options: argparse.Namespace) -> int:
     records = _collected(options.directories)
     if options.benchmark is not None:
         known = {record.benchmark for record in records}
-        if options.benchmark not in known:
-            raise UserError(f"--benchmark: {unknown('benchmark', options.benchmark, known)}")
-        records = [record for record in records if record.benchmark == options.benchmark]
+        wanted = options.benchmark if options.benchmark in known else named(options.benchmark)
+        if wanted not in known:
+            raise UserError(f"--benchmark: {unknown('benchmark', wanted, known)}")
+        records = [record for record in records if record.benchmark == wanted]
     from clbench.reports import best_rows, columns, leaderboard, tables
     from clbench.reports.rows import listed
     from clbench.results import files

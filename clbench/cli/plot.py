@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
-from clbench.cli.stream_argument import compiled, is_stream, outline
+from clbench.cli.stream_argument import compiled, is_stream, named, outline
 from clbench.errors import UserError, hint, unknown
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def _plot(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         figure_style.check_suffix(options.out)
+    options.runs = [name if Path(name).exists() else named(name) for name in options.runs]
     streams = [name for name in options.runs if not Path(name).is_dir() and is_stream(name)]
     if streams:
         return _plot_stream(options, streams)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from clbench import registry, resolve
 from clbench.cli import status
-from clbench.cli.arguments import integer, interval
+from clbench.cli.arguments import MOST_SEEDS, chosen_seeds, integer, interval, seeds
 from clbench.cli.progress import OneRun
-from clbench.cli.stream_argument import outline
+from clbench.cli.stream_argument import named, outline
 from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
 from clbench.formatting import quantity
@@ -31,8 +31,17 @@ def add(verbs: Verbs) -> None:
     """The verb."""
     run = verbs.add_parser("run", help="train a strategy on a benchmark")
     run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
-    run.add_argument("--strategy", action="append", metavar="NAME", help="a name or import path; repeat for several")
-    run.add_argument("--seed", action="append", type=integer(0), metavar="N", help="default 0; repeat for several")
+    run.guess = _guess
+    run.add_argument(
+        "--strategy",
+        action="append",
+        metavar="NAME",
+        help="a name (see `clbench list strategies`), names joined by +, or an import path; repeat for several",
+    )
+    run.add_argument(
+        "--seed", action="extend", type=seeds, metavar="N", help="default 0; 0,1,2 or 0-4 for several; repeatable"
+    )
+    run.add_argument("--seeds", type=integer(1, MOST_SEEDS), metavar="K", help="the seeds 0 to K-1")
     run.add_argument(
         "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
     )
@@ -66,20 +75,25 @@ def add(verbs: Verbs) -> None:
     run.set_defaults(act=_run)
 
 
+def _guess(argument: str) -> str:
+    known = registry.strategy_name(argument)
+    return f". Did you mean '--strategy {known}'?" if registry.built_in(known) else ""
+
+
 def _run(options: argparse.Namespace) -> int:
     from clbench.loggers import base
 
-    strategies, seeds = options.strategy or [None], options.seed or [0]
-    several = len(strategies) * len(seeds) > 1
+    strategies, numbers = options.strategy or [None], chosen_seeds(options)
+    several = len(strategies) * len(numbers) > 1
     if options.json and several:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
-    overrides = list(options.overrides)
+    reference, overrides = named(options.benchmark), list(options.overrides)
     if options.threads is not None:
         overrides.append(f"numerics.threads={options.threads}")
     if options.device != "auto":
         overrides.append(f"numerics.device={options.device}")
     planned = [  # everything is checked before torch is imported
-        resolve.make_run(options.benchmark, strategy=s, seed=n, overrides=overrides) for s in strategies for n in seeds
+        resolve.make_run(reference, strategy=s, seed=n, overrides=overrides) for s in strategies for n in numbers
     ]
     benchmark = planned[0].benchmark
     stream = benchmark.stream
@@ -87,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         registry.datasets().require(stream.data, stream.synthetic)
         defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
-        raise UserError(*(f"{options.benchmark}: stream.data: {p}" for p in error.problems)) from None
+        raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None
     base.check(options.log)
     writable(options.out)
 

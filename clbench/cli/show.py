@@ -6,18 +6,20 @@ import argparse
 import contextlib
 import importlib
 import inspect
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from clbench import import_paths, messages, registry, resolve
-from clbench.cli.arguments import integer
+from clbench import import_paths, messages, names, registry, resolve
+from clbench.cli.arguments import integer, say_left_out
 from clbench.cli.catalogue import KINDS, catalogue, summary, words
-from clbench.cli.stream_argument import compiled, is_stream, load, outline
+from clbench.cli.stream_argument import compiled, is_stream, load, named, outline
 from clbench.config import evaluation, networks, strategy_names, training
 from clbench.config.benchmark import Numerics, Protocol, Seeds, StrategyConfig
-from clbench.errors import UserError, shown, unknown
+from clbench.errors import UserError, shown
 from clbench.schema import keys_of
 from clbench.streams import definition
 
@@ -37,22 +39,36 @@ _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    show = verbs.add_parser("show", help="a benchmark, strategy, data set, model, metric or section in full")
-    show.add_argument("name", metavar="NAME")
+    show = verbs.add_parser("show", help="a benchmark, strategy, data set, model, metric, section, run or row in full")
+    show.add_argument(
+        "name", metavar="NAME|RUN|ROW", help="a name; a run's folder; or a prefix of the row_id in a leaderboard"
+    )
+    show.add_argument(
+        "--in", dest="within", type=Path, default=Path("results"), metavar="DIR", help="folder of the rows"
+    )
     show.add_argument("--seed", type=integer(0), metavar="N", help="of a stream's card; default 0")
     show.add_argument("--markdown", action="store_true", help="only the card of a stream, as Markdown")
-    show.add_argument("--deep", action="store_true", help="also check for test samples in the training set")
+    show.add_argument(
+        "--deep",
+        action="store_true",
+        help="of a stream, also check for test samples in the training set; of a run, also its whole configuration, "
+        "all its metrics, and the traceback of a failure",
+    )
     show.set_defaults(act=_show)
 
 
 def _show(options: argparse.Namespace) -> int:
-    name = options.name
+    name = options.name = named(options.name)
     if is_stream(name):
         return _show_benchmark(options)
+    status = _show_runs(options)
+    if status is not None:
+        return status
     for flag in ("seed", "markdown", "deep"):
         value = getattr(options, flag)
         if value is not None and value is not False:
             raise UserError(f"--{flag} is for streams, and '{name}' is none; see `clbench list streams`.")
+    name = _canonical(name)
     parts = name.split("+")
     paths = [] if name in catalogue("datasets") else [part for part in parts if import_paths.is_import_path(part)]
     if all(part in paths or part in registry.strategies() for part in parts):
@@ -83,15 +99,59 @@ def _show(options: argparse.Namespace) -> int:
         )
         return 0
     known = {n: s for kind in KINDS for n, s in catalogue(kind).items()}
+    if name not in known and Path(name).is_dir():
+        raise UserError(f"{name}: a folder, not a run's; `clbench list runs {name}` lists the runs below it.")
     if name not in known:
         allowed = [*known, *_SECTIONS, "model", "strategy"]
-        raise UserError(unknown("name", name, allowed, "or a strategy's import path like package.module:Name"))
+        more = "a strategy's import path like package.module:Name, or a run's folder or row_id"
+        raise UserError(registry.unknown_strategy("name", name, allowed, more))
     model = next((m for m in messages.member_models(networks.Network) if name in messages.tags(m)), None)
     if model is None:
         print(f"{name}: {known[name]}")
     else:
         print(f"{name}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
     return 0
+
+
+_ROW = re.compile(r"[0-9a-f]{4,16}")
+
+
+def _show_runs(options: argparse.Namespace) -> int | None:
+    """Prints a run or a row; None where the name is neither's."""
+    from clbench.reports import run_summary, selection
+    from clbench.results import record
+    from clbench.runner.lock import holder
+
+    directory = selection.run_directory(options.name)
+    if directory is None and not (_ROW.fullmatch(options.name) and _canonical(options.name) not in _names()):
+        return None
+    for flag in ("seed", "markdown"):
+        if getattr(options, flag) not in (None, False):
+            raise UserError(f"--{flag} is for streams, and '{options.name}' is none; see `clbench list streams`.")
+    if directory is not None:
+        print("\n".join(run_summary.of_run(directory, record.read(directory), holder(directory), options.deep)))
+        return 0
+    row, problems = selection.row(options.name, options.within)
+    say_left_out(problems)
+    if len(row.runs) == 1 or options.deep:
+        runs = (run_summary.of_run(r.directory, r.record, holder(r.directory), options.deep) for r in row.runs)
+        print("\n\n".join([f"row {row.id}", *("\n".join(lines) for lines in runs)]))
+    else:
+        print("\n".join(run_summary.of_row(row, holder)))
+    return 0
+
+
+def _names() -> set[str]:
+    return {name for kind in KINDS for name in catalogue(kind)}
+
+
+def _canonical(name: str) -> str:
+    """A name as its table has it, where it stands for one in any of them."""
+    strategy = registry.strategy_name(name)
+    if all(part in registry.strategies() for part in strategy.split("+")):
+        return strategy
+    models = [tag for model in messages.member_models(networks.Network) for tag in messages.tags(model)]
+    return names.match(name, models) or registry.dataset_name(name)
 
 
 def _show_benchmark(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Exit statuses, and their precedence.
 
     2    a user's mistake
-    1    a run failed, or a row was not reproduced
-    75   a run was left to another process or was stopped; the same command resumes it
+    1    a run failed, a row was not reproduced, or something required is wrong with the environment
+    75   a run was left to another process or was stopped; the same command resumes it, or removes it
     0    everything is done
 
 The first that occurs, in this order, is the command's: a mistake has to be corrected, and a failure examined, before

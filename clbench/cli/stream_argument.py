@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import Any
 
 from clbench import registry
 from clbench.config.benchmark import Benchmark, Seeds
 from clbench.errors import UserError
 from clbench.streams.definition import StreamConfig
+
+
+def named(name: str) -> str:
+    """The id of the shipped benchmark that a name stands for, else the name; another spelling is told on stderr.
+
+    A file of that name comes first.
+    """
+    known = registry.benchmark_id(name)
+    if known is None or known == name or Path(name).is_file():
+        return name
+    print(f"{name}: the benchmark {known}", file=sys.stderr)
+    return known
 
 
 def is_stream(name: str) -> bool:

@@ -84,14 +84,17 @@ def knows_task_at_test(setting: str, task_at_test: bool | None) -> bool:
 
 
 class Benchmark(Model):
-    """One YAML file of `streams/`: stream, model, training budget and evaluation protocol under a versioned id."""
+    """A benchmark's file: stream, model, training budget and evaluation protocol under an id.
+
+    The ids of shipped ones end in a version, `-v1`; others may.
+    """
 
     id: Annotated[
         str,
         Field(
-            pattern=r"^[a-z0-9]+(_[a-z0-9]+)*-v[1-9][0-9]*$",
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$",
             max_length=80,
-            title="a name like split_digits-v1 (small letters, digits, _, then -v and a number; up to 80 characters)",
+            title="a name like my_digits or split_digits-v1 (letters, digits, _, - and . within; up to 80 characters)",
         ),
     ]
     title: str = ""

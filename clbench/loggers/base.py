@@ -33,8 +33,8 @@ def check(names: Sequence[str]) -> list[str]:
     """
     problems = []
     for name in dict.fromkeys(names):
-        if name not in _LOGGERS:
-            problems.append(f"log: {unknown('logger', name, _LOGGERS)}")
+        if name not in LOGGERS:
+            problems.append(f"log: {unknown('logger', name, LOGGERS)}")
         elif (spec := importlib.util.find_spec(name)) is None or spec.origin is None:  # None: a folder of that name
             problems.append(
                 f"log: {name}: the package is not installed. `pip install 'clbench[loggers]'` installs all loggers."
@@ -57,7 +57,7 @@ class Logger(Protocol):
         """Closes the logger, perhaps after its failure."""
 
 
-_LOGGERS = {
+LOGGERS = {
     "tensorboard": "clbench.loggers.tensorboard:TensorBoard",
     "wandb": "clbench.loggers.wandb:WeightsAndBiases",
 }
@@ -92,7 +92,7 @@ class Loggers:
         """
         for name in self._names:
             with self._fenced(name):
-                module, _, made_by = _LOGGERS[name].partition(":")
+                module, _, made_by = LOGGERS[name].partition(":")
                 make: Callable[..., Logger] = getattr(importlib.import_module(module), made_by)
                 self._open[name] = make(self._directory / name, record, resumed), Curves(updates)
 

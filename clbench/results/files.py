@@ -22,6 +22,7 @@ import io
 import itertools
 import json
 import os
+import re
 import secrets
 import time
 import zipfile
@@ -182,6 +183,18 @@ def find_runs(root: Path, superseded: list[Path] | None = None) -> Iterator[Path
                 superseded.append(path.parent)
         elif TRIALS not in parts:
             yield path.parent
+
+
+OF_A_RUN = {
+    "run.json", "trace.npz", WEIGHTS, STRATEGY, "trace", "checkpoint", "accuracy.png", "tensorboard", "wandb",
+}  # fmt: skip
+"""Files and folders that clbench writes into a run's folder, beside replaced results and the lock."""
+
+
+def checkpoint_updates(directory: Path) -> int | None:
+    """Updates done before the newest checkpoint of an unfinished run; None where it has none."""
+    names = (re.fullmatch(r"([0-9]{12})\.state", path.name) for path in (directory / "checkpoint").glob("*.state"))
+    return max((int(name[1]) for name in names if name), default=None)
 
 
 def supersede(directory: Path) -> Path:

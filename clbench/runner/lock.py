@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,38 @@ class Lock:
             raise
         os.close(descriptor)
         return None
+
+
+def holder(folder: Path) -> str | None:
+    """The process that holds a folder's lock, by the name in its file; None where there is none.
+
+    The lock itself is not touched, lest a process that starts meanwhile takes it for a run's. A file that a killed
+    process of this machine left behind counts as none.
+    """
+    path = folder / ".lock"
+    try:
+        content = path.read_bytes()[:200]
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return "another process"
+    name = content[_NAME_AT:].decode(errors="replace").strip()
+    match = re.fullmatch(r"process ([0-9]{1,9}) on (.*)", name)
+    if match and match[2] == socket.gethostname() and not _is_alive(int(match[1])):
+        return None
+    return name or "another process"
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
 
 
 def _lock(descriptor: int) -> bool:

@@ -27,7 +27,7 @@ from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
 from clbench.labels import Labels, distinguished
 from clbench.messages import Layer, annotation_of, check_section, unknown_key
-from clbench.resolve import complete_strategy, make_run
+from clbench.resolve import canonical_strategy, complete_strategy, make_run
 from clbench.run_config import RunConfig
 
 _SECTIONS = [key for key in Benchmark.model_fields if key not in ("id", "title", "source")]
@@ -86,8 +86,7 @@ class Study:
     @cached_property
     def strategies(self) -> list[dict[str, Any]]:
         """Strategies as mappings with a name."""
-        as_mappings = (strategy_names.as_mapping(entry) for entry in self.config.strategies)
-        return [{"name": entry} if isinstance(entry, str) else entry for entry in as_mappings]
+        return [canonical_strategy(strategy_names.as_mapping(entry)) for entry in self.config.strategies]
 
     def is_tuned(self, strategy: int) -> bool:
         """True if one of a strategy's combinations is selected by tuning."""
@@ -110,6 +109,24 @@ class Study:
         """
         entry, name = self._stream(stream)
         return self._resolved(stream, strategy, mapping, combination, name, [entry], self.seeds)
+
+    def mistakes(self) -> list[str]:
+        """Mistakes that only the runs show, as far as files and tables tell: in values of hyper-parameters, too.
+
+        Of several hyper-parameters with several values each is varied alone; a mistake of one is one of all its
+        combinations.
+        """
+        problems: list[str] = []
+        for strategy, mapping in enumerate(self.strategies):
+            for stream in range(len(self.config.streams)):
+                for chosen in _singly(spaces(mapping)):
+                    combination = {dotted(path): value for path, value in chosen.items()}
+                    for runs in [self.runs] if self.config.tuning is None else [self.runs, self.trials]:
+                        try:
+                            runs(stream, strategy, with_values(mapping, chosen), combination)
+                        except UserError as error:
+                            problems += error.problems
+        return list(dict.fromkeys(problems))
 
     def trials(self, stream: int, strategy: int, mapping: dict[str, Any], combination: dict[str, Any]) -> list[Planned]:
         """The same on the tuning stream, with the seeds of trials."""
@@ -341,6 +358,21 @@ def _ends(space: dict[KeyPath, list[Any] | dict[str, Any]]) -> list[dict[KeyPath
     """The first value of every choice, and the last."""
     both = {path: (c[0], c[-1]) if isinstance(c, list) else (c["min"], c["max"]) for path, c in space.items()}
     return [{path: ends[end] for path, ends in both.items()} for end in (0, 1)]
+
+
+def _singly(space: dict[KeyPath, list[Any] | dict[str, Any]]) -> Iterator[dict[KeyPath, Any]]:
+    """The first value of every choice, then each further value beside the first ones of the others; of a range the
+    ends.
+
+    >>> list(_singly({("a",): [1, 2], ("b",): {"min": 0, "max": 9}}))
+    [{('a',): 1, ('b',): 0}, {('a',): 2, ('b',): 0}, {('a',): 1, ('b',): 9}]
+    """
+    every = {path: c if isinstance(c, list) else [c["min"], c["max"]] for path, c in space.items()}
+    first = {path: values[0] for path, values in every.items()}
+    yield first
+    for path, values in every.items():
+        for value in values[1:]:
+            yield {**first, path: value}
 
 
 def alternatives(choices: list[Any] | dict[str, Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from clbench import resolve, run_config
 from clbench.avalanche import hosting, quiet
+from clbench.config import avalanche_names
 from clbench.errors import UserError
 from clbench.runner.run import execute
 
@@ -244,6 +245,17 @@ def make_run(name: str, factory: str | None, parameters: dict[str, Any], *overri
 def test_each_strategy_of_avalanche_is_in_one_of_the_two_tables() -> None:
     assert not RUNS.keys() & CANNOT.keys()
     assert RUNS.keys() | CANNOT.keys() == strategies()
+
+
+def test_messages_know_the_strategies_that_avalanche_exports() -> None:
+    exported = {
+        name
+        for name, value in vars(supervised).items()
+        if inspect.isclass(of := inspect.unwrap(value) if callable(value) else value)
+        and issubclass(of, BaseTemplate)
+        and of.__module__.startswith(supervised.__name__)
+    }
+    assert exported | {"LaMAML"} == set(avalanche_names.STRATEGIES)
 
 
 def accuracy(run: run_config.RunConfig, directory: Path, view: str = "class") -> float:

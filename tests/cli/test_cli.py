@@ -257,6 +257,12 @@ def test_list_and_show_know_the_same_names(capsys: pytest.CaptureFixture[str], k
         assert err == ""
 
 
+def test_benchmarks_are_listed_as_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "streams"]) == main(["list", "benchmarks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+
+
 def test_show_a_strategy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "er"]) == 0
     shown = capsys.readouterr().out
@@ -357,7 +363,13 @@ def test_what_show_prints_of_a_benchmark_is_that_benchmark(capsys: pytest.Captur
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, start in ((["--version"], f"clbench {__version__}\n"), (["--help"], "usage: clbench ")):
+    for arguments, start in (
+        (["--version"], f"clbench {__version__}\n"),
+        (["--help"], "usage: clbench "),
+        ([], "usage: clbench "),
+        (["help"], "usage: clbench "),
+        (["help", "run"], "usage: clbench run "),
+    ):
         with pytest.raises(SystemExit) as leaving:
             main(arguments)
         assert leaving.value.code == 0

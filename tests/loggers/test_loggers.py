@@ -229,7 +229,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
     def put(kind: type) -> None:
         monkeypatch.setitem(sys.modules, "a_stand_in", type(sys)("a_stand_in"))
         sys.modules["a_stand_in"].Mine = kind  # type: ignore[attr-defined]
-        monkeypatch.setitem(base._LOGGERS, "tensorboard", "a_stand_in:Mine")
+        monkeypatch.setitem(base.LOGGERS, "tensorboard", "a_stand_in:Mine")
 
     return put
 
