@@ -284,6 +284,11 @@ def _engine(study: Study, processes: int | None) -> Any:
     numerics = study.config.numerics
     if processes == 1:
         return InProcess()
+    parts = [part for mapping in study.strategies for part in str(mapping["name"]).split("+")]
+    for part in parts:
+        module = sys.modules.get(part.partition(":")[0]) if ":" in part else None
+        if module is not None and getattr(module, "__file__", None) is None:
+            raise UserError(f"processes: {part} is of a notebook, which no other process can import. Allowed: 1.")
     settings = study.config.engine
     if processes is not None:
         if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:

@@ -184,6 +184,14 @@ class Runs(Sequence[Run]):
         """The strategy of each, with the settings in which it differs from others of its name: er (memory 100)."""
         return distinguished((run.strategy, run.record.settings) for run in self._runs)
 
+    @property
+    def row_ids(self) -> list[str]:
+        """The leaderboard's row that each belongs to: one definition, data and configuration, whatever the seed."""
+        from clbench.reports.leaderboard import groups
+
+        rows = {id(record): row for row, group in groups(run.record for run in self._runs) for record in group}
+        return [rows[id(run.record)] for run in self._runs]
+
     def to_frame(self, metrics: Choices | None = None) -> pd.DataFrame:
         """One row for each run: what it is, its status, and its metrics in its primary view.
 
@@ -191,9 +199,9 @@ class Runs(Sequence[Run]):
             metrics: see `score`; they are computed from the traces. Default: all that the runs recorded.
 
         Returns:
-            columns benchmark, modified, strategy, label (the strategy with the settings that tell it from the others),
-            seed, status, reason; one for each metric, unrounded, accuracies in [0, 1], NaN where undefined and without
-            a result; iterations, train_s, eval_s, directory.
+            columns benchmark, modified, definition_hash, strategy, label (the strategy with the settings that tell it
+            from the others), row_id (see `row_ids`), seed, status, reason; one for each metric, unrounded, accuracies
+            in [0, 1], NaN where undefined and without a result; iterations, train_s, eval_s, directory.
 
         Raises:
             UserError: an unknown metric, or a completed run without its trace where one is computed.
@@ -202,13 +210,15 @@ class Runs(Sequence[Run]):
 
         definitions = None if metrics is None else chosen(metrics)
         rows = []
-        for run, label in zip(self._runs, self.labels, strict=True):
+        for run, label, row in zip(self._runs, self.labels, self.row_ids, strict=True):
             rows.append(
                 {
                     "benchmark": run.benchmark,
                     "modified": run.record.modified,
+                    "definition_hash": run.record.definition_hash,
                     "strategy": run.strategy,
                     "label": label,
+                    "row_id": row,
                     "seed": run.seed,
                     "status": run.status,
                     "reason": run.reason,
@@ -228,9 +238,9 @@ class Runs(Sequence[Run]):
             view: of the traces; default: the primary one of each run.
 
         Returns:
-            columns benchmark, label, seed, status, iteration (updates done before it), experience, phase ("before",
-            "iteration", "change" or "end"), task, accuracy in [0, 1]. Runs that are not completed are there as far as
-            they are written.
+            columns benchmark, label, row_id, seed, status, iteration (updates done before it), experience, phase
+            ("before", "iteration", "change" or "end"), task, accuracy in [0, 1]. Runs that are not completed are there
+            as far as they are written.
 
         Raises:
             UserError: a completed run's trace is missing, a trace has no such view, or no run has an evaluation.
@@ -239,7 +249,7 @@ class Runs(Sequence[Run]):
         import pandas as pd
 
         parts = []
-        for run, label in zip(self._runs, self.labels, strict=True):
+        for run, label, row in zip(self._runs, self.labels, self.row_ids, strict=True):
             if run.status != "completed" and not trace_files.has_begun(run.directory):
                 continue
             loaded = run.loaded(partial=True)
@@ -252,6 +262,7 @@ class Runs(Sequence[Run]):
                     {
                         "benchmark": run.benchmark,
                         "label": label,
+                        "row_id": row,
                         "seed": run.seed,
                         "status": run.status,
                         "iteration": trace.iteration[at],

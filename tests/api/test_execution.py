@@ -88,6 +88,8 @@ def test_a_class_of_a_notebook_runs_alone_and_in_a_study(monkeypatch: pytest.Mon
     ]  # fmt: skip
     assert {r.status for r in runs} == {"completed"}
     assert runs[1].record.config_hash == run.record.config_hash
+    with pytest.raises(clbench.UserError, match=r"^processes: a_notebook:Louder is of a notebook, .*\. Allowed: 1\.$"):
+        clbench.run_study(study, processes=2)
 
 
 def test_a_class_that_no_run_can_find_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,12 @@ def test_one_row_a_run() -> None:
     assert frame.groupby("label")["average_accuracy"].mean().to_dict() == pytest.approx(
         {"er (memory 5)": 0.65, "er (memory 9)": 0.65}
     )
-    assert frame.columns[:7].tolist() == ["benchmark", "modified", "strategy", "label", "seed", "status", "reason"]
+    assert frame.columns[:9].tolist() == [
+        "benchmark", "modified", "definition_hash", "strategy", "label", "row_id", "seed", "status", "reason",
+    ]  # fmt: skip
+    board = clbench.leaderboard(runs).frame
+    assert set(frame["row_id"]) == set(board["row_id"])
+    assert frame["row_id"].tolist()[0] == frame["row_id"].tolist()[1] != frame["row_id"].tolist()[2]
     mine = runs.to_frame([largest_drop, LOWEST, "min_acc"])
     assert mine["largest_drop"].tolist() == pytest.approx([0.6, math.nan, 0.6], nan_ok=True)
     assert mine["lowest"].tolist() == pytest.approx([0.4, math.nan, 0.4], nan_ok=True)
