@@ -7,7 +7,7 @@ import os
 import sys
 
 from clbench import __version__, import_paths
-from clbench.cli import compare, grid, leaderboard, plot, rescore, run, score, show, status, validate, verify
+from clbench.cli import compare, grid, leaderboard, plot, report, rescore, run, score, show, status, validate, verify
 from clbench.cli import list as list_
 from clbench.cli.arguments import Parser
 from clbench.errors import UserError
@@ -18,7 +18,7 @@ def _parser() -> Parser:
     parser = Parser(prog="clbench", description="Continual-learning benchmarks, evaluated at every iteration.")
     parser.add_argument("--version", action="version", version=f"clbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for each in (run, grid, list_, show, validate, leaderboard, compare, verify, plot, score, rescore):
+    for each in (run, grid, list_, show, validate, leaderboard, compare, verify, plot, report, score, rescore):
         each.add(verbs)
     return parser
 

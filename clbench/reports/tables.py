@@ -67,6 +67,14 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
         frame: of `leaderboard.table`.
         metrics: names of those to show.
     """
+    return [_board(*key, rows, metrics) for key, rows in by_board(frame)]
+
+
+def by_board(frame: pd.DataFrame) -> list[tuple[tuple[str, str, str], list[dict[str, Any]]]]:
+    """The rows of a leaderboard in its order: definition hash, data and view of each board, and its rows by column.
+
+    Missing cells are None.
+    """
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in frame.to_numpy(dtype=object).tolist():
         cells: dict[str, Any] = {
@@ -74,14 +82,14 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str] = SHOWN) -> list[Board]:
         }
         board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
         groups.setdefault(board, []).append(cells)
-    return [_board(*key, rows, metrics) for key, rows in groups.items()]
+    return list(groups.items())
 
 
 def _board(definition: str, data: str, view: str, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Board:
     benchmarks = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{benchmarks} (definition {definition[:8]}, data {data[:8]}, view {view})"
     headings = ("rank", "strategy", "row", "seeds", *map(heading, metrics), "memory bytes", "train s", "eval s")
-    names = _labels(rows)
+    names = row_names(rows)
     shown = [
         (
             "-" if row["rank"] is None else str(row["rank"]),
@@ -123,7 +131,7 @@ def _benchmark(row: dict[str, Any]) -> str:
     return f"{row['benchmark']}{'*' if row['modified'] else ''}"
 
 
-def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+def row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A name for each row of a board, with the settings that distinguish it from others of its strategy."""
 
     def value(text: str) -> Any:

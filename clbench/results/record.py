@@ -418,7 +418,13 @@ _REASONS = ("nearer to the folder named", "completed", "started first", "first b
 
 
 def collect(*roots: Path) -> tuple[list[Record], list[str]]:
-    """All run records at or under some folders, each run once, and a sentence for excluded files.
+    """All run records at or under some folders, as `located` selects them, and a sentence for excluded files."""
+    runs, problems = located(*roots)
+    return [record for _, record in runs], problems
+
+
+def located(*roots: Path) -> tuple[list[tuple[Path, Record]], list[str]]:
+    """Directories and records of all runs at or under some folders, each run once, and a sentence for excluded files.
 
     Of files of one run (equal id and instance) the one nearest to a folder named counts: a folder within a folder does
     not hide the runs of the outer one. Of equally near ones a completed one counts, then the one started first. Results
@@ -444,7 +450,8 @@ def collect(*roots: Path) -> tuple[list[Record], list[str]]:
             new, other = (new, kept[run]) if order < kept[run].order else (kept[run], new)
             others.append((run, other))
         kept[run] = new
-    return [copy.record for copy in kept.values()], [*problems, *_copies([(kept[run], other) for run, other in others])]
+    runs = [(copy.directory, copy.record) for copy in kept.values()]
+    return runs, [*problems, *_copies([(kept[run], other) for run, other in others])]
 
 
 def _copies(pairs: list[tuple[_Copy, _Copy]]) -> Iterator[str]:
