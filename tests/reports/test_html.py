@@ -28,7 +28,7 @@ from clbench.reports.html.sections.progress import Progress, Row
 from clbench.results import files
 from clbench.testing.runs import write_run
 from clbench.testing.traces import make_trace
-from support import make_run
+from support import CrashAt, execute, make_run
 
 NAN = np.nan
 BENCHMARK = "split_synthetic-v1"
@@ -240,6 +240,29 @@ def test_failed_unfinished_and_damaged_runs_are_named(tmp_path: Path) -> None:
     assert "trace.npz: damaged or truncated" in damaged["reason"]
     assert len(section["excluded"]) == 1
     assert "seed-4" in section["excluded"][0]
+
+
+def test_an_unfinished_run_is_drawn_where_no_other_is(tmp_path: Path) -> None:
+    run = make_run("naive", "stream.tasks.count=2", iterations=5)
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, tmp_path / "out", progress=CrashAt(7))
+    [board] = boards(read(tmp_path / "out"))
+    [method] = board.methods
+    assert method.is_unfinished
+    drawn = accuracy.section(board, 100)
+    assert drawn is not None
+    assert (drawn["data"]["end"], drawn["data"]["boundaries"]) == (7, [0, 5, 7])
+    section = unfinished.section([board], [])
+    assert section is not None
+    assert [row["updates"] for row in section["unfinished"]] == [7]
+    assert matrices.section(board) is None
+    assert libraries.section(board) is None
+
+    write_run(tmp_path / "out", run.model_copy(update={"seed": 1}), make_trace(two_tasks()))
+    both = boards(read(tmp_path / "out"))
+    [method] = [m for board in both for m in board.methods if m.completed]
+    assert not method.is_unfinished
+    assert [len(digest.iteration) for digest in method.digests] == [8]
 
 
 # ------------------------------------------------------------------------------------------------ the page

@@ -24,7 +24,7 @@ class Source:
     Attributes:
         directory: the run's folder.
         record: its run.json.
-        digest: of its trace; None where there is none.
+        digest: of its trace, of an unfinished or failed run up to its last evaluation; None where there is none.
         without: reason why there is no digest; None where there is one.
     """
 
@@ -80,13 +80,11 @@ def state(folders: Sequence[Path]) -> tuple[tuple[str, Stamp], ...]:
 
 
 def _digest(directory: Path, record: Record) -> tuple[Digest | None, str | None]:
-    """The digest of a run's trace, or the reason why there is none."""
-    if record.status != "completed":
-        return None, load.unfinished(record.raw)
-    if not (directory / "trace.npz").exists():
+    """The digest of a run's trace, of an unfinished run up to its last evaluation, or the reason why there is none."""
+    if record.status == "completed" and not (directory / "trace.npz").exists():
         return None, NO_TRACE
     try:
-        run = load.read(directory, record.raw)
+        run = load.read(directory, record.raw, partial=True)
         return Digest.of(run.trace, run.view()), None
     except UserError as error:
         return None, str(error)

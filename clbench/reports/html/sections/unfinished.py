@@ -18,19 +18,18 @@ def section(boards: Sequence[BoardRuns], excluded: Sequence[str]) -> dict[str, A
         for method in board.methods:
             for source in method.sources:
                 record = source.record
-                run = {
+                run: dict[str, Any] = {
                     "benchmark": board.title,
                     "method": method.name,
                     "seed": record.seed,
                     "place": plain(source.directory.as_posix()),
                 }
+                run["updates"] = None if source.digest is None else int(source.digest.iteration[-1])
                 if record.status == "failed":
                     reason = record.failure.message if record.failure else ""
                     failed.append({**run, "reason": plain(reason)})
                 elif record.status != "completed":
-                    share = None if source.digest is None else int(source.digest.iteration[-1])
-                    why = unfinished(record.raw) or ""
-                    waiting.append({**run, "reason": plain(why), "updates": share})
+                    waiting.append({**run, "reason": plain(unfinished(record.raw) or "")})
                 elif source.without not in (None, NO_TRACE):
                     unreadable.append({**run, "reason": plain(str(source.without))})
     if not (failed or waiting or unreadable or excluded):

@@ -93,6 +93,6 @@ class Legend {
   // A name for figures, shortened to so many letters.
   name(number, most = Infinity) {
     const { name, unfinished } = this.methods[number];
-    return escaped(name.length > most ? `${name.slice(0, most - 1)}\u2026` : name) + (unfinished ? " (unfinished)" : "");
+    return escaped(name.length > most ? `${name.slice(0, most - 1)}\u2026` : name) + (unfinished ? " (not completed)" : "");
   }
 }
