@@ -526,7 +526,7 @@ def test_strategy_flag_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "message"),
     [
         (["rum"], "clbench: VERB: got 'rum'. Did you mean 'run'? Allowed: run, grid, list, show, validate, "
-         "leaderboard, compare, verify, plot, score, rescore. See 'clbench --help'."),
+         "leaderboard, compare, verify, plot, report, score, rescore. See 'clbench --help'."),
         ([], "clbench: the following arguments are required: VERB. See 'clbench --help'."),
         (["list", "stream"], "clbench list: streams|strategies|datasets|models|metrics: got 'stream'. Did you mean "
          "'streams'? Allowed: streams, strategies, datasets, models, metrics. See 'clbench list --help'."),

@@ -99,7 +99,7 @@ def build(contents: Contents) -> bytes:
         progress=None if contents.progress is None else progress.section(contents.progress),
         without_result=unfinished.section(grouped, contents.excluded),
         provenance=provenance.section(grouped),
-        study=contents.study,
+        study=None if contents.study is None else (tables.plain(contents.study[0]), contents.study[1]),
         explanation=[*tables.EXPLANATION, *[tables.MODIFIED] * any(r.record.modified for r in contents.sources)],
         definitions=[METRICS[name] for name in METRICS if name in _metrics(boards)],
         settings={"reload_s": contents.reload_s, "palette": PALETTE},

@@ -18,10 +18,11 @@ function facing(finding, turned) {
   };
 }
 
-function intervalPicture(finding, reach) {
+// `reach`: the lowest and the highest end of all intervals, 0 included.
+function intervalPicture(finding, [low, high]) {
   const cell = element("td", undefined, "axis wide");
   if (finding.mean === null) return cell;
-  const at = (value) => 100 + (95 * value) / reach;
+  const at = (value) => 5 + (190 * (value - low)) / (high - low);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 200 14");
   svg.setAttribute("preserveAspectRatio", "none");
@@ -31,7 +32,7 @@ function intervalPicture(finding, reach) {
     Object.entries({ class: kind, x1, x2, y1, y2 }).forEach(([key, value]) => out.setAttribute(key, value));
     svg.append(out);
   };
-  line("zero", 100, 100, 0, 14);
+  line("zero", at(0), at(0), 0, 14);
   if (finding.interval) line("whisker", at(finding.interval[0]), at(finding.interval[1]), 7, 7);
   line("mean", at(finding.mean), at(finding.mean), 2, 12);
   cell.append(svg);
@@ -60,13 +61,13 @@ function differenceRow(name, number, finding, unit, reach) {
     numberCell(String(n), n),
     numberCell(finding.mean === null ? "" : `${show(finding.mean)} ${unit}`, finding.mean),
     intervalPicture(finding, reach),
-    numberCell(finding.interval ? `${show(finding.interval[0])} to ${show(finding.interval[1])}` : "", finding.interval?.[0]),
+    numberCell(finding.interval ? finding.interval.map(show).join(" to ") : "", finding.interval?.[0]),
     numberCell(finding.improvement === null ? "" : finding.improvement.toFixed(2), finding.improvement),
     numberCell(n ? `${finding.better} of ${n}` : "", finding.better),
     numberCell(finding.needed, finding.needed.replace(/\D/g, "")),
   );
-  const verdict = element("td", { 1: "better", "-1": "worse" }[finding.verdict] ?? finding.why, finding.verdict ? "verdict" : "verdict open");
-  row.append(verdict);
+  const words = { 1: "better", "-1": "worse" }[finding.verdict] ?? finding.why;
+  row.append(element("td", words, finding.verdict ? "verdict" : "verdict open"));
   return row;
 }
 
@@ -90,7 +91,7 @@ class Differences {
       seen.push({ number, reason: pair.reason, finding: pair.metrics && facing(pair.metrics[this.metric], turned) });
     }
     const ends = seen.flatMap(({ finding }) => (finding ? [finding.mean ?? 0, ...(finding.interval ?? [])] : []));
-    const reach = Math.max(1e-9, ...ends.map(Math.abs));
+    const reach = [Math.min(0, ...ends), Math.max(1e-9, ...ends)];
     for (const { number, reason, finding } of seen.sort((a, b) => a.number - b.number)) {
       const name = this.legend.methods[number].name;
       if (finding) {

@@ -15,7 +15,8 @@ function bands(curves, legend, unit) {
         traces.push({
           x: [...x.slice(from, to), ...x.slice(from, to).reverse()],
           y: [...high.slice(from, to), ...low.slice(from, to).reverse()],
-          mode: "lines", line: { width: 0 }, fill: "toself", fillcolor: translucent(colour, dark() ? 0.2 : 0.14), hoverinfo: "skip",
+          mode: "lines", line: { width: 0 }, fill: "toself", hoverinfo: "skip",
+          fillcolor: translucent(colour, dark() ? 0.2 : 0.14),
         });
       }
     }
@@ -44,41 +45,54 @@ function drawAccuracy(data, legend, figure) {
   const curves = data.curves[figure.choice ?? "mean"];
   const { rule, faint } = colours();
   const inner = data.boundaries.slice(1, -1).filter((b) => b < data.end);
-  const shapes = inner.slice(0, 400).map((b) => ({
-    type: "line", x0: b, x1: b, y0: 0, y1: 1, yref: "paper", layer: "below", line: { color: rule, width: inner.length > 50 ? 0.5 : 1 },
+  // So many lines would be a grey field.
+  const shapes = inner.length > 100 ? [] : inner.map((b) => ({
+    type: "line", x0: b, x1: b, y0: 0, y1: 1, yref: "paper", layer: "below", line: { color: rule, width: 1 },
   }));
   const room = Math.floor(figure.place.clientWidth / 62);
-  const annotations = data.tasks.length <= room ? data.tasks.slice(0, data.boundaries.length - 1).map((tasks, v) => ({
+  const visits = data.tasks.length <= room ? data.tasks.slice(0, data.boundaries.length - 1) : [];
+  const annotations = visits.map((tasks, v) => ({
     x: (data.boundaries[v] + data.boundaries[v + 1]) / 2, y: 1, yref: "paper", yanchor: "bottom", showarrow: false,
     text: tasks.length > 8 ? "" : `${v === 0 ? "task " : ""}${tasks}`, font: { size: 11, color: faint },
-  })) : [];
+  }));
   const whole = [0, data.end];
   figure.whole = whole;
   return {
     traces: bands(curves, legend, "%"),
     layout: {
       margin: { l: 48, r: 14, t: annotations.length ? 24 : 12, b: 40 },
-      xaxis: { title: { text: "updates" }, range: figure.range ?? whole, tickformat: ",d" },
-      yaxis: { title: { text: "accuracy (%)" }, rangemode: "tozero", fixedrange: false },
+      xaxis: { title: { text: "updates" }, range: [...(figure.range ?? whole)], tickformat: ",d" },
+      yaxis: { title: { text: "accuracy (%)" }, rangemode: "tozero", ...figure.heights },
       shapes, annotations,
     },
   };
 }
 
 function drawGap(data, legend, figure) {
-  const end = Math.max(...data.curves.map((curve) => { const x = curve.decodedX ??= wholeNumbers(curve.x); return x[x.length - 1]; }));
+  const end = Math.max(...data.curves.map((curve) => (curve.decodedX ??= wholeNumbers(curve.x)).at(-1)));
   figure.whole = [0, end];
   return {
     traces: bands(data.curves, legend, "%"),
     layout: {
-      xaxis: { title: { text: "updates since the task boundary" }, range: figure.range ?? figure.whole, tickformat: ",d" },
-      yaxis: { title: { text: "change of accuracy (%)" }, zeroline: true, zerolinecolor: colours().faint },
+      xaxis: {
+        title: { text: "updates since the task boundary" }, tickformat: ",d",
+        range: [...(figure.range ?? figure.whole)],
+      },
+      yaxis: {
+        title: { text: "change of accuracy (%)" }, zeroline: true, zerolinecolor: colours().faint, ...figure.heights,
+      },
     },
   };
 }
 
-function heat(cells, x, y, more) {
-  return { type: "heatmap", z: cells, x, y, colorscale: shades(), xgap: 1, ygap: 1, hoverongaps: false, ...more };
+// A heat map; `format` writes the numbers into the cells, where these are few.
+function heat(cells, x, y, format, more) {
+  const [rows, columns] = [cells.length, cells[0].length];
+  return {
+    type: "heatmap", z: cells, x, y, colorscale: shades(), hoverongaps: false,
+    texttemplate: format, textfont: { size: 11 },
+    xgap: columns > 60 ? 0 : 1, ygap: rows > 25 ? 0 : 1, ...more,
+  };
 }
 
 function places(number, block) {
@@ -89,37 +103,45 @@ function bar(title) {
   return { thickness: 10, outlinewidth: 0, len: 1, title: { text: title, font: { size: 11 } }, tickfont: { size: 11 } };
 }
 
+function categories(title, more) {
+  return { type: "category", title: { text: title }, ticks: "", showgrid: false, fixedrange: true, ...more };
+}
+
 function drawMatrix(data) {
   const [rows, columns] = [data.cells.length, data.cells[0].length];
-  const wide = rows <= 10 && columns <= 10;
+  const few = rows <= 10 && columns <= 10;
+  const format = few ? "%{z:.0f}" : undefined;
   return {
-    traces: [heat(data.cells, places(columns, data.tasks), places(rows, data.experiences), {
-      zmin: 0, zmax: 100, texttemplate: wide ? "%{z:.0f}" : undefined, textfont: { size: 11 }, showscale: !wide, colorbar: bar("%"),
+    traces: [heat(data.cells, places(columns, data.tasks), places(rows, data.experiences), format, {
+      zmin: 0, zmax: 100, showscale: !few, colorbar: bar("%"),
       hovertemplate: "task %{x} after experience %{y}: %{z:.2f} %<extra></extra>",
     })],
     layout: {
       dragmode: false,
       margin: { l: 40, r: 8, t: 6, b: 36 },
-      xaxis: { type: "category", title: { text: "task" }, ticks: "", showgrid: false, fixedrange: true },
-      yaxis: { type: "category", title: { text: "after experience" }, autorange: "reversed", ticks: "", showgrid: false, fixedrange: true },
+      xaxis: categories("task"),
+      yaxis: categories("after experience", { autorange: "reversed" }),
     },
   };
 }
 
 function drawStream(data) {
   const columns = data.cells[0].length;
-  const few = columns <= 12 && data.rows.length <= 20 && data.unit === "samples";
-  const most = Math.max(...data.cells.flat());
+  const samples = data.unit === "samples";
+  const format = samples && columns <= 12 && data.rows.length <= 20 ? "%{z:,.0f}" : undefined;
+  const numbers = data.cells.flat().filter((value) => value !== null);
+  const most = Math.max(...numbers);
+  const uneven = 20 * Math.min(...numbers) < most;
+  const cell = samples ? "%{z:,} samples" : "visited";
   return {
-    traces: [heat(data.cells, places(columns, data.experiences), data.rows, {
-      zmin: 0, zmax: most, texttemplate: few ? "%{z:,.0f}" : undefined, textfont: { size: 11 }, showscale: data.unit === "samples",
-      colorbar: bar("samples"), xgap: columns > 100 ? 0 : 1, ygap: data.rows.length > 40 ? 0 : 1,
-      hovertemplate: `experience %{x}, ${data.row} %{y}: ` + (data.unit === "samples" ? "%{z:,} samples" : "visited") + "<extra></extra>",
+    traces: [heat(data.cells, places(columns, data.experiences), data.rows, format, {
+      zmin: 0, zmax: most, colorscale: shades(uneven ? 2 : 1), showscale: samples, colorbar: bar("samples"),
+      hovertemplate: `experience %{x}, ${data.row} %{y}: ${cell}<extra></extra>`,
     })],
     layout: {
       dragmode: false,
-      xaxis: { type: "category", title: { text: "experience" }, ticks: "", showgrid: false, fixedrange: true, nticks: 20 },
-      yaxis: { type: "category", title: { text: data.row }, autorange: "reversed", ticks: "", showgrid: false, fixedrange: true, nticks: 20 },
+      xaxis: categories("experience", { nticks: 20 }),
+      yaxis: categories(data.row, { autorange: "reversed", nticks: 20 }),
     },
   };
 }
@@ -141,9 +163,14 @@ function drawCosts(data, legend, figure) {
     const onFront = chosen.front.includes(point.method);
     traces.push({
       x: [point.x], y: [point.y], name: legend.name(point.method), mode: named ? "markers+text" : "markers",
-      text: [legend.name(point.method, 24)], textposition: "top center", textfont: { size: 11, color: text }, cliponaxis: false,
-      marker: { color: colour, symbol: marker, size: onFront ? 12 : 9, line: { width: onFront ? 1.5 : 0, color: text } },
-      error_y: point.half === null ? undefined : { type: "data", array: [point.half], color: colour, thickness: 1, width: 3 },
+      text: [legend.name(point.method, 24)], textposition: "top center", textfont: { size: 11, color: text },
+      cliponaxis: false,
+      marker: {
+        color: colour, symbol: marker, size: onFront ? 12 : 9, line: { width: onFront ? 1.5 : 0, color: text },
+      },
+      error_y: {
+        visible: point.half !== null, type: "data", array: [point.half], color: colour, thickness: 1, width: 3,
+      },
       hovertemplate: `%{y:.2f} % at %{x:,} <extra>%{fullData.name}</extra>`,
     });
   }
@@ -151,7 +178,9 @@ function drawCosts(data, legend, figure) {
     traces,
     layout: {
       margin: { l: 48, r: 40, t: 24, b: 40 },
-      xaxis: { title: { text: chosen.text + (logarithmic ? ", logarithmic" : "") }, type: logarithmic ? "log" : "linear", rangemode: logarithmic ? "normal" : "tozero" },
+      xaxis: logarithmic
+        ? { title: { text: `${chosen.text}, logarithmic` }, type: "log" }
+        : { title: { text: chosen.text }, type: "linear", rangemode: "tozero" },
       yaxis: { title: { text: data.y } },
     },
   };

@@ -41,19 +41,20 @@ function layout(more) {
   };
 }
 
-const OPTIONS = { responsive: true, displayModeBar: false, doubleClick: "reset", scrollZoom: false };
+const OPTIONS = { responsive: true, displayModeBar: false, doubleClick: false, scrollZoom: false };
 
 function translucent(hex, alpha) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   return `rgba(${r},${g},${b},${alpha})`;
 }
 
-// Light for little and dark for much, in the dark the other way round; it reads in grey too.
-function shades() {
+// Light for little and dark for much, in the dark the other way round; it reads in grey too. A power of 2 spreads the
+// low end.
+function shades(power = 1) {
   const scale = ["#eef5fa", "#d6e8f5", "#8fc1e3", "#3d93c8", "#0072b2", "#003f6a"];
   const night = ["#1b222b", "#123a57", "#0b5f92", "#3d93c8", "#8fc1e3", "#e4f1fa"];
   const used = dark() ? night : scale;
-  return used.map((colour, i) => [i / (used.length - 1), colour]);
+  return used.map((colour, i) => [(i / (used.length - 1)) ** power, colour]);
 }
 
 class Figure {
@@ -71,7 +72,10 @@ class Figure {
   show() {
     const { traces, layout: about } = this.draw(this.data, this.legend, this);
     library().react(this.drawing, traces, layout(about), OPTIONS);
-    if (!this.drawn) this.drawing.on("plotly_relayout", () => this.rangeChanged?.());
+    if (!this.drawn) {
+      this.drawing.on("plotly_relayout", () => this.rangeChanged?.());
+      this.drawing.on("plotly_doubleclick", () => this.reset?.());
+    }
     this.drawn = true;
     this.place.dataset.drawn = "true";
   }
@@ -104,7 +108,7 @@ function printing(figures) {
     drawSwatches();
     for (const figure of figures) {
       figure.show();
-      library().relayout(figure.drawing, { width: figure.place.classList.contains("tall") ? 660 : Math.min(660, figure.place.clientWidth || 660) });
+      library().relayout(figure.drawing, { width: figure.place.dataset.figure === "matrix" ? 200 : 640 }); // of A4
     }
   };
   const end = () => {

@@ -93,6 +93,7 @@ class Legend {
   // A name for figures, shortened to so many letters.
   name(number, most = Infinity) {
     const { name, unfinished } = this.methods[number];
-    return escaped(name.length > most ? `${name.slice(0, most - 1)}\u2026` : name) + (unfinished ? " (not completed)" : "");
+    const shown = name.length > most ? `${name.slice(0, most - 1)}\u2026` : name;
+    return escaped(shown) + (unfinished ? " (not completed)" : "");
   }
 }

@@ -27,8 +27,9 @@ function zoomable(figure) {
     if (!figure.drawn) return;
     const now = figure.drawing.layout.xaxis.range;
     figure.range = how === "reset" ? null : zoomed(now, figure.whole, how);
-    figure.drawing.layout.yaxis.autorange = true;
+    figure.heights = {};
     figure.show();
+    keepRange(figure);
     const [a, b] = figure.range ?? figure.whole;
     say(`updates ${Math.round(a)} to ${Math.round(b)}`);
   };
@@ -38,9 +39,13 @@ function zoomable(figure) {
     event.preventDefault();
     zoom(keys[event.key]);
   });
+  figure.reset = () => zoom("reset");
   figure.rangeChanged = () => {
     const { range, autorange } = figure.drawing.layout.xaxis;
     figure.range = autorange || (range[0] === figure.whole[0] && range[1] === figure.whole[1]) ? null : [...range];
+    const { range: heights, autorange: whole } = figure.drawing.layout.yaxis;
+    figure.heights = whole ? {} : { range: [...heights] };
+    keepRange(figure);
   };
   return zoom;
 }
@@ -50,6 +55,8 @@ function board(section) {
   const figures = [];
   for (const place of section.querySelectorAll("div[data-figure]")) {
     const figure = new Figure(place, legend, DRAWINGS[place.dataset.figure]);
+    figure.key = `${section.id} ${figures.length}`;
+    figure.range = kept(`range ${figure.key}`, null);
     figures.push(figure);
     if (["accuracy", "gap"].includes(place.dataset.figure)) {
       legend.followers.push(() => figure.update());
@@ -83,6 +90,20 @@ function board(section) {
   return figures;
 }
 
+// In the contents of many boards, the sections of the one in sight.
+function contents() {
+  const details = document.querySelector("details.contents");
+  if (innerWidth < 1000) details.open = false;
+  const boards = [...document.querySelectorAll("section.board")];
+  if (boards.length < 4) return;
+  details.classList.add("many");
+  const entry = (board) => details.querySelector(`a[href="#${board.id}"]`).parentElement;
+  const observer = new IntersectionObserver((changes) => {
+    changes.forEach(({ target, isIntersecting }) => entry(target).classList.toggle("current", isIntersecting));
+  }, { rootMargin: "-30% 0px -60% 0px" });
+  boards.forEach((board) => observer.observe(board));
+}
+
 function main() {
   const figures = [...document.querySelectorAll("section.board")].flatMap(board);
   document.querySelectorAll("table.sortable").forEach(sortable);
@@ -94,8 +115,7 @@ function main() {
     drawSwatches();
     figures.forEach((figure) => figure.update());
   });
-  const contents = document.querySelector("details.contents");
-  if (innerWidth < 1000) contents.open = false;
+  contents();
   followed(settings.reload_s);
   document.documentElement.dataset.ready = "true";
 }

@@ -52,6 +52,11 @@ function followed(seconds) {
   if (focus) document.querySelector(focus)?.focus({ preventScroll: true });
 }
 
+// The zoom of each figure.
+function keepRange(figure) {
+  keep(`range ${figure.key}`, figure.range ?? null);
+}
+
 // A selector of an element by its places among its neighbours.
 function pathTo(target) {
   const steps = [];

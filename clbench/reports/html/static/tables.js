@@ -34,7 +34,8 @@ function sortable(table, number) {
       const direction = now ? -now : first;
       sortBy(table, column, direction);
       keep(key, [column, direction]);
-      say(`sorted by ${head.querySelector("button").textContent.trim()}, ${direction > 0 ? "ascending" : "descending"}`);
+      const way = direction > 0 ? "ascending" : "descending";
+      say(`sorted by ${head.querySelector("button").textContent.trim()}, ${way}`);
     });
   });
   const before = kept(key, null);
