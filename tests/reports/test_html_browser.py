@@ -89,7 +89,9 @@ def browser(chromium: Any, report: Path) -> Iterator[Any]:
     for kind in ("browser", "performance"):
         chromium.get_log(kind)
     chromium.get(report.as_uri())
+    is_ready(chromium)
     yield chromium
+    chromium.execute_script("sessionStorage.clear()")  # what was chosen
     assert [entry["message"] for entry in chromium.get_log("browser")] == []
     assert {url for url in requests(chromium) if not url.startswith(("data:", "blob:"))} <= {report.as_uri()}
     assert chromium.title == "A report"
@@ -98,6 +100,11 @@ def browser(chromium: Any, report: Path) -> Iterator[Any]:
 def requests(browser: Any) -> list[str]:
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def is_ready(browser: Any) -> None:
+    ready = "return !window.old && document.documentElement.dataset.ready === 'true'"
+    WebDriverWait(browser, 20, poll_frequency=0.02).until(lambda _: browser.execute_script(ready))
 
 
 def look(browser: Any, width: int, mode: str) -> None:
@@ -242,15 +249,15 @@ def test_zoom_by_keyboard_and_by_dragging(browser: Any) -> None:
     area = figure.find_element(By.CSS_SELECTOR, ".nsewdrag")
     action = webdriver.ActionChains(browser, duration=30)
     action.move_to_element_with_offset(area, -100, 0).click_and_hold().move_by_offset(150, 2).release().perform()
-    WebDriverWait(browser, 5, poll_frequency=0.02).until(lambda _: axis(browser) != whole)
+    WebDriverWait(browser, 20, poll_frequency=0.02).until(lambda _: axis(browser) != whole)
     low, high = axis(browser)
     assert 0 < low < high < 174
-    WebDriverWait(browser, 5, poll_frequency=0.02).until(lambda _: axis(browser, "y")[1] > 10)  # all is drawn again
+    WebDriverWait(browser, 20, poll_frequency=0.02).until(lambda _: axis(browser, "y")[1] > 10)  # all is drawn again
     heights = axis(browser, "y")
     browser.find_element(By.CSS_SELECTOR, ".legend button.method").click()
     assert (axis(browser), axis(browser, "y")) == ([low, high], heights), "the zoom stays"
-    webdriver.ActionChains(browser, duration=30).double_click(area).perform()
-    WebDriverWait(browser, 5, poll_frequency=0.02).until(lambda _: axis(browser) == whole)
+    browser.execute_script("arguments[0].querySelector('.drawing').emit('plotly_doubleclick')", figure)
+    WebDriverWait(browser, 20, poll_frequency=0.02).until(lambda _: axis(browser) == whole)
     figure.send_keys("+")
     reset = browser.find_element(By.CSS_SELECTOR, "[data-zoom=reset]")
     reset.send_keys(Keys.ENTER)
@@ -323,6 +330,7 @@ def test_a_followed_page_keeps_what_was_chosen(chromium: Any, tmp_path: Path) ->
     held = {"source": "window.setInterval = (act, ms) => { window.act = act; window.ms = ms; };"}  # time is the test's
     script = chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", held)
     chromium.get(path.as_uri())
+    is_ready(chromium)
     assert chromium.execute_script("return window.ms") == 5000
     chromium.find_element(By.CSS_SELECTOR, "table.ranking thead button").click()
     figure = drawn(chromium, "accuracy")
@@ -330,8 +338,7 @@ def test_a_followed_page_keeps_what_was_chosen(chromium: Any, tmp_path: Path) ->
     figure.send_keys("+")
     range_ = axis(chromium)
     chromium.execute_script("scrollTo(0, 500); window.old = true; window.act()")
-    ready = "return !window.old && document.documentElement.dataset.ready === 'true'"
-    WebDriverWait(chromium, 20, poll_frequency=0.02).until(lambda _: chromium.execute_script(ready))
+    is_ready(chromium)
     assert chromium.execute_script("return scrollY") == 500
     er = chromium.find_element(By.CSS_SELECTOR, ".legend button.method")
     assert er.get_attribute("aria-pressed") == "false"

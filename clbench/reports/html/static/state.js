@@ -1,4 +1,4 @@
-// What the reader has chosen, kept while a followed page loads itself again.
+// What the reader has chosen, kept when the page is loaded again, by itself too.
 
 const STATE_KEY = `clbench-report ${location.pathname}`;
 const state = restored();
@@ -25,14 +25,7 @@ function keep(key, value) {
 }
 
 function followed(seconds) {
-  if (!seconds) {
-    try {
-      sessionStorage.removeItem(STATE_KEY);
-    } catch {
-      // as above
-    }
-    return;
-  }
+  if (!seconds) return;
   window.scrollTo(0, kept("scroll", 0));
   let pressed = false;
   addEventListener("pointerdown", () => { pressed = true; });
