@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from clbench.errors import UserError
@@ -25,7 +28,8 @@ def survey(study: Study, out: Path) -> tuple[Progress, frozenset[str] | None]:
         The state; and the ids, or None where the runs cannot be planned, as without their data.
     """
     try:
-        surveyed = execute.Grid(study, out).survey()
+        with _without_downloads():
+            surveyed = execute.Grid(study, out).survey()
     except UserError as error:
         return Progress((), problem=" ".join(error.problems)), None
     rows = [
@@ -35,3 +39,17 @@ def survey(study: Study, out: Path) -> tuple[Progress, frozenset[str] | None]:
     ]
     ids = frozenset(is_completed(planned.run).run_id for row in surveyed.rows for planned in row.runs)
     return Progress(rows, surveyed.to_choose * len(study.seeds)), ids
+
+
+@contextlib.contextmanager
+def _without_downloads() -> Iterator[None]:
+    """A report fetches nothing, also where the study itself would download its data first."""
+    before = os.environ.get("CLBENCH_OFFLINE")
+    os.environ["CLBENCH_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CLBENCH_OFFLINE"]
+        else:
+            os.environ["CLBENCH_OFFLINE"] = before

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html.parser
 import json
+import os
 import re
 import shutil
 import time
@@ -434,6 +435,21 @@ def test_a_study_shows_its_runs_and_those_that_are_missing(study: Path, tmp_path
     assert "split_synthetic-v1 er1 completed, 1 missing" in text.replace(" er ", " er")
     assert "lwf" not in text
     assert "seeds: 2 budget: {iterations: 5}" in text, "the study's file"
+
+
+def test_a_study_whose_data_are_not_here_is_not_downloaded(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs are shown all the same, and the page says why their state is unknown."""
+    monkeypatch.delenv("CLBENCH_OFFLINE")
+    monkeypatch.setenv("CLBENCH_DATA", str(tmp_path / "no_data"))
+    study.write_text(STUDY.replace(BENCHMARK, "split_mnist-v1"))
+    out, report = folder(tmp_path / "results", ("er",), 1), tmp_path / "report.html"
+    assert main(["report", str(study), str(out), "-o", str(report)]) == 0
+    text = " ".join(Parsed(report.read_text(encoding="utf-8")).text.split())
+    assert "The state of the study is unknown: split_mnist-v1: stream.data: data set 'mnist'" in text
+    assert "1 run on 1 board: 1 completed." in text
+    assert "CLBENCH_OFFLINE" not in os.environ
 
 
 def test_progress_by_hand() -> None:
