@@ -102,9 +102,9 @@ def test_evaluations_apart_are_interpolated() -> None:
 
 
 def test_the_mean_gap_after_a_boundary() -> None:
-    found = after_boundaries(digest(0.3))
-    assert found is not None
-    x, y = found
+    after = after_boundaries(digest(0.3))
+    assert after is not None
+    x, y = after
     assert x.tolist() == [0, 1, 2]
     np.testing.assert_allclose(y, [0, -0.6, -0.1])
     assert after_boundaries(Digest.of(make_trace(two_tasks()[:1]), "class")) is None
@@ -231,8 +231,8 @@ def test_failed_unfinished_and_damaged_runs_are_named(tmp_path: Path) -> None:
     broken = write_run(out, make_run("er", seed=3), make_trace(two_tasks())) / "trace.npz"
     broken.write_bytes(broken.read_bytes()[:100])
     (write_run(out, make_run("er", seed=4), None) / "run.json").write_text("{")
-    found, excluded = sources.Reader().read([out])
-    section = unfinished.section(boards(found), excluded)
+    some, excluded = sources.Reader().read([out])
+    section = unfinished.section(boards(some), excluded)
     assert section is not None
     assert [(row["seed"], row["reason"]) for row in section["failed"]] == [(0, "the loss became NaN at iteration 3")]
     assert [(row["seed"], row["reason"]) for row in section["unfinished"]] == [(1, "unfinished")]
@@ -268,8 +268,8 @@ def test_an_unfinished_run_is_drawn_where_no_other_is(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------ the page
 def built(*paths: Path, **more: Any) -> bytes:
-    found, excluded = sources.Reader().read(paths)
-    return page.build(page.Contents("runs", found, excluded, **more))
+    some, excluded = sources.Reader().read(paths)
+    return page.build(page.Contents("runs", some, excluded, **more))
 
 
 class Parsed(html.parser.HTMLParser):

@@ -58,8 +58,8 @@ def contents(out: Path) -> page.Contents:
             place = write_run(out, run, make_trace(accuracies(i, seed)), costs={"train_s": 1.0 + i}, **changes)
     stream = json.loads((place / "run.json").read_text())["stream"]
     write_run(out, make_run("lwf", seed=1), None, failure=f"no {SCRIPT} luck", stream=stream)
-    found, excluded = sources.Reader().read([out])
-    return page.Contents("A report", found, excluded)
+    some, excluded = sources.Reader().read([out])
+    return page.Contents("A report", some, excluded)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_tables_sort_by_click_and_by_keyboard(browser: Any) -> None:
     assert up == [*down[:-1][::-1], ""]
     head = browser.find_element(By.CSS_SELECTOR, "table.ranking th[aria-sort]")
     assert head.get_attribute("aria-sort") == "ascending"
-    assert browser.find_element(By.ID, "said").get_attribute("textContent").endswith("ascending")
+    assert browser.find_element(By.ID, "announcement").get_attribute("textContent").endswith("ascending")
     heads[0].send_keys(Keys.SPACE)
     assert sorted(column(browser, "table.ranking", by)) == sorted(before)
 
@@ -243,7 +243,7 @@ def test_zoom_by_keyboard_and_by_dragging(browser: Any) -> None:
     assert axis(browser) == [43.5, 130.5]
     figure.send_keys(Keys.ARROW_RIGHT)
     assert axis(browser) == [65.25, 152.25]
-    assert "65 to 152" in browser.find_element(By.ID, "said").get_attribute("textContent")
+    assert "65 to 152" in browser.find_element(By.ID, "announcement").get_attribute("textContent")
     figure.send_keys("0")
     assert axis(browser) == whole
     area = figure.find_element(By.CSS_SELECTOR, ".nsewdrag")

@@ -35,7 +35,7 @@ from clbench.reports.html.sources import Source
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_HERE = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parent
 _SCRIPTS = (
     "encoding.js",
     "state.js",
@@ -152,7 +152,7 @@ def _metrics(boards: Sequence[dict[str, Any]]) -> set[str]:
 
 @cache
 def _static(name: str) -> str:
-    return (_HERE / "static" / name).read_text(encoding="utf-8")
+    return (_FOLDER / "static" / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -167,7 +167,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
+        loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -43,7 +43,7 @@ function sortable(table, number) {
 }
 
 function say(text) {
-  document.getElementById("said").textContent = text;
+  document.getElementById("announcement").textContent = text;
 }
 
 // ------------------------------------------------------------------------------------------ definitions
