@@ -32,9 +32,10 @@ install: .venv/installed ## make .venv and install everything there
 # ---------------------------------------------------------------------------------------------- the quick suite
 STUDY := results/reference/study.yaml
 
-bench: install ## the quick suite: twelve strategies on three streams of embedded data, five seeds, and its leaderboard
+bench: install ## the quick suite: twelve strategies on three streams of embedded data, five seeds; its leaderboard and report
 	@$(BIN)/clbench grid $(STUDY) --out $(OUT) $(ARGS)
 	@test ! -d $(OUT) || $(BIN)/clbench leaderboard $(OUT)
+	@test ! -f $(OUT)/leaderboard.csv || $(BIN)/clbench report $(STUDY) $(OUT) -o $(OUT)/report.html
 
 leaderboard: install ## write OUT/leaderboard.csv and OUT/runs.csv from the runs under OUT, and print the first
 	@$(BIN)/clbench leaderboard $(OUT) --csv $(OUT)/leaderboard.csv --runs $(OUT)/runs.csv
@@ -147,7 +148,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-report
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -156,6 +157,9 @@ benchmark-engine: install ## what training, hosting, files and memory cost, besi
 
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/evaluation.py $(ARGS)
+
+benchmark-report: install ## size and speed of the report of 200 runs (a minute, an idle machine, chromium)
+	$(BIN)/python benchmarks/speed/report.py $(ARGS)
 
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/grids.py $(ARGS)

@@ -79,7 +79,11 @@ def test_every_file_of_the_package_is_in_it(wheel: Path, repository_files: list[
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("clbench/")}
     modules = {label for label, _ in source.files()}
     benchmarks = {f"clbench/streams/benchmarks/{file}" for file in registry.benchmarks().values()}
-    assert names == modules | benchmarks | {"clbench/py.typed"}
+    page = source.PACKAGE / "reports" / "html"
+    parts = {f"clbench/reports/html/{path.relative_to(page).as_posix()}" for path in page.glob("*/*.*")}
+    beside = {part for part in parts if not part.endswith((".py", ".pyc"))}
+    assert {"clbench/reports/html/static/report.css", "clbench/reports/html/templates/page.html"} <= beside
+    assert names == modules | benchmarks | beside | {"clbench/py.typed"}
     assert {"README.md", "LICENSE"} <= set(repository_files)
 
 

@@ -187,7 +187,7 @@ class Runs(Sequence[Run]):
     @property
     def row_ids(self) -> list[str]:
         """The leaderboard's row that each belongs to: one definition, data and configuration, whatever the seed."""
-        from clbench.reports.leaderboard import groups
+        from clbench.reports.rows import groups
 
         rows = {id(record): row for row, group in groups(run.record for run in self._runs) for record in group}
         return [rows[id(run.record)] for run in self._runs]
@@ -354,7 +354,7 @@ def read_runs(*paths: PathLike | Iterable[PathLike]) -> Runs:
     """
     roots = [Path(path) for path in _flat(paths)]
     load.directories(roots)  # for its messages
-    kept, problems = records.collect_with_folders(*roots)
+    kept, problems = records.located(*roots)
     return Runs((Run(directory, record) for directory, record in kept), problems)
 
 

@@ -18,8 +18,8 @@ from clbench.errors import UserError
 from clbench.studies.engines.environment import waiting
 
 VERBS = (
-    "run", "grid", "list", "show", "validate", "init", "leaderboard", "compare", "verify", "plot", "score", "rescore",
-    "remove", "doctor", "completion",
+    "run", "grid", "list", "show", "validate", "init", "leaderboard", "compare", "verify", "plot", "report", "score",
+    "rescore", "remove", "doctor", "completion",
 )  # fmt: skip
 """Each in a module of that name."""
 

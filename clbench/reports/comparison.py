@@ -74,6 +74,11 @@ class Finding:
     needed: int | None
     verdict: str
 
+    @property
+    def means(self) -> list[float | None]:
+        """Of the paired values of A and of B."""
+        return [statistics.summary(side)["mean"] for side in (self.a, self.b)]
+
 
 # ------------------------------------------------------------------------------------------------ which runs
 def select(texts: Sequence[str], within: Path) -> tuple[list[list[Row]], list[str]]:
@@ -252,6 +257,16 @@ def _finding(pair: Pair, metric: str) -> Finding:
     )
 
 
+def telling(finding: Finding) -> int:
+    """Decimals with which the two means differ, and the difference and the ends of its interval differ from 0."""
+    d, unit = finding.difference, METRICS[finding.metric].unit
+    together = [finding.means, *((0.0, value) for value in (d.mean, *(d.interval or ())))]
+    places = 2  # more do not always tell more: 79.4046 and 79.4054 are 79.40 and 79.41, and both 79.405
+    while any(telling_places(pair, unit, places) > places for pair in together):
+        places += 1
+    return places
+
+
 def to_text(findings: Sequence[Finding]) -> str:
     """For the terminal: the compared rows, then a line for each benchmark and metric."""
     lines = []
@@ -268,26 +283,22 @@ def to_text(findings: Sequence[Finding]) -> str:
     rows: list[tuple[str, ...]] = [HEADINGS]
     for finding in findings:
         d, n = finding.difference, len(finding.a)
-        of_both = [statistics.summary(side)["mean"] for side in (finding.a, finding.b)]
-        unit = METRICS[finding.metric].unit
-        together = [of_both, *((0.0, value) for value in (d.mean, *(d.interval or ())))]
-        places = 2  # more do not always tell more: 79.4046 and 79.4054 are 79.40 and 79.41, and both 79.405
-        while any(telling_places(pair, unit, places) > places for pair in together):
-            places += 1
+        of_both = finding.means
+        unit, places = METRICS[finding.metric].unit, telling(finding)
         signed = partial(_signed, unit=unit, places=places)
         improvement = finding.improvement
         chances = telling_places((0.0, 0.5, 1.0, improvement), "iterations")
         rows.append(
             (
                 finding.pair.left.benchmark,
-                heading(finding.metric).replace(finding.metric, _compared(finding.metric), 1),
+                heading(finding.metric).replace(finding.metric, compared(finding.metric), 1),
                 str(n),
                 *("" if mean is None else f"{scaled(mean, unit, places):.{places}f}" for mean in of_both),
                 "" if d.mean is None else signed(d.mean),
                 "" if d.interval is None else " to ".join(map(signed, d.interval)),
                 "" if improvement is None else f"{improvement:.{chances}f}",
                 f"{finding.better} of {n}" if n else "",
-                _needed(finding),
+                needed(finding),
                 finding.verdict,
             )
         )
@@ -305,7 +316,7 @@ def to_text(findings: Sequence[Finding]) -> str:
     return "\n".join(map(plain, lines))
 
 
-def _compared(metric: str) -> str:
+def compared(metric: str) -> str:
     """A metric's name; between bars where distances from 0 are compared."""
     return f"|{metric}|" if METRICS[metric].better == "zero" else metric
 
@@ -325,7 +336,8 @@ def _partnerless(pair: Pair) -> str:
     return "".join(parts)
 
 
-def _needed(finding: Finding) -> str:
+def needed(finding: Finding) -> str:
+    """The number of seeds needed, as text; empty where it is unknown."""
     if finding.needed is not None:
         return str(finding.needed)
     return f"over {statistics.MOST_SEEDS:,}" if finding.difference.std is not None else ""
@@ -356,7 +368,7 @@ def cells(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "b_strategy": pair.right.strategy,
                 "a_tuning_by": pair.left.tuned_by,
                 "b_tuning_by": pair.right.tuned_by,
-                "metric": _compared(finding.metric),
+                "metric": compared(finding.metric),
                 "unit": METRICS[finding.metric].unit,
                 "better": METRICS[finding.metric].better,
                 "pairs": len(finding.a),

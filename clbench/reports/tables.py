@@ -87,7 +87,7 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: 
     labels, kept = _selected(frame, choice)
     return [
         _board(*key, of, [labels[row["row_id"]] for row in of], choice.of(metrics), choice.best or frozenset())
-        for key, rows in _groups(frame).items()
+        for key, rows in by_board(frame)
         if (of := [row for row in rows if row["row_id"] in kept])
     ]
 
@@ -101,8 +101,11 @@ def row_ids(frame: pd.DataFrame, choice: Choice) -> set[str]:
     return _selected(frame, choice)[1]
 
 
-def _groups(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """The rows of each board, by its definition, data and view."""
+def by_board(frame: pd.DataFrame) -> list[tuple[tuple[str, str, str], list[dict[str, Any]]]]:
+    """The rows of a leaderboard in its order: definition hash, data and view of each board, and its rows by column.
+
+    Missing cells are None.
+    """
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in frame.to_numpy(dtype=object).tolist():
         cells: dict[str, Any] = {
@@ -110,14 +113,14 @@ def _groups(frame: pd.DataFrame) -> dict[tuple[str, str, str], list[dict[str, An
         }
         board = (cells["definition_hash"], cells["data_sha256"] or "unknown", cells["view"])
         groups.setdefault(board, []).append(cells)
-    return groups
+    return list(groups.items())
 
 
 def _selected(frame: pd.DataFrame, choice: Choice) -> tuple[dict[str, str], set[str]]:
     """Labels by row id, and the ids of the rows to show."""
-    groups = _groups(frame) if len(frame) else {}
-    rows = [row for of in groups.values() for row in of]
-    labels = [label for of in groups.values() for label in _labels(of)]
+    several = [rows for _, rows in by_board(frame)] if len(frame) else []
+    rows = [row for of in several for row in of]
+    labels = [label for of in several for label in row_names(of)]
     called = [Called(row["row_id"], row["strategy"], label) for row, label in zip(rows, labels, strict=True)]
     new = renamed(choice.rename, called, "--rename")
     named = {i for name in choice.strategies for i in matching(name, called, "--strategies")}
@@ -180,7 +183,7 @@ def _benchmark(row: dict[str, Any]) -> str:
     return f"{row['benchmark']}{'*' if row['modified'] else ''}"
 
 
-def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+def row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A name for each row of a board, with the settings that distinguish it from others of its strategy."""
 
     def value(text: str) -> Any:

@@ -271,13 +271,13 @@ _REASONS = ("nearer to the folder named", "completed", "started first", "first b
 
 
 def collect(*roots: Path) -> tuple[list[Record], list[str]]:
-    """See `collect_with_folders`, without the folders."""
-    kept, problems = collect_with_folders(*roots)
-    return [record for _, record in kept], problems
+    """All run records at or under some folders, as `located` selects them, and a sentence for excluded files."""
+    runs, problems = located(*roots)
+    return [record for _, record in runs], problems
 
 
-def collect_with_folders(*roots: Path) -> tuple[list[tuple[Path, Record]], list[str]]:
-    """All run records at or under some folders, each run once with its own, and a sentence for excluded files.
+def located(*roots: Path) -> tuple[list[tuple[Path, Record]], list[str]]:
+    """Directories and records of all runs at or under some folders, each run once, and a sentence for excluded files.
 
     Of files of one run (equal id and instance) the one nearest to a folder named counts: a folder within a folder does
     not hide the runs of the outer one. Of equally near ones a completed one counts, then the one started first. Results
@@ -303,8 +303,8 @@ def collect_with_folders(*roots: Path) -> tuple[list[tuple[Path, Record]], list[
             new, other = (new, kept[run]) if order < kept[run].order else (kept[run], new)
             others.append((run, other))
         kept[run] = new
-    problems += _copies([(kept[run], other) for run, other in others])
-    return [(copy.directory, copy.record) for copy in kept.values()], problems
+    runs = [(copy.directory, copy.record) for copy in kept.values()]
+    return runs, [*problems, *_copies([(kept[run], other) for run, other in others])]
 
 
 def _copies(pairs: list[tuple[_Copy, _Copy]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Contract checks for authors of strategies and streams; traces for tests of metrics.
+"""Contract checks for authors of strategies and streams; traces for tests of metrics, and folders of runs around them.
 
 Names are imported lazily: most need torch, and `make_trace` does not.
 """
@@ -12,12 +12,21 @@ from clbench import moved
 
 if TYPE_CHECKING:
     from clbench.testing.resume import check_resume
+    from clbench.testing.runs import write_run
     from clbench.testing.states import assert_same
     from clbench.testing.strategies import check_strategy, needed_overrides
     from clbench.testing.streams import check_stream
     from clbench.testing.traces import make_trace
 
-__all__ = ["assert_same", "check_resume", "check_strategy", "check_stream", "make_trace", "needed_overrides"]
+__all__ = [
+    "assert_same",
+    "check_resume",
+    "check_strategy",
+    "check_stream",
+    "make_trace",
+    "needed_overrides",
+    "write_run",
+]
 
 _HOME = {
     "assert_same": "states",
@@ -26,6 +35,7 @@ _HOME = {
     "check_stream": "streams",
     "make_trace": "traces",
     "needed_overrides": "strategies",
+    "write_run": "runs",
 }
 
 

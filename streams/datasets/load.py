@@ -203,6 +203,17 @@ def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, s
             raise UserError(published_files.missing(member, published))
 
 
+def is_local(name: str | Sequence[str]) -> bool:
+    """True if a data set can be read without a download and without code of the user's."""
+    for member in [name] if isinstance(name, str) else name:
+        known = DATASETS.get(member)
+        if sources.npz_path(member) is not None or member.startswith("npy:"):
+            continue
+        if known is None or (known.published is not None and not known.published.local()):
+            return False
+    return True
+
+
 def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "speed/larger.py --quick --gib 1",
     "speed/long_stream.py recurrence",
     "studies/optimisers.py --quick",
+    "speed/report.py --runs 10 --evaluations 100",
     "speed/seeds_together.py --quick --only digits --seeds 2",
     "speed/threads.py --rounds 1 --updates 2",
     "speed/training.py --quick",

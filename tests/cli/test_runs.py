@@ -13,7 +13,7 @@ import pytest
 from clbench import resolve
 from clbench.cli import main, remove
 from clbench.cli.status import BUSY
-from clbench.reports.leaderboard import row_id
+from clbench.reports.rows import row_id
 from clbench.results import files, record
 from clbench.runner.lock import Lock, holder
 from support import ROOT, CrashAt, execute

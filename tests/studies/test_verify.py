@@ -14,7 +14,7 @@ import pytest
 
 from clbench.cli import main, verify
 from clbench.errors import UserError
-from clbench.reports.leaderboard import row_id
+from clbench.reports.rows import row_id
 from clbench.resolve import make_run
 from clbench.results import files
 from clbench.results.record import Record

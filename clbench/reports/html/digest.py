@@ -1,0 +1,49 @@
+"""The part of a run's trace that the report draws: task accuracies of the primary view, without cells and samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.metrics.definition import Remembering, accuracy_matrix, boundaries
+from clbench.metrics.dialects import Dialect, dialects
+from clbench.trace import Trace
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A trace with experiences that were cut from one joined, in one view.
+
+    Attributes:
+        iteration: updates done before an evaluation, (E,).
+        experience: of an evaluation, (E,).
+        boundaries: updates done before each experience, and at the end, (V + 1,).
+        accuracy: (E, T) in [0, 1], NaN where not evaluated.
+        visits: (V, T).
+        matrix: R, (V, T), see `clbench.metrics.accuracy_matrix`.
+        libraries: what other libraries would have printed.
+    """
+
+    iteration: NDArray[np.int64]
+    experience: NDArray[np.int64]
+    boundaries: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    visits: NDArray[np.bool_]
+    matrix: NDArray[np.float64]
+    libraries: tuple[Dialect, ...]
+
+    @classmethod
+    def of(cls, trace: Trace, view: str) -> Digest:
+        """The digest of a trace."""
+        joined = Remembering.of(trace.by_origin())
+        return cls(
+            iteration=joined.iteration,
+            experience=joined.experience.astype(np.int64),
+            boundaries=boundaries(joined),
+            accuracy=joined.task_accuracy(view),
+            visits=joined.visits,
+            matrix=accuracy_matrix(joined, view),
+            libraries=tuple(dialects(joined, view)),
+        )

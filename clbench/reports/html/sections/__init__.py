@@ -1,0 +1,1 @@
+"""Sections of the report: plain values for templates and figures."""

@@ -1,0 +1,42 @@
+"""R: accuracy on each task at the end of each experience, mean over seeds, as a heat map of each method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.reports.html.boards import BoardRuns
+from clbench.reports.stream_figure import means
+
+MOST_CELLS = 60
+"""Rows and columns of a heat map; of more, a cell is the mean of a block of them."""
+
+
+def section(board: BoardRuns) -> dict[str, Any] | None:
+    """A heat map for each method with completed runs and traces; None where there is none."""
+    maps = []
+    for i, method in enumerate(board.methods):
+        matrices = [digest.matrix for digest in method.digests]
+        if not matrices or method.is_unfinished or any(matrix.shape != matrices[0].shape for matrix in matrices):
+            continue
+        matrix = np.sort(np.stack(matrices), axis=0).mean(0)
+        down, across = (-(-size // MOST_CELLS) for size in matrix.shape)
+        blocks = means(means(matrix, down).T, across).T
+        maps.append(
+            {
+                "method": i,
+                "name": method.name,
+                "seeds": len(matrices),
+                "cells": _percent(blocks),
+                "experiences": down,
+                "tasks": across,
+            }
+        )
+    return {"maps": maps} if maps else None
+
+
+def _percent(values: NDArray[np.float64]) -> list[list[float | None]]:
+    """Percent with two decimals; None for NaN."""
+    return [[None if np.isnan(v) else round(100 * float(v), 2) for v in row] for row in values]
