@@ -90,6 +90,7 @@ class _Report:
         return contents.progress is not None and contents.progress.has_ended
 
     def _contents(self, reload_s: int | None) -> Contents:
+        from clbench.reports.columns import SHOWN
         from clbench.reports.html.page import Contents
 
         progress, ids, text = None, None, None
