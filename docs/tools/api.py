@@ -137,9 +137,9 @@ def _signature(name: str, member: Any) -> str:
         signature = inspect.signature(member)
     except (TypeError, ValueError):
         return ""
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(signature).replace("'", ""))
+    text = _plain(str(signature))
     if len(name + text) > WIDTH:
-        inner = [str(p).replace("'", "") for p in signature.parameters.values()]
+        inner = [_plain(str(p)) for p in signature.parameters.values()]
         kinds = [p.kind for p in signature.parameters.values()]
         only = inspect.Parameter.KEYWORD_ONLY
         if only in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
@@ -148,3 +148,12 @@ def _signature(name: str, member: Any) -> str:
         returns = text[text.rindex(")") + 1 :] if signature.return_annotation is not inspect.Signature.empty else ""
         text = f"(\n{body}){returns}"
     return f"```python\n{name}{text}\n```"
+
+
+def _plain(signature: str) -> str:
+    """Annotations without quotes; a default that is a function or an object as dots.
+
+    >>> _plain("(x: 'int' = 1, f=<function <lambda> at 0x7f01>)")
+    '(x: int = 1, f=...)'
+    """
+    return re.sub(r"<\w[^=]*? at 0x[0-9a-f]+>", "...", signature.replace("'", ""))

@@ -118,7 +118,9 @@ def with_languages(page: str) -> str:
             continue
         opening = lines[block.first]
         indent = opening[: len(opening) - len(opening.lstrip()) - 4]
-        fence = [f"```{block.language}", *block.text.rstrip("\n").split("\n"), "```", ""]
+        fence = [f"```{block.language}", *block.text.rstrip("\n").split("\n"), "```"]
+        if not lines[block.last - 1].strip():  # the empty line before the next part
+            fence.append("")
         lines[block.first : block.last] = [f"{indent}{line}".rstrip() for line in fence]
     return "\n".join(lines) + "\n"
 

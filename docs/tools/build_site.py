@@ -177,7 +177,30 @@ def build(out: Path, staged: Path) -> int:
     status = int(main([*flags, str(staged / "pages"), str(out)]))
     for unused in (".buildinfo", "objects.inv"):
         (out / unused).unlink(missing_ok=True)
-    return status
+    fetched = outside(out)
+    for line in fetched:
+        print(f"fetched from outside: {line}", file=sys.stderr)
+    return status or int(bool(fetched))
+
+
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=["']((?:https?:)?//[^"']+)"""
+    r"""|<link\b[^>]*\bhref=["']((?:https?:)?//[^"']+)|(?:@import\s*["']|url\(["']?)((?:https?:)?//[^"')]+)"""
+)
+
+
+def outside(site: Path) -> list[str]:
+    """What a browser would fetch from elsewhere to show a page: file and address.
+
+    Args:
+        site: folder with HTML and style sheets.
+    """
+    lines = []
+    for path in sorted(site.rglob("*")):
+        if path.suffix in (".html", ".css"):
+            for match in _FETCHED.finditer(path.read_text(encoding="utf-8")):
+                lines.append(f"{path.relative_to(site)}: {next(filter(None, match.groups()))}")
+    return lines
 
 
 def main() -> int:
