@@ -124,7 +124,9 @@ def stage(folder: Path) -> None:
     for name in written():
         text = (ROOT / name).read_text(encoding="utf-8")
         if name.endswith(".ipynb"):
-            staging.write(name.replace(".ipynb", ".md"), notebook.markdown(text))
+            staging.write(name, text)
+            download = f"{{download}}`The notebook <{Path(name).name}>`\n"
+            staging.write(name.replace(".ipynb", ".md"), f"{notebook.markdown(text)}\n{download}")
         else:
             staging.write(
                 "index.md" if name == "README.md" else name, _titled(name, with_languages(text)) + _trees(name)

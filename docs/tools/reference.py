@@ -84,7 +84,8 @@ def entry(key: str, field: pydantic.fields.FieldInfo) -> str:
     """A key as an entry of a definition list: allowed values, default, description."""
     from clbench.cli.show import _plain
 
-    default = "required" if field.is_required() else f"default `{_plain(field.default)}`"
+    plain = "" if field.is_required() else _plain(field.default)
+    default = "required" if field.is_required() else f"default `{plain}`" if plain else "default: empty"
     allowed = escaped(messages.describe(messages.annotation_of(field)))
     text = " ".join((field.description or "").split())
     return f"`{key}`\n: {allowed}; {default}\n" + (f"\n  {escaped(text)}\n" if text else "")
