@@ -52,7 +52,7 @@ def pages(root: Path) -> Pages:
     modules = {name: importlib.import_module(name) for name in names}
     lines = {name: summary(module.__doc__) for name, module in modules.items()}
     text = "The public modules; [Python API](../python.md) shows how they are used."
-    yield f"{FOLDER}/python.md", index("Modules", text, "python", lines, ("module", "contents"))
+    yield f"{FOLDER}/python.md", index("Modules", text, "python", lines, ("module", "contents"), "clbench.")
     for name, module in modules.items():
         yield f"{FOLDER}/python/{name}.md", _page(module)
 
@@ -131,29 +131,49 @@ def _constants(kind: type[Any]) -> str:
     return "\n\n".join(entries)
 
 
+class _Annotation:
+    """An annotation that is written without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _unquoted(annotation: Any) -> Any:
+    return _Annotation(annotation) if isinstance(annotation, str) else annotation
+
+
 def _signature(name: str, member: Any) -> str:
     """The signature as Python, a parameter a line where it is long."""
     try:
         signature = inspect.signature(member)
     except (TypeError, ValueError):
         return ""
-    text = _plain(str(signature))
+    signature = signature.replace(
+        parameters=[p.replace(annotation=_unquoted(p.annotation)) for p in signature.parameters.values()],
+        return_annotation=_unquoted(signature.return_annotation),
+    )
+    text = _without_addresses(str(signature))
     if len(name + text) > WIDTH:
-        inner = [_plain(str(p)) for p in signature.parameters.values()]
+        inner = [_without_addresses(str(p)) for p in signature.parameters.values()]
         kinds = [p.kind for p in signature.parameters.values()]
         only = inspect.Parameter.KEYWORD_ONLY
         if only in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
             inner.insert(kinds.index(only), "*")
         body = "".join(f"    {each},\n" for each in inner)
-        returns = text[text.rindex(")") + 1 :] if signature.return_annotation is not inspect.Signature.empty else ""
-        text = f"(\n{body}){returns}"
+        returns = signature.return_annotation
+        text = f"(\n{body})" + (
+            "" if returns is inspect.Signature.empty else f" -> {inspect.formatannotation(returns)}"
+        )
     return f"```python\n{name}{text}\n```"
 
 
-def _plain(signature: str) -> str:
-    """Annotations without quotes; a default that is a function or an object as dots.
+def _without_addresses(signature: str) -> str:
+    """A default that is a function or an object as dots, one that is a class by its name.
 
-    >>> _plain("(x: 'int' = 1, f=<function <lambda> at 0x7f01>)")
-    '(x: int = 1, f=...)'
+    >>> _without_addresses("(x: int = 1, f=<function <lambda> at 0x7f01>, g=<class 'a.B'>)")
+    '(x: int = 1, f=..., g=a.B)'
     """
-    return re.sub(r"<\w[^=]*? at 0x[0-9a-f]+>", "...", signature.replace("'", ""))
+    return re.sub(r"<class '([\w.]+)'>", r"\1", re.sub(r"<\w[^=]*? at 0x[0-9a-f]+>", "...", signature))

@@ -68,11 +68,20 @@ def toctree(entries: Iterable[str], hidden: bool = True) -> str:
     return "\n".join(["```{toctree}", *([":hidden:"] if hidden else []), "", *entries, "```", ""])
 
 
-def index(title: str, text: str, folder: str, rows: dict[str, str], head: tuple[str, str]) -> str:
-    """A page that lists others with a line each."""
+def index(title: str, text: str, folder: str, rows: dict[str, str], head: tuple[str, str], shared: str = "") -> str:
+    """A page that lists others with a line each.
+
+    Args:
+        title, text: above the table.
+        folder: of the others.
+        rows: their names and lines.
+        head: of the table.
+        shared: the beginning of all names, which navigation leaves out.
+    """
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
     lines += [f"| [{escaped(name)}]({folder}/{file_name(name)}.md) | {cell(line)} |" for name, line in rows.items()]
-    tree = toctree(f"{folder}/{file_name(name)}" for name in rows)
+    places = {name: f"{folder}/{file_name(name)}" for name in rows}
+    tree = toctree(f"{n.removeprefix(shared)} <{place}>" if shared else place for n, place in places.items())
     return f"# {title}\n\n{text}\n\n" + "\n".join(lines) + f"\n\n{tree}"
 
 
