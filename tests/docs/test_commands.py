@@ -7,6 +7,8 @@ not know fails.
 
 from __future__ import annotations
 
+import glob
+import importlib
 import re
 import shlex
 import shutil
@@ -51,6 +53,9 @@ PLACEHOLDERS = {
     "SECTION": "training",
     "FILE": "my_benchmark.yaml",
 }
+LONG = ("run_study(", "check_strategy(", "check_resume(")
+"""Calls that train for long: blocks with one of them are compiled in the fast tests, and run in the slow ones."""
+
 FILES = {
     "my_benchmark.yaml": "base: split_digits-v1\nstrategy: {name: naive}\n",
     "study.yaml": "id: my_study\nstreams: [split_digits-v1]\nstrategies: [naive, er]\nseeds: 2\n",
@@ -143,9 +148,11 @@ class Reader:
         """Executes Python; a file is written, and its methods are called by a later command."""
         if block.file:
             self.write(block.file, block.text)
-        elif self.page in ELSEWHERE:
+        elif self.page in ELSEWHERE or (not self.whole and any(call in block.text for call in LONG)):
             compile(block.text, self.page, "exec")
         else:
+            import_paths.add_working_directory()
+            importlib.invalidate_caches()
             exec(compile(block.text, f"{self.page}:{block.line}", "exec"), self.names)
 
     # -------------------------------------------------------------------------------- commands
@@ -157,7 +164,7 @@ class Reader:
             self.run(shlex.join(arguments))
         elif program == "clbench":
             for expanded in alternatives(arguments):
-                self.clbench([self.meant(word) for word in expanded])
+                self.clbench([each for word in expanded for each in self.meant(word)])
         elif program == "make":
             # Even with -n a line with $(MAKE) is run: by a shell that does nothing.
             done = subprocess.run(["make", "-n", "SHELL=true", *arguments], cwd=ROOT, capture_output=True, text=True)
@@ -173,13 +180,14 @@ class Reader:
                 f"a command that is not tried: {command}"
             )
 
-    def meant(self, word: str) -> str:
-        """A word of a command with its placeholder filled."""
+    def meant(self, word: str) -> list[str]:
+        """A word of a command with its placeholder filled; of a pattern the files, as a shell has it."""
         if word == "RUN_DIR":
-            return str(next((self.folder / "results").glob("split_digits-v1/er/*/seed-0")))
+            word = "results/split_digits-v1/er/*/seed-0"
         if word == "ROW":
-            return str(rows(self.folder)[0])
-        return PLACEHOLDERS.get(word, word)
+            return rows(self.folder)[:1]
+        files = sorted(glob.glob(word, root_dir=self.folder)) if "*" in word else []
+        return files or [PLACEHOLDERS.get(word, word)]
 
     def clbench(self, arguments: list[str]) -> None:
         """Runs a command of the suite, smaller."""
@@ -214,7 +222,8 @@ class Reader:
         if not all(run.benchmark.stream.data in EMBEDDED for run in resolved) or options.device == "cuda":
             return []
         kept = [word for word in arguments if word != "--profile"]
-        return [*kept, "-o", BUDGET, "--quiet", "--out", "trained"]
+        lesson = self.page.startswith("docs/tutorials/")  # whose later commands read what earlier ones made
+        return [*kept, "-o", BUDGET, "--quiet", *([] if lesson else ["--out", "trained"])]
 
 
 def commands(text: str) -> Iterator[str]:
@@ -250,7 +259,19 @@ def rows(folder: Path) -> list[str]:
     return [line.split(",")[head.split(",").index("row_id")] for line in lines]
 
 
+def is_long(page: str) -> bool:
+    """True if a page has a study, a row to verify, or Python that trains for long."""
+    parts = [block for block in blocks((ROOT / page).read_text(encoding="utf-8")) if page not in ELSEWHERE]
+    started = re.compile(r"^clbench (grid|verify) (?!.*--(dry-run|engine))", re.MULTILINE)
+    return any(started.search(block.text) or any(call in block.text for call in LONG) for block in parts)
+
+
 # ------------------------------------------------------------------------------------------------ tests
+def test_pages_with_long_parts_are_known() -> None:
+    assert is_long("docs/tutorials/first_report.md")
+    assert not is_long("docs/howto/slurm.md")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_followed(
     page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -259,8 +280,8 @@ def test_a_page_can_be_followed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/howto/studies.md", "docs/tutorials/first_report.md"])
-def test_studies_and_verified_rows_too(
+@pytest.mark.parametrize("page", [page for page in PAGES if is_long(page)])
+def test_long_parts_can_be_followed_too(
     page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     follow(Reader(page, tmp_path, whole=True), finished, monkeypatch, capsys)
