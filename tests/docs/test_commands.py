@@ -301,8 +301,8 @@ def follow(reader: Reader, finished: Path, monkeypatch: pytest.MonkeyPatch, caps
         try:
             reader.follow(block)
         except (Exception, SystemExit) as error:
-            said = capsys.readouterr()
-            pytest.fail(f"{reader.page}:{block.line}: {error!r}\n{block.text}\n{said.err}")
+            printed = capsys.readouterr()
+            pytest.fail(f"{reader.page}:{block.line}: {error!r}\n{block.text}\n{printed.err}")
     for module in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
         del sys.modules[module]
 
