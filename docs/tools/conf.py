@@ -18,6 +18,7 @@ html_title = "clbench"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = False
 html_show_sphinx = False
 html_show_sourcelink = False
 html_last_updated_fmt = None
