@@ -15,7 +15,7 @@ ER_NMI := --strategy er -o strategy.memory_per_class=100 -o strategy.buffer=clas
           -o strategy.fill=after -o strategy.loss=weighted
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench verify test test-slow test-elsewhere lint typecheck check dist leaderboard clean
+.PHONY: help install bench verify test test-slow test-elsewhere lint typecheck docs check dist leaderboard clean
 
 help: ## this list
 	@echo "make TARGET [OUT=results] [SEEDS=\"0 1 2\"] [ARGS=\"...\"] [DATA=digits]"
@@ -178,6 +178,7 @@ typecheck: install ## mypy, strict
 	MYPYPATH=$(TREE) $(BIN)/mypy -p clbench
 	MYPYPATH=$(TREE) $(BIN)/mypy -p clbench --platform win32
 	MYPYPATH=$(TREE):benchmarks/speed:benchmarks/studies $(BIN)/mypy --explicit-package-bases benchmarks/*.py benchmarks/*/*.py
+	MYPYPATH=$(TREE):docs/tools $(BIN)/mypy --explicit-package-bases docs/tools/*.py
 
 test: install ## the tests (under ten minutes on two cores)
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadgroup
@@ -188,11 +189,14 @@ test-slow: install ## the tests that take minutes each
 test-elsewhere: install ## tests that a machine could decide, as on other machines (under ten minutes; ARGS=--all: the whole suite, hours)
 	$(BIN)/python tests/elsewhere.py $(ARGS)
 
-check: lint typecheck test ## what CI runs
+docs: install ## the documentation as a site, site/index.html; every warning is an error (ARGS=--fresh: from the start)
+	$(BIN)/python docs/tools/build_site.py $(ARGS)
+
+check: lint typecheck test docs ## what CI runs
 
 dist: install ## the source distribution, and the wheel that is built from it, under dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove the environment and caches; results stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site *.egg-info

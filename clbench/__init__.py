@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clbench.api.benchmarks import Benchmark, available, load_benchmark
     from clbench.api.execution import run, run_study
     from clbench.api.figures import plot
+    from clbench.api.reports import report
     from clbench.api.runs import Run, Runs, read_run, read_runs
     from clbench.api.tables import compare, leaderboard, score
     from clbench.errors import UserError
@@ -37,6 +38,7 @@ __all__ = [
     "plot",
     "read_run",
     "read_runs",
+    "report",
     "run",
     "run_study",
     "score",
@@ -46,6 +48,7 @@ _MODULES = {
     "api.benchmarks": ("Benchmark", "available", "load_benchmark"),
     "api.execution": ("run", "run_study"),
     "api.figures": ("plot",),
+    "api.reports": ("report",),
     "api.runs": ("Run", "Runs", "read_run", "read_runs"),
     "api.tables": ("compare", "leaderboard", "score"),
     "errors": ("UserError",),

@@ -27,7 +27,7 @@ _KINDS = {
     "BENCHMARK": "benchmarks", "ID": "benchmarks", "RUN_DIR|STREAM": "benchmarks", "NAME|RUN|ROW": "names",
     "A": "rows", "B": "rows",
     "DIR": FOLDERS, "RUN_DIR": FOLDERS, "RUN|ROW": FOLDERS, "ROW": NONE,
-    "FILE": FILES, "STUDY.yaml": FILES,
+    "FILE": FILES, "STUDY.yaml": FILES, "STUDY.yaml|DIR": FILES,
 }  # fmt: skip
 """Kind of a value by the destination of its argument, else by its metavariable. Where it is one of the names, files are
 completed too, except of the first four."""

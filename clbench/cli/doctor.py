@@ -439,13 +439,13 @@ def _locks(section: str, folder: Path) -> Finding:
 
 # ------------------------------------------------------------------------------------------------ extras
 def extras() -> Iterator[Finding]:
-    """Optional packages."""
+    """Optional packages, those of developers and of the site left out."""
     from packaging.requirements import Requirement
 
     _, requirements = _declared() or ("", [])
     for requirement in map(Requirement, requirements):
         extra = re.search(r"extra == ['\"](\w+)['\"]", str(requirement.marker or ""))
-        if extra is None or extra[1] == "dev":
+        if extra is None or extra[1] in ("dev", "docs"):
             continue
         finding = _version("extras", requirement, required=False)
         remedy = f"pip install 'clbench[{extra[1]}]'" if finding.remedy else ""

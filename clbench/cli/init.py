@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BENCHMARK = """\
 # A benchmark of your own. `clbench show stream` (model, training, evaluation, protocol) prints all keys;
-# docs/benchmarks.md explains them.
+# docs/howto/write_a_benchmark.md explains them.
 id: {name}
 title: five tasks of two digits each
 
@@ -43,7 +43,7 @@ strategy: {{name: er, memory: 200}}     # where the command line names none
 """
 
 STUDY = """\
-# A study: every strategy on every stream, with the same seeds. docs/studies.md explains the keys.
+# A study: every strategy on every stream, with the same seeds. docs/howto/studies.md explains the keys.
 id: {name}
 
 streams:                        # ids of `clbench list streams`, or paths of your own files
@@ -71,7 +71,7 @@ STRATEGY = '''\
 
     L = L_new + strength/2 sum_i (w_i - w*_i)^2     w* the weights at the end of the last experience
 
-docs/strategies.md says what a strategy may override.
+docs/howto/write_a_strategy.md says what a strategy may override.
 
     clbench show {module}:{cls}
     clbench run split_digits-v1 --strategy {module}:{cls} -o strategy.strength=0.5

@@ -223,6 +223,37 @@ def test_a_comparison_is_that_of_the_command_line(capsys: pytest.CaptureFixture[
         clbench.compare(3, a)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["methods", "boundaries", "matrix", "cost"])
+def test_a_figure_of_methods_is_that_of_the_command_line(kind: str) -> None:
+    for seed, accuracy in ((0, 0.4), (1, 0.6)):
+        written(f"a/{seed}", seed=seed, accuracy=accuracy)
+    main(["plot", "a", "--kind", kind, "--out", "b.svg", "--label", "er=Ours", "--dark", "--title", "T"])
+    plot = clbench.plot("a", kind=kind, labels={"er": "Ours"}, dark=True, title="T")  # type: ignore[arg-type]
+    assert plot.save("c.svg").read_bytes() == Path("b.svg").read_bytes()
+    assert b"Ours" in Path("c.svg").read_bytes()
+
+
+def test_a_kind_of_figure_that_is_none() -> None:
+    with pytest.raises(clbench.UserError, match=r"unknown kind 'method'\. Did you mean 'methods'\?"):
+        clbench.plot("a", kind="method")  # type: ignore[arg-type]
+
+
+def test_a_report_is_that_of_the_command_line() -> None:
+    for seed in (0, 1):
+        written(f"a/{seed}", seed=seed)
+    main(["report", "a", "-o", "b.html"])
+    assert clbench.report("a", out="c.html") == Path("c.html")
+    assert Path("c.html").read_bytes() == Path("b.html").read_bytes()
+    clbench.report(clbench.read_runs("a"), clbench.read_run("a/1"), out="d.html", title="<b>", metrics=["min_acc"])
+    page = Path("d.html").read_text(encoding="utf-8")
+    assert "<title>&lt;b&gt;" in page
+    assert page.count("min_acc") > 0
+    Path("empty").mkdir()
+    for call in (lambda: clbench.report("empty"), lambda: clbench.report("nowhere"), lambda: clbench.report([])):
+        with pytest.raises(clbench.UserError):
+            call()
+
+
 def test_a_figure_is_that_of_the_command_line() -> None:
     folder = written("a/1")
     written("a/2", memory=9, failure="x")
