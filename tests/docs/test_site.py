@@ -47,7 +47,7 @@ def test_whatever_is_listed_has_a_page(generated: dict[str, str | bytes]) -> Non
         assert f"docs/reference/strategies/{name}.md" in generated
     for name in catalogue("metrics"):
         assert f"docs/reference/metrics/{reference.file_name(name)}.md" in generated
-    (choices,) = (a.choices for a in cli._parser()._actions if isinstance(a.choices, dict))
+    (choices,) = (a.choices for a in cli.parser()._actions if isinstance(a.choices, dict))
     for verb in choices:
         assert f"docs/reference/command_line/{verb}.md" in generated
 
@@ -109,7 +109,7 @@ def test_the_public_modules_are_those_of_the_page_on_python(generated: dict[str,
 
 def test_signatures_are_python_without_addresses(generated: dict[str, str | bytes]) -> None:
     page = str(generated["docs/reference/python/clbench.metrics.md"])
-    assert "    better: Literal['higher', 'lower', 'zero'],\n" in page
+    assert "    better: Literal['higher', 'lower', 'zero', 'unstated'],\n" in page
     assert not [name for name, page in generated.items() if isinstance(page, str) and " at 0x" in page]
 
 
