@@ -65,6 +65,7 @@ LONG = ("run_study(", "check_strategy(", "check_resume(")
 FILES = {
     "my_benchmark.yaml": "base: split_digits-v1\nstrategy: {name: naive}\n",
     "study.yaml": "id: my_study\nstreams: [split_digits-v1]\nstrategies: [naive, er]\nseeds: 2\n",
+    "my_lab/metrics.py": "def recovery(trace, view):\n    return float(trace.task_accuracy(view)[-1, 0])\n",
     "my_lab/networks.py": "import torch\n\n\ndef wide(shape, outputs):\n    from math import prod\n\n"
     "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(prod(shape), outputs))\n",
 }

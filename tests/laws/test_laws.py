@@ -61,11 +61,25 @@ def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
     assert_unchanged(strategy, FEW, evaluation=ways, benchmark=benchmark)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_watching_changes_nothing_with_batch_norm(strategy: str) -> None:
+RESIDUAL = ("er", "fetril", "lwf")
+"""Run with batch norm in a residual network too: one that replays, one that freezes the front, one with a teacher."""
+
+
+def convolution_with_batch_norm(shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The smallest network with running statistics: the evaluator and teachers copy it in a moment."""
+    head = nn.Linear(4 * (shape[1] - 2) * (shape[2] - 2), outputs)
+    return nn.Sequential(nn.Conv2d(shape[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), head)
+
+
+@pytest.mark.parametrize(("strategy", "residual"), [(s, False) for s in STRATEGIES] + [(s, True) for s in RESIDUAL])
+def test_watching_changes_nothing_with_batch_norm(
+    strategy: str, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that can be watched, in several passes an evaluation, and full precision in one."""
     small = ["stream.tasks.count=2", "training.batch_size=8", "evaluation.subset=50"]
-    network = "model={name: slim_resnet18, filters: 2}"
+    module = user_module(monkeypatch, convolution_with_batch_norm)
+    plain = f"model={{name: imported, factory: '{module}:convolution_with_batch_norm'}}"
+    network = "model={name: slim_resnet18, filters: 2}" if residual else plain
     everything = "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false}"
     ways = (("evaluation.batch_size=30", everything), ("watch.precision=float32",))
     assert_unchanged(strategy, network, *small, evaluation=ways, benchmark=DIGITS, iterations=2)
