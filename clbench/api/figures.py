@@ -87,14 +87,14 @@ def _of_methods(
     first: int | None,
     band: Band,
 ) -> Figure:
-    from clbench.reports import boundary_figure, cost_figure, matrix_figure, study_curves, study_runs
+    from clbench.reports import after_boundaries, boundary_figure, cost_figure, matrix_figure, study_curves, study_runs
 
     def reduced(run: load.Run) -> Any:
         name = run.view(view)
         if kind == "matrix":
             return matrix_figure.reduced(run.trace, name)
         if kind == "boundaries":
-            return boundary_figure.reduced(run.trace, name, first)
+            return after_boundaries.reduced(run.trace, name, first)
         count = run.trace.visits.shape[1]
         wrong = [task for task in tasks or () if not 0 <= task < count]
         if wrong:

@@ -217,7 +217,14 @@ def _study(
     options: argparse.Namespace, kind: str, raws: dict[Path, dict[str, Any]], suffix: str, look: Look
 ) -> tuple[bytes, list[str]]:
     """Draws methods, and gives a sentence for each run that is there twice."""
-    from clbench.reports import boundary_figure, confusion_figure, cost_figure, matrix_figure, study_curves
+    from clbench.reports import (
+        after_boundaries,
+        boundary_figure,
+        confusion_figure,
+        cost_figure,
+        matrix_figure,
+        study_curves,
+    )
 
     band: Band = options.band or "interval"
     if kind == "cost":
@@ -236,7 +243,7 @@ def _study(
         return matrix_figure.draw(matrices, suffix, look=look), copies
     if kind == "boundaries":
         after, copies = _boards(
-            options, raws, lambda run: boundary_figure.reduced(run.trace, run.view(options.view), options.first)
+            options, raws, lambda run: after_boundaries.reduced(run.trace, run.view(options.view), options.first)
         )
         return boundary_figure.draw(after, suffix, band=band, absolute=options.absolute, look=look), copies
 

@@ -13,6 +13,7 @@ from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.figure_sheet import Entry, Grid, Sheet, balanced
 from clbench.reports.figure_style import PLAIN, Look, rendered, text_width
+from clbench.reports.front import non_dominated
 from clbench.reports.seed_curves import Band
 from clbench.reports.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
 from clbench.results.record import Record
@@ -143,16 +144,9 @@ def front(of: Sequence[Point], metric: str) -> list[Point]:
 
     Methods that are not continual learners are left out: they may keep all data, which is no memory of theirs.
     """
+    able = sorted((point for point in of if point.method.continual), key=lambda point: point.method.label)
     worth = METRICS[metric].worth
-    able = [point for point in of if point.method.continual]
-    best = [
-        p for p in able
-        if not any(
-            q.cost <= p.cost and worth(q.value) >= worth(p.value) and (q.cost, q.value) != (p.cost, p.value)
-            for q in able
-        )
-    ]  # fmt: skip
-    return sorted(best, key=lambda p: (p.cost, p.method.label))
+    return [able[i] for i in non_dominated([point.cost for point in able], [worth(point.value) for point in able])]
 
 
 # ------------------------------------------------------------------------------------------------ geometry

@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clbench.cli import main
+from clbench.reports.front import non_dominated
 from clbench.reports.html import page, sources
 from clbench.reports.html.boards import boards
 from clbench.reports.html.curves import Band, after_boundaries, align
 from clbench.reports.html.digest import Digest
-from clbench.reports.html.front import non_dominated
 from clbench.reports.html.sections import accuracy, costs, differences, gaps, libraries, matrices, streams, unfinished
 from clbench.reports.html.sections.progress import Progress, Row
 from clbench.results import files

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.reports import (
+    after_boundaries,
     boundary_figure,
     confusion_figure,
     cost_figure,
@@ -259,7 +260,7 @@ def test_one_run_that_is_there_twice_counts_once_the_finished_copy(tmp_path: Pat
 # ------------------------------------------------------------------------------------------------ boundaries
 def test_after_boundaries_by_hand(tmp_path: Path) -> None:
     study(tmp_path)
-    whole = boundary_figure.figure(boards(tmp_path, lambda t: boundary_figure.reduced(t, "class")), band="none")
+    whole = boundary_figure.figure(boards(tmp_path, lambda t: after_boundaries.reduced(t, "class")), band="none")
     (axes,) = whole.axes
     er, naive = lines(axes)
     assert er[0] == [0, 1, 2, 2]
@@ -269,7 +270,7 @@ def test_after_boundaries_by_hand(tmp_path: Path) -> None:
     rings = [line.get_data() for line in axes.lines if line.get_marker() == "o" and line.get_markersize() == 6]
     assert [[list(part) for part in ring] for ring in rings] == [[[2], [pytest.approx(-7.5)]]], "0.725 >= 0.9 * 0.8"
     whole = boundary_figure.figure(
-        boards(tmp_path, lambda t: boundary_figure.reduced(t, "class", 1)), band="none", absolute=True
+        boards(tmp_path, lambda t: after_boundaries.reduced(t, "class", 1)), band="none", absolute=True
     )
     assert lines(whole.axes[0])[0] == ([0, 1], [80, 50])
 
@@ -278,15 +279,15 @@ def test_boundaries_average_over_tasks_that_are_not_trained_again() -> None:
     curve = np.full((3, 4, 3), 0.5)
     curve[1, :, 0] = 0.5, 0.3, 0.4, 0.4
     curve[2, :, 0], curve[2, :, 1] = (0.4, 0.2, 0.2, 0.2), (0.5, 0.1, 0.3, 0.3)
-    after = boundary_figure.reduced(make_trace(curve), "class")
+    after = after_boundaries.reduced(make_trace(curve), "class")
     assert after is not None
     assert after.boundaries == 2
     assert after.before == pytest.approx((0.5 + 0.4 + 0.5) / 3)
     assert after.curve.y[:, 0] == pytest.approx([1.4 / 3, 0.2, 0.3, 0.3])
     again = make_trace(curve, np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1]], bool))
-    assert boundary_figure.reduced(again, "class") is None
+    assert after_boundaries.reduced(again, "class") is None
     ends = make_trace(curve[:, [0, 3, 3]], every=2)
-    assert boundary_figure.reduced(Trace(**{**vars(ends), "every": 0}), "class") is None, "nothing in between"
+    assert after_boundaries.reduced(Trace(**{**vars(ends), "every": 0}), "class") is None, "nothing in between"
 
 
 # ------------------------------------------------------------------------------------------------ matrices
@@ -413,7 +414,7 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
     """What draws each kind of figure of one study."""
     root = tmp_path_factory.mktemp("study")
     drawn = boards(study(root), curves)
-    after = boards(root, lambda t: boundary_figure.reduced(t, "class"))
+    after = boards(root, lambda t: after_boundaries.reduced(t, "class"))
     matrices = boards(root, lambda t: matrix_figure.reduced(t, "class"))
     costs = boards(root, lambda _: None)
     runs = [load.read(HISTORY)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.metrics.definition import first_visit, visited_so_far
+from clbench.metrics.definition import visited_so_far
 from clbench.reports.figure_lines import thinned
 from clbench.reports.html.digest import Digest
 
@@ -140,32 +140,16 @@ def align(runs: Sequence[Digest]) -> Aligned:
 
 
 def after_boundaries(run: Digest) -> tuple[Indices, Floats] | None:
-    """Accuracy on earlier tasks after a task boundary, less that before it: the mean stability gap of a run.
-
-    The mean is over the boundaries before experiences v >= 1, of the means over the tasks visited before v and not in
-    v, of A(n) - a0, with a0 the accuracy at the end of experience v - 1. It goes as far as the shortest of these
-    experiences.
+    """Accuracy on earlier tasks after task boundaries, less that before them; see `reports.after_boundaries`.
 
     Returns:
-        Updates since the boundary (P,), and differences in [-1, 1] (P,), NaN where a value is missing; None if no
-        experience follows another one, or each visits all earlier tasks.
+        Updates since the boundary, (P,), and differences in [-1, 1], (P,); None where nothing of it was evaluated.
     """
-    first = first_visit(run.visits)
-    curves = []
-    lengths = np.diff(run.boundaries)
-    seen = int(run.experience[-1]) + 1
-    for v in range(1, min(seen, len(run.visits))):
-        tasks = np.flatnonzero((first < v) & ~run.visits[v])
-        n, values = _within(run, v)
-        if len(tasks) and len(n):
-            curves.append((v, n, (values[:, tasks] - run.matrix[v - 1, tasks]).mean(1)))
-    if not curves:
+    if run.after is None:
         return None
-    shortest = min(int(lengths[v]) for v, _, _ in curves)
-    grid = np.unique(np.concatenate([n for _, n, _ in curves]))
-    grid = grid[grid <= shortest]
-    along = np.stack([_interpolated(grid, n, curve[:, None])[:, 0] for _, n, curve in curves])
-    return grid, along.mean(0)
+    x = run.after.curve.x.astype(np.int64)
+    last = np.flatnonzero(np.diff(x, append=x[-1] + 1))  # of a step its end
+    return x[last], run.after.curve.y[last, 0] - run.after.before
 
 
 def _within(run: Digest, v: int) -> tuple[Indices, Floats]:

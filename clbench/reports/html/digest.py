@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clbench.metrics.definition import Remembering, accuracy_matrix, boundaries
 from clbench.metrics.dialects import Dialect, dialects
+from clbench.reports.after_boundaries import Aftermath, reduced
 from clbench.trace import Trace
 
 
@@ -23,6 +24,7 @@ class Digest:
         accuracy: (E, T) in [0, 1], NaN where not evaluated.
         visits: (V, T).
         matrix: R, (V, T), see `clbench.metrics.accuracy_matrix`.
+        after: accuracy on earlier tasks after task boundaries; None where nothing of the kind was evaluated.
         libraries: what other libraries would have printed.
     """
 
@@ -32,6 +34,7 @@ class Digest:
     accuracy: NDArray[np.float64]
     visits: NDArray[np.bool_]
     matrix: NDArray[np.float64]
+    after: Aftermath | None
     libraries: tuple[Dialect, ...]
 
     @classmethod
@@ -45,5 +48,6 @@ class Digest:
             accuracy=joined.task_accuracy(view),
             visits=joined.visits,
             matrix=accuracy_matrix(joined, view),
+            after=reduced(joined, view),
             libraries=tuple(dialects(joined, view)),
         )

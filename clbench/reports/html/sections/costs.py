@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from clbench.reports.columns import points
+from clbench.reports.front import non_dominated
 from clbench.reports.html.boards import BoardRuns
-from clbench.reports.html.front import non_dominated
 from clbench.reports.leaderboard import RANKED_BY
 
 COSTS = (
