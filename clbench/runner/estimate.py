@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from clbench.dataset import DataSet
 from clbench.evaluation.schedule import evaluations
 from clbench.formatting import duration
 from clbench.runner.components import Components
 from clbench.runner.observer import Observation
 from clbench.runner.training_loop import train
 from clbench.strategy import SelfDrivenLearner
+from clbench.stream import Stream
 from clbench.training.budget import updates_by_task_block
 
 _PROBE_STEPS = 8
@@ -132,3 +134,22 @@ def _mean_s(function: Callable[[], Any]) -> float:
 def _synchronise() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
+
+
+_LARGE = 20.0
+"""Mean plus deviation of an input from which on it is called large: pixels are at most 1, standardised values a few."""
+
+
+def unscaled(stream: Stream) -> str:
+    """A hint where inputs are large and not standardised, by which most networks learn nothing; empty elsewhere."""
+    if stream.normalise != "unit" or not isinstance(stream.data, DataSet):
+        return ""
+    sizes = np.abs(stream.data.mean) + np.array(stream.data.std)
+    if sizes.max() < _LARGE:
+        return ""
+    at = int(sizes.argmax())
+    kind = "feature" if len(stream.data.shape) == 1 else "channel"
+    return (
+        f"inputs are large: {kind} {at} has a mean of {stream.data.mean[at]:,.4g} and a deviation of "
+        f"{stream.data.std[at]:,.4g}; -o stream.normalise=standard standardises them"
+    )

@@ -22,7 +22,7 @@ from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints, Every
 from clbench.runner.components import assemble
-from clbench.runner.estimate import estimate
+from clbench.runner.estimate import estimate, unscaled
 from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
 from clbench.runner.profiler import Profile
@@ -241,6 +241,8 @@ def _changed(before: dict[str, Any], made_by: dict[str, Any]) -> str:
 
 def _say_estimate(run: run_config.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:
     probe = assemble(run, stream)
+    if hint := unscaled(stream):
+        say(hint)
     try:
         say(estimate(probe))
     except Exception as error:  # the run meets it too, and records it
