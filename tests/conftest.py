@@ -51,6 +51,14 @@ def _provenance_asked_once() -> None:
     provenance.packages, source.files = _once(provenance.packages, dict), _once(source.files, tuple)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_estimates() -> None:
+    """An estimate takes half a second of each run that speaks, and says the same after less."""
+    from clbench.runner import estimate
+
+    estimate._PROBE_S = 0.01
+
+
 def _once(ask: Callable[[], Any], copied: type) -> Callable[[], Any]:
     """A function that asks at its first call, and returns a copy at each."""
     asked = functools.cache(lambda: copied(ask()))

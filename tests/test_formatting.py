@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from clbench import formatting
 from clbench.formatting import consecutive, duration, ranges
 from clbench.metrics import METRICS
-from clbench.reports import run_figure, score, tables
+from clbench.reports import score, tables
+from clbench.reports.figures import run_figure
 from clbench.reports.tabular import csv_bytes
 
 

@@ -103,7 +103,7 @@ class Benchmark:
     def plot(self, seed: int = 0) -> Plot:
         """The figure of the stream: samples of each class or task in each experience."""
         from clbench.api.plots import Plot
-        from clbench.reports import stream_figure
+        from clbench.reports.figures import stream_figure
 
         return Plot(stream_figure.figure(self.id, self.compile(seed)))
 

@@ -12,7 +12,7 @@ from clbench.errors import UserError, unknown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clbench.reports.figure_style import Look
+    from clbench.reports.figures.figure_style import Look
     from clbench.reports.seed_curves import Band
     from clbench.results import load
 
@@ -61,8 +61,8 @@ def plot(
     ]
     if not several:
         raise UserError("plot(): got no run with a result. Allowed: completed runs, or folders with such.")
-    from clbench.reports import run_figure
-    from clbench.reports.figure_style import Look
+    from clbench.reports.figures import run_figure
+    from clbench.reports.figures.figure_style import Look
 
     look, renames = Look(width, title, dark), [f"{row}={label}" for row, label in (labels or {}).items()]
     if kind != "runs":
@@ -87,7 +87,8 @@ def _of_methods(
     first: int | None,
     band: Band,
 ) -> Figure:
-    from clbench.reports import after_boundaries, boundary_figure, cost_figure, matrix_figure, study_curves, study_runs
+    from clbench.reports import after_boundaries
+    from clbench.reports.figures import boundary_figure, cost_figure, matrix_figure, study_curves, study_runs
 
     def reduced(run: load.Run) -> Any:
         name = run.view(view)

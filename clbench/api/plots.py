@@ -31,7 +31,7 @@ class Plot:
         Raises:
             UserError: another suffix, or the file cannot be written.
         """
-        from clbench.reports import figure_style
+        from clbench.reports.figures import figure_style
         from clbench.results import files
 
         target = Path(path)
@@ -46,6 +46,6 @@ class Plot:
         return f"Plot of {width:g} x {height:g} inches; save(path) writes it"
 
     def _repr_png_(self) -> bytes:
-        from clbench.reports import figure_style
+        from clbench.reports.figures import figure_style
 
         return figure_style.rendered(lambda: self.figure, ".png")

@@ -90,7 +90,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Script:
-    """What the plugin observed.
+    """Observations of the plugin.
 
     Attributes:
         trace: the record.
@@ -113,7 +113,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Claims:
-    """What the script says; see `ContinualEvaluation.save`."""
+    """Statements of the script; see `ContinualEvaluation.save`."""
 
     strategy: str
     seed: int

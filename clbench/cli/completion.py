@@ -336,7 +336,7 @@ def fish(verbs: list[Verb], lists: dict[str, list[str]]) -> str:
     }
 
     def candidates(kind: str) -> str:
-        """What is offered for a kind, and whether files are."""
+        """Words that are offered for a kind, and whether files are."""
         files = "-F" if kind == FILES or _files_too(kind, lists) else "-f"
         if kind in (FILES, NONE):
             return files

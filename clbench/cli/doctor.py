@@ -150,7 +150,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _parts(section: str) -> Iterator[Finding]:
-    """Whether the strategies and streams that are imported are those of this checkout."""
+    """Check that the strategies and streams that are imported are those of this checkout."""
     try:
         from clbench import registry
 
@@ -288,7 +288,7 @@ def _gpu(section: str, probe: dict[str, Any]) -> Finding:
 
 
 def _probe(imports: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """What another process says of torch, and why it says nothing; one of the two is empty."""
+    """Answer of another process about torch, and the reason where there is none; one of the two is empty."""
     command = [sys.executable, "-P", "-c", _PROBE, str(source.PACKAGE.parent), *imports]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, errors="replace")

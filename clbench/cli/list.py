@@ -51,7 +51,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _place(name: str) -> str:
-    """Where a published data set lies, or how it is had; nothing of others."""
+    """Place of a published data set, or the way to get it; nothing of others."""
     from clbench import registry
 
     known = registry.datasets().DATASETS.get(name)

@@ -15,10 +15,10 @@ from clbench.errors import UserError, hint, unknown
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
-    from clbench.reports.confusion_figure import Confusion
-    from clbench.reports.figure_style import Look
+    from clbench.reports.figures.confusion_figure import Confusion
+    from clbench.reports.figures.figure_style import Look
+    from clbench.reports.figures.study_runs import Board, Member
     from clbench.reports.seed_curves import Band
-    from clbench.reports.study_runs import Board, Member
     from clbench.results.load import Run
 
 KINDS = {
@@ -101,7 +101,7 @@ def add(verbs: Verbs) -> None:
 
 def _inches(text: str) -> float:
     """Inches of a width in columns or inches."""
-    from clbench.reports.figure_style import COLUMNS
+    from clbench.reports.figures.figure_style import COLUMNS
 
     try:
         number = float(text)
@@ -115,7 +115,7 @@ def _inches(text: str) -> float:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from clbench.reports import figure_style
+    from clbench.reports.figures import figure_style
     from clbench.results import files, load
 
     if options.out is not None:
@@ -156,14 +156,14 @@ def _line(title: str | None) -> str | None:
     return None if title is None else plain(title)
 
 
-def _given(options: argparse.Namespace, flag: str) -> bool:
+def _is_set(options: argparse.Namespace, flag: str) -> bool:
     return getattr(options, flag) not in (None, False, [], "")
 
 
 def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
     """Refuses a flag that a kind of figure has not."""
     for flag, kinds in _FLAGS.items():
-        if kind is not None and kind not in kinds and _given(options, flag):
+        if kind is not None and kind not in kinds and _is_set(options, flag):
             names = " and ".join(sorted(kinds, key=list(KINDS).index))
             raise UserError(f"--{flag.replace('_', '-')} is for figures of {names}; this is one of {kind}.")
     if kind == "methods" and options.tasks is not None and not options.per_task:
@@ -173,9 +173,9 @@ def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
 def _usual_kind(options: argparse.Namespace, raws: dict[Path, dict[str, Any]]) -> str:
     """The kind of a figure where none is named."""
     for flag, kind in (("per_task", "methods"), ("absolute", "boundaries"), ("metric", "cost")):
-        if _given(options, flag):
+        if _is_set(options, flag):
             return kind
-    if _given(options, "loss") or _given(options, "first") or _given(options, "tasks"):
+    if _is_set(options, "loss") or _is_set(options, "first") or _is_set(options, "tasks"):
         return "runs"
     boards: dict[tuple[Any, Any], set[Any]] = {}
     for raw in raws.values():
@@ -194,7 +194,7 @@ def _order(options: argparse.Namespace) -> list[str]:
 # ------------------------------------------------------------------------------------------------ runs
 def _runs(options: argparse.Namespace, raws: dict[Path, dict[str, Any]], suffix: str, look: Look) -> bytes:
     """Draws a panel for each run."""
-    from clbench.reports import run_figure
+    from clbench.reports.figures import run_figure
     from clbench.results import load
     from clbench.results.record import scan
 
@@ -217,14 +217,8 @@ def _study(
     options: argparse.Namespace, kind: str, raws: dict[Path, dict[str, Any]], suffix: str, look: Look
 ) -> tuple[bytes, list[str]]:
     """Draws methods, and gives a sentence for each run that is there twice."""
-    from clbench.reports import (
-        after_boundaries,
-        boundary_figure,
-        confusion_figure,
-        cost_figure,
-        matrix_figure,
-        study_curves,
-    )
+    from clbench.reports import after_boundaries
+    from clbench.reports.figures import boundary_figure, confusion_figure, cost_figure, matrix_figure, study_curves
 
     band: Band = options.band or "interval"
     if kind == "cost":
@@ -265,7 +259,7 @@ def _boards(
     options: argparse.Namespace, raws: dict[Path, dict[str, Any]], reduce: Callable[[Run], _T] | None
 ) -> tuple[list[Board[_T]], list[str]]:
     """The boards of runs, each trace read once and reduced to what is drawn; without `reduce` no trace is read."""
-    from clbench.reports import study_runs
+    from clbench.reports.figures import study_runs
     from clbench.results import load, record
     from clbench.results.record import scan
 
@@ -285,14 +279,14 @@ def _boards(
 
 
 def _named(options: argparse.Namespace, members: list[Member[_T]]) -> list[Board[_T]]:
-    from clbench.reports import study_runs
+    from clbench.reports.figures import study_runs
 
     return study_runs.boards(members, rename=options.label, order=_order(options))
 
 
 def _finished(raws: dict[Path, dict[str, Any]]) -> tuple[list[Member[None]], list[str]]:
     """The finished runs, all of them with kept weights, and a sentence for each other one."""
-    from clbench.reports import study_runs
+    from clbench.reports.figures import study_runs
     from clbench.results import files, load, record
 
     left_out = [f"{path}: {reason}." for path, raw in raws.items() if (reason := load.unfinished(raw))]
@@ -315,8 +309,8 @@ def _confusion(member: Member[None], view: str | None) -> Member[Confusion]:
     """The confusion matrix of a run with kept weights."""
     import numpy as np
 
-    from clbench.reports import study_runs
-    from clbench.reports.confusion_figure import confusion
+    from clbench.reports.figures import study_runs
+    from clbench.reports.figures.confusion_figure import confusion
     from clbench.runner import kept_weights
 
     learned = kept_weights.load(member.directory)
@@ -342,9 +336,9 @@ def _plot_stream(options: argparse.Namespace, streams: list[str]) -> int:
     if len(options.runs) > 1:
         raise UserError(f"{streams[0]}: a picture of a stream shows this one alone; got {len(options.runs)} names.")
     for flag in _OF_RUNS:
-        if _given(options, flag):
+        if _is_set(options, flag):
             raise UserError(f"--{flag.replace('_', '-')} is for pictures of runs, and {streams[0]} is a stream.")
-    from clbench.reports import stream_figure
+    from clbench.reports.figures import stream_figure
     from clbench.results import files
 
     benchmark, _, seeds, *_ = resolve.resolve(streams[0], need_strategy=False)

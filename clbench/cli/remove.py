@@ -121,7 +121,7 @@ def _directories(texts: list[str], within: Path) -> tuple[list[Path], list[str]]
 
 
 def _planned(directory: Path, superseded: bool) -> _Run:
-    """What of a folder is the run's, and what stays.
+    """Contents of a folder: files of the run, and those that stay.
 
     Raises:
         UserError: the folder is a link, or holds no run of clbench.

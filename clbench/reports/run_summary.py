@@ -96,7 +96,7 @@ def brief_state(record: Record, in_use: str | None) -> str:
 
 
 def state(directory: Path, record: Record, in_use: str | None) -> str:
-    """How a run ended, or how far it came."""
+    """State of a run: its end, or its progress."""
     status = brief_state(record, in_use)
     if status == "completed":
         return status
@@ -117,7 +117,7 @@ def state(directory: Path, record: Record, in_use: str | None) -> str:
 
 
 def _written(directory: Path) -> list[str]:
-    """How far the trace of an unfinished run is written, as far as it can be read."""
+    """Progress of the trace of an unfinished run, as far as it can be read."""
     try:
         run = load.read(directory, partial=True)
     except UserError:

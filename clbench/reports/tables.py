@@ -35,7 +35,7 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 # ------------------------------------------------------------------------------------------------ what is shown
 @dataclass(frozen=True)
 class Choice:
-    """What a table shows, and how.
+    """Contents of a table, and their form.
 
     Attributes:
         columns: in their order; the usual ones with some metrics where None.

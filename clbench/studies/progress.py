@@ -1,4 +1,4 @@
-"""How far a study has come: the state of each of its runs, for reports."""
+"""Progress of a study: the state of each of its runs, for reports."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ _FETCHED = re.compile(
 
 
 def outside(site: Path) -> list[str]:
-    """What a browser would fetch from elsewhere to show a page: file and address.
+    """Addresses elsewhere that a browser would fetch to show a page: file and address.
 
     Args:
         site: folder with HTML and style sheets.

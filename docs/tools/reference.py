@@ -165,7 +165,8 @@ def benchmarks() -> Pages:
 
 def benchmark(name: str) -> Pages:
     """The page of a benchmark, and its picture."""
-    from clbench.reports import stream_card, stream_figure
+    from clbench.reports import stream_card
+    from clbench.reports.figures import stream_figure
     from clbench.streams.compile import definition_hash
 
     path = registry.benchmark_path(name)
@@ -282,7 +283,7 @@ def verbs() -> Pages:
 
 
 def _wide(written: Callable[[], str]) -> str:
-    """What argparse writes at 100 columns, whatever the terminal."""
+    """Text of argparse at 100 columns, whatever the terminal."""
     import os
 
     before = os.environ.get("COLUMNS")

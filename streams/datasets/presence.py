@@ -1,4 +1,4 @@
-"""Whether a built-in data set is on this machine, without reading it."""
+"""Presence of a built-in data set on this machine, without reading it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Presence:
 
 
 def presence(name: str) -> Presence:
-    """Where a built-in data set lies, or how it is had.
+    """Place of a built-in data set, or the way to get it.
 
     Args:
         name: a key of `DATASETS`.

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from clbench import messages, registry
 from clbench.cli import main
 from clbench.formatting import ranges
-from clbench.reports import stream_card, stream_figure
+from clbench.reports import stream_card
+from clbench.reports.figures import stream_figure
 from clbench.stream import Stream
 from clbench.streams import definition
 from clbench.streams.compile import compile_stream

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clbench.cli import main
-from clbench.reports import figure_lines, run_figure
+from clbench.reports.figures import figure_lines, run_figure
 from clbench.results import files, load, trace_files
 from clbench.testing.traces import make_trace
 from clbench.trace import Trace

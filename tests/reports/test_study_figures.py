@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from clbench.cli import main
 from clbench.errors import UserError
-from clbench.reports import (
-    after_boundaries,
+from clbench.reports import after_boundaries
+from clbench.reports.figures import (
     boundary_figure,
     confusion_figure,
     cost_figure,
@@ -29,7 +29,7 @@ from clbench.reports import (
     study_curves,
     study_runs,
 )
-from clbench.reports.figure_style import DARK_PALETTE, PALETTE, Look
+from clbench.reports.figures.figure_style import DARK_PALETTE, PALETTE, Look
 from clbench.reports.seed_curves import Curve, aligned, mean_and_band
 from clbench.results import files, load, record, trace_files
 from clbench.results.record import Record

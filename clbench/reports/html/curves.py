@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.metrics.definition import visited_so_far
-from clbench.reports.figure_lines import thinned
+from clbench.reports.figures.figure_lines import thinned
 from clbench.reports.html.digest import Digest
 
 Floats = NDArray[np.float64]

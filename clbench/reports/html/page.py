@@ -13,7 +13,7 @@ from markupsafe import Markup
 from clbench.metrics import METRICS
 from clbench.reports import tables
 from clbench.reports.columns import SHOWN
-from clbench.reports.figure_style import PALETTE
+from clbench.reports.figures.figure_style import PALETTE
 from clbench.reports.html import boards as grouping
 from clbench.reports.html import embedding
 from clbench.reports.html.boards import BoardRuns
@@ -54,7 +54,7 @@ _SHOWN_AT_FIRST = 7
 
 @dataclass(frozen=True)
 class Contents:
-    """What a report is made of.
+    """Contents of a report.
 
     Attributes:
         title: above everything.

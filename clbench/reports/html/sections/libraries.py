@@ -1,4 +1,4 @@
-"""What other libraries would have printed for the same runs: one column for each rule, with all who use it."""
+"""Numbers that other libraries would have printed for the same runs: one column for each rule, with all who use it."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.reports.figures.stream_figure import means
 from clbench.reports.html.boards import BoardRuns
-from clbench.reports.stream_figure import means
 
 MOST_CELLS = 60
 """Rows and columns of a heat map; of more, a cell is the mean of a block of them."""

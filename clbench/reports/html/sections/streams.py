@@ -12,7 +12,7 @@ import pydantic
 
 from clbench import registry
 from clbench.errors import UserError
-from clbench.reports import stream_figure
+from clbench.reports.figures import stream_figure
 from clbench.reports.html.boards import BoardRuns
 from clbench.results.record import Record
 from clbench.stream import Stream

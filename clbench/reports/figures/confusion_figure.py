@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import UserError
-from clbench.reports import heat_panels
-from clbench.reports.figure_style import PLAIN, Look, rendered
-from clbench.reports.study_runs import Board, Method, seeds_of, warnings_of
+from clbench.reports.figures import heat_panels
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered
+from clbench.reports.figures.study_runs import Board, Method, seeds_of, warnings_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,11 +14,11 @@ import numpy as np
 
 from clbench.errors import UserError
 from clbench.reports.after_boundaries import Aftermath
-from clbench.reports.figure_sheet import Grid, Sheet, balanced
-from clbench.reports.figure_style import PLAIN, Look, rendered, text_width
+from clbench.reports.figures.figure_sheet import Grid, Sheet, balanced
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width
+from clbench.reports.figures.study_curves import band_line, legend
+from clbench.reports.figures.study_runs import Board, Member, Method, seeds_of, unfinished_of, warnings_of
 from clbench.reports.seed_curves import BANDS, Band, Floats, aligned
-from clbench.reports.study_curves import band_line, legend
-from clbench.reports.study_runs import Board, Member, Method, seeds_of, unfinished_of, warnings_of
 from clbench.summation import ROUNDING
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.metrics.definition import accuracy_matrix
-from clbench.reports import heat_panels
-from clbench.reports.figure_style import PLAIN, Look, rendered
-from clbench.reports.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
+from clbench.reports.figures import heat_panels
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered
+from clbench.reports.figures.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
 from clbench.trace import Trace
 
 if TYPE_CHECKING:

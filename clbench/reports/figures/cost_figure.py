@@ -11,11 +11,11 @@ from clbench.errors import UserError
 from clbench.formatting import UNITS, scaled
 from clbench.metrics import METRICS
 from clbench.reports import statistics
-from clbench.reports.figure_sheet import Entry, Grid, Sheet, balanced
-from clbench.reports.figure_style import PLAIN, Look, rendered, text_width
+from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width
+from clbench.reports.figures.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
 from clbench.reports.front import non_dominated
 from clbench.reports.seed_curves import Band
-from clbench.reports.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
 from clbench.results.record import Record
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import UserError
-from clbench.reports.figure_sheet import Grid, Sheet, Sizes, balanced
-from clbench.reports.figure_style import Look, text_width, wrapped
+from clbench.reports.figures.figure_sheet import Grid, Sheet, Sizes, balanced
+from clbench.reports.figures.figure_style import Look, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -135,7 +135,7 @@ def boards(members: Sequence[Member[_T]], *, rename: Sequence[str] = (), order: 
     by_name = sorted(range(len(rows)), key=lambda i: _natural(called[i].label))
     ordered = [by_name[i] for i in placed(order, [called[i] for i in by_name], "--order")]
     number = {name: n for n, name in enumerate(dict.fromkeys(names[i] for i in ordered))}
-    found: dict[tuple[str, str, str], list[Method[_T]]] = {}
+    methods_of: dict[tuple[str, str, str], list[Method[_T]]] = {}
     for i in ordered:
         mine = [of[id(record)] for record in rows[i].records]
         finished = tuple(member for member in mine if member.unfinished is None)
@@ -146,12 +146,12 @@ def boards(members: Sequence[Member[_T]], *, rename: Sequence[str] = (), order: 
         method = Method(
             rows[i], names[i], number[names[i]], finished, tuple(m for m in mine if m.unfinished is not None)
         )
-        found.setdefault((rows[i].benchmark, rows[i].definition, rows[i].data), []).append(method)
-    if len(found) > MOST_BOARDS:
+        methods_of.setdefault((rows[i].benchmark, rows[i].definition, rows[i].data), []).append(method)
+    if len(methods_of) > MOST_BOARDS:
         raise UserError(
-            f"{len(found)} benchmarks, allowed are up to {MOST_BOARDS} in a figure; name some of their folders."
+            f"{len(methods_of)} benchmarks, allowed are up to {MOST_BOARDS} in a figure; name some of their folders."
         )
-    return [Board(tuple(methods)) for _, methods in sorted(found.items())]
+    return [Board(tuple(methods)) for _, methods in sorted(methods_of.items())]
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

@@ -18,9 +18,9 @@ from clbench.formatting import ranges
 from clbench.labels import distinguished, settings
 from clbench.metrics import METRICS
 from clbench.metrics.definition import accuracy_matrix, boundaries, first_visit
-from clbench.reports.figure_lines import alone, apart, thinned
-from clbench.reports.figure_sheet import Sheet
-from clbench.reports.figure_style import PLAIN, Look, rendered, text_width, wrapped
+from clbench.reports.figures.figure_lines import alone, apart, thinned
+from clbench.reports.figures.figure_sheet import Sheet
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width, wrapped
 from clbench.reports.rows import Called, placed, renamed
 from clbench.reports.tabular import plain
 from clbench.results.load import Run
@@ -48,7 +48,7 @@ _DOTTED = 100  # evaluations that are each shown as a dot; more are a line only
 
 @dataclasses.dataclass(frozen=True)
 class What:
-    """What is drawn of the runs of a figure.
+    """Choice of what is drawn of runs.
 
     Attributes:
         view: the view; each run's primary one where None.

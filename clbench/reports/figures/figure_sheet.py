@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clbench.reports.figure_style import DPI, Look, fitting, text_width, wrapped
+from clbench.reports.figures.figure_style import DPI, Look, fitting, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.reports import figure_style, stream_card
+from clbench.reports import stream_card
+from clbench.reports.figures import figure_style
 from clbench.stream import Stream
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.metrics.definition import boundaries, visited_so_far
-from clbench.reports.figure_lines import thinned
-from clbench.reports.figure_sheet import Entry, Grid, Sheet, balanced
-from clbench.reports.figure_style import PLAIN, Look, rendered
+from clbench.reports.figures.figure_lines import thinned
+from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
+from clbench.reports.figures.figure_style import PLAIN, Look, rendered
+from clbench.reports.figures.study_runs import Board, Member, seeds_of, unfinished_of, warnings_of
 from clbench.reports.seed_curves import BANDS, Band, Curve, Floats, aligned, mean_and_band
-from clbench.reports.study_runs import Board, Member, seeds_of, unfinished_of, warnings_of
 from clbench.reports.tabular import plain
 from clbench.trace import Trace
 
@@ -37,7 +37,7 @@ _NAMED = 4  # unfinished runs of a panel that are named beside their ends
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn of a run.
+    """Curves of a run.
 
     Attributes:
         view: name of the view.
@@ -53,7 +53,7 @@ class Drawn:
 
 
 def reduced(trace: Trace, view: str, tasks: Sequence[int] | None = None) -> Drawn:
-    """What is drawn of a trace.
+    """Curves of a trace.
 
     Args:
         trace: of a run.

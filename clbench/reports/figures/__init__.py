@@ -1,0 +1,1 @@
+"""Figures of matplotlib: of runs, of studies and of streams. One kind of figure, one file."""
