@@ -418,7 +418,10 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
     matrices = boards(root, lambda t: matrix_figure.reduced(t, "class"))
     costs = boards(root, lambda _: None)
     runs = [load.read(HISTORY)]
+    one = confusion_figure.confusion("class", np.array([1, 2]), np.array([1, 1]), {0: 2, 1: 1})
+    confused = study_runs.boards([study_runs.Member(Path("a"), Record.of(raw()), one)])
     return {
+        "confusion": lambda suffix, look: confusion_figure.draw(confused, suffix, look=look),
         "runs": lambda suffix, look: run_figure.draw(runs, suffix, look=look),
         "methods": lambda suffix, look: study_curves.draw(drawn, suffix, look=look),
         "boundaries": lambda suffix, look: boundary_figure.draw(after, suffix, look=look),
@@ -427,7 +430,7 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
     }
 
 
-KINDS = ("runs", "methods", "boundaries", "matrix", "cost")
+KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "confusion")
 
 
 @pytest.mark.parametrize("kind", KINDS)
