@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clbench.api.runs import Source, runs_of
+from clbench.api.tables import metric_names
 from clbench.errors import UserError
 
 
@@ -27,7 +28,6 @@ def report(
     Raises:
         UserError: no run, an unknown metric, or a file that cannot be written.
     """
-    from clbench.cli.arguments import metrics_named
     from clbench.reports.columns import SHOWN
     from clbench.reports.html import page
     from clbench.reports.html.sources import Reader
@@ -40,6 +40,6 @@ def report(
         raise UserError(*(excluded or ["report(): got no run."]))
     words = [path.resolve().name for path in named]
     words += [f"{len(single)} {'run' if len(single) == 1 else 'runs'}"] if single else []
-    shown = metrics_named(None if metrics is None else list(metrics)) or SHOWN
+    shown = metric_names(metrics, "report()") or SHOWN
     files.write_bytes(Path(out), page.build(page.Contents(title or ", ".join(words), sources, excluded, shown)))
     return Path(out)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from clbench.api import display
 from clbench.api.runs import PathLike, Run, Runs, Source, read_run, runs_of
 from clbench.errors import UserError, shown, unknown
-from clbench.metrics import METRICS
 from clbench.metrics.chosen import Choices, chosen
+from clbench.metrics.field_names import asked
 from clbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -147,16 +147,17 @@ def leaderboard(
     from clbench.reports.columns import SHOWN
 
     frame = boards.table(run.record for run in several)
-    return Leaderboard(frame, _named(metrics, "leaderboard()") or SHOWN, several.left_out)
+    return Leaderboard(frame, metric_names(metrics, "leaderboard()") or SHOWN, several.left_out)
 
 
-def _named(metrics: Sequence[str] | None, function: str) -> list[str]:
-    """Names of metrics that are recorded with runs."""
+def metric_names(metrics: Sequence[str] | None, function: str) -> list[str]:
+    """Names of metrics that are recorded with runs, each once; names of the field stand for theirs.
+
+    Raises:
+        UserError: an unknown name.
+    """
     names = [metrics] if isinstance(metrics, str) else list(metrics or ())
-    problems = [f"{function}: {unknown('metric', str(name), METRICS)}" for name in names if name not in METRICS]
-    if problems:
-        raise UserError(*problems)
-    return names
+    return list(dict.fromkeys(asked(str(name), function).metric for name in names))
 
 
 # ------------------------------------------------------------------------------------------------ comparisons
@@ -207,7 +208,7 @@ def compare(
     left_out = list[str]()
     sides = [_rows(side, Path(within), left_out) for side in (a, b)]
     pairs, alone = comparison.pairs(*sides)
-    names = _named(metrics, "compare()") or SHOWN
+    names = metric_names(metrics, "compare()") or SHOWN
     findings = [finding for pair in pairs for finding in comparison.findings(pair, names)]
     return Comparison(findings, alone, list(dict.fromkeys(left_out)))
 

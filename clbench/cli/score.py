@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    score = verbs.add_parser("score", help="every metric of a finished run, from its trace")
+    score = verbs.add_parser("score", help="every metric of a run, from its trace")
     score.add_argument("run", type=Path, metavar="RUN_DIR", help="a run's folder")
     score.add_argument("--view", metavar="VIEW", help="default: the run's primary view")
     score.add_argument(

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from clbench import import_paths
-from clbench.errors import UserError, shown, unknown
+from clbench.errors import UserError, shown
 from clbench.metrics import METRICS, Metric, Value
+from clbench.metrics.field_names import asked
 from clbench.trace import Trace
 
 Choice = str | Metric | Callable[[Trace, str], float | Value]
-"""A metric's name, `package.module:NAME`, a `Metric`, or a function of a trace and a view that returns a number."""
+"""A name (of the field too), `package.module:NAME`, a `Metric`, or a function of a trace and a view: a number."""
 
 Choices = Iterable[Choice] | Choice
 """Several, or one."""
@@ -45,12 +46,9 @@ def chosen(choices: Choices, source: str = "metrics") -> list[Metric]:
 
 def _one(choice: Choice, source: str) -> Metric:
     if isinstance(choice, str):
-        if choice in METRICS:
-            return METRICS[choice]
-        if not import_paths.is_import_path(choice):
-            more = "or an import path like package.module:NAME"
-            raise UserError(f"{source}: {unknown('metric', choice, METRICS, more)}")
-        return _of(_imported(choice, source), choice, source)
+        if import_paths.is_import_path(choice):
+            return _of(_imported(choice, source), choice, source)
+        return METRICS[asked(choice, source, "or an import path like package.module:NAME").metric]
     return _of(choice, shown(choice), source)
 
 

@@ -73,12 +73,13 @@ class Asked:
         return f"{self.heading}: {self.metric}, {metric.formula} ({metric.source}){also}"
 
 
-def asked(text: str, flag: str) -> Asked:
+def asked(text: str, flag: str, more: str = "") -> Asked:
     """The metric that a text names.
 
     Args:
         text: a metric's name, or a name of the field, in capitals or not.
         flag: where it was given, for the message.
+        more: what else is allowed there, for the message.
 
     Raises:
         UserError: it names none.
@@ -96,7 +97,7 @@ def asked(text: str, flag: str) -> Asked:
     same = [name for name in METRICS if name.casefold() == text.casefold()]
     if same:
         return Asked(same[0], same[0])
-    raise UserError(f"{flag}: {unknown('metric', text, {*METRICS, *(field.name for field in FIELD_NAMES)})}")
+    raise UserError(f"{flag}: {unknown('metric', text, {*METRICS, *(field.name for field in FIELD_NAMES)}, more)}")
 
 
 def _bare(name: str) -> str:

@@ -198,7 +198,7 @@ def test_the_board_is_that_of_the_command_line(capsys: pytest.CaptureFixture[str
     assert len(clbench.leaderboard(runs[0], runs[1:])) == 2
     assert clbench.leaderboard(runs).to_markdown().count("\n| -") == 2
     assert "\\toprule" in clbench.leaderboard(runs).to_latex()
-    for wrong, message in (({"benchmark": "split"}, "unknown benchmark"), ({"metrics": "acc"}, "unknown metric 'acc'")):
+    for wrong, message in (({"benchmark": "split"}, "unknown benchmark"), ({"metrics": "aac"}, "unknown metric 'aac'")):
         with pytest.raises(clbench.UserError, match=message):
             clbench.leaderboard(runs, **wrong)  # type: ignore[arg-type]
     with pytest.raises(clbench.UserError, match=r"^got 3\. Allowed: runs, or folders with runs\.$"):
@@ -221,6 +221,16 @@ def test_a_comparison_is_that_of_the_command_line(capsys: pytest.CaptureFixture[
     assert repr(clbench.compare(*sides, metrics=["average_accuracy"])) == repr(comparison)
     with pytest.raises(clbench.UserError, match=r"^compare\(\): got 3\. Allowed: runs, a folder, "):
         clbench.compare(3, a)  # type: ignore[arg-type]
+
+
+def test_names_of_the_field_stand_for_their_definitions_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written("a/0")
+    assert list(clbench.score("a/0", ["ACC", "min-ACC"]).index) == ["average_accuracy", "min_acc"]
+    assert clbench.leaderboard("a", metrics=["acc", "average_accuracy"]).metrics == ("average_accuracy",)
+    assert main(["score", str(folder), "--metric", "ACC"]) == 0
+    assert "average_accuracy" in capsys.readouterr().out
+    with pytest.raises(clbench.UserError, match=r"leaderboard\(\): unknown metric 'AC'\. Did you mean 'ACC'"):
+        clbench.leaderboard("a", metrics=["AC"])
 
 
 @pytest.mark.parametrize("kind", ["methods", "boundaries", "matrix", "cost"])

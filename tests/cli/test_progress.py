@@ -20,7 +20,7 @@ import termios
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> str:
-    """What two updates of ten write to a terminal of that size; 0 is a size that it does not know."""
+    """Text that two updates of ten write to a terminal of that size; 0 is a size that it does not know."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     with os.fdopen(theirs, "w") as terminal:

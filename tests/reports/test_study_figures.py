@@ -411,7 +411,7 @@ Draw = Callable[[str, Look], bytes]
 
 @pytest.fixture(scope="module")
 def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
-    """What draws each kind of figure of one study."""
+    """A function that draws each kind of figure of one study."""
     root = tmp_path_factory.mktemp("study")
     drawn = boards(study(root), curves)
     after = boards(root, lambda t: after_boundaries.reduced(t, "class"))

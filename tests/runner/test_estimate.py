@@ -12,7 +12,7 @@ from clbench.runner.run import execute
 
 
 def said(out: Path, data: Path, *overrides: str) -> list[str]:
-    """What a run of one update an experience says before it trains."""
+    """Lines that a run of one update an experience says before it trains."""
     benchmark = {
         "id": "mine",
         "stream": {"data": f"npz:{data}", "tasks": {"by": "classes", "count": 2}, "setting": "class"},
