@@ -45,6 +45,8 @@ class Watch(Model):
     """Per-sample correctness is recorded. Default: if that takes up to 128 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
     """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
+    samples: Literal["auto", "all"] = "auto"
+    """auto: an evaluation looks at the samples whose answer can have changed; counts are those of all."""
     ema: list[BelowOne] = []
     """Decays of exponential moving averages of the weights, each evaluated beside the weights themselves."""
     last: list[Annotated[int, Field(ge=2)]] = []

@@ -6,14 +6,14 @@ never touched, so nothing has to be restored; draws of a prediction from global 
 
 All views come out of one forward pass. Where a strategy predicts by its model alone (`Strategy.predict` as it is), and
 the model is made of ordinary layers, the pass is cheaper with the same result: features of a frozen feature extractor
-are cached (`clbench.evaluation.frozen_features`), and reduced precision decides predictions with a safe margin
+are cached (`clbench.evaluation.frozen_features`), only samples whose answer can have changed are looked at
+(`clbench.evaluation.selection`), and reduced precision decides those with a safe lead
 (`clbench.evaluation.reduced_precision`).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +26,15 @@ from torch import Tensor, nn
 from clbench.config.evaluation import Evaluation as EvaluationConfig
 from clbench.config.evaluation import Watch
 from clbench.errors import RunFailed
+from clbench.evaluation.audits import Clock
 from clbench.evaluation.cells import Cells, lay_out_cells
-from clbench.evaluation.competition import Competition, overflowed
-from clbench.evaluation.frozen_features import Front
+from clbench.evaluation.competition import Competition, Judged
+from clbench.evaluation.evaluated_model import EvaluatedModel
+from clbench.evaluation.passes import Passes, Which
 from clbench.evaluation.probes import Internals
 from clbench.evaluation.reduced_precision import Reduced, fast_here
+from clbench.evaluation.selection import Selection
+from clbench.evaluation.test_inputs import TestInputs
 from clbench.evaluation.twin import Twin, is_ordinary
 from clbench.evaluation.weight_averages import Average
 from clbench.formatting import consecutive
@@ -38,17 +42,7 @@ from clbench.rng import fenced
 from clbench.strategy import Learner
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
-from clbench.training.inputs import InputTransform, StoredInputs
-
-_CACHE_BYTES = 2 << 30
-"""Transformed test inputs kept ready; beyond it, inputs are transformed anew at each evaluation."""
-
-_PASS_BYTES = 8 << 20
-"""Largest activation of one forward pass on a CPU: beyond the caches, and where memory is mapped anew at every layer,
-a convolutional network takes twice the time."""
-
-_TRANSFORMED_AT_ONCE = 500
-"""Test inputs that are transformed together."""
+from clbench.training.inputs import InputTransform
 
 _BYTE = (128, 64, 32, 16, 8, 4, 2, 1)
 
@@ -77,23 +71,12 @@ class Evaluation:
     extra: dict[str, Tensor]
 
 
-@dataclass
-class _EvaluatedModel:
-    """One model to evaluate: the strategy's or an average of its weights."""
-
-    suffix: str
-    average: Average | None
-    front: Front
-    reduced: Reduced | None
-
-
 class Evaluator:
     """Counts correct predictions per view and cell.
 
     Args:
         cells: the test samples.
-        inputs: the test inputs in the order of the cells, (N, ...), ready on the device; or a function of a first
-            and a last position that returns them.
+        inputs: the test inputs in the order of the cells, on the device; a tensor, (N, ...), where they are ready.
         views: active logits: in "class" those of all classes seen so far (and, for a task not yet seen, of that task);
             in "task" those of the task; in "domain" all. The first view is the stream's.
         device: where the model is.
@@ -106,7 +89,7 @@ class Evaluator:
     def __init__(
         self,
         cells: Cells,
-        inputs: Tensor | Callable[[int, int], Tensor],
+        inputs: TestInputs | Tensor,
         *,
         views: tuple[str, ...],
         device: torch.device,
@@ -119,9 +102,9 @@ class Evaluator:
         self.cells = cells
         self.samples = int(cells.size.sum())
         self._views = views
-        self._inputs = inputs
+        self._inputs = TestInputs(inputs) if isinstance(inputs, Tensor) else inputs
         self._device = device
-        self._batch_size = batch_size
+        self._passes = Passes(self._inputs, device, batch_size)
         self._tell_task = tell_task
         self._keep_bits = bits
         self._start = cells.start
@@ -132,12 +115,16 @@ class Evaluator:
         self._task = torch.from_numpy(cells.task)[each].to(device)
         self._byte = torch.tensor(_BYTE, dtype=torch.uint8, device=device)
         self._twin = Twin()
-        self._largest = 0.0
-        self._channels_last = False
-        reduced = watch.precision == "auto" and device.type == "cpu" and isinstance(inputs, Tensor) and fast_here()
+        cpu = device.type == "cpu"
+        reduced = watch.precision == "auto" and cpu and fast_here()
         averages = [Average(decay=d) for d in watch.ema] + [Average(last=k) for k in watch.last]
         self._evaluated = [
-            _EvaluatedModel(f".{a.name}" if a else "", a, Front(_CACHE_BYTES), Reduced() if reduced else None)
+            EvaluatedModel(
+                f".{a.name}" if a else "",
+                a,
+                Reduced() if reduced else None,
+                Selection() if cpu and watch.samples == "auto" else None,
+            )
             for a in (None, *averages)
         ]
         self._internals = Internals(watch.gradients, watch.features, cells.tasks)
@@ -163,37 +150,16 @@ class Evaluator:
             tell_task: whether `predict` receives the task of each sample.
         """
         cells = lay_out_cells(stream, evaluation.subset, seed)
-        stored = StoredInputs(stream.data.test_x, device)
-        row = torch.from_numpy(cells.rows).to(device)
-        start = cells.start
-        task = torch.from_numpy(np.repeat(np.arange(cells.tasks), np.diff(start))).to(device)
-        inputs: Tensor | Callable[[int, int], Tensor]
-        shape = stream.data.test_x.shape[1:]
-        if len(row) * int(np.prod(shape)) * 4 <= _CACHE_BYTES:
-            inputs = torch.empty((len(row), *shape), device=device)
-            # In blocks: all at once would need several times the memory.
-            bounds = [
-                (a, min(a + _TRANSFORMED_AT_ONCE, end))
-                for begin, end in itertools.pairwise(start.tolist())
-                for a in range(begin, end, _TRANSFORMED_AT_ONCE)
-            ]
-            tasks = np.searchsorted(start, [a for a, _ in bounds], side="right") - 1
-            for (a, b), t, samples in zip(bounds, tasks.tolist(), stored.in_turn(row, bounds), strict=True):
-                inputs[a:b] = transform(samples, t, row[a:b], "test")
-        else:
-
-            def inputs(a: int, b: int) -> Tensor:
-                return transform(stored(row[a:b]), task[a:b], row[a:b], "test")
-
+        if not (evaluation.every or evaluation.dense):  # all evaluations would be audits, which cost more than others
+            watch = watch.model_copy(update={"precision": "float32", "samples": "all"})
         return cls(
             cells,
-            inputs,
+            TestInputs.of_stream(stream, cells, transform, device),
             views=views_of(stream.setting, evaluation),
             device=device,
             batch_size=evaluation.batch_size,
             tell_task=tell_task,
-            # Around experiences every evaluation is an audit, which costs more than float32 alone.
-            watch=watch if evaluation.every or evaluation.dense else watch.model_copy(update={"precision": "float32"}),
+            watch=watch,
             bits=bits,
         )
 
@@ -201,10 +167,7 @@ class Evaluator:
         """Call at the boundaries of experiences, where a model's plain containers may have changed."""
         self._twin.renew()
         for evaluated in self._evaluated:
-            if evaluated.average is not None:
-                evaluated.average.renew()
-            if evaluated.reduced is not None:
-                evaluated.reduced.renew()
+            evaluated.renew()
 
     def begin(self, model: nn.Module) -> None:
         """Call before the first update of a run: averages start from these weights."""
@@ -222,24 +185,25 @@ class Evaluator:
         self._internals.learned(tasks)
 
     def report(self) -> dict[str, Any]:
-        """Numerics of the predictions, per model: see `Reduced.report`."""
-        return {
-            evaluated.suffix.lstrip(".") or "model": evaluated.reduced.report()
-            for evaluated in self._evaluated
-            if evaluated.reduced is not None
-        }
+        """Numerics of the predictions, per model: see `Reduced.report`, and `Selection.report` under "selection"."""
+        reports: dict[str, Any] = {}
+        for evaluated in self._evaluated:
+            name = evaluated.suffix.lstrip(".") or "model"
+            if evaluated.reduced is not None:
+                reports[name] = evaluated.reduced.report()
+            if evaluated.selection is not None and evaluated.selection.selected:
+                reports.setdefault(name, {})["selection"] = evaluated.selection.report()
+        return reports
 
     def state_dict(self) -> dict[str, Any]:
-        """State of later evaluations: averages of weights, reference features, and sizes of passes."""
+        """State of later evaluations: averages of weights, reference features, sizes of passes, numerics."""
         return {
-            "largest": self._largest,
-            "averages": [
-                evaluated.average.state_dict() for evaluated in self._evaluated if evaluated.average is not None
-            ],
-            "fronts": [evaluated.front.state_dict() for evaluated in self._evaluated],
-            "reduced": [
-                evaluated.reduced.state_dict() for evaluated in self._evaluated if evaluated.reduced is not None
-            ],
+            "sizes": (self._passes.largest, self._passes.work),
+            "averages": [e.average.state_dict() for e in self._evaluated if e.average is not None],
+            "fronts": [e.front.state_dict() for e in self._evaluated],
+            "clocks": [(e.clock.number, e.clock.since) for e in self._evaluated],
+            "reduced": [e.reduced.state_dict() for e in self._evaluated if e.reduced is not None],
+            "selections": [e.selection.state_dict() for e in self._evaluated if e.selection is not None],
             "internals": self._internals.state_dict(),
         }
 
@@ -249,9 +213,14 @@ class Evaluator:
         Raises:
             RunFailed: the state is that of an evaluator with other averages.
         """
-        self._largest = state["largest"]
+        self._passes.largest, self._passes.work = state["sizes"]
         self._internals.load_state_dict(state["internals"])
-        for part, states in (("average", "averages"), ("front", "fronts"), ("reduced", "reduced")):
+        for part, states in (
+            ("average", "averages"),
+            ("front", "fronts"),
+            ("reduced", "reduced"),
+            ("selection", "selections"),
+        ):
             parts = [of for evaluated in self._evaluated if (of := getattr(evaluated, part)) is not None]
             saved = state[states]
             if len(parts) != len(saved):
@@ -262,20 +231,20 @@ class Evaluator:
                 raise RunFailed("other_evaluator", f"{differ}; --force starts the run from the beginning")
             for each, its_state in zip(parts, saved, strict=True):
                 each.load_state_dict(its_state)
+        for evaluated, (number, since) in zip(self._evaluated, state["clocks"], strict=True):
+            evaluated.clock = Clock(number, since)
 
     def held_bytes(self) -> dict[str, int]:
-        """Memory by kind: test inputs, the same in reduced precision, frozen features, averages of weights; and the
-        peak of one forward pass: an activation and the next."""
-        n = self._batch_size
-        if self._largest and self._device.type == "cpu":
-            n = min(n, max(32, int(_PASS_BYTES / self._largest)))
+        """Memory by kind: test inputs, the same in reduced precision, frozen features, answers that are kept, averages
+        of weights; and the peak of one forward pass: an activation and the next."""
         return {
-            "inputs": self._inputs.nbytes if isinstance(self._inputs, Tensor) else 0,
+            "inputs": self._inputs.nbytes,
             "indices": 3 * self._cell.nbytes,
             "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
+            "selections": sum(e.selection.held_bytes() for e in self._evaluated if e.selection is not None),
             "fronts": sum(e.front.held_bytes() for e in self._evaluated),
             "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
-            "activations": 2 * int(min(n, self.samples) * self._largest),
+            "activations": self._passes.held_bytes(self.samples),
         }
 
     # ---------------------------------------------------------------------------------------- one evaluation
@@ -305,7 +274,7 @@ class Evaluator:
         runs = list(consecutive(sorted(scope)))
         outputs = frozenset(o for t in seen for o in self._competition.task_outputs[t])
         cuda = self._device.type == "cuda"
-        shared = [*strategy.model.parameters(), *([self._inputs] if isinstance(self._inputs, Tensor) else [])]
+        shared = [*strategy.model.parameters(), *([] if self._inputs.ready is None else [self._inputs.ready])]
         versions = [t._version for t in shared]
         with torch.inference_mode(), fenced(cuda):
             for evaluated in self._evaluated:
@@ -316,7 +285,7 @@ class Evaluator:
             with fenced(cuda):
                 extra = self._internals.measure(
                     strategy.model,
-                    self._passes,
+                    self._inputs_of,
                     scope,
                     partial(self._competition.allowed, self._views[0], seen=outputs),
                 )
@@ -326,13 +295,13 @@ class Evaluator:
         return Evaluation(counts, bits, extra)
 
     @contextmanager
-    def _model(self, evaluated: _EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
+    def _model(self, evaluated: EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
         with self._twin.of(model) if evaluated.average is None else evaluated.average.of(model) as twin:
             yield twin
 
     def _count(
         self,
-        evaluated: _EvaluatedModel,
+        evaluated: EvaluatedModel,
         strategy: Predictor,
         model: nn.Module,
         runs: list[list[int]],
@@ -342,98 +311,105 @@ class Evaluator:
         predictions: dict[str, Tensor] | None,
     ) -> None:
         """Fills in the counts and bits of one model's views."""
-        ask = self._route(evaluated, strategy, model, seen)
-        runs = list(runs)
-        for tasks in runs:
-            a, b = int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
-            scores = ask(tasks, a, b)
-            if scores is None and len(tasks) > 1:  # no prediction for some, such as tasks without a head as yet
-                runs += [[t] for t in tasks]
+        alone, cpu, runs = self._is_alone(strategy, model), self._device.type == "cpu", list(runs)
+        if alone and predictions is None:
+            tasks = tuple(t for run in runs for t in run)
+            key = tasks, tuple(sorted(seen))
+            verdicts = evaluated.judge(
+                model,
+                self._passes,
+                [self._span(run) for run in runs],
+                key,
+                lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
+            )
+            for run, judged in zip(runs, verdicts, strict=True):
+                self._fill(evaluated, run, judged, counts, right)
+            return
+        for run in runs:
+            scores = None
+            if alone:
+                scores = evaluated.scores(model, self._passes, self._span(run))
+            elif not isinstance(strategy, Learner) or strategy.available():
+                scores = self._predict(strategy, model, *self._span(run))
+            if scores is None and len(run) > 1:  # no prediction for some, such as tasks without a head as yet
+                runs += [[t] for t in run]
                 continue
-            first, last = self.cells.span(tasks)
             if scores is None:
+                first, last = self.cells.span(run)
                 for view in self._views:
                     counts[view + evaluated.suffix][first:last] = UNAVAILABLE
                 continue
-            broken, width = overflowed(scores), scores.shape[1]
-            scores = self._padded(scores)
-            absent = np.flatnonzero(self.cells.target[first:last] >= width) + first
-            for view in self._views:
-                into = counts[view + evaluated.suffix]
-                hit = right[view + evaluated.suffix][a:b]
-                best = self._competition.best(scores, view, tasks, a, seen)
-                torch.eq(best, self._targets[a:b], out=hit)
-                if predictions is not None:
-                    predictions[view + evaluated.suffix][a:b] = best
-                into[first:last] = 0
-                into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
-                into[first:last].masked_fill_(broken, NAN_SCORES)
-                if len(absent):  # a head that grows has no score for them yet, whatever the others are
-                    into[torch.from_numpy(absent).to(self._device)] = UNAVAILABLE
-                    hit &= self._targets[a:b] < width
+            self._fill(evaluated, run, self._judge(scores, run, seen, self._span(run), False), counts, right)
+            if predictions is not None:
+                self._choose(evaluated, run, scores, seen, predictions)
+
+    def _span(self, tasks: list[int]) -> tuple[int, int]:
+        """First sample, and one past the last, of consecutive tasks."""
+        return int(self._start[tasks[0]]), int(self._start[tasks[-1] + 1])
+
+    def _judge(self, scores: Tensor, tasks: list[int], seen: frozenset[int], which: Which, leads: bool) -> Judged:
+        if isinstance(which, Tensor):
+            return self._competition.judge(scores, self._targets[which], tasks, seen, which, leads)
+        return self._competition.judge(scores, self._targets[slice(*which)], tasks, seen, which[0], leads)
+
+    def _choose(
+        self,
+        evaluated: EvaluatedModel,
+        tasks: list[int],
+        scores: Tensor,
+        seen: frozenset[int],
+        predictions: dict[str, Tensor],
+    ) -> None:
+        """Fills in the predicted outputs."""
+        a, b = self._span(tasks)
+        missing = self.cells.outputs - scores.shape[1]
+        scores = nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
+        for view in self._views:
+            predictions[view + evaluated.suffix][a:b] = self._competition.best(scores, view, tasks, seen, a)
+
+    def _fill(
+        self,
+        evaluated: EvaluatedModel,
+        tasks: list[int],
+        judged: Judged,
+        counts: dict[str, Tensor],
+        right: dict[str, Tensor],
+    ) -> None:
+        """Fills in the counts and bits of consecutive tasks."""
+        a, b = self._span(tasks)
+        first, last = self.cells.span(tasks)
+        absent = np.flatnonzero(self.cells.target[first:last] >= judged.width) + first
+        for v, view in enumerate(self._views):
+            into = counts[view + evaluated.suffix]
+            hit = judged.right[v]
+            into[first:last] = 0
+            into.index_add_(0, self._cell[a:b], hit.to(torch.int32))
+            into[first:last].masked_fill_(judged.broken, NAN_SCORES)
+            if len(absent):  # a head that grows has no score for them yet, whatever the others are
+                into[torch.from_numpy(absent).to(self._device)] = UNAVAILABLE
+                hit = hit & (self._targets[a:b] < judged.width)
+            right[view + evaluated.suffix][a:b] = hit
 
     def _packed(self, right: Tensor) -> Tensor:
         """Eight samples to a byte, as `numpy.packbits`."""
+        if right.device.type == "cpu":
+            return torch.from_numpy(np.packbits(right.numpy()))
         whole = nn.functional.pad(right.to(torch.uint8), (0, -len(right) % 8)).view(-1, 8)
         return (whole * self._byte).sum(1, dtype=torch.uint8)
 
     # ---------------------------------------------------------------------------------------- scores
-    def _route(
-        self, evaluated: _EvaluatedModel, strategy: Predictor, model: nn.Module, seen: frozenset[int]
-    ) -> Callable[[list[int], int, int], Tensor | None]:
-        """Computation of the scores of consecutive tasks, samples a..b: (tasks, a, b) -> (b - a, outputs so far)."""
-        if isinstance(strategy, Learner) and not strategy.available():
-            return lambda tasks, a, b: None
+    def _is_alone(self, strategy: Predictor, model: nn.Module) -> bool:
+        """True if the strategy predicts by its model alone, and that computes each row independently."""
         by_model = getattr(strategy.predict, "__func__", None) is Learner.predict
-        if not by_model or not isinstance(self._inputs, Tensor) or not is_ordinary(model):
-            return lambda tasks, a, b: self._predict(strategy, model, a, b)
-        channels_last = self._lay_out(model)
-        inputs, rest = evaluated.front.split(model, self._inputs, self._parts)
-
-        def full(x: Tensor) -> Tensor:
-            if channels_last and x.ndim == 4:
-                x = x.to(memory_format=torch.channels_last)  # selected rows; a slice is so already
-            return torch.cat([self._pass(rest, part) for part in x.tensor_split(self._parts(len(x)))])
-
-        reduced = evaluated.reduced
-        if reduced is None or not self._largest or reduced.begin(rest, inputs) == "plain":
-            return lambda tasks, a, b: full(inputs[a:b])
-
-        def cheap(tasks: list[int], a: int, b: int) -> Tensor:
-            return reduced.scores(
-                full, inputs, a, b, self._parts(b - a),
-                margin=lambda scores: self._competition.margin(self._padded(scores), tasks, a, seen),
-                decide=lambda scores: [
-                    self._competition.best(self._padded(scores), v, tasks, a, seen) for v in self._views
-                ],
-            )  # fmt: skip
-
-        return cheap
-
-    def _lay_out(self, model: nn.Module) -> bool:
-        """Puts images for a convolutional network in the order in which a CPU convolves and pools 1.5 to 2.5 times
-        faster, channels last; a score moves by its last bits. True if they are in that order."""
-        assert isinstance(self._inputs, Tensor)
-        if (
-            self._inputs.ndim != 4
-            or self._device.type != "cpu"
-            or not any(type(m) is nn.Conv2d for m in model.modules())
-        ):
-            return False
-        if not self._channels_last:
-            with torch.inference_mode(False):
-                self._inputs = self._inputs.to(memory_format=torch.channels_last)
-            self._channels_last = True
-        return True
+        available = not isinstance(strategy, Learner) or strategy.available()
+        return by_model and available and is_ordinary(model)
 
     def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
         """Scores of the samples a..b by the strategy's `predict`, (b - a, outputs)."""
         parts = []
-        bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
-        for start, end in itertools.pairwise(bounds):
-            x = self._inputs[start:end].contiguous() if isinstance(self._inputs, Tensor) else self._inputs(start, end)
+        for start, end, x in self._passes.between(a, b):
             task = self._task[start:end] if self._tell_task else None
-            scores = self._pass(lambda x, t=task: strategy.predict(model, x, t), x, model)
+            scores = self._passes.one(lambda x, t=task: strategy.predict(model, x, t), x.contiguous(), model)
             if scores is None:
                 return None
             if scores.ndim != 2 or len(scores) != end - start:
@@ -441,46 +417,10 @@ class Evaluator:
             parts.append(scores)
         return torch.cat(parts)
 
-    def _padded(self, scores: Tensor) -> Tensor:
-        missing = self.cells.outputs - scores.shape[1]  # a head that grows has no score yet for classes to come
-        return nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
-
-    def _parts(self, n: int) -> int:
-        """Forward passes for n samples, so that none is much smaller than the others."""
-        most = self._batch_size
-        if self._largest and self._device.type == "cpu":
-            most = min(most, max(32, int(_PASS_BYTES / self._largest)))
-        return max(1, -(-n // most))
-
-    def _pass(self, ask: Any, x: Tensor, model: nn.Module | None = None) -> Any:
-        """One forward pass. The first of all measures the largest activation of a sample, in bytes."""
-        if self._largest:
-            return ask(x)
-        largest = float(x[0].nbytes) if len(x) else 1.0
-
-        def measure(module: nn.Module, args: Any, out: Any) -> None:
-            nonlocal largest
-            if isinstance(out, Tensor) and len(x):
-                largest = max(largest, out.nbytes / len(x))
-
-        hooked = model if model is not None else ask
-        handles = [m.register_forward_hook(measure) for m in hooked.modules()]
-        try:
-            out = ask(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if out is not None:
-            self._largest = largest
-        return out
-
-    def _passes(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _inputs_of(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets of one task, a forward pass at a time."""
-        a, b = int(self._start[task]), int(self._start[task + 1])
-        bounds = np.linspace(a, b, self._parts(b - a) + 1).astype(int).tolist()
-        for start, end in itertools.pairwise(bounds):
-            x = self._inputs[start:end].contiguous() if isinstance(self._inputs, Tensor) else self._inputs(start, end)
-            yield x, self._targets[start:end]
+        for a, b, x in self._passes.between(*self._span([task])):
+            yield x.contiguous(), self._targets[a:b]
 
 
 def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:

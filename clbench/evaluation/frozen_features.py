@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench.evaluation.test_inputs import TestInputs, pieces_of
 from clbench.evaluation.twin import plain_attributes
 
 
@@ -29,7 +30,7 @@ class Front:
         self._front: nn.Module | None = None
         self._held: list[Tensor] = []
         self._flags: Any = None
-        self._features: Tensor | None = None
+        self._features: TestInputs | None = None
         self._passes = self._passes_again = 0
         self.computed = 0
         """Number of times that features were computed."""
@@ -46,12 +47,12 @@ class Front:
         """Continues where `state_dict` was taken."""
         self._passes_again = state["passes"]
 
-    def split(self, twin: nn.Module, inputs: Tensor, parts: Callable[[int], int]) -> tuple[Tensor, nn.Module]:
-        """Remaining work: inputs (N, ...) and the network for them.
+    def split(self, twin: nn.Module, inputs: TestInputs, parts: Callable[[int], int]) -> tuple[TestInputs, nn.Module]:
+        """Remaining work: inputs and the network for them.
 
         Args:
             twin: the whole network in evaluation mode.
-            inputs: of the whole network, (N, ...).
+            inputs: of the whole network.
             parts: number of samples -> forward passes to make.
         """
         if twin is not self._twin:
@@ -73,12 +74,12 @@ class Front:
         if not same:
             pieces: list[Tensor] = []
             self._passes, self._passes_again = self._passes_again or parts(len(inputs)), 0
-            for x in inputs.tensor_split(self._passes):
-                pieces.append(self._front(x))
-                if pieces[0].nbytes / max(1, len(x)) * len(inputs) > self._limit:
+            for a, b in pieces_of(len(inputs), self._passes):
+                pieces.append(self._front(inputs.between(a, b)))
+                if pieces[0].nbytes / max(1, b - a) * len(inputs) > self._limit:
                     self._front = None
                     return inputs, twin
-            self._features = torch.cat(pieces)
+            self._features = TestInputs(torch.cat(pieces))
             self._held, self._flags = [t.detach().clone() for t in tensors], flags
             self.computed += 1
         assert self._features is not None

@@ -1,22 +1,19 @@
-"""Predictions at half the cost where the processor multiplies bfloat16 quickly, equal to those in float32.
+"""Verdicts at half the cost where the processor multiplies bfloat16 quickly, equal to those in float32.
 
-A forward pass in reduced precision decides every sample whose margin, its best score minus the second best, is beyond
-what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and int8 in a first
-linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly. How far rounding
-moves two scores of a sample against each other is measured, not assumed: at an *audit* all samples take both ways. An
-audit is made at the first evaluation around an experience, at the 1st, 2nd, 4th, ... after it, and at every 32nd; it
-records the float32 result.
+A forward pass in reduced precision decides every sample whose lead (score of its class minus the best other active
+score) is beyond what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and
+int8 in a first linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly.
+How far rounding moves two scores of a sample against each other is measured, not assumed: at an *audit*
+(`clbench.evaluation.audits`) all samples take both ways. It records the float32 result.
 
     spread_n = max_j d_nj - min_j d_nj,   d = scores in reduced precision - scores in float32
     limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now
 
-A predicted output can differ only where the margin is below the sample's own spread. That no later spread is twice
-those seen is likely and no proof, so predictions beyond the limit are compared at every audit too: one that differs
-ends this way for the rest of the run, and the run's record says how many were compared and how many differed.
+An answer can differ only where the lead is below the sample's own spread. That no later spread is twice those seen is
+likely and no proof, so answers beyond the limit are compared at every audit too: one that differs ends this way for the
+rest of the run, and the run's record says how many were compared and how many differed.
 
-Repeated rows go through in blocks of 64 rows and more: float32 results of a few rows differ in the last bit from those
-of many (1 and 7 rows do, 32 and more do not: oneDNN on x86). On a GPU choosing the rows would make the device wait for
-the host at every evaluation, so there the plain way is taken.
+On a GPU choosing the rows would make the device wait for the host at every evaluation, so there the plain way is taken.
 """
 
 from __future__ import annotations
@@ -29,14 +26,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench.evaluation.competition import Judged
+from clbench.evaluation.passes import Passes, Scored, Which, padded
 from clbench.evaluation.twin import plain_attributes
 
 _SAFETY = 2.0
-_EVERY = 32
-_BLOCK = 64
 _AT_ONCE = 500
 """Inputs rounded together; all at once would take their size several times over."""
-_COUNTS = ("samples", "repeated", "compared", "differing", "off", "_since", "_clean", "_skip", "_skip_next")
+_COUNTS = ("samples", "repeated", "compared", "differing", "off", "_clean", "_skip", "_skip_next")
 _GIVE_UP = 0.5
 """Share of repeated samples beyond which float32 alone is cheaper."""
 
@@ -97,13 +94,38 @@ class _Int8Linear(nn.Module):
         return products.mul_(self._scale).add_(self._shift).to(torch.bfloat16)
 
 
+class _Int8InBfloat16(nn.Module):
+    """The same in bfloat16, which holds such inputs exactly: for few of them, where rounding the weights to int8 takes
+    longer than it saves.
+
+    Args:
+        linear: the layer in bfloat16.
+        inputs: all its inputs.
+    """
+
+    def __init__(self, linear: nn.Linear, inputs: _Int8Inputs) -> None:
+        super().__init__()
+        self._linear, self._step, self._offset = [linear], inputs.step, inputs.offset
+
+    def refresh(self) -> None:
+        """Follows the layer's current weights."""
+        linear = self._linear[0]
+        weight, bias = linear.weight, linear.bias
+        shift = weight.sum(1, dtype=torch.float32) * self._offset
+        self._weight = weight
+        self._shift = ((shift if bias is None else shift + bias) / self._step).to(torch.bfloat16)
+
+    def forward(self, q: Tensor) -> Tensor:
+        return nn.functional.linear(q.to(torch.bfloat16), self._weight, self._shift).mul_(self._step)
+
+
 class Reduced:
-    """Scores of one model in reduced precision.
+    """Verdicts on one model's predictions in reduced precision.
 
     Attributes:
         passes: evaluations by kind: "reduced", "audit" and "plain".
         samples, repeated: samples evaluated in reduced precision, and those of them repeated in float32.
-        compared, differing: predictions beyond the limit at audits, and those that float32 did not confirm.
+        compared, differing: answers beyond the limit at audits, and those that float32 did not confirm.
         off: reason for float32 in the rest of the run; empty if there is none.
         suspect: first and last evaluation, counted from 1, between the last audit that confirmed all and the one that
             did not; None where no evaluation lies between them.
@@ -115,7 +137,7 @@ class Reduced:
         self.off = ""
         self.suspect: tuple[int, int] | None = None
         self._ratios: deque[float] = deque(maxlen=8)
-        self._since = self._clean = self._clean_before = 0
+        self._number = self._clean = self._clean_before = 0
         self._skip = self._skip_next = 0
         self._flags: Any = None
         self._mode = "plain"
@@ -127,6 +149,7 @@ class Reduced:
         self._int8: tuple[Tensor, _Int8Inputs] | None = None  # inputs, and the same rounded
         self._bfloat16: tuple[Tensor, Tensor] | None = None
         self._first: _Int8Linear | None = None
+        self._few: tuple[_Int8InBfloat16, nn.Module] | None = None
         self._resumed = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,17 +170,20 @@ class Reduced:
         return (0 if self._inputs is None else self._inputs[1].nbytes) + sum(t.nbytes for t in self._to)
 
     def renew(self) -> None:
-        """Makes the next evaluation an audit: at the boundary of an experience much may change at once."""
-        self._since = 0
+        """Ends the pause that follows an evaluation in which most samples had to be repeated."""
         self._skip = 0
 
-    def begin(self, model: nn.Module, inputs: Tensor) -> str:
+    def begin(self, model: nn.Module, inputs: Tensor, audit: bool, number: int, few: bool = False) -> str:
         """Selects the mode of an evaluation: "reduced", "audit" or "plain".
 
         Args:
             model: an ordinary model in evaluation mode (`clbench.evaluation.twin.is_ordinary`).
             inputs: all test inputs, float32 (N, ...); the same object as before unless they changed.
+            audit: whether one is due; where the model has other tensors than before, it is in any case.
+            number: of the evaluation, counted from 1.
+            few: whether only some samples are evaluated.
         """
+        self._number = number
         self._clean_before = self._clean  # an evaluation audits once for each run of consecutive tasks
         if self.off or self._skip:
             self._skip = max(0, self._skip - 1)
@@ -165,88 +191,91 @@ class Reduced:
         flags = [(type(m), plain_attributes(m)) for m in model.modules()]
         changed = self._inputs is None or self._inputs[0] is not inputs or model is not self._source
         if changed or flags != self._flags:
-            self._flags, self._since = flags, self._since if self._resumed else 0
+            self._flags = flags
+            audit |= not self._resumed
             if not self._copy(model, inputs):
                 return self._select("plain")
         self._resumed = False
         torch._foreach_copy_(self._to, self._from)
-        if self._first is not None:
+        if few and self._few is not None:
+            self._few[0].refresh()
+        elif self._first is not None:
             self._first.refresh()
-        n, self._since = self._since, self._since + 1
-        audit = not self._ratios or n & (n - 1) == 0 or n % _EVERY == 0
-        return self._select("audit" if audit else "reduced")
+        return self._select("audit" if audit or not self._ratios else "reduced")
 
     def _select(self, mode: str) -> str:
         self.passes[mode] += 1
         self._mode = mode
         return mode
 
-    def scores(
-        self,
-        full: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        a: int,
-        b: int,
-        parts: int,
-        margin: Callable[[Tensor], Tensor],
-        decide: Callable[[Tensor], list[Tensor]],
-    ) -> Tensor:
-        """Scores of the samples a..b, whose predictions are those of float32.
+    def judge(self, which: Which, scored: Scored, judge: Callable[[Tensor, Which], Judged], passes: Passes) -> Judged:
+        """The verdict on samples, whose answers are those of float32.
 
         Args:
-            full: inputs -> scores in float32.
-            inputs: as in `begin`.
-            a, b: first sample and one past the last.
-            parts: forward passes to make.
-            margin: scores -> the smallest margin of each sample over all views, (N,).
-            decide: scores -> the predicted outputs of each view, (N,) each.
+            which: the samples.
+            scored: samples -> scores in float32.
+            judge: scores of samples -> the verdict.
+            passes: over the test inputs.
         """
         assert self._inputs is not None
+        x, network = self._inputs[1], self._low
+        if isinstance(which, Tensor):
+            network = self._low if self._few is None else self._few[1]
+            n, cut = len(which), passes.cut(x.index_select(0, padded(which)))
+        else:
+            n = which[1] - which[0]
+            cut = x[slice(*which)].tensor_split(passes.parts(n))
         try:
-            low = torch.cat([self._low(x) for x in self._inputs[1][a:b].tensor_split(parts)]).to(torch.float32)
+            low = torch.cat([network(part) for part in cut]).to(torch.float32)[:n]
         except Exception as error:  # a user-defined module that cannot compute in bfloat16
             self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
-            return full(inputs[a:b])
+            return judge(scored(which), which)
         finite = low.isfinite()
         scale = float(low.abs().where(finite, 0).max()) if low.numel() else 0.0
         limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
-        unsafe = ~(margin(low) > limit)  # NaN is unsafe
+        judged = judge(low, which)
+        assert judged.lead is not None
+        unsafe = ~(judged.lead.abs().amin(0) > limit) | ~(low.amax(1) < float("inf"))  # NaN is unsafe
         if self._mode == "audit":
-            return self._audit(full(inputs[a:b]), low, scale, ~unsafe, decide)
+            exact = scored(which)
+            return self._audit(low, exact, scale, ~unsafe, judged, judge(exact, which))
         rows = torch.nonzero(unsafe).flatten()
         if len(rows) > _GIVE_UP * len(low):
-            self._skip_next = min(64, max(4, 2 * self._skip_next))
-            self._skip = self._skip_next
-            return full(inputs[a:b])
+            if not isinstance(which, Tensor):
+                self._skip_next = min(64, max(4, 2 * self._skip_next))
+                self._skip = self._skip_next
+            return judge(scored(which), which)
         self._skip_next = 0
         self.samples += len(low)
         self.repeated += len(rows)
+        judged.broken = torch.zeros((), dtype=torch.bool)
+        judged.exact = unsafe
+        judged.lead.sub_(judged.lead.sign().mul_(limit))
         if len(rows):
-            padding = rows[:1].expand(-len(rows) % _BLOCK)
-            low[rows] = full(inputs[a:b].index_select(0, torch.cat([rows, padding])))[: len(rows)]
-        return low
+            positions = which[rows] if isinstance(which, Tensor) else rows + which[0]
+            again = judge(scored(positions), positions)
+            assert again.lead is not None
+            judged.right[:, rows], judged.lead[:, rows], judged.broken = again.right, again.lead, again.broken
+        return judged
 
     def _audit(
-        self, exact: Tensor, low: Tensor, scale: float, safe: Tensor, decide: Callable[[Tensor], list[Tensor]]
-    ) -> Tensor:
+        self, low: Tensor, exact: Tensor, scale: float, safe: Tensor, judged: Judged, confirmed: Judged
+    ) -> Judged:
         if not len(low):
-            return exact
+            return confirmed
         moved = (low - exact).where(low.isfinite() & exact.isfinite(), 0)  # a masked output is -inf in both
         spread = float((moved.amax(1) - moved.amin(1)).max())
         if self._ratios:
             self.compared += int(safe.sum())
-            differ = torch.zeros_like(safe)
-            for one, other in zip(decide(low), decide(exact), strict=True):
-                differ |= one != other
-            self.differing += int((differ & safe).sum())
+            self.differing += int(((judged.right != confirmed.right).any(0) & safe).sum())
             if self.differing:
-                self.off = "an audit found a prediction that float32 does not confirm"
-                first, last = self._clean_before + 1, sum(self.passes.values()) - 1
+                self.off = "an audit found an answer that float32 does not confirm"
+                first, last = self._clean_before + 1, self._number - 1
                 self.suspect = (first, last) if first <= last else None
-        self._clean = sum(self.passes.values())
+        self._clean = self._number
         if scale > 0:
             self._ratios.append(spread / scale)
-        return exact
+        return confirmed
 
     def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
         """Creates the copy in reduced precision, and its inputs. False if that is impossible."""
@@ -260,7 +289,7 @@ class Reduced:
             low = low.to(memory_format=torch.channels_last)
         self._from = [t.detach() for t in tensors]
         self._to = [t for t in (*low.parameters(), *low.buffers()) if t.is_floating_point()]
-        self._low, self._first = low, None
+        self._low, self._first, self._few = low, None, None
         flat = 0
         while isinstance(low, nn.Sequential) and flat < len(low) and isinstance(low[flat], nn.Flatten):
             flat += 1
@@ -270,7 +299,9 @@ class Reduced:
             if self._int8 is None or self._int8[0] is not inputs:
                 self._int8, self._bfloat16 = (inputs, _Int8Inputs(inputs.flatten(1))), None
             self._first = _Int8Linear(linear, self._int8[1])
+            few = _Int8InBfloat16(low[flat], self._int8[1])
             self._low = nn.Sequential(self._first, *list(low)[flat + 1 :])
+            self._few = few, nn.Sequential(few, *list(low)[flat + 1 :])
             self._inputs = inputs, self._int8[1].q
         else:
             if self._bfloat16 is None or self._bfloat16[0] is not inputs:

@@ -17,11 +17,14 @@ import support
 from clbench import metrics
 from clbench.config.evaluation import Evaluation, Watch
 from clbench.errors import RunFailed
-from clbench.evaluation import reduced_precision
+from clbench.evaluation import audits, evaluated_model, reduced_precision
 from clbench.evaluation.cells import Cells, lay_out_cells
+from clbench.evaluation.competition import Judged
 from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.frozen_features import Front
+from clbench.evaluation.passes import Passes
 from clbench.evaluation.recorder import Recorder
+from clbench.evaluation.test_inputs import TestInputs
 from clbench.evaluation.weight_averages import Average
 from clbench.results import trace_files
 from clbench.run_config import RunConfig
@@ -144,16 +147,17 @@ def test_the_task_view_is_the_class_view_with_the_tasks_own_classes_only() -> No
 # ------------------------------------------------------------------------------------------------ reduced precision
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduced precision also where it does not pay."""
+    """Reduced precision and selection also where they do not pay."""
     monkeypatch.setattr("clbench.evaluation.evaluator.fast_here", lambda: True)
+    monkeypatch.setattr(evaluated_model, "_WORTH", 0)
 
 
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("model", ["{name: mlp, hidden: [100, 100]}", "{name: cnn}", "{name: linear}"])
 def test_reduced_precision_ends_in_the_trace_of_full_precision(model: str) -> None:
     overrides = [f"model={model}", "training.iterations=40"]
-    bench, cheap = observed(make_run(*overrides))
-    _, exact = observed(make_run(*overrides, "watch.precision=float32"))
+    bench, cheap = observed(make_run(*overrides, "watch.samples=all"))
+    _, exact = observed(make_run(*overrides, "watch.precision=float32", "watch.samples=all"))
     assert_same(vars(cheap), vars(exact))
     report = bench.evaluator.report()["model"]
     assert report["evaluations"]["reduced"] > 100
@@ -167,37 +171,61 @@ def test_reduced_precision_ends_in_the_trace_of_full_precision(model: str) -> No
 def test_an_audit_finds_a_limit_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no safety at all, predictions differ from float32's; the audit says so and the way is left."""
     monkeypatch.setattr(reduced_precision, "_SAFETY", 0.0)
-    monkeypatch.setattr(reduced_precision, "_EVERY", 1)
-    overrides = ["training.optimizer.lr=1e-4", "training.iterations=60", "model={name: mlp, hidden: [400, 400]}"]
+    monkeypatch.setattr(audits, "EVERY", 1)
+    overrides = [
+        "watch.samples=all",
+        "training.optimizer.lr=1e-4",
+        "training.iterations=60",
+        "model={name: mlp, hidden: [400, 400]}",
+    ]
     bench, cheap = observed(make_run(*overrides))
     report = bench.evaluator.report()["model"]
     assert report["audited_differing"] > 0
-    assert report["off"] == "an audit found a prediction that float32 does not confirm"
+    assert report["off"] == "an audit found an answer that float32 does not confirm"
     _, exact = observed(make_run(*overrides, "watch.precision=float32"))
     assert_same(vars(cheap), vars(exact), "audits record float32")
 
 
-@pytest.mark.usefixtures("everywhere")
+def judge_of(targets: torch.Tensor) -> Any:
+    """The verdict on scores among all outputs."""
+
+    def judge(scores: torch.Tensor, which: Any) -> Judged:
+        y = targets[which if isinstance(which, torch.Tensor) else slice(*which)].unsqueeze(1)
+        lead = scores.gather(1, y).squeeze(1) - scores.scatter(1, y, float("-inf")).amax(1)
+        return Judged((lead > 0).unsqueeze(0), lead.unsqueeze(0), torch.zeros((), dtype=torch.bool), scores.shape[1])
+
+    return judge
+
+
+def scored_by(model: Any, x: torch.Tensor) -> Any:
+    return lambda which: model(x[which if isinstance(which, torch.Tensor) else slice(*which)])
+
+
+def passes_of(x: torch.Tensor) -> Passes:
+    return Passes(TestInputs(x), CPU, 1000)
+
+
 def test_samples_near_a_tie_are_decided_in_float32() -> None:
-    """Scores that bfloat16 cannot always tell apart: some of its predictions are wrong, and none that is used."""
+    """Scores that bfloat16 cannot always tell apart: some of its answers are wrong, and none that is used."""
     torch.manual_seed(0)
     x, model = torch.rand(2000, 50), nn.Sequential(nn.Linear(50, 10, bias=False))
     model[0].weight.data.add_(0.05)
     way = reduced_precision.Reduced()
     with torch.inference_mode():
-        exact = model(x).argmax(1)
+        targets = model(x).argmax(1)
         low = copy.deepcopy(model).to(torch.bfloat16)(x.to(torch.bfloat16)).argmax(1)
-        assert (low != exact).sum() > 10
+        assert (low != targets).sum() > 10
         modes = []
-        for _ in range(4):
-            modes.append(way.begin(model, x))
-            scores = way.scores(model, x, 0, 2000, 2, _margin, lambda s: [s.argmax(1)])
-            assert torch.equal(scores.argmax(1), exact)
+        for n in range(4):
+            modes.append(way.begin(model, x, n < 3, n + 1))
+            judged = way.judge((0, 2000), scored_by(model, x), judge_of(targets), passes_of(x))
+            assert judged.right.all()
+        some = torch.arange(0, 2000, 3)
+        assert way.judge(some, scored_by(model, x), judge_of(targets), passes_of(x)).right.all()
     assert modes == ["audit", "audit", "audit", "reduced"]
-    assert (low != exact).sum() < way.repeated < 1000
+    assert (low != targets).sum() < way.repeated < 1000
 
 
-@pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 @pytest.mark.parametrize(("evaluations", "suspect"), [(2, None), (3, None), (5, [4, 4]), (9, [6, 8])])
 def test_suspect_evaluations_lie_between_two_audits_of_several_runs_of_tasks(
@@ -206,29 +234,27 @@ def test_suspect_evaluations_lie_between_two_audits_of_several_runs_of_tasks(
     """Audits are evaluations 1, 2, 3, 5 and 9, each in three parts, of which one of the last is wrong."""
     torch.manual_seed(0)
     x, model, way = torch.rand(300, 4), nn.Sequential(nn.Linear(4, 3)), reduced_precision.Reduced()
+    clock, none = audits.Clock(), torch.zeros((), dtype=torch.bool)
     with torch.inference_mode():
         for n in range(1, evaluations + 1):
-            way.begin(model, x)
+            audit = clock.tick()
+            way.begin(model, x, audit, clock.number)
             for part in range(3):
                 spoilt = n == evaluations and part == wrong
-                answers = iter((model(x[:100]).argmax(1), model(x[:100]).argmax(1) + spoilt))
-                way.scores(
-                    model, x, 100 * part, 100 * part + 100, 1, lambda s: torch.full((len(s),), 1e9),
-                    lambda _, answers=answers: [next(answers)],
-                )  # fmt: skip
+                answers = iter((True, not spoilt))
+
+                def judge(scores: torch.Tensor, which: Any, answers: Any = answers) -> Judged:
+                    lead = torch.full((1, len(scores)), 1e9)
+                    return Judged(torch.full((1, len(scores)), next(answers)), lead, none, 3)
+
+                way.judge((100 * part, 100 * part + 100), scored_by(model, x), judge, passes_of(x))
     assert way.report()["audited_differing"] == 100
     assert way.report()["suspect_evaluations"] == suspect
 
 
-def _margin(scores: torch.Tensor) -> torch.Tensor:
-    top = scores.topk(2, 1).values
-    return top[:, 0] - top[:, 1]
-
-
-@pytest.mark.usefixtures("everywhere")
 def test_models_that_cannot_be_reduced_take_the_plain_way() -> None:
     x = torch.rand(8, 4)
-    assert reduced_precision.Reduced().begin(nn.Linear(4, 3).double(), x.double()) == "plain"
+    assert reduced_precision.Reduced().begin(nn.Linear(4, 3).double(), x.double(), True, 1) == "plain"
 
 
 # ------------------------------------------------------------------------------------------------ averages
@@ -295,11 +321,12 @@ def frozen_front() -> nn.Sequential:
 
 
 def test_a_frozen_front_is_computed_once_and_again_when_it_moved() -> None:
-    model, front, x = frozen_front(), Front(1 << 20), torch.rand(40, 6)
+    model, front, inputs = frozen_front(), Front(1 << 20), TestInputs(torch.rand(40, 6))
+    x = inputs.between(0, 40)
 
     def result() -> torch.Tensor:
-        features, rest = front.split(model, x, lambda n: 2)
-        return rest(features)
+        features, rest = front.split(model, inputs, lambda n: 2)
+        return rest(features.between(0, 40))
 
     changes = [
         (lambda: None, 1),
@@ -313,11 +340,11 @@ def test_a_frozen_front_is_computed_once_and_again_when_it_moved() -> None:
         assert torch.equal(result(), model(x))
         assert front.computed == computed
     model[0][0].weight.requires_grad_(True)
-    features, rest = front.split(model, x, lambda n: 2)
-    assert features is x
+    features, rest = front.split(model, inputs, lambda n: 2)
+    assert features is inputs
     assert rest is model
     small = Front(10)
-    assert small.split(frozen_front(), x, lambda n: 1)[0] is x, "features beyond the limit are not kept"
+    assert small.split(frozen_front(), inputs, lambda n: 1)[0] is inputs, "features beyond the limit are not kept"
 
 
 def test_a_strategy_with_a_frozen_front_is_counted_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,8 +369,8 @@ def test_large_activations_make_smaller_passes() -> None:
     stream: Stream = compile_stream(run.benchmark.stream, 0)
     bench = components.assemble(run, stream)
     bench.evaluator.evaluate(bench.strategy, range(5), range(5))
-    assert bench.evaluator._largest == 64 * 8 * 8 * 4
-    assert bench.evaluator._parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
+    assert bench.evaluator._passes.largest == 64 * 8 * 8 * 4
+    assert bench.evaluator._passes.parts(100_000) == -(-100_000 // ((8 << 20) // (64 * 8 * 8 * 4)))
     transform = InputTransform(stream, CPU)
     small = Evaluator.of_stream(stream, transform, CPU, Evaluation(batch_size=50), Watch(), 0, True, False)
     counts = small.evaluate(bench.strategy, range(5), range(5)).counts
@@ -524,15 +551,17 @@ def test_outputs_that_do_not_exist_yet_are_unavailable_in_every_view() -> None:
 def test_masked_outputs_do_not_keep_audits_going() -> None:
     way, x, model = reduced_precision.Reduced(), torch.rand(500, 12), small()
     mask = torch.zeros(10).masked_fill_(torch.arange(10) > 6, float("-inf"))
-    modes = []
+    modes, clock = [], audits.Clock()
     with torch.inference_mode():
+        targets = (model(x) + mask).argmax(1)
         for _ in range(8):
-            modes.append(way.begin(model, x))
+            audit = clock.tick()
+            modes.append(way.begin(model, x, audit, clock.number))
             low = way._low
             way._low = lambda x, low=low: low(x) + mask  # type: ignore[assignment]
-            scores = way.scores(lambda x: model(x) + mask, x, 0, 500, 1, _margin, lambda s: [s.argmax(1)])
+            scored = scored_by(lambda x: model(x) + mask, x)
+            assert way.judge((0, 500), scored, judge_of(targets), passes_of(x)).right.all()
             way._low = low
-            assert torch.equal(scores.argmax(1), (model(x) + mask).argmax(1))
     assert modes == ["audit", "audit", "audit", "reduced", "audit", "reduced", "reduced", "reduced"]
 
 
@@ -552,7 +581,7 @@ def test_images_are_laid_out_for_convolutions_of_ordinary_models() -> None:
         truth = expected(strategy.model(x))
     evaluator = evaluator_of(x, watch=Watch(precision="float32"))
     assert evaluator.evaluate(strategy, range(5), range(5)).counts["class"].tolist() == truth
-    assert evaluator._channels_last
+    assert evaluator._inputs.ready.is_contiguous(memory_format=torch.channels_last)
     strategy.model = Viewed(conv, head)  # `view` refuses that order: it gets its images as they were
     assert evaluator.evaluate(strategy, range(5), range(5)).counts["class"].tolist() == truth
 
