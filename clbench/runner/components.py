@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -85,6 +87,17 @@ class Components:
             augmenter.load_state_dict(its_state)
         self.evaluator.load_state_dict(state["evaluator"])
         set_global_state(state["globals"])
+
+    def release(self) -> None:
+        """Frees the memory of the components at the end of a run, whoever still refers to this object.
+
+        Nothing of ours does, but others may: pyparsing, which Matplotlib and so Avalanche import, keeps exceptions of
+        its import for ever, and with them the frames of everything that was running.
+        """
+        samples = weakref.ref(self.samples)
+        vars(self).clear()
+        if samples() is not None:  # in a cycle of the strategy: those of Avalanche and their plugins name each other
+            gc.collect()
 
 
 def assemble(run: run_config.RunConfig, stream: Stream) -> Components:

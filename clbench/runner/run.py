@@ -138,6 +138,7 @@ def execute(
                 with fenced(cuda):
                     _say_estimate(run, stream, say)
             bench = assemble(run, stream)
+            held.callback(bench.release)
             if saved is None:
                 refuse_single_samples(bench)
         except UserError:
@@ -157,7 +158,7 @@ def execute(
             files.supersede(directory)
         record["access"] = bench.strategy.access
         record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
-        attempt = Attempt(
+        return Attempt(
             bench,
             checkpoints,
             writer,
@@ -168,8 +169,7 @@ def execute(
             every or Every(),
             loggers,
             keep,
-        )
-        return attempt.run(record, saved, started, profile)
+        ).run(record, saved, started, profile)
 
 
 def _silence(text: str) -> None: ...
@@ -240,10 +240,12 @@ def _changed(before: dict[str, Any], made_by: dict[str, Any]) -> str:
 
 
 def _say_estimate(run: run_config.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:
-    probe = assemble(run, stream)
     if hint := unscaled(stream):
         say(hint)
+    probe = assemble(run, stream)
     try:
         say(estimate(probe))
     except Exception as error:  # the run meets it too, and records it
         say(f"no estimate: {type(error).__name__}: {error}")
+    finally:
+        probe.release()
