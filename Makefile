@@ -148,7 +148,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-report
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-memory benchmark-report
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -160,6 +160,9 @@ benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and
 
 benchmark-report: install ## size and speed of the report of 200 runs (a minute, an idle machine, chromium)
 	$(BIN)/python benchmarks/speed/report.py $(ARGS)
+
+benchmark-memory: install ## peaks of 20 runs in one worker, and of 10 and 100 permutations (half an hour, Linux)
+	$(BIN)/python benchmarks/speed/memory.py $(ARGS)
 
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/grids.py $(ARGS)

@@ -10,7 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +54,7 @@ class Arrays:
         stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
             at each start.
         class_names: see `Outline`.
+        fresh: whether nobody else has the inputs, so that their memory may be reused.
     """
 
     train_x: Stored
@@ -66,6 +67,7 @@ class Arrays:
     origin: str
     stamp: Callable[[], Any] | None = None
     class_names: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 def data_root() -> Path:
@@ -233,7 +235,8 @@ def npz_path(name: str) -> Path | None:
 def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
-        return arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+        arrays = arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+    return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> tuple[int, bool, int | None]:

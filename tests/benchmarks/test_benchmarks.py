@@ -21,6 +21,7 @@ COMMANDS = (
     "speed/kills.py --strategy naive --kills 2",
     "speed/larger.py --quick --gib 1",
     "speed/long_stream.py recurrence",
+    "speed/memory.py --quick --strategies naive",
     "studies/optimisers.py --quick",
     "speed/report.py --runs 10 --evaluations 100",
     "speed/seeds_together.py --quick --only digits --seeds 2",
