@@ -87,8 +87,13 @@ class Components:
         set_global_state(state["globals"])
 
 
-def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
+def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | None = None) -> Components:
     """Builds model, strategy and evaluator of a run.
+
+    Args:
+        run, stream: the configuration, and its compiled stream.
+        beside: components of the same run and stream, whose samples and test inputs are shared, because training does
+            not change them; they stay as they are.
 
     Raises:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
@@ -99,9 +104,22 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
-    transform = InputTransform(stream, device)
-    samples = TrainingSet(stream, transform, device)
-    samples.fence()
+    if beside is None:
+        transform = InputTransform(stream, device)
+        samples = TrainingSet(stream, transform, device)
+        samples.fence()
+        evaluator = Evaluator.of_stream(
+            stream,
+            transform,
+            device,
+            bench.evaluation,
+            run.watch,
+            chance.seeds["stream"],
+            _keeps_bits(run, stream),
+            bench.task_at_test,
+        )
+    else:
+        samples, evaluator = beside.samples.fresh(), beside.evaluator.fresh()
     shape = tuple(stream.data.train_x.shape[1:])
     training = bench.training
     if training.active_outputs is None:
@@ -141,16 +159,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         stream=stream,
         device=device,
         samples=samples,
-        evaluator=Evaluator.of_stream(
-            stream,
-            transform,
-            device,
-            bench.evaluation,
-            run.watch,
-            chance.seeds["stream"],
-            _keeps_bits(run, stream),
-            bench.task_at_test,
-        ),
+        evaluator=evaluator,
         strategy=strategy,
         batches=Batches(for_batches, chance.generator("order"), bench.training, device),
         budgets=budgets(bench.training, stream),
