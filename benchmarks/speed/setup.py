@@ -28,7 +28,7 @@ import numpy as np
 from pairs import Timings, table, write_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-HERE = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 RUNS = {"one update an experience": ["-o", "training.iterations=1"], "as it is": []}
 
 PARTS = (
@@ -205,11 +205,11 @@ def main() -> None:
     options = parser.parse_args()
     turns, before_load = 2 if options.quick else options.turns, os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        checkouts = {"now": HERE} if options.before is None else {"before": options.before.resolve(), "now": HERE}
+        checkouts = {"now": ROOT} if options.before is None else {"before": options.before.resolve(), "now": ROOT}
         trees = {name: links(path, Path(folder) / name) for name, path in checkouts.items()}
         runs: dict[str, Any] = {}
-        for title, told in RUNS.items():
-            timings, parts = measure(trees, told, turns)
+        for title, settings in RUNS.items():
+            timings, parts = measure(trees, settings, turns)
             ratio = None
             if options.before is not None:
                 of = timings.ratio("now", "before")

@@ -57,7 +57,7 @@ def test_large_inputs_are_hinted_at(scale: list[float], overrides: list[str], hi
 NETWORK = "model={name: cnn, channels: [4], hidden: 8}"
 WATCHED = "watch={ema: [0.9], last: [3], gradients: true, features: true}"
 CHANGED = "training.augmentation=[{name: random_crop, padding: 1}, {name: horizontal_flip}]"
-IN_WORDS = {
+CASES = {
     "replay and averages": ("er", (WATCHED,), DIGITS),
     "convolutions of augmented images": ("er", (NETWORK, CHANGED), DIGITS),
     "a frozen front": ("linear_probe", ("model={name: mlp, hidden: [16]}", WATCHED), SPLIT),
@@ -66,11 +66,11 @@ IN_WORDS = {
 }
 
 
-@pytest.mark.parametrize("case", list(IN_WORDS))
+@pytest.mark.parametrize("case", list(CASES))
 def test_a_run_with_an_estimate_is_one_without(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes, though its samples and its test inputs serve both, where reduced precision is fast too."""
     monkeypatch.setattr(evaluator, "fast_here", lambda: True)
-    strategy, overrides, benchmark = IN_WORDS[case]
+    strategy, overrides, benchmark = CASES[case]
     configuration = make_run(strategy, "stream.tasks.count=2", *overrides, benchmark=benchmark)
     lines: list[str] = []
     talkative = execute(configuration, tmp_path / "a", say=lines.append)
