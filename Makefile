@@ -148,7 +148,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-memory benchmark-report
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-memory benchmark-report benchmark-setup
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -166,6 +166,9 @@ benchmark-memory: install ## peaks of 20 runs in one worker, and of 10 and 100 p
 
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/grids.py $(ARGS)
+
+benchmark-setup: install ## what a run does before its first update, by parts (minutes, MNIST; ARGS="--before CHECKOUT" compares)
+	$(BIN)/python benchmarks/speed/setup.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format

@@ -6,6 +6,7 @@ Nothing is unpickled except CIFAR's official archives, whose bytes torchvision c
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from clbench.dataset import with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
+from clbench.streams.datasets.decompressed import Decompressed
 from clbench.streams.datasets.labels import (
     class_problem,
     label_problem,
@@ -38,6 +40,10 @@ WHOLE = ("x", "y")
 
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
+
+
+_DAMAGED = (KeyError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError, OSError)
+"""Errors of a member of a damaged npz file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +241,8 @@ def npz_path(name: str) -> Path | None:
 def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
-        arrays = arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+        copies = Decompressed(archive, lambda: cache_folder() / "arrays")
+        arrays = arrange(_names(archive), lambda name: _member(archive, path, name, copies), str(path), "the file")
     return replace(arrays, fresh=True)
 
 
@@ -312,16 +319,18 @@ def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
     try:
         with archive.open(f"{name}.npy") as stream:
             return _shape(stream, path, name)
-    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+def _member(archive: zipfile.ZipFile, path: Path, name: str, copies: Decompressed | None = None) -> NDArray[Any]:
     _header(archive, path, name)
     try:
+        if copies is not None and (array := copies.read(f"{name}.npy")) is not None:
+            return array
         with archive.open(f"{name}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 

@@ -19,7 +19,7 @@ from clbench.runner import single_samples
 from clbench.runner.components import Components, assemble
 from clbench.runner.run import execute
 from clbench.strategies.naive import Naive
-from clbench.strategy import Batch, Experience
+from clbench.strategy import Batch, Experience, Setup
 from support import CrashAt, assembled, make_run, user_module, watched
 
 HOSTED: Any = pytest.param("avalanche.training.supervised:Replay", marks=pytest.mark.filterwarnings("ignore"))
@@ -51,6 +51,10 @@ class InACycle(Naive):
 
 class KeepsFrames(Naive):
     """Keeps the frames of all that is running, as an exception does that a library remembers."""
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        super().__init__(config, setup)
+        FRAMES.append(sys._getframe())
 
     def begin_experience(self, experience: Experience) -> None:
         super().begin_experience(experience)
@@ -87,12 +91,15 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """What lives of all components that were assembled: evaluators, their tensors, training samples."""
     held: list[tuple[str, weakref.ref[Any]]] = []
 
-    def noted(*arguments: Any) -> Components:
-        bench = assemble(*arguments)
+    def note(bench: Components) -> None:
         tensors = {name: v for name, v in vars(bench.evaluator).items() if isinstance(v, Tensor)}
         assert sum(t.nbytes for t in tensors.values()) >= bench.stream.data.test_x.nbytes
         parts = {"evaluator": bench.evaluator, **tensors, "samples": bench.samples}
         held.extend((name, weakref.ref(part)) for name, part in parts.items())
+
+    def noted(*arguments: Any, **more: Any) -> Components:
+        bench = assemble(*arguments, **more)
+        note(bench)  # not here, where the names would be in a frame that a strategy's constructor can keep
         return bench
 
     monkeypatch.setattr(runner, "assemble", noted)
@@ -138,10 +145,11 @@ def test_a_run_of_the_users_leaves_nothing_behind(
         assert alive() == []
 
 
+@pytest.mark.parametrize("say", [None, lambda line: None])
 def test_test_inputs_are_freed_whoever_keeps_the_frames(
-    tmp_path: Path, alive: Callable[[], list[str]], named: Callable[[type], str]
+    say: Callable[[str], None] | None, tmp_path: Path, alive: Callable[[], list[str]], named: Callable[[type], str]
 ) -> None:
-    assert execute(make_run(named(KeepsFrames)), tmp_path).record["status"] == "completed"
+    assert execute(make_run(named(KeepsFrames)), tmp_path, say=say).record["status"] == "completed"
     assert set(alive()) == {"samples"}  # the strategy is in a frame, and knows them
     assert FRAMES
 
