@@ -148,7 +148,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-report
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-headline benchmark-report
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -163,6 +163,10 @@ benchmark-report: install ## size and speed of the report of 200 runs (a minute,
 
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/grids.py $(ARGS)
+
+benchmark-headline: install ## a published experiment beside its authors' code: REFERENCE=FOLDER, a checkout (long, an idle machine)
+	@test -n "$(REFERENCE)" || { echo "REFERENCE=FOLDER: a checkout, see benchmarks/speed/headline.py" >&2; exit 2; }
+	$(BIN)/python benchmarks/speed/headline.py --reference "$(REFERENCE)" $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format
