@@ -148,7 +148,8 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-memory benchmark-report benchmark-setup
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-headline benchmark-memory
+.PHONY: benchmark-report benchmark-setup
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -169,6 +170,10 @@ benchmark-grids: install ## what a study costs beside copies of `clbench run` (m
 
 benchmark-setup: install ## what a run does before its first update, by parts (minutes, MNIST; ARGS="--before CHECKOUT" compares)
 	$(BIN)/python benchmarks/speed/setup.py $(ARGS)
+
+benchmark-headline: install ## a published experiment beside its authors' code: REFERENCE=FOLDER, a checkout (long, an idle machine)
+	@test -n "$(REFERENCE)" || { echo "REFERENCE=FOLDER: a checkout, see benchmarks/speed/headline.py" >&2; exit 2; }
+	$(BIN)/python benchmarks/speed/headline.py --reference "$(REFERENCE)" $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format
