@@ -91,9 +91,9 @@ class Components:
     def release(self) -> None:
         """Frees the memory of the components at the end of a run, whoever still refers to this object.
 
-        Nothing of ours does, but others may: pyparsing, which Matplotlib and so Avalanche import, keeps exceptions of
-        its import for ever, and with them the frames of everything that was running. Components that were assembled
-        beside these keep what they share.
+        Nothing of ours does, but others may: pyparsing, which Matplotlib and so Avalanche import, leaves exceptions of
+        its import in cycles, and with them the frames of everything that was running, until Python's collector comes
+        by. Components that were assembled beside these keep what they share.
         """
         samples = weakref.ref(self.samples)
         vars(self).clear()
