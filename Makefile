@@ -148,7 +148,8 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
-.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-report
+.PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-headline benchmark-memory
+.PHONY: benchmark-report benchmark-setup
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -161,8 +162,18 @@ benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and
 benchmark-report: install ## size and speed of the report of 200 runs (a minute, an idle machine, chromium)
 	$(BIN)/python benchmarks/speed/report.py $(ARGS)
 
+benchmark-memory: install ## peaks of 20 runs in one worker, and of 10 and 100 permutations (half an hour, Linux)
+	$(BIN)/python benchmarks/speed/memory.py $(ARGS)
+
 benchmark-grids: install ## what a study costs beside copies of `clbench run` (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/grids.py $(ARGS)
+
+benchmark-setup: install ## what a run does before its first update, by parts (minutes, MNIST; ARGS="--before CHECKOUT" compares)
+	$(BIN)/python benchmarks/speed/setup.py $(ARGS)
+
+benchmark-headline: install ## a published experiment beside its authors' code: REFERENCE=FOLDER, a checkout (long, an idle machine)
+	@test -n "$(REFERENCE)" || { echo "REFERENCE=FOLDER: a checkout, see benchmarks/speed/headline.py" >&2; exit 2; }
+	$(BIN)/python benchmarks/speed/headline.py --reference "$(REFERENCE)" $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- checks
 lint: install ## ruff: rules and format

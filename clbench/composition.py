@@ -148,15 +148,16 @@ class Composed(Learner):
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
         maker = self.optimizer_maker(config, setup)
-        self.main = self._member(self.main_key, maker, setup.model)
+        self.main = main = self._member(self.main_key, maker, setup.model)
         others = [key for key in self.parts if key != self.main_key]
-        self.members = {self.main_key: self.main}
-        self.members |= {key: self._member(key, lambda _: self.main.optimizer, self.main.model) for key in others}
+        self.members = {self.main_key: main}
+        self.members |= {key: self._member(key, lambda _: main.optimizer, main.model) for key in others}
         self._follow()
 
     def _member(self, key: str, maker: Any, model: nn.Module) -> Strategy:
-        setup = replace(self.setup, model=model, generator=self.setup.new_generator(key), make_optimizer=maker)
-        setup = replace(setup, new_generator=lambda name: self.setup.new_generator(f"{key}/{name}"))
+        new_generator = self.setup.new_generator  # not `self`, which the member would keep alive in a cycle
+        setup = replace(self.setup, model=model, generator=new_generator(key), make_optimizer=maker)
+        setup = replace(setup, new_generator=lambda name: new_generator(f"{key}/{name}"))
         part = self.parts[key]
         member = part(getattr(self.config, key), setup)
         member.maker = maker

@@ -125,8 +125,19 @@ Stored = NDArray[Any] | OnDisk
 """The inputs of a data set: in memory, or on the disk."""
 
 
-def layout(x: NDArray[Any]) -> NDArray[Any]:
-    """(N, H, W) and (N, H, W, C) to (N, C, H, W); floats to float32."""
+def layout(x: NDArray[Any], reuse: bool = False) -> NDArray[Any]:
+    """(N, H, W) and (N, H, W, C) to (N, C, H, W); floats to float32.
+
+    Args:
+        x: inputs.
+        reuse: whether the memory of `x` may be that of the result, so that there are no two copies of large data.
+    """
+    if reuse and x.ndim == 4 and x.dtype == layout_dtype(x.dtype) and x.flags.c_contiguous and x.flags.writeable:
+        n, height, width, channels = x.shape
+        flat = x.reshape(n, -1)
+        for _, part in parts(flat):
+            part[:] = part.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).reshape(part.shape)
+        return flat.reshape(n, channels, height, width)
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4:

@@ -122,7 +122,7 @@ def _opens_text(call: ast.Call) -> bool:
     of = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if name != "open":
         return name in ("read_text", "write_text")
-    if of in ("os", "Image", "archive"):  # a descriptor, an image, a member of a zip file
+    if of in ("os", "Image", "archive", "self._archive"):  # a descriptor, an image, a member of a zip file
         return False
     modes = [a.value for a in call.args[0 if of else 1 :] if isinstance(a, ast.Constant)]
     return not any("b" in str(mode) for mode in modes)

@@ -269,29 +269,38 @@ def memory_of(strategy: str) -> None:
     run = resolve.make_run("split_mnist-v1", strategy=strategy, overrides=overrides, threads=1)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    held: list[Any] = []
+    keeps: dict[str, int] = {}
 
     def noted(*args: Any) -> Any:
-        held.append(assemble(*args))
-        return held[-1]
+        bench = assemble(*args)
+
+        def release() -> None:
+            keeps.update(_kept(bench))
+            type(bench).release(bench)
+
+        bench.release = release  # type: ignore[method-assign]
+        return bench
 
     vars(runner)["assemble"] = noted
     with tempfile.TemporaryDirectory() as folder:
         runner.execute(run, Path(folder))
         trace = sum(p.stat().st_size for p in Path(folder).rglob("trace.npz"))
-    bench, data = held[0], held[0].stream.data
-    weights = sum(p.nbytes for p in bench.strategy.model.parameters())
+    keeps["record"] = 2 * 16 << 10 if trace < 1 << 20 else 2 * trace
+    peak = _resident(peak=True)
+    print(json.dumps({"imports": imports, "peak": peak, "keeps": keeps, "code": _pages_of_libraries() - code}))
+
+
+def _kept(bench: Any) -> dict[str, int]:
+    """Bytes that the components of a run say that they keep."""
+    data, weights = bench.stream.data, sum(p.nbytes for p in bench.strategy.model.parameters())
     slots = bench.strategy.optimizer.state.values()
-    keeps = {
+    return {
         "data": sum(a.nbytes for a in (data.train_x, data.train_y, data.test_x, data.test_y)),
         "model and gradient": 2 * weights,
         "optimiser": sum(t.nbytes for state in slots for t in state.values()),
         "lists of rows": sum(rows.nbytes for v in bench.stream.experiences for _, rows in v.parts),
         **{f"evaluator's {name}": size for name, size in bench.evaluator.held_bytes().items() if size},
-        "record": 2 * 16 << 10 if trace < 1 << 20 else 2 * trace,
     }
-    peak = _resident(peak=True)
-    print(json.dumps({"imports": imports, "peak": peak, "keeps": keeps, "code": _pages_of_libraries() - code}))
 
 
 def _pages_of_libraries() -> int:

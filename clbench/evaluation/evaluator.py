@@ -107,6 +107,8 @@ class Evaluator:
         self._passes = Passes(self._inputs, device, batch_size)
         self._tell_task = tell_task
         self._keep_bits = bits
+        self._settings: dict[str, Any] = {"views": views, "device": device, "batch_size": batch_size,
+                                          "tell_task": tell_task, "watch": watch, "bits": bits}  # fmt: skip
         self._start = cells.start
         self._competition = Competition(cells, views, device)
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
@@ -162,6 +164,10 @@ class Evaluator:
             watch=watch,
             bits=bits,
         )
+
+    def fresh(self) -> Evaluator:
+        """Another evaluator as constructed, of the same test inputs in memory, which neither of the two changes."""
+        return Evaluator(self.cells, self._inputs, **self._settings)
 
     def renew(self) -> None:
         """Call at the boundaries of experiences, where a model's plain containers may have changed."""

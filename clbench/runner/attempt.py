@@ -32,6 +32,7 @@ from clbench.runner.user_code import Change
 from clbench.strategy import Memory, SelfDrivenLearner, is_strategy
 from clbench.trace import Trace
 from clbench.training.weights import state_sha256
+from clbench.weak import weakly
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Attempt:
         self._bench, self._checkpoints, self._writer, self._made_by = bench, checkpoints, writer, made_by
         self._progress, self._say, self._warn, self._loggers, self._keep = progress, say, warn, loggers, keep
         self._recorder = Recorder(bench.device, keep=False)
-        self._observation = Observation(bench, self._recorder, self._on_iteration, self._on_full)
+        self._observation = Observation(bench, self._recorder, weakly(self._on_iteration), weakly(self._on_full))
         self._wish = StopRequest()
         self._within = not isinstance(bench.strategy, SelfDrivenLearner)
         """Checkpoints are possible within an experience."""

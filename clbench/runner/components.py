@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -86,9 +88,26 @@ class Components:
         self.evaluator.load_state_dict(state["evaluator"])
         set_global_state(state["globals"])
 
+    def release(self) -> None:
+        """Frees the memory of the components at the end of a run, whoever still refers to this object.
 
-def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
+        Nothing of ours does, but others may: pyparsing, which Matplotlib and so Avalanche import, leaves exceptions of
+        its import in cycles, and with them the frames of everything that was running, until Python's collector comes
+        by. Components that were assembled beside these keep what they share.
+        """
+        samples = weakref.ref(self.samples)
+        vars(self).clear()
+        if samples() is not None:  # in a cycle of the strategy: those of Avalanche and their plugins name each other
+            gc.collect()
+
+
+def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | None = None) -> Components:
     """Builds model, strategy and evaluator of a run.
+
+    Args:
+        run, stream: the configuration, and its compiled stream.
+        beside: components of the same run and stream, whose samples and test inputs are shared, because training does
+            not change them; they stay as they are.
 
     Raises:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
@@ -99,9 +118,23 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
     settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
-    transform = InputTransform(stream, device)
-    samples = TrainingSet(stream, transform, device)
-    samples.fence()
+    if beside is None:
+        transform = InputTransform(stream, device)
+        samples = TrainingSet(stream, transform, device)
+        samples.fence()
+        new_evaluator: Callable[[], Evaluator] = partial(
+            Evaluator.of_stream,
+            stream,
+            transform,
+            device,
+            bench.evaluation,
+            run.watch,
+            chance.seeds["stream"],
+            _keeps_bits(run, stream),
+            bench.task_at_test,
+        )
+    else:
+        samples, new_evaluator = beside.samples.fresh(), lambda: beside.evaluator.fresh()
     shape = tuple(stream.data.train_x.shape[1:])
     training = bench.training
     if training.active_outputs is None:
@@ -141,16 +174,7 @@ def assemble(run: run_config.RunConfig, stream: Stream) -> Components:
         stream=stream,
         device=device,
         samples=samples,
-        evaluator=Evaluator.of_stream(
-            stream,
-            transform,
-            device,
-            bench.evaluation,
-            run.watch,
-            chance.seeds["stream"],
-            _keeps_bits(run, stream),
-            bench.task_at_test,
-        ),
+        evaluator=new_evaluator(),  # no local variable, which would be kept with this frame: see `release`
         strategy=strategy,
         batches=Batches(for_batches, chance.generator("order"), bench.training, device),
         budgets=budgets(bench.training, stream),

@@ -22,12 +22,21 @@ from clbench.stream import Stream
 from clbench.training.budget import updates_by_task_block
 
 _PROBE_STEPS = 8
-"""Updates in the first experience, which are not timed, and at least in the second."""
+"""Updates in the first experience, which are not timed, and at least in the second; fewer of a short run."""
 
 _PROBE_S = 0.25
 """Time of a probe: many slices of a scheduler, so that what other processes take of the machine is in it."""
 
 _MOST_PROBES = 256
+
+_LEAST_PROBES = 4
+
+_SHARE = 0.05
+"""Part of a run's updates and evaluations that a probe may make, from `_LEAST_PROBES` on: nobody waits for the estimate
+of a short run as long as for the run."""
+
+_AUDITS = 4
+"""Evaluations before the timed ones: the first of reduced precision are audits, which a run makes rarely."""
 
 
 class _Stop(Exception):
@@ -36,10 +45,6 @@ class _Stop(Exception):
 
 def estimate(bench: Components) -> str:
     """Estimate of a run's time, from a few timed updates and evaluations of components that are discarded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        step_s = _step_s(bench)
-    pass_s = _pass_s(bench)
     evaluation, seen = bench.run.benchmark.evaluation, set[int]()
     updates, passes, work = 0, 0, 0.0
     sizes = np.diff(bench.evaluator.cells.start) / max(1, bench.evaluator.samples)
@@ -54,6 +59,10 @@ def estimate(bench: Components) -> str:
         within = evaluations(evaluation, length) - 1
         updates, passes, block = stops[block], passes + within + 1, block + 1
         work += 1.0 + within * (1.0 if evaluation.scope == "all" else float(sizes[sorted(seen)].sum()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step_s = _step_s(bench, updates)
+    pass_s = _pass_s(bench, work)
     train_s, eval_s = updates * step_s, work * pass_s
     return (
         f"about {duration(train_s + eval_s)}: training {duration(train_s)} ({updates:,} updates), "
@@ -61,15 +70,20 @@ def estimate(bench: Components) -> str:
     )
 
 
-def _step_s(bench: Components) -> float:
+def _step_s(bench: Components, updates: int) -> float:
     """Seconds of an update. In the second experience, with replay; a strategy with its own training loop is timed in
-    the first, because it cannot be stopped between two."""
+    the first, because it cannot be stopped between two.
+
+    Args:
+        updates: of the run.
+    """
+    most = _most(updates)
     if isinstance(bench.strategy, SelfDrivenLearner):
         times: list[float] = []
 
         def stop() -> None:
             times.append(time.perf_counter())
-            if _enough(times):
+            if _enough(times, most):
                 raise _Stop
 
         with contextlib.suppress(_Stop):
@@ -80,10 +94,10 @@ def _step_s(bench: Components) -> float:
         experience, times = bench.experience(number), [time.perf_counter()]
         if bounded or not number:
             bench.strategy.begin_experience(experience if bounded else bench.experiences.unbounded())
-        for batch in bench.batches.of(experience, _MOST_PROBES if number else _PROBE_STEPS):
+        for batch in bench.batches.of(experience, most if number else min(_PROBE_STEPS, most)):
             bench.strategy.step(batch)
             times.append(time.perf_counter())
-            if number and _enough(times):
+            if number and _enough(times, most):
                 break
         if bounded:
             bench.strategy.end_experience(experience)
@@ -91,28 +105,42 @@ def _step_s(bench: Components) -> float:
     return _mean_of(times)
 
 
-def _pass_s(bench: Components) -> float:
-    """Seconds of an evaluation of all cells: of one where that takes no longer than a probe, else of the largest cell,
-    as many times as the samples ask for."""
+def _pass_s(bench: Components, work: float) -> float:
+    """Seconds of an evaluation of all cells: of one where the run makes many and one takes no longer than a probe, else
+    of the largest cell, as many times as the samples ask for.
+
+    Args:
+        work: evaluations of the run, in evaluations of all cells.
+    """
     sizes, everything = np.diff(bench.evaluator.cells.start), range(len(bench.stream.tasks))
     largest = int(np.argmax(sizes))
 
     def evaluate(cells: Sequence[int]) -> Callable[[], Any]:
         return lambda: bench.evaluator.evaluate(bench.strategy, cells, everything)
 
-    def timed(cells: Sequence[int]) -> float:
-        for _ in range(4):  # the first passes of reduced precision are audits, which a run makes rarely
+    def timed(cells: Sequence[int], most: int) -> float:
+        for _ in range(min(_AUDITS, most // 2)):
             evaluate(cells)()
-        return _mean_s(evaluate(cells))
+        return _mean_s(evaluate(cells), most)
 
     share = float(sizes[largest]) / max(1, bench.evaluator.samples)
-    pass_s = timed([largest]) / share
-    return timed(range(len(sizes))) if pass_s < _PROBE_S / _PROBE_STEPS else pass_s
+    pass_s = timed([largest], _most(work / share)) / share
+    many = work * _SHARE >= _AUDITS + _PROBE_STEPS
+    return timed(range(len(sizes)), _most(work)) if many and pass_s < _PROBE_S / _PROBE_STEPS else pass_s
 
 
-def _enough(times: list[float]) -> bool:
+def _most(work: float) -> int:
+    """Most updates or evaluations of a probe, of so many in the run.
+
+    >>> _most(5), _most(2_000), _most(100_000)
+    (4, 100, 256)
+    """
+    return min(_MOST_PROBES, max(_LEAST_PROBES, int(work * _SHARE)))
+
+
+def _enough(times: list[float], most: int) -> bool:
     n = len(times) - 1
-    return n >= _PROBE_STEPS and (times[-1] - times[0] >= _PROBE_S or n >= _MOST_PROBES)
+    return n >= min(_PROBE_STEPS, most) and (times[-1] - times[0] >= _PROBE_S or n >= most)
 
 
 def _mean_of(times: list[float]) -> float:
@@ -121,10 +149,10 @@ def _mean_of(times: list[float]) -> float:
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
 
 
-def _mean_s(function: Callable[[], Any]) -> float:
+def _mean_s(function: Callable[[], Any], most: int) -> float:
     """Mean time of a call over a probe."""
     times = [time.perf_counter()]
-    while not _enough(times):
+    while not _enough(times, most):
         function()
         _synchronise()
         times.append(time.perf_counter())

@@ -15,6 +15,7 @@ from clbench.evaluation.schedule import is_due
 from clbench.runner.components import Components
 from clbench.strategy import Watcher
 from clbench.trace import Phase
+from clbench.weak import weakly
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Observation(Watcher):
         self.iterations = 0
         self.evaluations = 0
         self.eval_s = 0.0
-        bench.listeners.append(self.after_change)
+        bench.listeners.append(weakly(self.after_change))
 
     def enter(self, number: int, done: int = 0) -> None:
         """Begins an experience, or resumes it after some updates; its tasks count as seen from now on."""

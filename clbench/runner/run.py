@@ -21,7 +21,7 @@ from clbench.runner import user_code
 from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints, Every
-from clbench.runner.components import assemble
+from clbench.runner.components import Components, assemble
 from clbench.runner.estimate import estimate, unscaled
 from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
@@ -134,12 +134,13 @@ def execute(
             if force:
                 checkpoints.remove()
             saved = _saved(checkpoints, writer, made_by, warn)
-            if say is not None and saved is None:
-                with fenced(cuda):
-                    _say_estimate(run, stream, say)
             bench = assemble(run, stream)
+            held.callback(bench.release)
             if saved is None:
                 refuse_single_samples(bench)
+                if say is not None:
+                    with fenced(cuda):
+                        _say_estimate(bench, say)
         except UserError:
             raise
         except Exception as error:
@@ -157,7 +158,7 @@ def execute(
             files.supersede(directory)
         record["access"] = bench.strategy.access
         record["parameters"] = sum(p.numel() for p in bench.strategy.model.parameters())
-        attempt = Attempt(
+        return Attempt(
             bench,
             checkpoints,
             writer,
@@ -168,8 +169,7 @@ def execute(
             every or Every(),
             loggers,
             keep,
-        )
-        return attempt.run(record, saved, started, profile)
+        ).run(record, saved, started, profile)
 
 
 def _silence(text: str) -> None: ...
@@ -239,11 +239,15 @@ def _changed(before: dict[str, Any], made_by: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _say_estimate(run: run_config.RunConfig, stream: Stream, say: Callable[[str], None]) -> None:
-    probe = assemble(run, stream)
-    if hint := unscaled(stream):
+def _say_estimate(bench: Components, say: Callable[[str], None]) -> None:
+    """Estimates by a second strategy, with batches and an evaluator of its own."""
+    if hint := unscaled(bench.stream):
         say(hint)
     try:
-        say(estimate(probe))
+        probe = assemble(bench.run, bench.stream, beside=bench)
+        try:
+            say(estimate(probe))
+        finally:
+            probe.release()
     except Exception as error:  # the run meets it too, and records it
         say(f"no estimate: {type(error).__name__}: {error}")

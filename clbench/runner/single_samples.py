@@ -37,10 +37,9 @@ def refuse_single_samples(bench: Components) -> None:
         if met is None or not _needs_two(bench):
             return
         number, samples = met
-        error = _tried(bench, number, samples, 1)
-        if error is None or _tried(bench, number, samples, 2) is not None:
+        reason = _tried(bench, number, samples, 1)
+        if reason is None or _tried(bench, number, samples, 2) is not None:
             return
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
     size, of = bench.run.benchmark.training.batch_size, len(bench.budgets)
     if size == 1:
         problem, remedy = f"training.batch_size: got 1: experience {number + 1} of {of} is", "Allowed: 2 and more"
@@ -90,7 +89,7 @@ def _forward_fails(bench: Components, samples: int) -> bool:
     return False
 
 
-def _tried(bench: Components, number: int, samples: int, last: int) -> Exception | None:
+def _tried(bench: Components, number: int, samples: int, last: int) -> str | None:
     """Trains another strategy for one pass over some samples of an experience, after some of the first one.
 
     Args:
@@ -100,7 +99,7 @@ def _tried(bench: Components, number: int, samples: int, last: int) -> Exception
         last: size of its last batch.
 
     Returns:
-        the error that ends it.
+        the first line of the error that ends it; None where none does.
     """
     run, stream = bench.run, bench.stream
     size = max(run.benchmark.training.batch_size, last)
@@ -117,9 +116,12 @@ def _tried(bench: Components, number: int, samples: int, last: int) -> Exception
     try:
         short_stream = dataclasses.replace(stream, experiences=tuple(experiences))
         few = assemble(run.model_copy(update={"benchmark": benchmark}), short_stream)
-        train(few, Observation(few, None, lambda: None))
+        try:
+            train(few, Observation(few, None, lambda: None))
+        finally:
+            few.release()
     except Exception as error:  # of the strategy
-        return error
+        return str(error).strip().partition("\n")[0].rstrip(".")
     return None
 
 

@@ -61,6 +61,13 @@ class TrainingSet:
         view._augmenter = augmenter
         return view
 
+    def fresh(self) -> TrainingSet:
+        """The same samples behind a fence of their own, which has admitted none; not augmented."""
+        view = copy.copy(self)
+        view._augmenter, view._fence = None, _Fence()
+        view.fence()
+        return view
+
     def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:
         """See `clbench.strategy.Samples.fetch`; without a fence every sample can be fetched."""
         self._check(index, task)

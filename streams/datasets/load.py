@@ -435,7 +435,7 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
         tasks = {
             "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
         }  # fmt: skip
-    train, test = _laid_out(train_x), _laid_out(test_x)
+    train, test = (_laid_out(x, arrays.fresh) for x in (train_x, test_x))
     scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
     data = DataSet(
         name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
@@ -459,8 +459,8 @@ def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
     return problem or sources.input_problem(f"{part}_x", x)
 
 
-def _laid_out(x: Stored) -> Stored:
-    return replace(x, laid_out=True) if isinstance(x, OnDisk) else layout(x)
+def _laid_out(x: Stored, reuse: bool) -> Stored:
+    return replace(x, laid_out=True) if isinstance(x, OnDisk) else layout(x, reuse)
 
 
 def _read_through(data: DataSet) -> DataSet:

@@ -16,7 +16,7 @@ def moments_for(x: Stored) -> ImageMoments | VectorMoments:
 
 
 class ImageMoments:
-    """Mean and deviation per channel; from exact integer counts for uint8, so equal on every machine.
+    """Mean and deviation per channel; from exact integer sums for uint8, so equal on every machine.
 
     Args:
         channels: their number.
@@ -24,26 +24,25 @@ class ImageMoments:
 
     def __init__(self, channels: int) -> None:
         self._n = 0
-        self._counts = np.zeros((channels, 256), np.int64)
-        self._sums = np.zeros((channels, 2))
+        self._sums: list[list[float]] = [[0, 0] for _ in range(channels)]
 
     def add(self, part: NDArray[Any]) -> None:
         """Adds samples, (n, C, H, W)."""
         channels = [part[:, c] for c in range(part.shape[1])]
         self._n += channels[0].size
-        for c, values in enumerate(channels):
-            if part.dtype == np.uint8:
-                self._counts[c] += np.bincount(values.ravel(), minlength=256)
+        for sums, values in zip(self._sums, channels, strict=True):
+            if part.dtype == np.uint8:  # Python's integers do not overflow
+                sums[0] += int(values.sum(dtype=np.uint64))
+                sums[1] += int(np.multiply(values, values, dtype=np.uint16).sum(dtype=np.uint64))  # 255^2 < 2^16
             else:
-                self._sums[c] += values.sum(dtype=np.float64), np.square(values, dtype=np.float64).sum()
+                sums[0] += float(values.sum(dtype=np.float64))
+                sums[1] += float(np.square(values, dtype=np.float64).sum())
 
     def result(self, top: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of all channels, in units of `top`."""
         mean, std = [], []
-        for counts, (total, squares) in zip(self._counts.tolist(), self._sums.tolist(), strict=True):
-            # Either is zero. Python's integers do not overflow.
-            first = (sum(n * v for v, n in enumerate(counts)) + total) / self._n
-            second = (sum(n * v * v for v, n in enumerate(counts)) + squares) / self._n
+        for total, squares in self._sums:
+            first, second = float(total) / self._n, float(squares) / self._n
             mean.append(first / top)
             std.append(max(second - first * first, 0.0) ** 0.5 / top or 1.0)
         return tuple(mean), tuple(std)

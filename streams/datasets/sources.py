@@ -6,11 +6,12 @@ Nothing is unpickled except CIFAR's official archives, whose bytes torchvision c
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from clbench.dataset import with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
+from clbench.streams.datasets.decompressed import Decompressed
 from clbench.streams.datasets.labels import (
     class_problem,
     label_problem,
@@ -40,6 +42,10 @@ _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
 
 
+_DAMAGED = (KeyError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError, OSError)
+"""Errors of a member of a damaged npz file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
     """A data set from its source, unchecked.
@@ -54,6 +60,7 @@ class Arrays:
         stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
             at each start.
         class_names: see `Outline`.
+        fresh: whether nobody else has the inputs, so that their memory may be reused.
     """
 
     train_x: Stored
@@ -66,6 +73,7 @@ class Arrays:
     origin: str
     stamp: Callable[[], Any] | None = None
     class_names: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 def data_root() -> Path:
@@ -233,7 +241,9 @@ def npz_path(name: str) -> Path | None:
 def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
-        return arrange(_names(archive), lambda name: _member(archive, path, name), str(path), "the file")
+        copies = Decompressed(archive, lambda: cache_folder() / "arrays")
+        arrays = arrange(_names(archive), lambda name: _member(archive, path, name, copies), str(path), "the file")
+    return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> tuple[int, bool, int | None]:
@@ -309,16 +319,18 @@ def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[int, ...]:
     try:
         with archive.open(f"{name}.npy") as stream:
             return _shape(stream, path, name)
-    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
+def _member(archive: zipfile.ZipFile, path: Path, name: str, copies: Decompressed | None = None) -> NDArray[Any]:
     _header(archive, path, name)
     try:
+        if copies is not None and (array := copies.read(f"{name}.npy")) is not None:
+            return array
         with archive.open(f"{name}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: array '{name}' is damaged ({error}).") from None
 
 

@@ -92,6 +92,33 @@ def test_layouts(root: Path, shape: tuple[int, ...], stored: tuple[int, ...]) ->
         assert np.array_equal(data.train_x[0, 2], x[0, :, :, 2].astype(np.float32))
 
 
+def test_large_colour_images_are_in_memory_once(root: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (8000, 32, 32, 3), np.uint8)
+    np.savez(root / "mine.npz", **arrays(train_x=x, train_y=np.arange(8000) % 4, test_x=x[:8]))
+    tracemalloc.start()
+    try:
+        data = load.load("mine")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(data.train_x, x.transpose(0, 3, 1, 2))
+    assert peak < 1.5 * x.nbytes
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_only_memory_of_nobody_else_is_reused(reuse: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # more than one block
+    before = x.copy()
+    out = on_disk.layout(x, reuse)
+    assert np.array_equal(out, before.transpose(0, 3, 1, 2))
+    assert out.flags.c_contiguous
+    assert np.shares_memory(out, x) == reuse
+    assert np.array_equal(x, before) != reuse
+    fortran = np.asfortranarray(before)
+    assert np.array_equal(on_disk.layout(fortran, reuse), out)
+    assert np.array_equal(fortran, before)
+
+
 def test_digest_is_of_the_content(root: Path) -> None:
     np.savez(root / "a.npz", **arrays())
     np.savez_compressed(root / "b.npz", **arrays())
