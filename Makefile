@@ -149,7 +149,7 @@ optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (s
 
 # ---------------------------------------------------------------------------------------------- speed
 .PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-headline benchmark-memory
-.PHONY: benchmark-report benchmark-setup
+.PHONY: benchmark-report benchmark-setup benchmark-watching
 
 benchmark: benchmark-engine benchmark-evaluation ## both below: about 15 minutes on an idle machine with two cores
 
@@ -158,6 +158,9 @@ benchmark-engine: install ## what training, hosting, files and memory cost, besi
 
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/evaluation.py $(ARGS)
+
+benchmark-watching: install ## what evaluation costs over whole runs (half an hour, an idle machine; ARGS=--audit compares every bit)
+	$(BIN)/python benchmarks/speed/watching.py --out benchmarks/results $(ARGS)
 
 benchmark-report: install ## size and speed of the report of 200 runs (a minute, an idle machine, chromium)
 	$(BIN)/python benchmarks/speed/report.py $(ARGS)

@@ -254,7 +254,8 @@ def markdown(machine: dict[str, Any], reports: dict[str, Report]) -> str:
     """The table for readers."""
     fast = "fast" if machine["fast_bfloat16"] else "not fast"
     lines = [
-        f"{machine['processor']} ({machine['capability']}, bfloat16 {fast}), {machine['cores']} cores, {machine['threads']} threads; torch {machine['torch']}. An evaluation after every "
+        f"{machine['processor']} ({machine['capability']}, bfloat16 {fast}), {machine['cores']} cores, "
+        f"{machine['threads']} threads; torch {machine['torch']}. An evaluation after every "
         "update, over whole runs, as a ratio of a bare forward pass over the same samples.",
         "",
     ]

@@ -169,6 +169,13 @@ class Evaluator:
         """Another evaluator as constructed, of the same test inputs in memory, which neither of the two changes."""
         return Evaluator(self.cells, self._inputs, **self._settings)
 
+    def select_no_more(self) -> bool:
+        """Looks at all samples from now on. False if it did so anyway."""
+        selecting = any(evaluated.selection is not None for evaluated in self._evaluated)
+        for evaluated in self._evaluated:
+            evaluated.selection = None
+        return selecting
+
     def renew(self) -> None:
         """Call at the boundaries of experiences, where a model's plain containers may have changed."""
         self._twin.renew()

@@ -31,6 +31,8 @@ from clbench.evaluation.competition import Judged
 _SAFETY = 2.0
 _MOST = 0.5
 """Share of samples beyond which looking at all of them is as cheap."""
+_AHEAD = 1.25
+"""How much farther probes are expected to have moved than before the last evaluation."""
 _SMALLEST = 1e-6
 """Movement of leads that is rounding, relative to the largest lead."""
 _COUNTS = ("selected", "full", "samples", "looked", "audited", "differing", "off", "_clean", "_pause", "_pause_next")
@@ -135,7 +137,7 @@ class Selection:
         bool (n,); None where nothing is known. They can go through the network together with the probes."""
         if not len(self._limit) or not self._history:
             return None
-        likely = self._small <= self._limit[self._at.clamp(max=len(self._limit) - 1)]
+        likely = self._small <= _AHEAD * self._limit[self._at.clamp(max=len(self._limit) - 1)]
         if int(likely.sum()) > most:
             likely = torch.zeros_like(likely)
             likely[self._small.topk(most, largest=False, sorted=False).indices] = True

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from clbench.config import optimizers
 from clbench.errors import UserError
+
+_NEGLIGIBLE, _EPS = 1e-33, 1e-8
+"""First moments that move no weight from 1e-17 on, and Adam's least epsilon, by which they are divided, for that."""
+
+_EVERY = 64
+"""Steps from one removal of them to the next."""
 
 
 def optimizer(
@@ -38,4 +45,22 @@ def optimizer(
         "adagrad": torch.optim.Adagrad,
         "rmsprop": torch.optim.RMSprop,
     }
-    return kinds[settings.name](parameters, **options)
+    made = kinds[settings.name](parameters, **options)
+    if isinstance(settings, optimizers.Adam) and settings.eps >= _EPS:
+        made.register_step_post_hook(_without_denormals)
+    return made
+
+
+@torch.no_grad()
+def _without_denormals(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Sets negligible first moments to zero on a CPU.
+
+    Where a gradient stays zero, as that of inputs that are silent in a task, Adam's first moment ends as a denormal
+    number, with which a step takes two to three times as long for the rest of the run (torch 2.15.0, x86). The steps
+    are counted by the optimiser's state, so that a resumed run does the same.
+    """
+    for state in optimizer.state.values():
+        step, moment = state.get("step"), state.get("exp_avg")
+        if step is None or moment is None or moment.device.type != "cpu" or int(step) % _EVERY:
+            return
+        moment.masked_fill_(moment.abs() < _NEGLIGIBLE, 0.0)

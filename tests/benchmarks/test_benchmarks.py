@@ -28,6 +28,8 @@ COMMANDS = (
     "speed/setup.py --quick",
     "speed/threads.py --rounds 1 --updates 2",
     "speed/training.py --quick",
+    "speed/watching.py --only mlp --updates 20 --points 3",
+    "speed/watching.py --only mlp --updates 20 --audit",
 )
 
 
