@@ -145,7 +145,8 @@ class Run:
             self.bench = assemble(self.run, stream)
             self.other = assemble(configured(*other), stream).evaluator
         self.targets = self.bench.evaluator._targets
-        self.x = torch.empty(self.bench.evaluator._inputs.ready.shape).copy_(self.bench.evaluator._inputs.ready)
+        ready = self.bench.evaluator._inputs.between(0, self.bench.evaluator.samples)
+        self.x = torch.empty(ready.shape).copy_(ready)  # as PyTorch lays out a new tensor
         self.seen: set[int] = set()
         self.chunk = CHUNKS[1]
 

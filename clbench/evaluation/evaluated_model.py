@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from clbench.evaluation.audits import Clock
 from clbench.evaluation.competition import Judged
 from clbench.evaluation.frozen_features import Front
+from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.kept_scores import KeptScores
 from clbench.evaluation.passes import Passes, Scored, Which
 from clbench.evaluation.reduced_precision import Reduced
 from clbench.evaluation.selection import Selection, probes_of
-from clbench.evaluation.test_inputs import TestInputs
 from clbench.evaluation.weight_averages import Average
 
 _FEATURE_BYTES = 2 << 30
@@ -169,7 +169,7 @@ def _positions(spans: list[tuple[int, int]], rows: Tensor) -> Tensor:
 
 def _apart(spans: list[tuple[int, int]], judged: Judged) -> list[Judged]:
     """The verdict on each span of that on all."""
-    right = judged.right.split([b - a for a, b in spans], 1)
+    right = torch.split(judged.right, [b - a for a, b in spans], 1)
     return [Judged(part, None, judged.broken, judged.width) for part in right]
 
 

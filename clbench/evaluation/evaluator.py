@@ -30,11 +30,11 @@ from clbench.evaluation.audits import Clock
 from clbench.evaluation.cells import Cells, lay_out_cells
 from clbench.evaluation.competition import Competition, Judged
 from clbench.evaluation.evaluated_model import EvaluatedModel
+from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.passes import Passes, Which
 from clbench.evaluation.probes import Internals
 from clbench.evaluation.reduced_precision import Reduced, fast_here
 from clbench.evaluation.selection import Selection
-from clbench.evaluation.test_inputs import TestInputs
 from clbench.evaluation.twin import Twin, is_ordinary
 from clbench.evaluation.weight_averages import Average
 from clbench.formatting import consecutive

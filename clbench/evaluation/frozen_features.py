@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clbench.evaluation.test_inputs import TestInputs, pieces_of
+from clbench.evaluation.inputs import TestInputs, pieces_of
 from clbench.evaluation.twin import plain_attributes
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.passes import Scored, Which
-from clbench.evaluation.test_inputs import TestInputs
 from clbench.evaluation.twin import plain_attributes
 
 _BYTES = 64 << 20

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clbench.evaluation.test_inputs import TestInputs, pieces_of
+from clbench.evaluation.inputs import TestInputs, pieces_of
 
 _PASS_BYTES = 8 << 20
 """Largest activation of one forward pass on a CPU: beyond the caches, and where memory is mapped anew at every layer,
@@ -129,7 +129,7 @@ class Passes:
         """Padded inputs of selected samples a pass at a time. The passes have few different sizes: oneDNN compiles a
         kernel for every new one, which takes longer than the pass."""
         most = -(-len(x) // self.parts(len(x)))
-        return x.split(max(rows, most // rows * rows))
+        return torch.split(x, max(rows, most // rows * rows))
 
     def _ordered(self, network: nn.Module, x: Tensor) -> Tensor:
         if self._last and x.ndim == 4:

@@ -4,7 +4,7 @@ A forward pass in reduced precision decides every sample whose lead (score of it
 score) is beyond what rounding can move; the others go through the network again in float32. Reduced is bfloat16, and
 int8 in a first linear layer, whose inputs never change: they are rounded to 256 levels once, which pixels are exactly.
 How far rounding moves two scores of a sample against each other is measured, not assumed: at an *audit*
-(`clbench.evaluation.audits`) all samples take both ways. It records the float32 result.
+(`clbench.evaluation.audits`) all samples take all ways. It records the float32 result.
 
     spread_n = max_j d_nj - min_j d_nj,   d = scores in reduced precision - scores in float32
     limit    = 2 x max over the last 8 audits of (max_n spread_n / largest |score|) x largest |score| now
@@ -197,11 +197,11 @@ class Reduced:
                 return self._select("plain")
         self._resumed = False
         torch._foreach_copy_(self._to, self._from)
-        if few and self._few is not None:
-            self._few[0].refresh()
-        elif self._first is not None:
-            self._first.refresh()
-        return self._select("audit" if audit or not self._ratios else "reduced")
+        mode = "audit" if audit or not self._ratios else "reduced"
+        for layer, used in ((self._first, not few), (self._few and self._few[0], few)):
+            if layer is not None and (used or mode == "audit"):
+                layer.refresh()
+        return self._select(mode)
 
     def _select(self, mode: str) -> str:
         self.passes[mode] += 1
@@ -217,28 +217,18 @@ class Reduced:
             judge: scores of samples -> the verdict.
             passes: over the test inputs.
         """
-        assert self._inputs is not None
-        x, network = self._inputs[1], self._low
-        if isinstance(which, Tensor):
-            network = self._low if self._few is None else self._few[1]
-            n, cut = len(which), passes.cut(x.index_select(0, padded(which)))
-        else:
-            n = which[1] - which[0]
-            cut = x[slice(*which)].tensor_split(passes.parts(n))
         try:
-            low = torch.cat([network(part) for part in cut]).to(torch.float32)[:n]
+            low = self._scores(which, passes, isinstance(which, Tensor))
+            others = [self._scores(which, passes, True)] if self._mode == "audit" and self._few is not None else []
         except Exception as error:  # a user-defined module that cannot compute in bfloat16
             self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
             return judge(scored(which), which)
-        finite = low.isfinite()
-        scale = float(low.abs().where(finite, 0).max()) if low.numel() else 0.0
-        limit = _SAFETY * max(self._ratios, default=float("inf")) * scale
+        if self._mode == "audit":
+            return self._audit([(scores, judge(scores, which)) for scores in (low, *others)], which, scored, judge)
+        limit = self._limit(low)
         judged = judge(low, which)
         assert judged.lead is not None
-        unsafe = ~(judged.lead.abs().amin(0) > limit) | ~(low.amax(1) < float("inf"))  # NaN is unsafe
-        if self._mode == "audit":
-            exact = scored(which)
-            return self._audit(low, exact, scale, ~unsafe, judged, judge(exact, which))
+        unsafe = ~_is_safe(low, judged, limit)
         rows = torch.nonzero(unsafe).flatten()
         if len(rows) > _GIVE_UP * len(low):
             if not isinstance(which, Tensor):
@@ -258,23 +248,50 @@ class Reduced:
             judged.right[:, rows], judged.lead[:, rows], judged.broken = again.right, again.lead, again.broken
         return judged
 
+    def _scores(self, which: Which, passes: Passes, few: bool) -> Tensor:
+        """Scores in reduced precision, (n, outputs), by the network for few samples or that for all."""
+        assert self._inputs is not None
+        network = self._low if self._few is None or not few else self._few[1]
+        x = self._inputs[1]
+        if isinstance(which, Tensor):
+            n, parts = len(which), passes.cut(x.index_select(0, padded(which)))
+        else:
+            n = which[1] - which[0]
+            parts = x[slice(*which)].tensor_split(passes.parts(n))
+        return torch.cat([network(part) for part in parts]).to(torch.float32)[:n]
+
+    def _limit(self, low: Tensor) -> float:
+        return _SAFETY * max(self._ratios, default=float("inf")) * _scale(low)
+
     def _audit(
-        self, low: Tensor, exact: Tensor, scale: float, safe: Tensor, judged: Judged, confirmed: Judged
+        self,
+        ways: list[tuple[Tensor, Judged]],
+        which: Which,
+        scored: Scored,
+        judge: Callable[[Tensor, Which], Judged],
     ) -> Judged:
-        if not len(low):
-            return confirmed
-        moved = (low - exact).where(low.isfinite() & exact.isfinite(), 0)  # a masked output is -inf in both
-        spread = float((moved.amax(1) - moved.amin(1)).max())
-        if self._ratios:
-            self.compared += int(safe.sum())
-            self.differing += int(((judged.right != confirmed.right).any(0) & safe).sum())
-            if self.differing:
-                self.off = "an audit found an answer that float32 does not confirm"
-                first, last = self._clean_before + 1, self._number - 1
-                self.suspect = (first, last) if first <= last else None
+        """Compares the ways of reduced precision, their scores and verdicts, with float32, whose verdict it returns."""
+        exact = scored(which)
+        confirmed = judge(exact, which)
+        ratios = []
+        for low, judged in ways:
+            if not len(low):
+                return confirmed
+            moved = (low - exact).where(low.isfinite() & exact.isfinite(), 0)  # a masked output is -inf in both
+            spread = float((moved.amax(1) - moved.amin(1)).max())
+            if self._ratios:
+                safe = _is_safe(low, judged, self._limit(low))
+                self.compared += int(safe.sum())
+                self.differing += int(((judged.right != confirmed.right).any(0) & safe).sum())
+            if (scale := _scale(low)) > 0:
+                ratios.append(spread / scale)
+        if self.differing:
+            self.off = "an audit found an answer that float32 does not confirm"
+            first, last = self._clean_before + 1, self._number - 1
+            self.suspect = (first, last) if first <= last else None
         self._clean = self._number
-        if scale > 0:
-            self._ratios.append(spread / scale)
+        if ratios:
+            self._ratios.append(max(ratios))
         return confirmed
 
     def _copy(self, model: nn.Module, inputs: Tensor) -> bool:
@@ -296,10 +313,12 @@ class Reduced:
         linear = model[flat] if isinstance(model, nn.Sequential) and flat < len(model) else None
         if type(linear) is nn.Linear and inputs[0].numel() == linear.in_features and _int8_is_fast():
             assert isinstance(low, nn.Sequential)
+            rounded = low[flat]
+            assert isinstance(rounded, nn.Linear)
             if self._int8 is None or self._int8[0] is not inputs:
                 self._int8, self._bfloat16 = (inputs, _Int8Inputs(inputs.flatten(1))), None
             self._first = _Int8Linear(linear, self._int8[1])
-            few = _Int8InBfloat16(low[flat], self._int8[1])
+            few = _Int8InBfloat16(rounded, self._int8[1])
             self._low = nn.Sequential(self._first, *list(low)[flat + 1 :])
             self._few = few, nn.Sequential(few, *list(low)[flat + 1 :])
             self._inputs = inputs, self._int8[1].q
@@ -321,3 +340,14 @@ class Reduced:
             "off": self.off or None,
             "suspect_evaluations": list(self.suspect) if self.suspect else None,
         }
+
+
+def _scale(scores: Tensor) -> float:
+    """The largest finite score in size; 0 of none."""
+    return float(scores.abs().where(scores.isfinite(), 0).max()) if scores.numel() else 0.0
+
+
+def _is_safe(scores: Tensor, judged: Judged, limit: float) -> Tensor:
+    """Whether rounding cannot change an answer, bool (n,); not where a score is NaN or has overflowed."""
+    assert judged.lead is not None
+    return (judged.lead.abs().amin(0) > limit) & (scores.amax(1) < float("inf"))

@@ -88,7 +88,8 @@ class Selection:
 
     def held_bytes(self) -> int:
         """Bytes of what is remembered of the samples and of the probes."""
-        return sum(getattr(self, name).nbytes for name in _HELD) + sum(t.nbytes for t in self._history)
+        held: list[Tensor] = [*(getattr(self, name) for name in _HELD), *self._history]
+        return sum(t.nbytes for t in held)
 
     def renew(self) -> None:
         """Makes the next evaluation look at everything: at the boundary of an experience much may change at once."""

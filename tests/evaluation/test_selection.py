@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import support
-from clbench.evaluation import audits, evaluated_model, selection, test_inputs
+from clbench.evaluation import audits, evaluated_model, selection
+from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.passes import Passes, padded
-from clbench.evaluation.test_inputs import TestInputs
 from clbench.run_config import RunConfig
 from clbench.runner import components
 from clbench.strategy import Strategy
@@ -240,7 +240,7 @@ def test_a_change_between_two_boundaries_is_seen(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("benchmark", [DOMAIN, "rotated_digits-v1", DIGITS])
 def test_inputs_that_are_made_at_each_use_are_those_kept_ready(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ready = observed(make_run(benchmark=benchmark))
-    monkeypatch.setattr(test_inputs, "READY_BYTES", 0)
+    monkeypatch.setattr("clbench.evaluation.inputs.READY_BYTES", 0)
     bench, made = observed(make_run(benchmark=benchmark))
     assert_same(vars(made), vars(ready))
     held = bench.evaluator.held_bytes()
@@ -249,7 +249,7 @@ def test_inputs_that_are_made_at_each_use_are_those_kept_ready(benchmark: str, m
 
 
 def test_single_inputs_of_many_tasks_are_made_like_whole_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_inputs, "READY_BYTES", 0)
+    monkeypatch.setattr("clbench.evaluation.inputs.READY_BYTES", 0)
     inputs = assembled(make_run(benchmark=DOMAIN)).evaluator._inputs
     everything = torch.cat([inputs.between(a, a + 100) for a in range(0, len(inputs) - 100, 100)])
     for step in (1, 7, 90):

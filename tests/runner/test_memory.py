@@ -93,8 +93,10 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
 
     def note(bench: Components) -> None:
         tensors = {name: v for name, v in vars(bench.evaluator).items() if isinstance(v, Tensor)}
-        assert sum(t.nbytes for t in tensors.values()) >= bench.stream.data.test_x.nbytes
-        parts = {"evaluator": bench.evaluator, **tensors, "samples": bench.samples}
+        ready = bench.evaluator._inputs.ready
+        assert ready is not None
+        assert ready.nbytes >= bench.stream.data.test_x.nbytes
+        parts = {"evaluator": bench.evaluator, "_inputs": ready, **tensors, "samples": bench.samples}
         held.extend((name, weakref.ref(part)) for name, part in parts.items())
 
     def noted(*arguments: Any, **more: Any) -> Components:

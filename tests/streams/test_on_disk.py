@@ -258,7 +258,8 @@ def test_runs_are_the_same(
 
 
 def test_test_inputs_that_are_not_kept(lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.evaluation.evaluator._CACHE_BYTES", 0)
+    for constant in ("READY_BYTES", "READ_BYTES"):
+        monkeypatch.setattr(f"clbench.evaluation.inputs.{constant}", 0)
     expected = outcome(tmp_path / "out", plan(f"npz:{tmp_path / 'held.npz'}", "naive"))
     for name in (f"npy:{tmp_path / 'held'}", f"{lab}Stored"):
         assert_same(outcome(tmp_path / "out", plan(name, "naive")), expected)
