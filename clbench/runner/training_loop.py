@@ -7,6 +7,7 @@ from collections.abc import Callable
 from clbench.runner.components import Components
 from clbench.runner.observer import Observation, Position
 from clbench.strategy import SelfDrivenLearner
+from clbench.training.optimizers import remove_denormals
 
 
 def train(
@@ -39,7 +40,9 @@ def train(
                     strategy.begin_experience(visible)
                 watcher.before_first_update()
             for batch in bench.batches.of(experience, budget, done):
-                watcher.after_iteration(strategy.step(batch))
+                loss = strategy.step(batch)
+                remove_denormals(getattr(strategy, "optimizer", None))
+                watcher.after_iteration(loss)
             if bounded or number == last:
                 strategy.end_experience(visible)
         watcher.leave()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -45,20 +44,19 @@ def optimizer(
         "adagrad": torch.optim.Adagrad,
         "rmsprop": torch.optim.RMSprop,
     }
-    made = kinds[settings.name](parameters, **options)
-    if isinstance(settings, optimizers.Adam) and settings.eps >= _EPS:
-        made.register_step_post_hook(_without_denormals)
-    return made
+    return kinds[settings.name](parameters, **options)
 
 
 @torch.no_grad()
-def _without_denormals(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Sets negligible first moments to zero on a CPU.
+def remove_denormals(optimizer: torch.optim.Optimizer | None) -> None:
+    """Sets negligible first moments of Adam on a CPU to zero; to be called after its steps.
 
-    Where a gradient stays zero, as that of inputs that are silent in a task, Adam's first moment ends as a denormal
+    Where a gradient stays zero, as that of inputs that are silent in a task, the first moment ends as a denormal
     number, with which a step takes two to three times as long for the rest of the run (torch 2.15.0, x86). The steps
     are counted by the optimiser's state, so that a resumed run does the same.
     """
+    if not isinstance(optimizer, torch.optim.Adam) or any(g["eps"] < _EPS for g in optimizer.param_groups):
+        return
     for state in optimizer.state.values():
         step, moment = state.get("step"), state.get("exp_avg")
         if step is None or moment is None or moment.device.type != "cpu" or int(step) % _EVERY:

@@ -158,13 +158,13 @@ def test_test_experiences_are_what_our_evaluator_sees(kind: str) -> None:
     ours = Evaluator.of_stream(
         stream, InputTransform(stream, CPU), CPU, evaluation.Evaluation(), evaluation.Watch(), 0, False, False
     )
-    assert isinstance(ours._inputs, torch.Tensor)
+    assert ours._inputs.ready is not None
     before = chance()
     test = as_avalanche(stream).test_stream
     assert len(test) == len(stream.tasks)
     for t, experience in enumerate(test):
         x, y, labels = items(experience)
-        assert torch.equal(x, ours._inputs[ours._task == t])
+        assert torch.equal(x, ours._inputs.ready[ours._task == t])
         assert y == ours._targets[ours._task == t].tolist()
         assert labels == [told(stream, t)] * len(y)
         assert experience.task_label == told(stream, t)

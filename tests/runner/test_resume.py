@@ -27,6 +27,7 @@ from clbench import registry
 from clbench.cli import main
 from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.frozen_features import Front
+from clbench.evaluation.inputs import TestInputs
 from clbench.results import files, provenance, trace_files
 from clbench.rng import Generator
 from clbench.run_config import RunConfig
@@ -1091,5 +1092,5 @@ def test_a_front_that_was_not_looked_at_between_two_stops_is_made_in_the_passes_
     again.load_state_dict(front.state_dict())
     model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
     with torch.no_grad():
-        again.split(model, torch.randn(8, 2), lambda n: 1)
+        again.split(model, TestInputs(torch.randn(8, 2)), lambda n: 1)
     assert again.state_dict() == {"passes": 3}
