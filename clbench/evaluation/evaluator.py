@@ -248,14 +248,15 @@ class Evaluator:
             evaluated.clock = Clock(number, since)
 
     def held_bytes(self) -> dict[str, int]:
-        """Memory by kind: test inputs, the same in reduced precision, frozen features, answers that are kept, averages
-        of weights; and the peak of one forward pass: an activation and the next."""
+        """Memory by kind: test inputs, the same in reduced precision, answers that are kept, frozen features, scores
+        kept from a boundary, averages of weights; and the peak of one forward pass: an activation and the next."""
         return {
             "inputs": self._inputs.nbytes,
             "indices": 3 * self._cell.nbytes,
             "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
             "selections": sum(e.selection.held_bytes() for e in self._evaluated if e.selection is not None),
             "fronts": sum(e.front.held_bytes() for e in self._evaluated),
+            "kept": sum(e.kept.held_bytes() for e in self._evaluated),
             "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
             "activations": self._passes.held_bytes(self.samples),
         }

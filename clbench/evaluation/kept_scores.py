@@ -22,14 +22,9 @@ _BYTES = 64 << 20
 
 
 class KeptScores:
-    """Float32 scores of the last evaluation at a boundary.
-
-    Attributes:
-        reused: samples whose scores were taken from there.
-    """
+    """Float32 scores of the last evaluation at a boundary."""
 
     def __init__(self) -> None:
-        self.reused = 0
         self._tensors: list[Tensor] = []
         self._flags: Any = None
         self._inputs: TestInputs | None = None
@@ -70,7 +65,6 @@ class KeptScores:
             scores = compute(which)
         else:
             scores = self._scores[known]
-            self.reused += known[1] - a
             if known[1] < b:
                 scores = torch.cat([scores, compute((known[1], b))])
         if scores.nbytes + sum(t.nbytes for t in self._scores.values()) <= _BYTES:

@@ -218,8 +218,10 @@ class Reduced:
             passes: over the test inputs.
         """
         try:
-            low = self._scores(which, passes, isinstance(which, Tensor))
-            others = [self._scores(which, passes, True)] if self._mode == "audit" and self._few is not None else []
+            few = isinstance(which, Tensor)
+            low = self._scores(which, passes, few)
+            both = self._mode == "audit" and self._few is not None and not few
+            others = [self._scores(which, passes, True)] if both else []
         except Exception as error:  # a user-defined module that cannot compute in bfloat16
             self.off = f"the model cannot compute in reduced precision ({type(error).__name__})"
             return judge(scored(which), which)
