@@ -46,6 +46,10 @@ class Outline:
         sha256: over shapes, dtypes and bytes of the arrays; of a list over its members' digests and the size.
         origin: where it came from, for provenance.
         class_names: of classes 0, 1, ..., for messages; empty where the source says none.
+        train_target: of a regression: the numbers to predict, float32 (N, D); there is one class then, and the labels
+            are all 0. None where classes are to be told.
+        test_target: the same for the test part.
+        target_names: of the D numbers, for messages and tables; empty where the source says none.
     """
 
     name: str
@@ -58,6 +62,9 @@ class Outline:
     sha256: str
     origin: str
     class_names: tuple[str, ...] = ()
+    train_target: NDArray[np.float32] | None = None
+    test_target: NDArray[np.float32] | None = None
+    target_names: tuple[str, ...] = ()
 
     def named(self, *classes: int) -> str:
         """See `with_names`."""

@@ -62,6 +62,8 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if config.online is not None:
         experiences = cut(experiences, config.online, Generator(seed, "stream", "online"))
     outputs = max(max(t.targets) for t in layout.tasks) + 1
+    if data.train_target is not None:
+        outputs = data.train_target.shape[1]
     held_out = None
     if config.selection is not None:
         selected = select(
@@ -133,7 +135,7 @@ def _check_answers(config: StreamConfig, tasks: tuple[Task, ...], data: Outline)
     alone = [t.id for t in tasks if len(t.classes) < 2]
     if config.setting == "task" and (sentence := unanswerable("task", alone)):
         raise UserError(f"stream.setting: {sentence}")
-    if len({target for t in tasks for target in t.targets}) > 1:
+    if data.train_target is not None or len({target for t in tasks for target in t.targets}) > 1:
         return
     where, more = "stream", ""
     if config.selection is not None:

@@ -32,6 +32,18 @@ def label_problem(x_name: str, y_name: str, y: NDArray[Any], samples: int) -> st
     return _range_problem(y_name, y) if y.min() < 0 else None
 
 
+def target_problem(name: str, target: NDArray[Any], samples: int) -> str | None:
+    """Mistake in the numbers that a regression predicts, (N,) or (N, D)."""
+    if target.dtype.kind not in "fiu":
+        return f"{name} holds {_KINDS.get(target.dtype.kind, str(target.dtype))}; a regression needs numbers"
+    if target.ndim not in (1, 2) or (target.ndim == 2 and not target.shape[1]):
+        return f"{name} has the shape {target.shape}; allowed: (N,) or (N, D)"
+    if len(target) != samples:
+        return f"{name} has {len(target)} rows, for {samples} samples"
+    finite = np.isfinite(target.astype(np.float32)).reshape(len(target), -1).all(1)
+    return None if finite.all() else f"{name}[{int(np.flatnonzero(~finite)[0])}] is not finite"
+
+
 def class_problem(y_name: str, y: NDArray[Any], names: Sequence[str] = ()) -> str | None:
     """Mistake if one of 0..C-1 does not occur.
 

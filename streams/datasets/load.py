@@ -435,11 +435,20 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
         tasks = {
             "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
         }  # fmt: skip
+    targets: dict[str, Any] = {}
+    if arrays.train_target is not None and arrays.test_target is not None:
+        targets = {"target_names": arrays.target_names}
+        for part, t, x in (("train", arrays.train_target, train_x), ("test", arrays.test_target, test_x)):
+            if problem := labels.target_problem(f"{part}_target", t, len(x)):
+                raise UserError(f"{origin}: {problem}.")
+            targets[f"{part}_target"] = t.astype(np.float32).reshape(len(t), -1)
+        if (widths := {targets[name].shape[1] for name in ("train_target", "test_target")}) and len(widths) > 1:
+            raise UserError(f"{origin}: train_target and test_target have {sorted(widths)} numbers a sample.")
     train, test = (_laid_out(x, arrays.fresh) for x in (train_x, test_x))
     scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
     data = DataSet(
         name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
-        **tasks, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
+        **tasks, **targets, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
         class_names=arrays.class_names,
     )  # fmt: skip
     if arrays.stamp is None:
@@ -470,7 +479,8 @@ def _read_through(data: DataSet) -> DataSet:
         UserError: a float is not finite. (Arrays in memory were checked before.)
     """
     moments, digest = moments_for(data.train_x), hashlib.sha256()
-    for name in ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task"):
+    names = ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task", "train_target", "test_target")
+    for name in names:
         array: Stored | None = getattr(data, name)
         if array is None:
             continue

@@ -50,7 +50,10 @@ def read(name: str) -> dict[str, Any] | None:
 
 
 def write(name: str, outline: Any) -> None:
-    """Stores an outline under a key, atomically; read-only and full disks are no mistake."""
+    """Stores an outline under a key, atomically; read-only and full disks are no mistake. None of a regression, whose
+    targets would be most of it."""
+    if outline.train_target is not None:
+        return
     arrays = {n: getattr(outline, n) for n in _LABELS if getattr(outline, n) is not None}
     facts = {
         "has": {n: n in arrays for n in _LABELS}, "classes": outline.classes, "shape": list(outline.shape),

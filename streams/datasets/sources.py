@@ -60,6 +60,8 @@ class Arrays:
         stamp: of inputs on the disk: returns JSON values that change with the contents, so that these need not be read
             at each start.
         class_names: see `Outline`.
+        train_target, test_target: numbers to predict, (N, D), of a regression, whose labels are all 0; else None.
+        target_names: see `Outline`.
         fresh: whether nobody else has the inputs, so that their memory may be reused.
     """
 
@@ -73,6 +75,9 @@ class Arrays:
     origin: str
     stamp: Callable[[], Any] | None = None
     class_names: tuple[str, ...] = ()
+    train_target: NDArray[Any] | None = None
+    test_target: NDArray[Any] | None = None
+    target_names: tuple[str, ...] = ()
     fresh: bool = False
 
 
