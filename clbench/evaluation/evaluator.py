@@ -198,14 +198,17 @@ class Evaluator:
         self._internals.learned(tasks)
 
     def report(self) -> dict[str, Any]:
-        """Numerics of the predictions, per model: see `Reduced.report`, and `Selection.report` under "selection"."""
+        """Numerics of the predictions, per model: see `Reduced.report`, and under "selection", by what it rests on,
+        "audited" or "proven", `Selection.report` and `LinearBound.report`."""
         reports: dict[str, Any] = {}
         for evaluated in self._evaluated:
             name = evaluated.suffix.lstrip(".") or "model"
             if evaluated.reduced is not None:
                 reports[name] = evaluated.reduced.report()
-            if evaluated.selection is not None and evaluated.selection.selected:
-                reports.setdefault(name, {})["selection"] = evaluated.selection.report()
+            ways = {"audited": evaluated.selection, "proven": evaluated.bound}
+            used = {way: part.report() for way, part in ways.items() if part is not None and part.selected}
+            if used:
+                reports.setdefault(name, {})["selection"] = used
         return reports
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,6 +219,7 @@ class Evaluator:
             "fronts": [e.front.state_dict() for e in self._evaluated],
             "clocks": [(e.clock.number, e.clock.since) for e in self._evaluated],
             "reduced": [e.reduced.state_dict() for e in self._evaluated if e.reduced is not None],
+            "bounds": [e.bound.state_dict() for e in self._evaluated],
             "selections": [e.selection.state_dict() for e in self._evaluated if e.selection is not None],
             "internals": self._internals.state_dict(),
         }
@@ -231,6 +235,7 @@ class Evaluator:
         for part, states in (
             ("average", "averages"),
             ("front", "fronts"),
+            ("bound", "bounds"),
             ("reduced", "reduced"),
             ("selection", "selections"),
         ):
@@ -256,6 +261,7 @@ class Evaluator:
             "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
             "selections": sum(e.selection.held_bytes() for e in self._evaluated if e.selection is not None),
             "fronts": sum(e.front.held_bytes() for e in self._evaluated),
+            "bounds": sum(e.bound.held_bytes() for e in self._evaluated),
             "kept": sum(e.kept.held_bytes() for e in self._evaluated),
             "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
             "activations": self._passes.held_bytes(self.samples),
@@ -335,6 +341,7 @@ class Evaluator:
                 [self._span(run) for run in runs],
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
+                self._targets,
             )
             for run, judged in zip(runs, verdicts, strict=True):
                 self._fill(evaluated, run, judged, counts, right)
