@@ -7,7 +7,7 @@ new one joins the unions below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -80,6 +80,11 @@ class StreamConfig(Model):
     """Parameters of the data set `synthetic`; for that data set alone."""
     selection: Selection | None = None
     """Restriction to the data for hyper-parameter tuning; studies set it for their trials."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `clbench.streams.datasets.load` beside name and size: what else says which data set it is."""
+        return {"synthetic": self.synthetic}
 
     @property
     def data_name(self) -> str:
