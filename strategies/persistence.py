@@ -33,13 +33,15 @@ class Persistence(Strategy):
     """Predicts a part of the input. The training step does nothing and returns the loss 0.
 
     Raises:
-        UserError: inputs that are no steps of as many numbers as there are outputs.
+        UserError: classes to tell, or inputs that are no steps of as many numbers as there are outputs.
     """
 
     Config = PersistenceConfig
     regresses = True
 
     def __init__(self, config: PersistenceConfig, setup: Setup) -> None:
+        if setup.training.loss == "cross_entropy":
+            raise UserError("strategy.name: 'persistence' forecasts numbers, and training.loss is 'cross_entropy'.")
         numbers = math.prod(setup.input_shape)
         if numbers % setup.outputs:
             raise UserError(

@@ -1,6 +1,6 @@
 """Re-fitting: every so many samples, the last layer is fitted anew to the samples of a sliding window.
 
-    W, b = argmin  sum over the window |W f(x) + b - y|^2  +  ridge |W|^2
+    W, b = argmin  sum over the window |W f(x) + b - y|^2  +  ridge |W|^2        y one-hot where classes are told
 
 The incremental method of forecasting practice: the model is a linear one (`model: {name: linear}`, f(x) = x), or a
 linear one on the features of a network that stays as it starts. The minimum is computed in closed form, in double
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clbench.lazy import torch
+from clbench.lazy import F, torch
 from clbench.schema import Count, Model
 from clbench.strategy import Batch, Setup, Strategy, evaluating
 
@@ -101,7 +101,8 @@ class Refit(Strategy):
         front, head = split(self.model)
         with torch.no_grad(), evaluating(front):
             x, y = self.setup.samples.fetch(index, task, plain=True)
-            weight, bias = ridge_regression(front(x), y, self.config.ridge)
+            targets = y if y.is_floating_point() else F.one_hot(y, self.setup.outputs)
+            weight, bias = ridge_regression(front(x), targets, self.config.ridge)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
         self._new = 0

@@ -111,10 +111,7 @@ PAIRS = (
 # ------------------------------------------------------------------------------------------------ one run
 def task_errors(trace: Trace) -> NDArray[np.float64]:
     """Root mean squared error of each task at each evaluation, (E, T); NaN where there was no forecast."""
-    sums = trace.sums["domain:squared_error"]
-    member = trace.task_cells.astype(np.float64)
-    total = np.array([[row[cells > 0].sum() for cells in member] for row in sums])
-    return np.sqrt(total / trace.task_size)
+    return np.sqrt(trace.task_mean("domain:squared_error"))
 
 
 def one(learner: Learner, choice: tuple[str, ...], seed: int, out: Path) -> Trace:

@@ -27,7 +27,7 @@ class _Source:
 
 
 def _of_numbers(parameters: Any) -> Facts:
-    return Facts(1, False, tasks=parameters.tasks)
+    return Facts(1, False, tasks=parameters.tasks, numbers=True)
 
 
 _SOURCES = {
@@ -39,9 +39,11 @@ _SOURCES = {
 NAMES = tuple(_SOURCES)
 FACTS = {
     "synthetic": Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download"),
-    "concepts": Facts(1, False, "a number by another function of the inputs in each task, from a seed"),
-    "link_load": Facts(1, False, "forecasts: loads of a network's links through failures, from a seed"),
-    "grid_load": Facts(1, False, "forecasts: flows of a power grid through outages; needs grid2op's files"),
+    "concepts": Facts(1, False, "a number by another function of the inputs in each task, from a seed", numbers=True),
+    "link_load": Facts(1, False, "forecasts: loads of a network's links through failures, from a seed", numbers=True),
+    "grid_load": Facts(
+        1, False, "forecasts: flows of a power grid through outages; needs grid2op's files", numbers=True
+    ),
 }
 """For lists of data sets."""
 
