@@ -71,8 +71,8 @@ def test_pairs_are_compared_seed_by_seed() -> None:
     assert row.endswith("| too few | too few | +0.00 ± 2.48 (3 seeds) |")
 
 
-def test_every_learner_has_a_grid_of_four_or_nothing_to_choose() -> None:
-    assert {len(learner.grid) for learner in study.LEARNERS} == {1, 4}
+def test_every_learner_has_a_grid_of_three_or_nothing_to_choose() -> None:
+    assert {len(learner.grid) for learner in study.LEARNERS} == {1, 3}
     assert [learner.name for learner in study.LEARNERS if len(learner.grid) == 1] == [
         "persistence", "seasonal persistence",
     ]  # fmt: skip
