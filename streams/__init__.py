@@ -48,5 +48,7 @@ BENCHMARKS = (
     "cifar100_b50_t10-v1",
     "cifar100_b40_t20-v1",
     "cifar100_b40_t60-v1",
+    "link_load_abilene-v1",
+    "recurring_regression-v1",
 )
 """Ids, each the name of a file in `benchmarks/`."""

@@ -15,6 +15,10 @@ from pydantic import Field
 from clbench.errors import shown
 from clbench.formatting import ranges
 from clbench.schema import Count, Mistake, Model, mistake
+from clbench.streams.datasets.concepts import ConceptsData
+from clbench.streams.datasets.generated import NAMES, Generated
+from clbench.streams.datasets.grid_load import GridLoadData
+from clbench.streams.datasets.link_load import LinkLoadData
 from clbench.streams.datasets.synthetic import SyntheticData
 from clbench.streams.families import Combination
 from clbench.streams.schedules.blurry import BlurrySchedule
@@ -78,18 +82,30 @@ class StreamConfig(Model):
     part, per channel of images and per feature of vectors."""
     synthetic: SyntheticData | None = None
     """Parameters of the data set `synthetic`; for that data set alone."""
+    concepts: ConceptsData | None = None
+    """Parameters of the data set `concepts`, instead of its default ones."""
+    link_load: LinkLoadData | None = None
+    """Parameters of the data set `link_load`, instead of its default ones."""
+    grid_load: GridLoadData | None = None
+    """Parameters of the data set `grid_load`, instead of its default ones."""
     selection: Selection | None = None
     """Restriction to the data for hyper-parameter tuning; studies set it for their trials."""
 
     @property
     def reading(self) -> dict[str, Any]:
         """Arguments of `clbench.streams.datasets.load` beside name and size: what else says which data set it is."""
-        return {"synthetic": self.synthetic}
+        return {"parameters": self.parameters}
 
     @property
     def data_name(self) -> str:
         """Name of the data set in tables and messages; of several, their names joined."""
         return data_name(self.data)
+
+    @property
+    def parameters(self) -> Generated | None:
+        """Those of a generated data set; None: its default ones, or another data set."""
+        parameters: Generated | None = getattr(self, str(self.data)) if self.data in NAMES else None
+        return parameters
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> StreamConfig:
@@ -110,8 +126,9 @@ class StreamConfig(Model):
             yield "setting", f"got '{self.setting}'. Allowed with labels within the task: domain"
         if self.data == "synthetic" and self.synthetic is None:
             yield "synthetic", "required for the data set 'synthetic', but not given"
-        if self.data != "synthetic" and self.synthetic is not None:
-            yield "synthetic", f"is for the data set 'synthetic', not for {shown(self.data)}; null unsets it"
+        for name in NAMES:
+            if self.data != name and getattr(self, name) is not None:
+                yield name, f"is for the data set '{name}', not for {shown(self.data)}; null unsets it"
         if isinstance(self.data, list) and by != "given":
             yield "data", f"a list of data sets needs tasks by given, not by {by}"
         if self.tasks.in_parts and self.schedule.by != "sequential":

@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
-from clbench.streams.datasets import imported, labels, outline_cache, sources
+from clbench.streams.datasets import generated, imported, labels, outline_cache, sources
 from clbench.streams.datasets import published as published_files
 from clbench.streams.datasets.class_names import moved
+from clbench.streams.datasets.generated import Generated
 from clbench.streams.datasets.moments import moments_for, moments_of
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
 from clbench.streams.datasets.sources import Arrays, data_root
-from clbench.streams.datasets.synthetic import SyntheticData
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ DATASETS: dict[str, _Known] = {
         Published("Omniglot", ("omniglot-py/images_evaluation",), "raw.githubusercontent.com"),
         (9_885, 3_295),
     ),
-    "synthetic": _Known(Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download")),
+    **{name: _Known(facts) for name, facts in generated.FACTS.items()},
 }
 
 
@@ -109,16 +109,16 @@ def available() -> dict[str, str]:
     return names
 
 
-def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Facts:
+def facts(name: str | Sequence[str], parameters: Generated | None = None, size: int | None = None) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size: as for `load`.
 
     Raises:
         UserError: unknown name, a damaged npz file, a list of incompatible members, or a size for vectors.
     """
-    known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
+    known = _facts(name, parameters) if isinstance(name, str) else _facts_of_list(name, parameters)
     if size is not None and isinstance(name, str) and _stays(name):
         raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
     if size is not None and known.image is False:
@@ -126,9 +126,9 @@ def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, siz
     return known
 
 
-def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
-    if name == "synthetic":
-        return Facts((synthetic or SyntheticData()).classes, False)
+def _facts(name: str, parameters: Generated | None) -> Facts:
+    if name in generated.NAMES:
+        return generated.facts(name, parameters)
     if imported.is_import_path(name):
         imported.check(name)
         return Facts(None, None, "user-defined data")
@@ -147,10 +147,10 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
     )
 
 
-def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Facts:
+def _facts_of_list(names: Sequence[str], parameters: Generated | None) -> Facts:
     if not names:
         raise UserError("an empty list of data sets; it needs one at least.")
-    members = [_facts(n, synthetic) for n in names]
+    members = [_facts(n, parameters) for n in names]
     for member, known in zip(names, members, strict=True):
         if _stays(member):
             raise UserError(f"data set '{member}' stays on the disk as it is; a list needs images in memory.")
@@ -184,17 +184,19 @@ def _same_names(members: Sequence[DataSet]) -> None:
             raise UserError(f"the data sets of a list need the same classes: '{name}' is {places}.")
 
 
-def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
+def require(name: str | Sequence[str], parameters: Generated | None = None, size: int | None = None) -> None:
     """Fails early, and without importing torch, if a data set is unavailable.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size: as for `load`.
 
     Raises:
         UserError: as `facts`, or missing and not downloadable; of an import path only that it does not exist.
     """
-    facts(name, synthetic, size)
+    facts(name, parameters, size)
     for member in [name] if isinstance(name, str) else name:
+        if member in generated.NAMES:
+            generated.check(member)
         published = DATASETS[member].published if member in DATASETS else None
         if published is None or sources.npz_path(member) is not None:
             continue
@@ -213,26 +215,26 @@ def is_local(name: str | Sequence[str]) -> bool:
     return True
 
 
-def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
+def outline(name: str | Sequence[str], parameters: Generated | None = None, size: int | None = None) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 
     User-defined code (an import path) is run each time.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size: as for `load`.
 
     Raises:
         UserError: as `load`.
     """
-    key = _key(name, synthetic, size)
+    key = _key(name, parameters, size)
     kept = None if key is None else outline_cache.read(key)
     if kept is not None:
         return Outline(name=_title(name), **kept)
-    data = load(name, synthetic, size)
+    data = load(name, parameters, size)
     return Outline(**{field.name: getattr(data, field.name) for field in fields(Outline)})
 
 
-def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
+def load(name: str | Sequence[str], parameters: Generated | None = None, size: int | None = None) -> DataSet:
     """A data set, checked.
 
     Args:
@@ -240,33 +242,33 @@ def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size
             disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
             with the same number of classes each and without tasks, converted to one size and, where any is in
             colour, to three channels, of top 255. Its tasks are the members in their order.
-        synthetic: parameters of the data set `synthetic`.
+        parameters: of a generated data set; default: its default ones.
         size: height and width that images (uint8) are resized to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
 
     Raises:
         UserError: unavailable, or a file is damaged; the message names the file and the mistake.
     """
-    require(name, synthetic, size)
-    before = _key(name, synthetic, size)
+    require(name, parameters, size)
+    before = _key(name, parameters, size)
     if isinstance(name, str):
-        data = _one(name, synthetic)
+        data = _one(name, parameters)
         if size is not None:
             data = _resized(data, (size, size))
     else:
-        data = _joined(name, synthetic, size)
-    after = _key(name, synthetic, size)
+        data = _joined(name, parameters, size)
+    after = _key(name, parameters, size)
     if after is not None and before in (None, after):  # files that change meanwhile are not what was read
         outline_cache.write(after, data)
     return data
 
 
-def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
+def _one(name: str, parameters: Generated | None) -> DataSet:
     """A single data set in its stored form."""
     path, folder = sources.npz_path(name), sources.npy_folder(name)
     published = DATASETS[name].published if name in DATASETS else None
-    if name == "synthetic":
-        arrays = sources.synthetic(synthetic or SyntheticData())
+    if name in generated.NAMES:
+        arrays = generated.make(name, parameters)
     elif imported.is_import_path(name):
         arrays = imported.load(name)
     elif folder is not None:
@@ -341,12 +343,12 @@ def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
     return _read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
 
 
-def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | None) -> DataSet:
+def _joined(names: Sequence[str], parameters: Generated | None, size: int | None) -> DataSet:
     """Data sets as the domains of one."""
     members: list[DataSet] = []
     digest = hashlib.sha256()
     for name in names:
-        data = _one(name, synthetic)
+        data = _one(name, parameters)
         if data.train_task is not None:
             raise UserError(f"data set '{name}' has tasks; in a list each data set is one task.")
         digest.update(f"{data.sha256}\n".encode())
@@ -385,7 +387,7 @@ def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]
     return out
 
 
-def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None) -> str | None:
+def _key(name: str | Sequence[str], parameters: Generated | None, size: int | None) -> str | None:
     """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
     for member in [name] if isinstance(name, str) else name:
@@ -393,8 +395,8 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
         files: tuple[Path, ...] = ()
         detail: Any = None
         path, folder = sources.npz_path(member), sources.npy_folder(member)
-        if member == "synthetic":
-            detail = (synthetic or SyntheticData()).model_dump(mode="json")
+        if member in generated.NAMES:
+            detail = generated.settled(member, parameters).model_dump(mode="json")
         elif member == "digits":
             try:
                 detail = version("scikit-learn")

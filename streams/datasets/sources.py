@@ -42,6 +42,9 @@ REGRESSION = ("train_x", "train_target", "test_x", "test_target")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
+_TAKEN = ("digits", "synthetic", "concepts", "link_load", "grid_load")
+"""Names that no file of the data root replaces."""
+
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
 
@@ -281,7 +284,7 @@ def npz_path(name: str) -> Path | None:
     if "/" in name or name.startswith(".") or ":" in name:
         return None
     path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in ("digits", "synthetic") else None
+    return path if path.is_file() and name not in _TAKEN else None
 
 
 def read_npz(path: Path) -> Arrays:
