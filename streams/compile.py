@@ -43,9 +43,10 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         UserError: the data set is unavailable or damaged, or does not meet the definition.
     """
     if data is None:
-        data = load.load(config.data, config.synthetic, config.size)
+        data = load.load(config.data, config.synthetic, config.size, config.table)
     tasks = None if data.train_task is None else int(data.train_task.max()) + 1
-    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks)
+    numbers = data.train_target is not None
+    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks, numbers)
     if problems:
         raise UserError(*(f"stream.{messages.dotted(path)}: {sentence}" for path, sentence in problems))
     layout = config.tasks.lay_out(data, Generator(seed, "stream", config.tasks.by))
@@ -60,7 +61,8 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if (labels < 0).any():
         experiences = [_by_label(v, labels) for v in experiences]
     if config.online is not None:
-        experiences = cut(experiences, config.online, Generator(seed, "stream", "online"))
+        in_order = config.tasks.by == "time"
+        experiences = cut(experiences, config.online, Generator(seed, "stream", "online"), in_order)
     outputs = max(max(t.targets) for t in layout.tasks) + 1
     if data.train_target is not None:
         outputs = data.train_target.shape[1]
