@@ -24,8 +24,8 @@ class Facts:
     summary: str = ""
     tasks: int | None = None
     """Number of tasks that the data define."""
-    targets: int | None = None
-    """Of a regression: how many numbers are predicted. None where classes are told."""
+    numbers: bool = False
+    """Whether numbers are to be predicted."""
 
 
 def with_names(classes: Iterable[int], names: Sequence[str]) -> str:

@@ -172,7 +172,7 @@ class StreamConfig(Model):
             classes: their number.
             image: whether samples are images.
             tasks: number of tasks that the data set defines; None where it defines none.
-            numbers: whether numbers are predicted.
+            numbers: whether it has numbers to predict, which compete with nothing.
 
         Returns:
             Key paths below `stream`, each with a sentence.
@@ -186,10 +186,16 @@ class StreamConfig(Model):
             if self.supervision.shots is not None and self.supervision.base >= number:
                 sentence = f"got {self.supervision.base}, which leaves none of {number} tasks for shots."
                 problems.append((["supervision", "base"], sentence))
+        if numbers:
+            if self.setting != "domain":
+                problems.append(
+                    (["setting"], f"got '{self.setting}', but '{name}' has numbers to predict; set domain.")
+                )
+            return problems
         sizes = [] if problems else self.tasks.sizes(classes) or []
         if reason := unanswerable(self.setting, [t for t, size in enumerate(sizes) if size < 2]):
             problems.append((["setting"], reason))
-        elif not problems and classes < 2 and not numbers:
+        elif not problems and classes < 2:
             problems.append((["data"], f"'{name}' has one class; no answer can be wrong."))
         if self.supervision.noise is not None:
             noise = self.supervision.noise.data_mistakes(name, classes)

@@ -127,7 +127,7 @@ def test_numbers_as_targets() -> None:
     assert not data.train_y.any()
     assert data.shape == (1,)
     table = Table(Columns(target=["y", "z"], target_kind="number"))
-    assert load.facts("csv:t.csv", table=table) == dataset.Facts(1, False, targets=2)
+    assert load.facts("csv:t.csv", table=table) == dataset.Facts(1, False, numbers=True)
 
 
 def test_tasks_of_a_column() -> None:
