@@ -30,6 +30,9 @@ class Columns(Model):
     target_kind: Literal["class", "number"] = "class"
     """`class`: text or whole numbers, each different value a class, numbered in ascending order. `number`: a
     regression, one output a column."""
+    target_scale: Literal["unit", "standard"] = "unit"
+    """Of numbers. `unit`: as they are. `standard`: minus mean, by deviation of the training rows (with tasks by time of
+    the first block's), so that errors are in deviations."""
     features: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = "all"
     """Input columns; `all`: every column without another role."""
     ignore: list[Name] = Field(default_factory=list)
@@ -68,6 +71,8 @@ class Columns(Model):
             raise mistake(f"column '{twice}' has two roles. Allowed: one")
         if len(self.targets) > 1 and self.target_kind == "class":
             raise mistake("got a list. Allowed: one column, or several with target_kind: number", "target")
+        if self.target_scale != "unit" and self.target_kind == "class":
+            raise mistake("is for target_kind: number", "target_scale")
         listed = [] if self.features == "all" else self.features
         if both := [c for c in listed if c in {*self.targets, self.task, self.split}]:
             raise mistake(f"'{both[0]}' is the {self.roles[both[0]]} already", "features")

@@ -59,6 +59,8 @@ def _arranged(frame: Frame, table: Table, size: int | None) -> Arrays:
     task, test = _divided(frame, table, y, names)
     basis = ~test if table.blocks is None or task is None else ~test & (task == 0)
     _check_parts(frame, columns, y, names, target, task, test)
+    if target is not None and columns.target_scale == "standard":
+        target = (target - target[basis].mean(0)) / target[basis].std(0)
     x = _inputs(frame, columns, basis, size)
     arrays = Arrays(
         train_x=x[~test], train_y=y[~test], test_x=x[test], test_y=y[test], origin=where, class_names=names,

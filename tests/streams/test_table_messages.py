@@ -212,12 +212,15 @@ KINDS = "csv:, parquet:, hf:, gapminder"
                 "tasks: {by: given}"),
         section("stream.columns.target: got a list. Allowed: one column, or several with target_kind: number.", IN_FILE,
                 "columns: {target: [y, a]}", "tasks: {by: given}"),
+        section("stream.columns.target_scale: is for target_kind: number.", IN_FILE,
+                "columns: {target: y, target_scale: standard}", "tasks: {by: given}"),
         section("stream.columns.ignore: leave it out; 'features' lists the columns already.", IN_FILE,
                 "columns: {target: y, features: [a], ignore: [b]}", "tasks: {by: given}"),
         section("stream.columns.categorical: 'b' is no feature.", IN_FILE,
                 "columns: {target: y, features: [a], categorical: [b]}", "tasks: {by: given}"),
-        section("stream.columns.tme: unknown key. Did you mean 'time'? Allowed: target, target_kind, features, ignore, "
-                "categorical, time, task, split, missing, separator.", IN_FILE, "columns: {target: y, tme: t}", TASKS),
+        section("stream.columns.tme: unknown key. Did you mean 'time'? Allowed: target, target_kind, target_scale, "
+                "features, ignore, categorical, time, task, split, missing, separator.", IN_FILE,
+                "columns: {target: y, tme: t}", TASKS),
         section("stream.tasks: needs 'count' or 'changes'.", IN_FILE, "columns: {target: y, time: t}",
                 "tasks: {by: time}"),
         section("stream.tasks.changes: got numbers and texts. Allowed: one of the two, as the time column has.",

@@ -11,9 +11,10 @@ import pytest
 
 from clbench import dataset, resolve
 from clbench.cli import main
+from clbench.errors import UserError
 from clbench.runner import user_code
 from clbench.streams.compile import compile_stream
-from clbench.streams.datasets import load, tables
+from clbench.streams.datasets import frames, load, tables
 from clbench.streams.datasets.columns import Columns, Table
 from clbench.streams.definition import StreamConfig
 from clbench.testing import check_stream
@@ -128,6 +129,19 @@ def test_numbers_as_targets() -> None:
     assert data.shape == (1,)
     table = Table(Columns(target=["y", "z"], target_kind="number"))
     assert load.facts("csv:t.csv", table=table) == dataset.Facts(1, False, numbers=True)
+
+
+def test_targets_are_standardised_by_the_training_rows() -> None:
+    """In blocks of time by the first block's: a change of the target's level stays one."""
+    name = write(table_in_time(y=[*([1, 3] * 10), *([101, 103] * 10)]))
+    columns: dict[str, Any] = {"target_kind": "number", "target_scale": "standard"}
+    in_time, whole = read(name, 2, time="t", **columns), read(name, ignore=["t"], **columns)
+    assert in_time.train_target is not None
+    assert in_time.test_target is not None
+    assert whole.train_target is not None
+    assert sorted({*in_time.train_target.ravel().tolist(), *in_time.test_target.ravel().tolist()}) == [-1, 1, 99, 101]
+    assert whole.train_target.mean() == pytest.approx(0, abs=1e-6)
+    assert whole.train_target.std() == pytest.approx(1)
 
 
 def test_tasks_of_a_column() -> None:
@@ -280,3 +294,13 @@ def test_the_shipped_table_runs() -> None:
     assert [len(v.index) for v in compiled.experiences] == [284] * 4
     assert len(compiled.data.test_y) == 4 * 142
     assert compiled.data.class_names == ("Africa", "Americas", "Asia", "Europe", "Oceania")
+    assert dataset.identity(compiled.data, "standard").startswith("f514b1c0"), "equal on every machine"
+
+
+def test_another_table_is_not_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version of plotly may hold other numbers: results must not differ in silence."""
+    with gzip.open(tmp_path / "g.csv.gz", "wt") as file:
+        file.write("country,continent,year,lifeExp,pop,gdpPercap\nChad,Africa,1952,1,2,3\n")
+    monkeypatch.setattr(frames, "_gapminder", lambda: tmp_path / "g.csv.gz")
+    with pytest.raises(UserError, match=r"not the table that 'gapminder' stands for \(SHA-256 [0-9a-f]{16}"):
+        read("gapminder", target="continent")
