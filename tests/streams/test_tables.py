@@ -238,6 +238,15 @@ def test_online_streams_keep_the_order_of_time() -> None:
     assert one.instance_hash == other.instance_hash, "nothing is drawn"
 
 
+def test_tuning_holds_out_the_last_rows() -> None:
+    """A fifth of the eight training rows of each of the first two blocks: of each class the last one."""
+    config = stream(data=write(table_in_time()), **TIME, selection={"experiences": 2})
+    compiled = compile_stream(config, 0)
+    assert compiled.held_out is not None
+    assert compiled.held_out.tolist() == [6, 7, 14, 15]
+    assert np.concatenate([v.index for v in compiled.experiences]).tolist() == [*range(6), *range(8, 14)]
+
+
 # ------------------------------------------------------------------------------------------------ hashes, caches, runs
 def test_settings_and_files_are_part_of_the_hashes() -> None:
     name = write(table_in_time())
