@@ -151,7 +151,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self._clock.pause()
         self._evaluator.renew()
-        self._end = self._counts(strategy, self._seen)
+        self._end = self._counts(strategy, self._seen, predictions=True)
 
     def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         if self._end is not None:  # some strategies (SCR) are not ready before all their plugins are
@@ -164,9 +164,9 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             self._record(self._end, Phase.END)
         self._end = None
 
-    def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
+    def _counts(self, strategy: Any, scope: Iterable[int], predictions: bool = False) -> Evaluation:
         with self._clock.evaluation():
-            return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
+            return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen, predictions)
 
     def _record(self, evaluation: Evaluation, phase: Phase) -> None:
         self._recorder.add(evaluation, self._iterations, len(self._visits) - 1, phase)

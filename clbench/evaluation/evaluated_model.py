@@ -76,6 +76,7 @@ class EvaluatedModel:
         spans: list[tuple[int, int]],
         key: tuple[tuple[int, ...], tuple[int, ...]],
         judge: Judge,
+        taken: Callable[[tuple[int, int], Tensor], None] | None = None,
     ) -> list[Judged]:
         """The verdict on samples, by a model whose rows do not depend on each other.
 
@@ -85,6 +86,8 @@ class EvaluatedModel:
             spans: the samples: first and one past the last.
             key: the tasks evaluated, and the outputs seen: a verdict depends on them.
             judge: see there; with leads.
+            taken: called with each span and its scores in float32, at a boundary of experiences alone, where they are
+                all computed.
 
         Returns:
             One for each span.
@@ -98,6 +101,8 @@ class EvaluatedModel:
             self.kept.begin(network, inputs)
             least = passes.rows_alike(network, inputs)
             scored = partial(self.kept.of, compute=scored, least=least)
+        if taken is not None:
+            scored = _telling(scored, taken)
         selection = self.selection if n * passes.work > _WORTH else None
         moved = due = None
         if selection is not None and selection.begin(network, *key):
@@ -149,6 +154,18 @@ class EvaluatedModel:
         """The verdict on selected samples."""
         mode = self._begin(network, inputs, passes, False, True) if len(which) > _FEW else "plain"
         return self._one(mode, which, passes, scored, judge)
+
+
+def _telling(scored: Scored, taken: Callable[[tuple[int, int], Tensor], None]) -> Scored:
+    """The same, with the scores of spans told."""
+
+    def told(which: Which) -> Tensor:
+        scores = scored(which)
+        if not isinstance(which, Tensor):
+            taken(which, scores)
+        return scores
+
+    return told
 
 
 def _spread(n: int) -> Tensor:
