@@ -150,8 +150,8 @@ class Evaluator:
         watch: Watch,
         seed: int,
         bits: bool,
-        predictions: bool,
         tell_task: bool,
+        predictions: bool = True,
     ) -> Evaluator:
         """The evaluator of a stream.
 
@@ -208,14 +208,17 @@ class Evaluator:
         self._internals.learned(tasks)
 
     def report(self) -> dict[str, Any]:
-        """Numerics of the predictions, per model: see `Reduced.report`, and `Selection.report` under "selection"."""
+        """Numerics of the predictions, per model: see `Reduced.report`, and under "selection", by what it rests on,
+        "audited" or "proven", `Selection.report` and `LinearBound.report`."""
         reports: dict[str, Any] = {}
         for evaluated in self._evaluated:
             name = evaluated.suffix.lstrip(".") or "model"
             if evaluated.reduced is not None:
                 reports[name] = evaluated.reduced.report()
-            if evaluated.selection is not None and evaluated.selection.selected:
-                reports.setdefault(name, {})["selection"] = evaluated.selection.report()
+            ways = {"audited": evaluated.selection, "proven": evaluated.bound}
+            used = {way: part.report() for way, part in ways.items() if part is not None and part.selected}
+            if used:
+                reports.setdefault(name, {})["selection"] = used
         return reports
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,6 +229,7 @@ class Evaluator:
             "fronts": [e.front.state_dict() for e in self._evaluated],
             "clocks": [(e.clock.number, e.clock.since) for e in self._evaluated],
             "reduced": [e.reduced.state_dict() for e in self._evaluated if e.reduced is not None],
+            "bounds": [e.bound.state_dict() for e in self._evaluated],
             "selections": [e.selection.state_dict() for e in self._evaluated if e.selection is not None],
             "internals": self._internals.state_dict(),
         }
@@ -241,6 +245,7 @@ class Evaluator:
         for part, states in (
             ("average", "averages"),
             ("front", "fronts"),
+            ("bound", "bounds"),
             ("reduced", "reduced"),
             ("selection", "selections"),
         ):
@@ -266,6 +271,7 @@ class Evaluator:
             "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
             "selections": sum(e.selection.held_bytes() for e in self._evaluated if e.selection is not None),
             "fronts": sum(e.front.held_bytes() for e in self._evaluated),
+            "bounds": sum(e.bound.held_bytes() for e in self._evaluated),
             "kept": sum(e.kept.held_bytes() for e in self._evaluated),
             "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
             "activations": self._passes.held_bytes(self.samples),
@@ -349,6 +355,7 @@ class Evaluator:
                 [self._span(run) for run in runs],
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
+                self._targets,
                 partial(self._choose, evaluated, list(tasks), seen, predicted) if predicted else None,
             )
             for run, judged in zip(runs, verdicts, strict=True):

@@ -134,8 +134,8 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
             run.watch,
             chance.seeds["stream"],
             _keeps_bits(run, stream),
-            _keeps_predictions(run, stream),
             bench.task_at_test,
+            _keeps_predictions(run, stream),
         )
     else:
         samples, new_evaluator = beside.samples.fresh(), lambda: beside.evaluator.fresh()

@@ -448,8 +448,8 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
     scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
     data = DataSet(
         name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
-        **tasks, **targets, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="", origin=origin,
-        class_names=arrays.class_names,
+        **tasks, **targets, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="",
+        origin=origin, class_names=arrays.class_names,
     )  # fmt: skip
     if arrays.stamp is None:
         return _read_through(data)
