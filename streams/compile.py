@@ -43,7 +43,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         UserError: the data set is unavailable or damaged, or does not meet the definition.
     """
     if data is None:
-        data = load.load(config.data, config.synthetic, config.size)
+        data = load.load(config.data, config.synthetic, config.size, config.labels)
     tasks = None if data.train_task is None else int(data.train_task.max()) + 1
     problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks)
     if problems:

@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = planned[0].benchmark
     stream = benchmark.stream
     try:
-        registry.datasets().require(stream.data, stream.synthetic)
+        registry.datasets().require(stream.data, stream.synthetic, None, stream.labels)
         defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None

@@ -122,7 +122,9 @@ def sha256_of_data(stream: str) -> str | None:
     """
     config = StreamConfig.model_validate(json.loads(stream))
     try:
-        return identity(registry.datasets().outline(config.data, config.synthetic, config.size), config.normalise)
+        return identity(
+            registry.datasets().outline(config.data, config.synthetic, config.size, config.labels), config.normalise
+        )
     except UserError:
         return None
 

@@ -38,6 +38,11 @@ DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
+MEDMNIST = {
+    "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
+}  # fmt: skip
+"""Names of these arrays in the files of MedMNIST, with labels (N, 1); `val_images` and `val_labels` stay unread."""
+
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
 
@@ -240,24 +245,47 @@ def npz_path(name: str) -> Path | None:
     if "/" in name or name.startswith(".") or ":" in name:
         return None
     path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in ("digits", "synthetic") else None
+    return path if path.is_file() and name not in (*EMBEDDED, "synthetic") else None
 
 
 def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
-        arrays = arrange(_names(archive), lambda name: _member(archive, path, name, copies), str(path), "the file")
+        held = _called(_names(archive))
+        arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
     return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> tuple[int, bool, int | None]:
     """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
     with _open(path) as archive:
+        held = _called(_names(archive))
         return _facts(
-            _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
-            str(path), "the file",
+            held, lambda name: _array(archive, path, name, held[name]),
+            lambda name: _header(archive, path, held[name]), str(path), "the file",
         )  # fmt: skip
+
+
+def _called(held: Sequence[str]) -> dict[str, str]:
+    """The arrays of a file by our names: as they are called there, or as MedMNIST calls them."""
+    if set(MEDMNIST.values()) <= set(held) and not {*DIVIDED, *WHOLE} & set(held):
+        return MEDMNIST
+    return {name: name for name in held}
+
+
+def _array(
+    archive: zipfile.ZipFile, path: Path, name: str, called: str, copies: Decompressed | None = None
+) -> NDArray[Any]:
+    array = _member(archive, path, called, copies)
+    if name == called or not name.endswith("_y") or array.ndim != 2:
+        return array
+    if array.shape[1] != 1:
+        raise UserError(
+            f"{path}: {called} has the shape {array.shape}, several labels a sample, as of ChestMNIST; a sample needs "
+            "one, (N, 1)."
+        )
+    return array[:, 0]
 
 
 def _facts(
@@ -399,6 +427,22 @@ def digits() -> Arrays:
 
     bunch = load_digits()
     return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
+
+
+def digits_inverted() -> Arrays:
+    """The same digits in another domain, dark on light."""
+    held = digits()
+    return replace(held, train_x=np.uint8(16) - np.asarray(held.train_x), test_x=np.uint8(16) - np.asarray(held.test_x))
+
+
+def digits_parity() -> Arrays:
+    """The same images as another task, to tell even digits from odd ones."""
+    held = digits()
+    return replace(held, train_y=held.train_y % 2, test_y=held.test_y % 2, class_names=("even", "odd"))
+
+
+EMBEDDED = {"digits": digits, "digits_inverted": digits_inverted, "digits_parity": digits_parity}
+"""Data sets inside packages."""
 
 
 def synthetic(spec: SyntheticData) -> Arrays:
