@@ -77,6 +77,10 @@ class Trace:
             recorded.
         bits: per view, uint8 (E, ceil(N / 8)): whether each sample was predicted correctly, eight to a byte, the first
             in the highest bit; 0 outside the scope. Empty where not recorded.
+        predicted: per view, uint8 (B, N), or uint16 where there are more than 255 outputs: the output predicted for
+            each sample at each of the B evaluations with `Phase.END`; the largest number of the type where a sample
+            was not evaluated or had no prediction. Empty where not recorded; see `predictions`.
+        cell_target: output unit of each cell, int64 (K,); empty where no predictions were recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
             `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.benchmark.evaluation.Watch`.
     """
@@ -100,6 +104,8 @@ class Trace:
     extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    predicted: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
+    cell_target: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __repr__(self) -> str:
         experiences, tasks = self.visits.shape
@@ -161,6 +167,27 @@ class Trace:
         packed = self.bits[view] if evaluations is None else self.bits[view][evaluations]
         return np.unpackbits(packed, axis=1, count=int(self.cell_size.sum())).astype(np.bool_)
 
+    def predictions(self, view: str) -> NDArray[np.int64]:
+        """Predicted output of each evaluated sample at each evaluation with `Phase.END`, (B, N); -1 where it was not
+        evaluated or had no prediction.
+
+        Raises:
+            KeyError: the predictions of this view were not recorded.
+        """
+        return outputs_of(self.predicted[view])
+
+    def class_accuracy(self, view: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The classes, ascending (C,), and the accuracy on each at each evaluation, (E, C) in [0, 1], over all its
+        domains that were evaluated; NaN where none was, or the strategy could not predict.
+        """
+        classes, of = np.unique(self.cell_class, return_inverse=True)
+        counts, member = self.correct[view], np.equal.outer(of, np.arange(len(classes))).astype(np.int64)
+        known = counts >= 0
+        right = np.where(known, counts, 0).astype(np.int64) @ member
+        size = np.where(known, self.cell_size, 0).astype(np.int64) @ member
+        size[((counts < NOT_EVALUATED).astype(np.int64) @ member) > 0] = 0
+        return classes, np.divide(right, size, out=np.full(size.shape, np.nan), where=size > 0)
+
     def by_origin(self) -> Trace:
         """The same record with the neighbouring experiences of a task block joined to one.
 
@@ -175,6 +202,7 @@ class Trace:
         phase = self.phase.copy()
         phase[(phase == Phase.BEFORE) & inner_start[self.experience]] = Phase.CHANGE
         phase[(phase == Phase.END) & inner_end[self.experience]] = Phase.CHANGE
+        at_end = phase[self.phase == Phase.END] == Phase.END
         visits = np.zeros((int(of[-1]) + 1, self.visits.shape[1]), np.bool_)
         np.logical_or.at(visits, of, self.visits)
         return dataclasses.replace(
@@ -183,6 +211,7 @@ class Trace:
             origin=self.origin[new],
             experience=of[self.experience].astype(np.int32),
             phase=phase,
+            predicted={view: outputs[at_end] for view, outputs in self.predicted.items()},
         )
 
     def begun(self) -> Trace:
@@ -215,6 +244,7 @@ class Trace:
             extra={n: a[: lengths[n]] if n in lengths else a[kept] for n, a in self.extra.items()},
             sums={name: sums[kept] for name, sums in self.sums.items()},
             values={name: values[kept] for name, values in self.values.items()},
+            predicted={view: outputs[kept[self.phase == Phase.END]] for view, outputs in self.predicted.items()},
         )
 
     # ---------------------------------------------------------------------------------------- files
@@ -242,15 +272,17 @@ class Trace:
         arrays = _upgraded(arrays)
         values: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
-            if name in ("correct", "bits", "extra", "sums", "values"):
+            if name in ("correct", "bits", "extra", "sums", "values", "predicted"):
                 values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
+            elif name == "cell_target" and name not in arrays and not values["predicted"]:
+                values[name] = np.zeros(0, np.int64)
             elif name not in arrays:
                 raise ValueError(f"array '{name}' is missing")
             else:
                 values[name] = arrays[name]
         if not (values["correct"] or values["sums"]):
             raise ValueError("no array 'correct.*'")
-        for detail, whole in (("bits", "correct"), ("values", "sums")):
+        for detail, whole in (("bits", "correct"), ("predicted", "correct"), ("values", "sums")):
             if absent := sorted(set(values[detail]) - set(values[whole])):
                 raise ValueError(f"array '{whole}.{absent[0]}' is missing")
         for name, shape, expected in _shapes(values):
@@ -267,6 +299,15 @@ def concatenated(chunks: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray
     chunks = list(chunks)
     names = dict.fromkeys(name for chunk in chunks for name in chunk)
     return {name: np.concatenate([chunk[name] for chunk in chunks if name in chunk]) for name in names}
+
+
+def outputs_of(predicted: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Recorded predictions as output units, int64; -1 where there is none.
+
+    >>> outputs_of(np.array([3, 255], np.uint8)).tolist(), outputs_of(np.array([255, 65535], np.uint16)).tolist()
+    ([3, -1], [255, -1])
+    """
+    return np.where(predicted == np.iinfo(predicted.dtype).max, -1, predicted.astype(np.int64))
 
 
 def differences(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -289,6 +330,8 @@ def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tupl
     expected |= dict.fromkeys(("iteration", "experience", "phase"), (evaluations,))
     expected |= dict.fromkeys(("cell_size", "cell_domain", "cell_class", "cell_population"), (cells,))
     expected |= {"visits": visits, "origin": (visits[0],), "task_cells": (visits[1], cells)}
+    if values["cell_target"].size or values["predicted"]:
+        expected["cell_target"] = (cells,)
     for name, shape in expected.items():
         yield name, values[name].shape, shape
     for view, counts in values["correct"].items():
@@ -299,6 +342,8 @@ def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tupl
         yield f"sums.{view}", sums.shape, (evaluations, cells)
     for view, numbers in values["values"].items():
         yield f"values.{view}", numbers.shape, (evaluations, samples)
+    for view, outputs in values["predicted"].items():
+        yield f"predicted.{view}", outputs.shape, (int((values["phase"] == Phase.END).sum()), samples)
     for name, array in values["extra"].items():
         yield f"extra.{name}", array.shape, (iterations,) if name == "gradient_norm" else (evaluations, visits[1])
 

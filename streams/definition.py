@@ -59,6 +59,7 @@ AnySchedule = Annotated[
     | ExplicitSchedule,
     Field(discriminator="by"),
 ]
+LabelSpaces = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
 def data_name(data: str | list[str]) -> str:
@@ -77,6 +78,9 @@ class StreamConfig(Model):
     """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
     stay on the disk, csv:PATH, parquet:PATH or hf:FOLDER for tables, folder:PATH for images in class folders, or a
     list of names, with tasks by given."""
+    labels: Literal["shared", "own"] | LabelSpaces = "shared"
+    """Classes of the data sets of a list: the same in all; `own`: each has its own, named member/class; or a name for
+    each data set: those of one name share their classes."""
     columns: Columns | None = None
     """Columns of a table and their roles; for tables alone."""
     size: Annotated[int, Field(ge=2, le=1024)] | None = None
@@ -107,7 +111,7 @@ class StreamConfig(Model):
     @property
     def reading(self) -> dict[str, Any]:
         """Arguments of `clbench.streams.datasets.load` beside name and size: what else says which data set it is."""
-        return {"parameters": self.parameters, "table": self.table}
+        return {"parameters": self.parameters, "table": self.table, "labels": self.labels}
 
     @property
     def data_name(self) -> str:
@@ -152,6 +156,10 @@ class StreamConfig(Model):
         yield from self._table_mistakes()
         if isinstance(self.data, list) and by != "given":
             yield "data", f"a list of data sets needs tasks by given, not by {by}"
+        if self.labels != "shared" and not isinstance(self.data, list):
+            yield "labels", f"got {shown(self.labels)}, which is for a list of data sets"
+        elif isinstance(self.labels, list) and len(self.labels) != len(self.data):
+            yield "labels", f"got {len(self.labels)} names of label spaces for {len(self.data)} data sets"
         if self.tasks.in_parts and self.schedule.by != "sequential":
             sentence = f"got '{self.schedule.by}'. Allowed with tasks by {by}, which come in parts: sequential"
             yield "schedule.by", sentence

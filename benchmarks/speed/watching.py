@@ -37,7 +37,7 @@ from evaluation import describe, load_data
 from pairs import table, write_json
 
 from clbench import resolve
-from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.evaluation import Evaluation
 from clbench.runner.components import assemble
 from clbench.runner.numerics import numerics
 from clbench.streams.compile import compile_stream

@@ -49,6 +49,9 @@ class Watch(Model):
     """The number of each sample is recorded for these. Default: if that takes up to 128 MiB uncompressed."""
     bits: bool | None = None
     """Per-sample correctness is recorded. Default: if that takes up to 128 MiB uncompressed."""
+    predictions: bool | None = None
+    """The output predicted for each test sample is recorded at the ends of experiences. Default: if that takes up to
+    32 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
     """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
     samples: Literal["auto", "all"] = "auto"

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from clbench.errors import RunFailed
 from clbench.evaluation.cells import Cells
-from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.evaluation import Evaluation
 from clbench.trace import BROKEN_SUM, NAN_SCORES, Phase, Trace, concatenated
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
 
-_BLOCK_ROWS = 64
+_BLOCK_ROWS, _BLOCK_BYTES = 64, 1 << 20
+"""Most rows, and bytes beyond one row, of a block."""
 
 _CHUNK_BYTES = 16 << 20
 """Recorded bytes after which a chunk is due, so that a crash late in a long experience loses little."""
@@ -33,17 +34,20 @@ class _Rows:
     def __init__(self) -> None:
         self._blocks: list[Tensor] = []
         self._count = 0
+        self._rows = _BLOCK_ROWS
 
     def append(self, row: Tensor) -> None:
-        at = self._count % _BLOCK_ROWS
+        if not self._count and row.nbytes:
+            self._rows = min(_BLOCK_ROWS, max(1, _BLOCK_BYTES // row.nbytes))
+        at = self._count % self._rows
         if not at:
-            self._blocks.append(torch.empty((_BLOCK_ROWS, *row.shape), dtype=row.dtype, device=row.device))
+            self._blocks.append(torch.empty((self._rows, *row.shape), dtype=row.dtype, device=row.device))
         self._blocks[-1][at] = row
         self._count += 1
 
     def last(self) -> Tensor:
         """The one appended last."""
-        return self._blocks[-1][(self._count - 1) % _BLOCK_ROWS]
+        return self._blocks[-1][(self._count - 1) % self._rows]
 
     def stacked(self) -> NDArray[Any]:
         """All of them, (n, ...), on the host."""
@@ -75,7 +79,7 @@ class Recorder:
     def add(self, evaluation: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
         """Adds one evaluation."""
         named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra,
-                 "sums": evaluation.sums, "values": evaluation.values}  # fmt: skip
+                 "sums": evaluation.sums, "values": evaluation.values, "predicted": evaluation.predicted}  # fmt: skip
         for kind, rows in named.items():
             for name, row in rows.items():
                 self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
@@ -182,4 +186,6 @@ class Recorder:
             extra=part("extra"),
             sums=part("sums"),
             values=part("values"),
+            predicted=part("predicted"),
+            cell_target=cells.target,
         )

@@ -7,6 +7,7 @@ all views of a trace; each family of definitions has a module:
     worst_case   minima and largest changes on the way
     learning     how fast and how lastingly things are learnt
     sessions     few-shot streams: accuracy over all classes so far
+    predicted    predicted outputs: confusion, and the share that falls on the newest classes
     gap          anatomy of the stability gap
     sampling     standard errors
     dialects     definitions of other libraries under the same names
@@ -23,8 +24,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from clbench.measures import measure_of
-from clbench.metrics import gap, learning, matrix, measured, sessions, worst_case
+from clbench.metrics import gap, learning, matrix, measured, predicted, sessions, worst_case
 from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
+from clbench.metrics.predicted import confusion
 from clbench.metrics.sampling import standard_error
 from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
 from clbench.trace import Trace
@@ -35,6 +37,7 @@ __all__ = [
     "Value",
     "accuracy_matrix",
     "compute",
+    "confusion",
     "first_visit",
     "metrics_of",
     "minimum_accuracy",
@@ -43,7 +46,9 @@ __all__ = [
 ]
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for family in (matrix, worst_case, learning, sessions, gap) for metric in family.METRICS
+    metric.name: metric
+    for family in (matrix, worst_case, learning, sessions, predicted, gap)
+    for metric in family.METRICS
 }
 
 

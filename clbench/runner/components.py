@@ -35,6 +35,9 @@ from clbench.training.training_set import TrainingSet
 _SAMPLES_BYTES = 128 << 20
 """Largest size of packed per-sample correctness, or of the numbers of a measure, that is recorded by default."""
 
+_PREDICTIONS_BYTES = 32 << 20
+"""Largest size of predicted outputs that are recorded by default."""
+
 
 @dataclass
 class Components:
@@ -136,6 +139,7 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
             _keeps(run, stream, run.watch.bits, 1 / 8),
             bench.task_at_test,
             _keeps(run, stream, run.watch.values, 4),
+            _keeps_predictions(run, stream),
         )
     else:
         samples, new_evaluator = beside.samples.fresh(), lambda: beside.evaluator.fresh()
@@ -204,6 +208,26 @@ def _keeps(run: run_config.RunConfig, stream: Stream, configured: bool | None, e
     evaluation = run.benchmark.evaluation
     of_block = updates_by_task_block(budgets(run.benchmark.training, stream), stream)
     looks = sum(evaluations(evaluation, n) for n in of_block)
-    samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
-    views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
-    return looks * views * math.ceil(samples * each) <= _SAMPLES_BYTES
+    return looks * _views(run, stream) * math.ceil(_tested(run, stream) * each) <= _SAMPLES_BYTES
+
+
+def _keeps_predictions(run: run_config.RunConfig, stream: Stream) -> bool:
+    """True if predicted outputs are recorded at the ends of experiences: as configured, by default if the record stays
+    small. Numbers to predict have none."""
+    if stream.data.train_target is not None:
+        return False
+    if run.watch.predictions is not None:
+        return run.watch.predictions
+    ends, each = len(set(stream.origins().tolist())), 1 if stream.outputs <= 255 else 2
+    return ends * _views(run, stream) * _tested(run, stream) * each <= _PREDICTIONS_BYTES
+
+
+def _tested(run: run_config.RunConfig, stream: Stream) -> int:
+    """Number of evaluated test samples."""
+    return int(lay_out_cells(stream, run.benchmark.evaluation.subset).size.sum())
+
+
+def _views(run: run_config.RunConfig, stream: Stream) -> int:
+    """Number of recorded views, those of averaged weights included."""
+    views = len(views_of(stream.setting, run.benchmark.evaluation))
+    return views * (1 + len(run.watch.ema) + len(run.watch.last))

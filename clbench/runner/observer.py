@@ -130,9 +130,9 @@ class Observation(Watcher):
             return
         start = time.perf_counter()
         everything = phase is Phase.BEFORE or self._evaluation.scope == "all"
-        evaluation = self._bench.evaluator.evaluate(
-            self._bench.strategy, self._tasks if everything else self._seen, self._seen
-        )
+        evaluator, scope = self._bench.evaluator, self._tasks if everything else self._seen
+        predictions = phase is Phase.END and evaluator.keeps_predictions
+        evaluation = evaluator.evaluate(self._bench.strategy, scope, self._seen, predictions)
         self._recorder.add(evaluation, self.iterations, self.position.experience, phase)
         self.evaluations += 1
         self.eval_s += time.perf_counter() - start

@@ -154,7 +154,8 @@ def execute(
                 return Outcome(directory, record)  # a result is kept though its data are unavailable now
             if _finished(directory, True, checkpoints, warn) is not None:
                 files.supersede(directory)
-            (directory / "trace.npz").unlink(missing_ok=True)  # files of a checkpoint stay
+            for name in ("trace.npz", files.PREDICTIONS):  # files of a checkpoint stay
+                (directory / name).unlink(missing_ok=True)
             files.write_json(directory / "run.json", record)
             return Outcome(directory, record)
         if finished is not None:

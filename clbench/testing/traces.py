@@ -16,6 +16,7 @@ def make_trace(
     every: int = 1,
     origin: NDArray[np.int32] | None = None,
     view: str = "class",
+    predicted: NDArray[np.int64] | None = None,
 ) -> Trace:
     """A trace with given accuracies, to try a metric on: tasks of one cell, experiences of equal length.
 
@@ -27,6 +28,8 @@ def make_trace(
         every: iterations between evaluations.
         origin: (V,); default: every experience its own.
         view: name of the view.
+        predicted: output predicted for each sample at the end of each experience, (V, T * size), -1 without one, where
+            task t has the output t; default: not recorded.
 
     The bits have the first `count` samples of a task right.
     """
@@ -53,4 +56,6 @@ def make_trace(
         dense=0,
         rows=np.arange(tasks * size, dtype=np.int64),
         bits={view: np.packbits(right.reshape(len(flat), -1), axis=1)},
+        predicted={} if predicted is None else {view: np.where(predicted < 0, 255, predicted).astype(np.uint8)},
+        cell_target=np.arange(0 if predicted is None else tasks, dtype=np.int64),
     )

@@ -11,7 +11,7 @@ test sample.
 
 A name with a colon, `package.module:Name`, runs user-defined code (`clbench.streams.datasets.imported`); no other name
 does. A list of names is one data set whose tasks are its members: images, converted to one size and one number of
-channels.
+channels, whose classes are the same or their own (`clbench.streams.datasets.lists`).
 
 `csv:PATH`, `parquet:PATH`, `hf:FOLDER` and `gapminder` are tables, whose columns a stream names
 (`clbench.streams.datasets.tables`); `folder:PATH` holds images in class folders.
@@ -22,11 +22,9 @@ file, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of P
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +34,12 @@ from numpy.typing import NDArray
 from clbench.dataset import FILE_KINDS, DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored
-from clbench.streams.datasets import frames, generated, image_folders, imported, outline_cache, sources, tables
+from clbench.streams.datasets import frames, generated, image_folders, imported, lists, outline_cache, sources, tables
 from clbench.streams.datasets import published as published_files
-from clbench.streams.datasets.class_names import moved
 from clbench.streams.datasets.columns import Table, is_table
+from clbench.streams.datasets.embedded import EMBEDDED
 from clbench.streams.datasets.finish import finish, read_through
 from clbench.streams.datasets.generated import Generated
-from clbench.streams.datasets.moments import moments_of
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
 from clbench.streams.datasets.sources import Arrays, data_root
@@ -65,6 +62,8 @@ DATASETS: dict[str, _Known] = {
         Facts(10, True, "8x8 grey digits, 1,442 train, 355 test; ships with scikit-learn"),
         sha256="145b48fcae08296daf13c0658f889701ddab5cb9bb3ec66f13264349e063c6e0",
     ),
+    "digits_inverted": _Known(Facts(10, True, "the same digits in another domain, dark on light")),
+    "digits_parity": _Known(Facts(2, True, "the same images as another task: even or odd")),
     "mnist": _Known(
         Facts(10, True, "28x28 grey digits, 60,000 train, 10,000 test"),
         Published("MNIST", ("MNIST/raw",), "ossci-datasets.s3.amazonaws.com"),
@@ -122,16 +121,17 @@ def facts(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
+    labels: lists.Labels = "shared",
 ) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
     Args:
-        name, parameters, size, table: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
         UserError: unknown name, a damaged file, a list of incompatible members, or a size for vectors.
     """
-    known = _facts(name, parameters, table) if isinstance(name, str) else _facts_of_list(name, parameters)
+    known = _facts(name, parameters, table) if isinstance(name, str) else _facts_of_list(name, parameters, labels)
     if size is not None and isinstance(name, str) and _stays(name):
         raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
     if size is not None and known.image is False:
@@ -179,7 +179,7 @@ def _facts_of_table(arrays: Arrays) -> Facts:
     )  # fmt: skip
 
 
-def _facts_of_list(names: Sequence[str], parameters: Generated | None) -> Facts:
+def _facts_of_list(names: Sequence[str], parameters: Generated | None, labels: lists.Labels) -> Facts:
     if not names:
         raise UserError("an empty list of data sets; it needs one at least.")
     members = [_facts(n, parameters) for n in names]
@@ -190,9 +190,13 @@ def _facts_of_list(names: Sequence[str], parameters: Generated | None) -> Facts:
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
         if known.tasks is not None:
             raise UserError(f"data set '{member}' has tasks; in a list each data set is one task.")
-    classes = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
-    _same_classes(classes)
-    return Facts(next(iter(classes.values()), None), True, tasks=len(names))
+    of, classes = lists.spaces(names, labels), [m.classes for m in members]
+    lists.same_classes(names, classes, of)
+    total: int | None = None
+    held = {space: n for space, n in zip(of.of, classes, strict=True) if n is not None}
+    if len(held) == len(set(of.of)):
+        total = sum(held.values())
+    return Facts(total, True, tasks=len(names))
 
 
 def _stays(name: str) -> bool:
@@ -200,37 +204,22 @@ def _stays(name: str) -> bool:
     return name.startswith(("npy:", imported.LAZY))
 
 
-def _same_classes(classes: dict[str, int]) -> None:
-    if len(set(classes.values())) > 1:
-        counts = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
-        raise UserError(f"the data sets of a list need the same number of classes: {counts}.")
-
-
-def _same_names(members: Sequence[DataSet]) -> None:
-    """Checks that no class of one member has another number in the next that names its classes."""
-    named = [m for m in members if m.class_names]
-    for one, other in combinations(named, 2):
-        if name := moved(one.class_names, other.class_names):
-            numbers = (m.class_names.index(name) for m in (one, other))
-            places = " and ".join(f"class {c} in '{m.name}'" for c, m in zip(numbers, (one, other), strict=True))
-            raise UserError(f"the data sets of a list need the same classes: '{name}' is {places}.")
-
-
 def require(
     name: str | Sequence[str],
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
+    labels: lists.Labels = "shared",
 ) -> None:
     """Fails early, and without importing torch, if a data set is unavailable.
 
     Args:
-        name, parameters, size, table: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
         UserError: as `facts`, or missing and not downloadable; of an import path only that it does not exist.
     """
-    facts(name, parameters, size, table)
+    facts(name, parameters, size, table, labels)
     for member in [name] if isinstance(name, str) else name:
         if member in generated.NAMES:
             generated.check(member)
@@ -257,22 +246,23 @@ def outline(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
+    labels: lists.Labels = "shared",
 ) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 
     User-defined code (an import path) is run each time.
 
     Args:
-        name, parameters, size, table: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
         UserError: as `load`.
     """
-    key = _key(name, parameters, size, table)
+    key = _key(name, parameters, size, table, labels)
     kept = None if key is None else outline_cache.read(key)
     if kept is not None:
         return Outline(name=_title(name), **kept)
-    data = load(name, parameters, size, table)
+    data = load(name, parameters, size, table, labels)
     return Outline(**{field.name: getattr(data, field.name) for field in fields(Outline)})
 
 
@@ -281,6 +271,7 @@ def load(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
+    labels: lists.Labels = "shared",
 ) -> DataSet:
     """A data set, checked.
 
@@ -288,25 +279,26 @@ def load(
         name: a built-in name, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or, for data on the
             disk, `npy:FOLDER` and `lazy:` before an import path; `folder:PATH` of images; a table, `csv:PATH`,
             `parquet:PATH`, `hf:FOLDER` or `gapminder`; or a list of those in memory but tables: images (uint8)
-            with the same number of classes each and without tasks, converted to one size and, where any is in
-            colour, to three channels, of top 255. Its tasks are the members in their order.
+            without tasks, converted to one size and, where any is in colour, to three channels, of top 255. Its tasks
+            are the members in their order.
         parameters: of a generated data set; default: its default ones.
         size: height and width that images (uint8) are resized to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
         table: columns and blocks of a table; for that kind alone.
+        labels: of a list, see `lists.Labels`: members that share a label space have the same number of classes.
 
     Raises:
         UserError: unavailable, or a file is damaged; the message names the file and the mistake.
     """
-    require(name, parameters, size, table)
-    before = _key(name, parameters, size, table)
+    require(name, parameters, size, table, labels)
+    before = _key(name, parameters, size, table, labels)
     if isinstance(name, str):
         data = _one(name, parameters, size, table)
         if size is not None:
             data = _resized(data, (size, size))
     else:
-        data = _joined(name, parameters, size)
-    after = _key(name, parameters, size, table)
+        data = _joined(name, parameters, size, labels)
+    after = _key(name, parameters, size, table, labels)
     if after is not None and before in (None, after):  # files that change meanwhile are not what was read
         outline_cache.write(after, data)
     return data
@@ -330,7 +322,7 @@ def _one(name: str, parameters: Generated | None, size: int | None = None, table
     elif path is not None:
         arrays = sources.read_npz(path)
     elif published is None:
-        arrays = sources.digits()
+        arrays = EMBEDDED[name]()
     elif name == "omniglot":
         arrays = published_files.read_omniglot(published)
     else:
@@ -396,52 +388,29 @@ def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
     return read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
 
 
-def _joined(names: Sequence[str], parameters: Generated | None, size: int | None) -> DataSet:
-    """Data sets as the domains of one."""
+def _joined(names: Sequence[str], parameters: Generated | None, size: int | None, labels: lists.Labels) -> DataSet:
+    """Data sets as the tasks of one."""
     members: list[DataSet] = []
-    digest = hashlib.sha256()
+    digests: list[str] = []
     for name in names:
         data = _one(name, parameters, size)
         if data.train_task is not None:
             raise UserError(f"data set '{name}' has tasks; in a list each data set is one task.")
-        digest.update(f"{data.sha256}\n".encode())
+        digests.append(data.sha256)
         data = _levels(data)
         height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
         members.append(_resized(data, (height, width)))
-    _same_classes({m.name: m.classes for m in members})
-    _same_names(members)
-    depths = {m.shape[0] for m in members}
-    channels = max(depths)
-    if depths - {1, channels}:
-        counts = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
-        raise UserError(f"the data sets of a list need one channel, or as many as the others: {counts}.")
-    digest.update(f"{height}x{width}".encode())
-    sizes = [len(m.train_y) for m in members], [len(m.test_y) for m in members]
-    train_task, test_task = (np.repeat(np.arange(len(members), dtype=np.int64), n) for n in sizes)
-    train_y, test_y = (np.concatenate([getattr(m, y) for m in members]) for y in ("train_y", "test_y"))
-    origin = ", ".join(dict.fromkeys(m.origin for m in members))
-    train_x, test_x = (_stacked([getattr(m, x) for m in members], channels) for x in ("train_x", "test_x"))
-    mean, std = moments_of(train_x, 255.0)
-    return DataSet(
-        name=_title(names), train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
-        test_task=test_task, classes=members[0].classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
-        origin=origin, top=255.0, mean=mean, std=std,
-        class_names=next((m.class_names for m in members if m.class_names), ()),
-    )  # fmt: skip
-
-
-def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
-    """Images one after the other, grey ones repeated in every channel."""
-    out = np.empty((sum(map(len, parts)), channels, *parts[0].shape[2:]), np.uint8)
-    start = 0
-    for x in parts:
-        out[start : start + len(x)] = x
-        start += len(x)
-    return out
+    of = lists.spaces(names, labels)
+    lists.same_classes(names, [m.classes for m in members], of)
+    return lists.joined(_title(names), members, digests, of)
 
 
 def _key(
-    name: str | Sequence[str], parameters: Generated | None, size: int | None, table: Table | None = None
+    name: str | Sequence[str],
+    parameters: Generated | None,
+    size: int | None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
 ) -> str | None:
     """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
@@ -452,7 +421,7 @@ def _key(
         path, folder = sources.npz_path(member), sources.npy_folder(member)
         if member in generated.NAMES:
             detail = generated.settled(member, parameters).model_dump(mode="json")
-        elif member == "digits":
+        elif member in EMBEDDED:
             try:
                 detail = version("scikit-learn")
             except PackageNotFoundError:
@@ -470,4 +439,5 @@ def _key(
         else:
             return None
         members.append([member, detail, known.sha256 if known else None, outline_cache.stamps(*files)])
-    return outline_cache.key("one" if isinstance(name, str) else "list", members, size)
+    of = [] if labels == "shared" else [labels if isinstance(labels, str) else list(labels)]
+    return outline_cache.key("one" if isinstance(name, str) else "list", members, size, *of)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clbench.streams.datasets.embedded import EMBEDDED
 from clbench.streams.datasets.load import DATASETS
 from clbench.streams.datasets.sources import data_root, npz_path, offline
 
-_PACKAGES = {"digits": "scikit-learn", "gapminder": "plotly"}
+_PACKAGES = {**dict.fromkeys(EMBEDDED, "scikit-learn"), "gapminder": "plotly"}
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,12 @@ REGRESSION = ("train_x", "train_target", "test_x", "test_target")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
-_TAKEN = ("digits", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
+_TAKEN = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
 """Names that no file of the data root replaces."""
+MEDMNIST = {
+    "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
+}  # fmt: skip
+"""Names of these arrays in the files of MedMNIST, with labels (N, 1); `val_images` and `val_labels` stay unread."""
 
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
@@ -305,17 +309,40 @@ def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
-        arrays = arrange(_names(archive), lambda name: _member(archive, path, name, copies), str(path), "the file")
+        held = _called(_names(archive))
+        arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
     return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> Facts:
     """Facts of a file: labels are read, inputs are not."""
     with _open(path) as archive:
+        held = _called(_names(archive))
         return _facts(
-            _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
-            str(path), "the file",
+            held, lambda name: _array(archive, path, name, held[name]),
+            lambda name: _header(archive, path, held[name]), str(path), "the file",
         )  # fmt: skip
+
+
+def _called(held: Sequence[str]) -> dict[str, str]:
+    """The arrays of a file by our names: as they are called there, or as MedMNIST calls them."""
+    if set(MEDMNIST.values()) <= set(held) and not {*DIVIDED, *WHOLE} & set(held):
+        return MEDMNIST
+    return {name: name for name in held}
+
+
+def _array(
+    archive: zipfile.ZipFile, path: Path, name: str, called: str, copies: Decompressed | None = None
+) -> NDArray[Any]:
+    array = _member(archive, path, called, copies)
+    if name == called or not name.endswith("_y") or array.ndim != 2:
+        return array
+    if array.shape[1] != 1:
+        raise UserError(
+            f"{path}: {called} has the shape {array.shape}, several labels a sample, as of ChestMNIST; a sample needs "
+            "one, (N, 1)."
+        )
+    return array[:, 0]
 
 
 def _facts(
@@ -453,14 +480,6 @@ def _whole(folder: Path, name: str) -> NDArray[Any]:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
-
-
-def digits() -> Arrays:
-    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
 
 
 def synthetic(spec: SyntheticData) -> Arrays:

@@ -45,8 +45,8 @@ LESSONS = {f"docs/tutorials/own_{thing}.md" for thing in ("strategy", "stream", 
 PARSED = ("doctor", "remove")
 """Verbs whose arguments are parsed alone: one judges the machine, one removes what later commands read."""
 
-EMBEDDED = ("digits", "synthetic", "gapminder")
-WRITTEN = ("csv:", "folder:")
+EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder")
+WRITTEN = ("csv:", "folder:", "npz:")
 """Kinds of data that a page itself writes before it uses them."""
 SECTIONS = {"stream", "model", "training", "evaluation", "protocol", "watch", "strategy", "seeds"}
 """Keys of a benchmark's file; a block of these alone is part of one."""
@@ -224,9 +224,11 @@ class Reader:
             assert cli.main(arguments) == 0, shlex.join(arguments)
 
     def shorten(self, study: Path) -> None:
-        """Gives a study a budget of two updates and embedded data."""
+        """Gives a study a budget of two updates, and embedded data or those of the page."""
         content = yaml.safe_load(study.read_text(encoding="utf-8"))
-        content |= {"budget": {"iterations": 2}, "seeds": 2, "streams": ["split_digits-v1", "permuted_digits-v1"]}
+        of_page = [name for name in content["streams"] if str(name).endswith(".yaml")]
+        streams = of_page or ["split_digits-v1", "permuted_digits-v1"]
+        content |= {"budget": {"iterations": 2}, "seeds": 2, "streams": streams}
         if "changes" in content:
             del content["changes"]
         study.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -260,12 +262,12 @@ def alternatives(arguments: list[str]) -> list[list[str]]:
 
 def embedded(name: str) -> bool:
     """True if a benchmark's data are always at hand."""
-    return resolve.resolve(name, need_strategy=False)[0].stream.data in EMBEDDED
+    return at_hand(resolve.resolve(name, need_strategy=False)[0].stream.data)
 
 
 def at_hand(data: str | list[str]) -> bool:
-    """True if data are embedded, or written by the page."""
-    return isinstance(data, str) and (data in EMBEDDED or data.startswith(WRITTEN))
+    """True if data sets are embedded, or written by the page."""
+    return all(name in EMBEDDED or name.startswith(WRITTEN) for name in ([data] if isinstance(data, str) else data))
 
 
 def extras() -> dict[str, Any]:

@@ -93,6 +93,7 @@ BY_HAND = {
     "sessions.base": (0.7, [0.8, 0.6, 0.7]),
     "sessions.new": (0.75, [NAN, 0.9, 0.75]),
     "sessions.harmonic_mean": (2 * 0.7 * 0.75 / 1.45, [NAN, 2 * 0.6 * 0.9 / 1.5, 2 * 0.7 * 0.75 / 1.45]),
+    "recency.predicted_newest": (NAN, [NAN] * 3),  # no predictions; see test_predicted.py
     # Task 0 from 0.8: 0.8, 0.2, 0.6. Task 0 from 0.6: 0.6, 0.4, 0.7. Task 1 from 0.9: 0.9, 0.3, 0.5.
     "gap.depth": (1.4 / 3, [0.4, 0.6, NAN]),
     "gap.iterations_to_trough": (1.0, [1.0, 1.0, NAN]),

@@ -134,6 +134,14 @@ class Record:
         self.cell_class = [int(c) for c in trace.cell_class]
         self.sizes = [sum(self.cell_size[k] for k in self.cells[i]) for i in range(self.tasks)]
         self.counts = trace.correct[view]
+        self.targets = [int(target) for target in trace.cell_target]
+        self.predicted: dict[int, list[int]] = {}
+        """Predicted output of each sample, by evaluation with the phase END; -1 without one."""
+        if view in trace.predicted:
+            none = 255 if trace.predicted[view].dtype == np.uint8 else 65_535
+            at_end = [e for e in range(len(trace.phase)) if trace.phase[e] == Phase.END]
+            for e, row in zip(at_end, trace.predicted[view].tolist(), strict=True):
+                self.predicted[e] = [-1 if output == none else output for output in row]
         self.visits: list[set[int]] = []
         joined: list[int] = []
         for u, row in enumerate(trace.visits):
@@ -596,6 +604,37 @@ def _(r: Record, c: int) -> Number:
     return Number(Fraction(right, size) - Fraction(right_all, size_all))
 
 
+@part("recency.predicted_newest")
+def predicted_newest(r: Record, v: int) -> Number:
+    newest = {r.targets[k] for i in r.visits[v] for k in r.cells[i]} if r.predicted else set()
+    ends = [e for p, e in zip(r.points[v], r.rows[v], strict=True) if p.phase is Phase.END]
+    if not newest or not ends or r.view.startswith("task"):
+        raise Undefined
+    earlier = {k for i in r.visited(v) for k in r.cells[i] if r.targets[k] not in newest}
+    hits, samples, n = 0, 0, 0
+    for k, size in enumerate(r.cell_size):
+        for output in r.predicted[ends[-1]][n : n + size]:
+            if k in earlier and output < 0:
+                raise Undefined
+            hits, samples = hits + (k in earlier and output in newest), samples + (k in earlier)
+        n += size
+    if not samples:
+        raise Undefined
+    return Number(Fraction(hits, samples))
+
+
+@value("recency.predicted_newest")
+def _(r: Record) -> Number:
+    if not r.predicted:
+        raise Undefined
+    shares = []
+    for v, tasks in enumerate(r.visits):
+        newest = {r.targets[k] for i in tasks for k in r.cells[i]}
+        if newest and any(r.targets[k] not in newest for i in r.visited(v) for k in r.cells[i]):
+            shares.append(predicted_newest(r, v))
+    return mean(shares)
+
+
 # ---------------------------------------------------------------- sessions
 
 
@@ -902,10 +941,14 @@ def build(plan: Plan) -> Trace:
         done += updates
         rows.append((done, v, Phase.END))
     known = [min((v for v, visited in enumerate(plan.visits) if i in visited), default=experiences) for i in owner]
-    correct, bits = {}, {}
+    correct, bits, predicted = {}, {}, {}
+    classes = [k // 2 * 3 if plan.seed % 2 else k for k in range(len(sizes))]
+    targets = [sorted(set(classes)).index(c) % (3 if plan.seed % 5 == 0 else 99) for c in classes]
+    at_end = [e for e, (_, _, phase) in enumerate(rows) if phase is Phase.END]
     for view in plan.views:
         counts = np.zeros((len(rows), len(sizes)), np.int32)
         right = np.zeros((len(rows), sum(sizes)), np.bool_)
+        known_outputs = np.ones((len(rows), sum(sizes)), np.bool_)
         offsets = [sum(sizes[:k]) for k in range(len(sizes))]
         for k, n in enumerate(sizes):
             count = 0 if plan.style == "learn" else rng.randint(0, n)
@@ -922,16 +965,21 @@ def build(plan: Plan) -> Trace:
                 absent = view.startswith("class") and v < known[k]
                 if absent or rng.random() < plan.missing:
                     counts[e, k] = rng.choice((NOT_EVALUATED, UNAVAILABLE))
+                    known_outputs[e, offsets[k] : offsets[k] + n] = False
                     continue
                 counts[e, k] = count
                 right[e, [offsets[k] + s for s in rng.sample(range(n), count)]] = True
         correct[view] = counts
         if plan.recorded:
             bits[view] = np.packbits(right, axis=1)
+            true = np.repeat(targets, sizes)
+            wrong = (true + np.array([rng.randint(1, 3) for _ in true])) % (max(targets) + 2)
+            outputs = np.where(known_outputs, np.where(right, true, wrong), 65_535)[at_end]
+            predicted[view] = outputs.astype(np.uint16) if plan.seed % 3 else np.minimum(outputs, 255).astype(np.uint8)
     return Trace(
         correct=correct,
         cell_domain=np.zeros(len(sizes), np.int32),
-        cell_class=np.array([k // 2 * 3 if plan.seed % 2 else k for k in range(len(sizes))], np.int32),
+        cell_class=np.array(classes, np.int32),
         cell_size=np.array(sizes, np.int32),
         cell_population=np.array(sizes, np.int32),
         task_cells=np.array([[i == j for j in owner] for i in range(tasks)]),
@@ -945,6 +993,8 @@ def build(plan: Plan) -> Trace:
         dense=plan.dense,
         rows=np.arange(sum(sizes), dtype=np.int64),
         bits=bits,
+        predicted=predicted,
+        cell_target=np.array(targets if plan.recorded else [], np.int64),
     )
 
 
@@ -953,6 +1003,7 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
     take: list[int] = []
     part_of: list[int] = []
     phases: list[int] = []
+    end_rows: list[int] = []
     visits: list[NDArray[np.bool_]] = []
     origin: list[int] = []
     for v in range(len(trace.visits)):
@@ -962,8 +1013,11 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
         rows = [e for e in range(len(trace.iteration)) if trace.experience[e] == v]
         for e in rows:
             take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(trace.phase[e])]
+            if trace.phase[e] == Phase.END:
+                end_rows.append(int((trace.phase[:e] == Phase.END).sum()))
             if trace.phase[e] == Phase.ITERATION and rng.random() < share:
                 take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(Phase.END)]
+                end_rows.append(rng.randrange(int((trace.phase == Phase.END).sum())))  # of no experience's end
                 visits.append(trace.visits[v].copy())
                 origin.append(origin[-1])
                 take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(Phase.BEFORE)]
@@ -978,6 +1032,7 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
         trace,
         correct={view: counts[take] for view, counts in trace.correct.items()},
         bits={view: packed[take] for view, packed in trace.bits.items()},
+        predicted={view: outputs[end_rows] for view, outputs in trace.predicted.items()},
         visits=np.array(visits),
         origin=np.array(origin, np.int32),
         iteration=trace.iteration[take],
@@ -1200,6 +1255,8 @@ def test_the_order_of_cells_means_nothing(plan: Plan, data: st.DataObject) -> No
         trace,
         correct={view: counts[:, order] for view, counts in trace.correct.items()},
         bits={view: np.packbits(trace.sample_correct(view)[:, samples], axis=1) for view in trace.bits},
+        predicted={view: outputs[:, samples] for view, outputs in trace.predicted.items()},
+        cell_target=trace.cell_target[order] if trace.predicted else trace.cell_target,
         cell_domain=trace.cell_domain[order],
         cell_class=trace.cell_class[order],
         cell_size=trace.cell_size[order],
@@ -1250,6 +1307,7 @@ def test_a_constant_model_neither_forgets_nor_falls(count: int, plan: Plan) -> N
         shape,
         correct={"domain": counts},
         bits={},
+        predicted={},
         cell_domain=np.zeros_like(each),
         cell_class=np.arange(len(each), dtype=np.int32),
         cell_size=each,

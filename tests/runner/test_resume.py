@@ -117,8 +117,9 @@ def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
     record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
     left = {p.name for p in directory.iterdir()} - {files.SUPERSEDED}
-    assert left == {"run.json", "trace.npz"}, "nothing else is left"
-    return (directory / "trace.npz").read_bytes(), {k: v for k, v in record.items() if k not in ("costs", "provenance")}
+    assert left - {files.PREDICTIONS} == {"run.json", "trace.npz"}, "nothing else is left"
+    written = b"".join((directory / name).read_bytes() for name in sorted(left - {"run.json"}))
+    return written, {k: v for k, v in record.items() if k not in ("costs", "provenance")}
 
 
 def stopped(run: RunConfig, out: Path, stops: list[tuple[int, Callable[[], None]]], every: Every) -> attempt.Outcome:
@@ -538,7 +539,8 @@ def test_killed_after_its_end_nothing_is_left_and_nothing_repeated(tmp_path: Pat
         patch.setattr(trace_files.TraceWriter, "clear", lambda self: crash())
         with pytest.raises(KeyboardInterrupt):
             execute(run, tmp_path, every=Every(0, 5))
-    assert {p.name for p in folder(run, tmp_path).iterdir()} == {"run.json", "trace.npz", "trace", "checkpoint"}
+    left = {p.name for p in folder(run, tmp_path).iterdir()}
+    assert left == {"run.json", "trace.npz", "predictions.npz", "trace", "checkpoint"}
     again = execute(run, tmp_path)
     assert again.skipped
     outcome(again.directory)
@@ -869,7 +871,7 @@ def test_a_damaged_record(left: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         execute(run, tmp_path / "out")
     assert str(caught.value).endswith("Repeat the run with --force, or remove the file.")
-    assert {p.name for p in place.iterdir()} == {"run.json", "trace.npz"}
+    assert {p.name for p in place.iterdir()} == {"run.json", "trace.npz", "predictions.npz"}
     assert outcome(execute(run, tmp_path / "out", force=True).directory) == whole
 
 

@@ -459,7 +459,7 @@ def test_a_selection_of_one_class() -> None:
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
 def test_answers_of_every_shipped_benchmark_can_be_wrong(name: str) -> None:
     stream = resolve.resolve(name, need_strategy=False)[0].stream
-    classes = registry.datasets().facts(stream.data, stream.synthetic, table=stream.table).classes
+    classes = registry.datasets().facts(stream.data, **stream.reading).classes
     assert stream.setting != "task" or min(stream.tasks.sizes(classes) or [2]) > 1
 
 
