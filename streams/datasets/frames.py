@@ -134,6 +134,11 @@ def chosen(where: str, held: Sequence[str], columns: Columns) -> list[str]:
     features = [column for column in held if column not in columns.roles and column not in columns.ignore]
     if not features:
         raise UserError(f"{where}: no column is left for a feature; its columns: {', '.join(held)}.")
+    if "" in features:
+        raise UserError(
+            f"{where}: column {list(held).index('') + 1} has no name; name it in the header, or list the features. (An "
+            "index that pandas wrote is left out by to_csv(index=False).)"
+        )
     if stray := [c for c in columns.categorical if c not in features]:
         raise UserError(f"{where}: column '{stray[0]}' is the {columns.roles[stray[0]]}, no feature (categorical).")
     return features

@@ -57,6 +57,8 @@ FILES = [
          target="yy"),
     case("t.csv: no column 'colour' (stream.columns.features). Its columns: t, a, b, y.", table(),
          features=["a", "colour"]),
+    case("t.csv: column 1 has no name; name it in the header, or list the features. (An index that pandas wrote is "
+         "left out by to_csv(index=False).)", table({0: ",a,b,y"})),
     case("t.csv: no column is left for a feature; its columns: t, a, b, y.", table(), ignore=["t", "a", "b"]),
 ]  # fmt: skip
 
