@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.prequential import Prequential
+
 SCHEMA = 2
 """Version of the trace's layout; raised when a field changes its meaning. Older ones are read (`_upgraded`)."""
 
@@ -69,6 +71,7 @@ class Trace:
             in the highest bit; 0 outside the scope. Empty where not recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
             `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.benchmark.evaluation.Watch`.
+        prequential: predictions of incoming samples before they were learnt; None where not recorded.
     """
 
     correct: dict[str, NDArray[np.int32]]
@@ -88,6 +91,7 @@ class Trace:
     rows: NDArray[np.int64]
     bits: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    prequential: Prequential | None = None
 
     def __repr__(self) -> str:
         experiences, tasks = self.visits.shape
@@ -181,19 +185,21 @@ class Trace:
             loss=self.loss[:updates],
             bits={view: packed[kept] for view, packed in self.bits.items()},
             extra={n: a[: lengths[n]] if n in lengths else a[kept] for n, a in self.extra.items()},
+            prequential=None if self.prequential is None else self.prequential.until(updates),
         )
 
     # ---------------------------------------------------------------------------------------- files
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for one npz file; bits as differences of neighbouring evaluations, which compress."""
         flat: dict[str, NDArray[Any]] = {"schema": np.array(SCHEMA)}
-        for name in sorted(set(self.__dataclass_fields__) - {"bits"}):
+        for name in sorted(set(self.__dataclass_fields__) - {"bits", "prequential"}):
             value = getattr(self, name)
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}": array for key, array in value.items()}
             else:
                 flat[name] = np.asarray(value)
-        return flat | {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        flat |= {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        return flat if self.prequential is None else flat | self.prequential.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Trace:
@@ -210,6 +216,8 @@ class Trace:
         for name in cls.__dataclass_fields__:
             if name in ("correct", "bits", "extra"):
                 values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
+            elif name == "prequential":
+                continue
             elif name not in arrays:
                 raise ValueError(f"array '{name}' is missing")
             else:
@@ -225,6 +233,7 @@ class Trace:
         for name in ("every", "dense"):
             values[name] = int(values[name])
         values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}
+        values["prequential"] = Prequential.from_arrays(arrays, len(values["loss"]))
         return cls(**values)
 
 

@@ -27,6 +27,7 @@ KINDS = {
     "boundaries": "accuracy on earlier tasks after task boundaries: depth of the gap and recovery",
     "matrix": "the accuracy matrix of each method",
     "cost": "accuracy against memory and time, with the Pareto front",
+    "prequential": "accuracy on the last incoming samples before they are learnt, of runs with watch.prequential",
     "confusion": "the confusion matrix of each method, of runs with --keep weights",
 }
 
@@ -34,12 +35,13 @@ MOST_RUNS = 10_000
 """Largest number of runs of a figure of methods."""
 
 _FLAGS = {
-    "view": {"runs", "methods", "boundaries", "matrix", "confusion"},
+    "view": {"runs", "methods", "boundaries", "matrix", "prequential", "confusion"},
     "tasks": {"runs", "methods"},
     "loss": {"runs"},
     "first": {"runs", "boundaries"},
     "per_task": {"methods"},
-    "band": {"methods", "boundaries", "cost"},
+    "window": {"prequential"},
+    "band": {"methods", "boundaries", "cost", "prequential"},
     "absolute": {"boundaries"},
     "metric": {"cost"},
 }
@@ -78,6 +80,9 @@ def add(verbs: Verbs) -> None:
         type=integer(1, 2**31 - 1),
         metavar="N",
         help="runs: only the first N updates of each experience; boundaries: only N updates after a boundary",
+    )
+    plot.add_argument(
+        "--window", type=integer(1, 2**31 - 1), metavar="N", help="prequential: incoming samples; default 100"
     )
     plot.add_argument("--per-task", action="store_true", help="methods: a panel for each task")
     plot.add_argument(
@@ -172,7 +177,12 @@ def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
 
 def _usual_kind(options: argparse.Namespace, raws: dict[Path, dict[str, Any]]) -> str:
     """The kind of a figure where none is named."""
-    for flag, kind in (("per_task", "methods"), ("absolute", "boundaries"), ("metric", "cost")):
+    for flag, kind in (
+        ("per_task", "methods"),
+        ("absolute", "boundaries"),
+        ("metric", "cost"),
+        ("window", "prequential"),
+    ):
         if _is_set(options, flag):
             return kind
     if _is_set(options, "loss") or _is_set(options, "first") or _is_set(options, "tasks"):
@@ -240,6 +250,18 @@ def _study(
             options, raws, lambda run: after_boundaries.reduced(run.trace, run.view(options.view), options.first)
         )
         return boundary_figure.draw(after, suffix, band=band, absolute=options.absolute, look=look), copies
+    if kind == "prequential":
+
+        def incoming(run: Run) -> study_curves.Drawn:
+            drawn = study_curves.incoming(run.trace, run.view(options.view), options.window or study_curves.WINDOW)
+            if drawn is None:
+                raise UserError(
+                    f"{run.directory}: no incoming samples; they are recorded with -o watch.prequential=true."
+                )
+            return drawn
+
+        arriving, copies = _boards(options, raws, incoming)
+        return study_curves.draw(arriving, suffix, band=band, look=look), copies
 
     def curves(run: Run) -> study_curves.Drawn:
         tasks = None

@@ -266,11 +266,13 @@ def _line(label: str, outcome: Any) -> str:
         mark = "≤ " if values[name].get("resolution") not in (None, 1) else ""  # both are upper bounds
         return mark + quantity(values[name]["value"], "accuracy", undefined="-")
 
-    costs = record["costs"]
+    costs, incoming = record["costs"], ""
+    if "prequential.accuracy" in values:
+        incoming = f", prequential.accuracy {percent('prequential.accuracy')}"
     return (
         f"{label}: ACC {percent('average_accuracy')}, "
         f"forgetting.after_learning {percent('forgetting.after_learning')}, "
-        f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
+        f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}{incoming}; "
         + (
             f"finished earlier{_code(outcome)}, not repeated"
             if outcome.skipped

@@ -8,6 +8,7 @@ all views of a trace; each family of definitions has a module:
     learning     how fast and how lastingly things are learnt
     sessions     few-shot streams: accuracy over all classes so far
     gap          anatomy of the stability gap
+    prequential  incoming samples, each predicted before it is learnt; of runs that recorded it
     sampling     standard errors
     dialects     definitions of other libraries under the same names
 
@@ -21,7 +22,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from clbench.metrics import gap, learning, matrix, sessions, worst_case
+from clbench.metrics import gap, learning, matrix, prequential, sessions, worst_case
 from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
 from clbench.metrics.sampling import standard_error
 from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
@@ -39,9 +40,9 @@ __all__ = [
     "worst_case_accuracy",
 ]
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric for family in (matrix, worst_case, learning, sessions, gap) for metric in family.METRICS
-}
+_FAMILIES = (matrix, worst_case, learning, sessions, gap, prequential)
+
+METRICS: dict[str, Metric] = {metric.name: metric for family in _FAMILIES for metric in family.METRICS}
 
 
 def compute(
@@ -53,7 +54,7 @@ def compute(
 
     Args:
         trace: of a run.
-        metrics: definitions; default: all of `METRICS`.
+        metrics: definitions; default: all of `METRICS` whose record the trace has.
         views: of the trace; default: all.
 
     Returns:
@@ -70,9 +71,13 @@ def compute(
     True
     """
     joined = Remembering.of(trace.by_origin())
-    definitions = list(METRICS.values() if metrics is None else metrics)
+    chosen = None if metrics is None else list(metrics)
+
+    def definitions(view: str) -> Iterable[Metric]:
+        return [m for m in METRICS.values() if m.is_recorded(joined, view)] if chosen is None else chosen
+
     return {
-        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions}
+        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions(view)}
         for view in (trace.correct if views is None else views)
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.prequential import Prequential
 from clbench.trace import Phase, Trace
 
 
@@ -16,6 +17,7 @@ def make_trace(
     every: int = 1,
     origin: NDArray[np.int32] | None = None,
     view: str = "class",
+    prequential: NDArray[np.bool_] | None = None,
 ) -> Trace:
     """A trace with given accuracies, to try a metric on: tasks of one cell, experiences of equal length.
 
@@ -27,6 +29,8 @@ def make_trace(
         every: iterations between evaluations.
         origin: (V,); default: every experience its own.
         view: name of the view.
+        prequential: (V, n): whether each incoming sample of an experience was predicted correctly before it was learnt;
+            the updates of an experience share them as equally as they can. Default: not recorded.
 
     The bits have the first `count` samples of a task right.
     """
@@ -53,4 +57,12 @@ def make_trace(
         dense=0,
         rows=np.arange(tasks * size, dtype=np.int64),
         bits={view: np.packbits(right.reshape(len(flat), -1), axis=1)},
+        prequential=None if prequential is None else _incoming(view, prequential, last),
     )
+
+
+def _incoming(view: str, right: NDArray[np.bool_], updates: int) -> Prequential:
+    """A prequential record of experiences of so many updates."""
+    n = right.shape[1]
+    incoming = np.tile(np.diff(np.arange(updates + 1) * n // updates), len(right)).astype(np.int32)
+    return Prequential({view: right.reshape(-1)}, incoming, np.zeros_like(incoming), np.zeros_like(incoming))
