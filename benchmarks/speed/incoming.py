@@ -2,8 +2,8 @@
 
     python benchmarks/speed/incoming.py [--rounds N]
 
-Both turns make the same updates on the same stream; every batch is new to the one that predicts, as in a first pass. One
-thread. MNIST is looked up as by `clbench run`.
+Both turns make the same updates on the same stream; every batch is new to the one that predicts, as in a first pass.
+One thread. MNIST is looked up as by `clbench run`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import pairs
 import torch
 
-import pairs
 from clbench import resolve
 from clbench.evaluation.recorder import Recorder
 from clbench.runner.components import assemble

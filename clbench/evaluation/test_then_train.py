@@ -146,7 +146,7 @@ class TestThenTrain:
         return Arrived(right, repeated, unavailable)
 
     def _fence(self, strategy: Predictor) -> AbstractContextManager[None]:
-        """A fence around a prediction; none, which takes time, where ordinary layers alone predict: they do not draw."""
+        """A fence around a prediction, which takes time; none where ordinary layers alone predict: they do not draw."""
         drawless = self._drawless is strategy.model and _by_model(strategy)
         return nullcontext() if drawless else fenced(self._device.type == "cuda")
 
