@@ -270,13 +270,14 @@ def markdown(machine: dict[str, Any], reports: dict[str, Report]) -> str:
     for name, r in reports.items():
         goal = SETTINGS[name].goal
         met = "" if goal is None else f"≤ {goal:g}: {'met' if r.total <= goal else 'missed'}"
-        selection = r.numerics.get("model", {}).get("selection", {})
-        share = selection.get("samples_looked_at", 0) / max(1, selection.get("samples", 0))
+        ways = list(r.numerics.get("model", {}).get("selection", {}).values())
+        selected = sum(way["evaluations"]["selected"] for way in ways)
+        share = sum(way["samples_looked_at"] for way in ways) / max(1, sum(way["samples"] for way in ways))
         rows.append(
             [
                 name, f"{r.updates:,}", f"{r.total:.3f}", f"{r.median:.3f} ({r.low:.3f} to {r.high:.3f})", met,
                 f"{r.auto_ms:.1f} / {r.bare_ms:.1f}", f"{r.all_total:.3f}", f"{r.auto_all:.2f}",
-                f"{share:.1%} in {selection.get('evaluations', {}).get('selected', 0):,}", f"{r.changed:.3%}",
+                f"{share:.1%} in {selected:,}", f"{r.changed:.3%}",
             ]
         )  # fmt: skip
     header = ["run", "updates", "ratio of the sums", "median of pairs (95 %)", "goal", "ms / bare", "all / bare",

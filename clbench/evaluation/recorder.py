@@ -17,7 +17,7 @@ from clbench.evaluation.cells import Cells
 from clbench.evaluation.evaluator import Evaluation
 from clbench.evaluation.test_then_train import Arrived
 from clbench.prequential import Prequential
-from clbench.trace import NAN_SCORES, Phase, Trace, concatenated
+from clbench.trace import BROKEN_SUM, NAN_SCORES, Phase, Trace, concatenated
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
@@ -90,12 +90,14 @@ class Recorder:
 
     def add(self, evaluation: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
         """Adds one evaluation."""
-        named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra}
+        named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra,
+                 "sums": evaluation.sums, "values": evaluation.values}  # fmt: skip
         for kind, rows in named.items():
             for name, row in rows.items():
                 self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
                 self._bytes += row.nbytes
         self.newest |= {view: self._rows[f"correct.{view}"].last() for view in evaluation.counts}
+        self.newest |= {name: self._rows[f"sums.{name}"].last() for name in evaluation.sums}
         self.iteration.append(iteration)
         self.experience.append(experience)
         self.phase.append(int(phase))
@@ -146,7 +148,9 @@ class Recorder:
     def nan_scores(self) -> int | None:
         """The iteration of the first evaluation held here in which scores were NaN or infinite."""
         counts = [rows.stacked() for name, rows in self._rows.items() if name.startswith("correct.")]
+        sums = [rows.stacked() for name, rows in self._rows.items() if name.startswith("sums.")]
         broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
+        broken += [np.flatnonzero((s == BROKEN_SUM).any(1)) for s in sums]
         at = [self.iteration[b[0]] for b in broken if len(b)]
         if "prequential_unavailable" in self._rows:
             updates = np.flatnonzero(self._rows["prequential_unavailable"].stacked() == NAN_SCORES)
@@ -223,4 +227,6 @@ class Recorder:
             bits=part("bits"),
             extra=part("extra"),
             prequential=None if delay is None else Prequential.of_chunks(joined, part("prequential"), delay),
+            sums=part("sums"),
+            values=part("values"),
         )

@@ -11,6 +11,7 @@ all views of a trace; each family of definitions has a module:
     prequential  incoming samples, each predicted before it is learnt; of runs that recorded it
     sampling     standard errors
     dialects     definitions of other libraries under the same names
+    measured     all of these for errors and losses
 
 Experiences are those of the stream. `joint` and `cumulative` train on more, so for them forgetting, min-ACC and
 the stability gap describe tasks that are trained on throughout.
@@ -22,7 +23,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from clbench.metrics import gap, learning, matrix, prequential, sessions, worst_case
+from clbench.measures import measure_of
+from clbench.metrics import gap, learning, matrix, measured, prequential, sessions, worst_case
 from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
 from clbench.metrics.sampling import standard_error
 from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
@@ -35,6 +37,7 @@ __all__ = [
     "accuracy_matrix",
     "compute",
     "first_visit",
+    "metrics_of",
     "minimum_accuracy",
     "standard_error",
     "worst_case_accuracy",
@@ -43,6 +46,16 @@ __all__ = [
 _FAMILIES = (matrix, worst_case, learning, sessions, gap, prequential)
 
 METRICS: dict[str, Metric] = {metric.name: metric for family in _FAMILIES for metric in family.METRICS}
+
+
+def metrics_of(view: str) -> dict[str, Metric]:
+    """The metrics of a record by name: `METRICS` of counts, those of its measure else.
+
+    >>> metrics_of("class") is METRICS, "average" in metrics_of("domain:squared_error")
+    (True, True)
+    """
+    measure = measure_of(view)
+    return METRICS if measure is None else measured.metrics_of(measure.name)
 
 
 def compute(
@@ -54,8 +67,8 @@ def compute(
 
     Args:
         trace: of a run.
-        metrics: definitions; default: all of `METRICS` whose record the trace has.
-        views: of the trace; default: all.
+        metrics: definitions; default: all of `metrics_of` each view whose record the trace has.
+        views: of the trace, those of measures included; default: all.
 
     Returns:
         For each metric "value"; "per_task" (T,), "per_experience" (V,) or "per_class" (C,); "se", the sampling
@@ -74,11 +87,11 @@ def compute(
     chosen = None if metrics is None else list(metrics)
 
     def definitions(view: str) -> Iterable[Metric]:
-        return [m for m in METRICS.values() if m.is_recorded(joined, view)] if chosen is None else chosen
+        return [m for m in metrics_of(view).values() if m.is_recorded(joined, view)] if chosen is None else chosen
 
     return {
         view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions(view)}
-        for view in (trace.correct if views is None else views)
+        for view in (trace.views if views is None else views)
     }
 
 
@@ -86,7 +99,7 @@ def _plain(metric: Metric, outcome: Value, trace: Trace, view: str) -> dict[str,
     """A value in JSON types."""
 
     def plain(value: float) -> float | None:
-        return None if math.isnan(value) else float(value)
+        return float(value) if math.isfinite(value) else None
 
     out = {"value": plain(outcome.value), f"per_{metric.per}": [plain(part) for part in outcome.parts]}
     if outcome.weights is not None:

@@ -17,7 +17,7 @@ from clbench.prequential import GROWING
 from clbench.results.files import read_arrays, write_arrays
 from clbench.trace import Trace, concatenated, differences
 
-_GROWING = ("correct", "bits", "extra", "iteration", "experience", "phase", "loss", *GROWING)
+_GROWING = ("correct", "bits", "extra", "sums", "values", "iteration", "experience", "phase", "loss", *GROWING)
 """Fields of a trace that grow during a run."""
 
 
