@@ -6,16 +6,16 @@ Letters: I iterations (updates), S incoming samples in their order of arrival.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-GROWING = ("prequential", "prequential_incoming", "prequential_repeated", "prequential_unavailable")
-"""Names of its arrays that grow during a run, up to the first point."""
+_PER_UPDATE = ("prequential_incoming", "prequential_repeated", "prequential_unavailable")
 
-_PER_UPDATE = GROWING[1:]
+GROWING = ("prequential", "prequential_values", *_PER_UPDATE)
+"""Names of its arrays that grow during a run, up to the first point."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Prequential:
         unavailable: those of the incoming samples for which the strategy had no prediction, int32 (I,).
         delay: updates between a prediction and the update that learns the sample: 0 is immediately before it. Near the
             start of the stream there are fewer.
+        values: per view and measure, such as `domain:squared_error` (`clbench.measures`), float32 (S,): the number of
+            each sample, NaN where there was no prediction. Empty where predictions are only counted.
     """
 
     right: dict[str, NDArray[np.bool_]]
@@ -39,6 +41,11 @@ class Prequential:
     repeated: NDArray[np.int32]
     unavailable: NDArray[np.int32]
     delay: int = 0
+    values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def of(self, view: str) -> NDArray[np.bool_] | NDArray[np.float32] | None:
+        """What is right, or the numbers of a measure, (S,); None where it is not recorded."""
+        return self.right.get(view, self.values.get(view))
 
     @property
     def iteration(self) -> NDArray[np.int64]:
@@ -47,17 +54,20 @@ class Prequential:
 
     @classmethod
     def of_chunks(
-        cls, arrays: Mapping[str, NDArray[Any]], right: dict[str, NDArray[np.bool_]], delay: int
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        right: dict[str, NDArray[np.bool_]],
+        values: dict[str, NDArray[np.float32]],
+        delay: int,
     ) -> Prequential:
         """The record from the arrays of a run's chunks; a name that they lack had no updates in it.
 
         Args:
             arrays: per update, by the names of `arrays`.
-            right: see `Prequential`.
-            delay: see `Prequential`.
+            right, values, delay: see `Prequential`.
         """
         incoming, repeated, unavailable = (arrays.get(name, np.zeros(0, np.int32)) for name in _PER_UPDATE)
-        return cls(right, incoming, repeated, unavailable, delay)
+        return cls(right, incoming, repeated, unavailable, delay, values)
 
     def until(self, updates: int) -> Prequential:
         """The record of the first so many updates."""
@@ -68,6 +78,7 @@ class Prequential:
             incoming=self.incoming[:updates],
             repeated=self.repeated[:updates],
             unavailable=self.unavailable[:updates],
+            values={name: values[:samples] for name, values in self.values.items()},
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -82,6 +93,7 @@ class Prequential:
         """
         flat: dict[str, NDArray[Any]] = {f"prequential.{v}": np.packbits(right) for v, right in self.right.items()}
         flat |= {name: getattr(self, name.partition("_")[2]) for name in _PER_UPDATE}
+        flat |= {f"prequential_values.{name}": values for name, values in self.values.items()}
         return flat | {"prequential_delay": np.array(self.delay)}
 
     @classmethod
@@ -109,4 +121,8 @@ class Prequential:
             if bits.shape != (-(-samples // 8),) or bits.dtype != np.uint8:
                 raise ValueError(f"array 'prequential.{view}' does not hold the bits of {samples} samples")
         right = {view: np.unpackbits(bits, count=samples).astype(np.bool_) for view, bits in packed.items()}
-        return cls(right, incoming, repeated, unavailable, int(arrays["prequential_delay"]))
+        values = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("prequential_values.")}
+        for name, numbers in values.items():
+            if numbers.shape != (samples,) or numbers.dtype.kind != "f":
+                raise ValueError(f"array 'prequential_values.{name}' does not hold the numbers of {samples} samples")
+        return cls(right, incoming, repeated, unavailable, int(arrays["prequential_delay"]), values)

@@ -12,6 +12,7 @@ from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
 from clbench.cli.stream_argument import compiled, is_stream, named, outline
 from clbench.errors import UserError, hint, unknown
+from clbench.measures import measure_of
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -254,6 +255,8 @@ def _study(
 
         def incoming(run: Run) -> study_curves.Drawn:
             drawn = study_curves.incoming(run.trace, run.view(options.view), options.window or study_curves.WINDOW)
+            if measure_of(run.view(options.view)):
+                raise UserError(f"{run.directory}: --kind prequential draws accuracies; this run predicts numbers.")
             if drawn is None:
                 raise UserError(
                     f"{run.directory}: no incoming samples; they are recorded with -o watch.prequential=true."

@@ -271,8 +271,8 @@ def _line(label: str, outcome: Any) -> str:
         return mark + quantity(values[name]["value"], unit, undefined="-")
 
     costs, incoming = record["costs"], ""
-    if "prequential.accuracy" in values:
-        incoming = f", prequential.accuracy {printed('prequential.accuracy')}"
+    for name in ("prequential.accuracy", "prequential.average"):
+        incoming += f", {name} {printed(name)}" if name in values else ""
     first, least, worst = ("average", "worst", "worst_case") if measure else ("average_accuracy", "min_acc", "wc_acc")
     words = (f"{measure.title}: {first}", least, worst) if measure else ("ACC", "min-ACC", "WC-ACC")
     return (

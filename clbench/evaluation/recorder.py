@@ -102,18 +102,21 @@ class Recorder:
         self.experience.append(experience)
         self.phase.append(int(phase))
 
-    def add_arrived(self, arrived: Arrived, views: tuple[str, ...]) -> None:
+    def add_arrived(self, arrived: Arrived, views: tuple[str, ...], measures: tuple[str, ...]) -> None:
         """Adds the incoming samples of one update, before its loss.
 
         Args:
             arrived: their predictions.
             views: of the rows of `Arrived.right`.
+            measures: of the rows of `Arrived.values`.
         """
-        for view, right in zip(views, arrived.right, strict=True):
-            self._rows.setdefault(f"prequential.{view}", _Rows()).extend(right)
-            self._bytes += right.nbytes
+        kinds = (("prequential", views, arrived.right), ("prequential_values", measures, arrived.values))
+        for kind, names, rows in kinds:
+            for name, row in zip(names, rows, strict=True):
+                self._rows.setdefault(f"{kind}.{name}", _Rows()).extend(row)
+                self._bytes += row.nbytes
         self._rows.setdefault("prequential_unavailable", _Rows()).append(arrived.unavailable)
-        self._arrived.append((arrived.right.shape[1], arrived.repeated))
+        self._arrived.append((arrived.samples, arrived.repeated))
 
     def add_loss(self, loss: Tensor, gradient_norm: Tensor | None = None) -> None:
         """Adds one update's loss, and the norm of its gradient where that is recorded; on a GPU they are fetched later.
@@ -178,7 +181,8 @@ class Recorder:
             arrays |= {"prequential_incoming": incoming, "prequential_repeated": repeated}
             arrays["prequential_unavailable"] = arrays["prequential_unavailable"][:updates]
             samples = int(incoming.sum())
-            arrays |= {name: a[:samples] for name, a in arrays.items() if name.startswith("prequential.")}
+            of_samples = ("prequential.", "prequential_values.")
+            arrays |= {name: a[:samples] for name, a in arrays.items() if name.startswith(of_samples)}
         self._rows.clear()
         for held in (self._arrived, self.loss, self.iteration, self.experience, self.phase):
             held.clear()
@@ -226,7 +230,9 @@ class Recorder:
             rows=cells.rows,
             bits=part("bits"),
             extra=part("extra"),
-            prequential=None if delay is None else Prequential.of_chunks(joined, part("prequential"), delay),
+            prequential=None
+            if delay is None
+            else Prequential.of_chunks(joined, part("prequential"), part("prequential_values"), delay),
             sums=part("sums"),
             values=part("values"),
         )

@@ -12,7 +12,7 @@ the current experience from its start on, and of the sample's task: a class that
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from clbench.errors import RunFailed
 from clbench.evaluation.competition import overflowed
 from clbench.evaluation.evaluator import Predictor
 from clbench.evaluation.twin import Twin, is_ordinary
+from clbench.measures import named
 from clbench.rng import fenced
 from clbench.strategy import Batch, Learner
 from clbench.stream import Stream
@@ -39,15 +40,22 @@ class Arrived:
     """Incoming samples of one update, predicted before it.
 
     Attributes:
-        right: bool (V, n), a row for each view, on the device.
+        right: bool (V, n), a row for each view, on the device; no rows of a regression.
+        values: float32 (M, n), a row for each view and measure; NaN without a prediction.
         repeated: number of further samples in the batch.
         unavailable: int32 (), number of incoming samples without a prediction; NAN_SCORES where scores were NaN or
             infinite.
     """
 
     right: Tensor
+    values: Tensor
     repeated: int
     unavailable: Tensor
+
+    @property
+    def samples(self) -> int:
+        """Number of incoming samples, n."""
+        return self.right.shape[1]
 
 
 class TestThenTrain:
@@ -61,6 +69,7 @@ class TestThenTrain:
         device: where the model is.
         delay: updates between the prediction of a batch and the update that learns it.
         to_come: batches of the stream in the order of training, where there is a delay.
+        measures: names, see `clbench.measures`, of numbers to record in each view beside what is right.
     """
 
     def __init__(
@@ -72,8 +81,12 @@ class TestThenTrain:
         device: torch.device,
         delay: int = 0,
         to_come: ToCome | None = None,
+        measures: Sequence[str] = (),
     ) -> None:
-        self.views, self.delay = views, delay
+        self._regression = stream.data.train_target is not None
+        self._of_measures = [(view, name) for view in views for name in measures]
+        self.views, self.delay = () if self._regression else views, delay
+        self.measures = tuple(named(view, name) for view, name in self._of_measures)
         self._samples, self._tell_task, self._device, self._to_come = samples.unfenced(), tell_task, device, to_come
         self._rows = len(stream.labels)
         self._came: dict[int, NDArray[np.bool_]] = {}
@@ -121,7 +134,7 @@ class TestThenTrain:
         repeated = len(rows) - len(first)
         if not len(first):
             nothing = torch.zeros((), dtype=torch.int32, device=self._device)
-            return Arrived(torch.zeros((len(self.views), 0), dtype=torch.bool, device=self._device), repeated, nothing)
+            return Arrived(*self._blank(0), repeated, nothing)
         tasks = tasks[first]
         single = bool((tasks == tasks[0]).all())
         task: Tensor | int = int(tasks[0]) if single else torch.from_numpy(tasks).to(self._device)
@@ -135,15 +148,19 @@ class TestThenTrain:
         shared = [x, *strategy.model.parameters()]
         versions = [t._version for t in shared]
         with torch.inference_mode(), self._fence(strategy), self._twin.of(strategy.model) as model:
-            right = torch.zeros((len(self.views), len(x)), dtype=torch.bool, device=self._device)
-            counts = torch.zeros(2, dtype=torch.int32, device=self._device)
-            self._fill(strategy, model, x, y, task, seen, right, counts)
+            (right, values), counts = self._blank(len(x)), torch.zeros(2, dtype=torch.int32, device=self._device)
+            self._fill(strategy, model, x, y, task, seen, right, values, counts)
             if self._drawless is None and _by_model(strategy) and is_ordinary(model):
                 self._drawless = strategy.model
             unavailable = torch.where(counts[1] > 0, NAN_SCORES, counts[0])
         if [t._version for t in shared] != versions:
             raise RunFailed("predict_writes", "a prediction changed the incoming samples or the parameters in place")
-        return Arrived(right, repeated, unavailable)
+        return Arrived(right, values, repeated, unavailable)
+
+    def _blank(self, n: int) -> tuple[Tensor, Tensor]:
+        """Rows of `Arrived` without predictions."""
+        right = torch.zeros((len(self.views), n), dtype=torch.bool, device=self._device)
+        return right, torch.full((len(self.measures), n), float("nan"), device=self._device)
 
     def _fence(self, strategy: Predictor) -> AbstractContextManager[None]:
         """A fence around a prediction, which takes time; none where ordinary layers alone predict: they do not draw."""
@@ -173,9 +190,10 @@ class TestThenTrain:
         task: Tensor | int,
         seen: frozenset[int],
         right: Tensor,
+        values: Tensor,
         counts: Tensor,
     ) -> None:
-        """Fills in what is right, and adds to the numbers of samples without a prediction, and of broken passes."""
+        """Fills in what is right and the values; counts samples without a prediction, and broken passes."""
         scores = None
         if not isinstance(strategy, Learner) or strategy.available():
             told = torch.full((len(x),), task, device=self._device) if isinstance(task, int) else task
@@ -186,14 +204,18 @@ class TestThenTrain:
                 return
             for one in torch.unique(task).tolist():  # no prediction for some, such as tasks without a head as yet
                 at = torch.nonzero(task == one).squeeze(1)
-                part = torch.zeros((len(right), len(at)), dtype=torch.bool, device=self._device)
-                self._fill(strategy, model, x[at], y[at], int(one), seen, part, counts)
-                right[:, at] = part
+                part, numbers = self._blank(len(at))
+                self._fill(strategy, model, x[at], y[at], int(one), seen, part, numbers, counts)
+                right[:, at], values[:, at] = part, numbers
             return
-        if scores.ndim != 2 or len(scores) != len(x):
+        if scores.ndim != 2 or len(scores) != len(x) or (self._regression and scores.shape != y.shape):
             raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {len(x)} samples")
-        width = scores.shape[1]
         counts[1] += overflowed(scores)
+        for m, (view, name) in enumerate(self._of_measures):
+            values[m] = self._numbers(name, scores.double(), y, view, task, seen)
+        if self._regression:
+            return
+        width = scores.shape[1]
         scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # -inf of an active logit is above that of others
         for v, view in enumerate(self.views):
             active = self._active(view, task, seen)
@@ -201,6 +223,18 @@ class TestThenTrain:
             right[v] = (masked.argmax(1) == y) & (y < width)
         if width < self._own.shape[1]:
             counts[0] += (y >= width).sum()
+
+    def _numbers(
+        self, name: str, scores: Tensor, y: Tensor, view: str, task: Tensor | int, seen: frozenset[int]
+    ) -> Tensor:
+        """A measure of each sample, float64 (n,); NaN where a head that grows has no score for it."""
+        if name != "log_loss":
+            error = scores - y.double()
+            return (error.abs() if name == "absolute_error" else error.square()).mean(1)
+        width, active = scores.shape[1], self._active(view, task, seen)
+        competing = scores if active is None else scores.masked_fill(~active[..., :width], float("-inf"))
+        mine = scores.gather(1, y.clamp(max=width - 1).unsqueeze(1)).squeeze(1)
+        return (competing.logsumexp(1) - mine).masked_fill(y >= width, float("nan"))
 
     def _active(self, view: str, task: Tensor | int, seen: frozenset[int]) -> Tensor | None:
         """Active logits of samples of a task, or of each of its samples; None for all."""
@@ -218,7 +252,7 @@ class TestThenTrain:
         """Samples that have come in, and predictions that wait for their update."""
         return {
             "came": {task: torch.from_numpy(np.packbits(came)) for task, came in self._came.items()},
-            "waiting": [(w.right, w.repeated, w.unavailable) for w in self._waiting],
+            "waiting": [(w.right, w.values, w.repeated, w.unavailable) for w in self._waiting],
             "to_come": None if self._to_come is None else self._to_come.state_dict(),
         }
 
@@ -229,8 +263,8 @@ class TestThenTrain:
             for task, packed in state["came"].items()
         }
         self._waiting = deque(
-            Arrived(right.to(self._device), repeated, unavailable.to(self._device))
-            for right, repeated, unavailable in state["waiting"]
+            Arrived(right.to(self._device), values.to(self._device), repeated, unavailable.to(self._device))
+            for right, values, repeated, unavailable in state["waiting"]
         )
         if self._to_come is not None:
             self._to_come.load_state_dict(state["to_come"])

@@ -83,7 +83,7 @@ class Metric:
 
     def is_recorded(self, trace: Trace, view: str) -> bool:
         """True if a trace has the record that the metric is computed from."""
-        return self.record is None or (trace.prequential is not None and view in trace.prequential.right)
+        return self.record is None or (trace.prequential is not None and trace.prequential.of(view) is not None)
 
     def worth(self, value: float) -> float:
         """A value on a scale on which higher is better: itself, its negative, or its negative distance from 0."""

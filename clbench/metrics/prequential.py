@@ -1,9 +1,10 @@
 """Prequential (test-then-train) metrics: accuracy on incoming samples, each predicted before it is learnt.
 
 Letters: S incoming samples in order of arrival; c_s is 1 where sample s was predicted correctly, and 0 where it was not
-or where there was no prediction. Only the first time that a sample comes in counts; see `clbench.prequential`. Parts
-for each experience stand at its end: a window and a fading factor do not begin anew. An experience in which nothing
-came in for the first time has no accuracy of its own.
+or where there was no prediction. Of a measure that is a number c_s is that number, and a value is undefined which needs
+that of a sample without a prediction. Only the first time that a sample comes in counts; see `clbench.prequential`.
+Parts for each experience stand at its end: a window and a fading factor do not begin anew. An experience in which
+nothing came in for the first time has no value of its own.
 
 They are of the training part of a stream and say nothing of what was forgotten; the test set's metrics do.
 """
@@ -11,14 +12,16 @@ They are of the training part of a stream and say nothing of what was forgotten;
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.measures import Measure
 from clbench.metrics.definition import Floats, Indices, Metric, Value, boundaries, remembered
-from clbench.prequential import Prequential
 from clbench.summation import mean, total
 from clbench.trace import Trace
 
@@ -31,10 +34,21 @@ FADING = (0.99, 0.999)
 _GAMA = "Gama, Sebastião and Rodrigues 2013, On evaluating stream learning algorithms"
 
 
-def _record(trace: Trace, view: str) -> Prequential | None:
-    """The record, where there is one of the view and it has samples."""
-    record = trace.prequential
-    return None if record is None or view not in record.right or not len(record.right[view]) else record
+Samples = NDArray[np.bool_] | NDArray[np.float32]
+"""What is right, or the numbers of a measure, (S,)."""
+
+
+def _samples(trace: Trace, view: str) -> Samples | None:
+    """c, (S,), where it is recorded and there is any."""
+    samples = None if trace.prequential is None else trace.prequential.of(view)
+    return None if samples is None or not len(samples) else samples
+
+
+def _mean(samples: Samples) -> float:
+    """The mean, rounded once; NaN of nothing."""
+    if samples.dtype == np.bool_:
+        return int(samples.sum()) / len(samples) if len(samples) else math.nan
+    return mean(samples.astype(np.float64))
 
 
 @remembered
@@ -55,13 +69,6 @@ def _undefined(trace: Trace) -> Value:
     return Value(math.nan, np.full(len(trace.visits), np.nan))
 
 
-def _accuracies(right: NDArray[np.bool_], bounds: Indices) -> Floats:
-    """Accuracy on the samples of each experience, (V,); NaN where there are none."""
-    counts = np.diff(np.concatenate([[0], np.cumsum(right)])[bounds])
-    out: Floats = np.divide(counts, np.diff(bounds), out=np.full(len(counts), np.nan), where=np.diff(bounds) > 0)
-    return out
-
-
 def accuracy(trace: Trace, view: str) -> Value:
     """1/S sum_s c_s. In [0, 1], higher is better; parts for each experience, (V,): on the samples that came in in it.
 
@@ -73,11 +80,11 @@ def accuracy(trace: Trace, view: str) -> Value:
     >>> value.value, value.parts.tolist()
     (0.625, [0.5, 0.75])
     """
-    record = _record(trace, view)
-    if record is None:
+    samples = _samples(trace, view)
+    if samples is None:
         return _undefined(trace)
-    right = record.right[view]
-    return Value(int(right.sum()) / len(right), _accuracies(right, arrived(trace)))
+    bounds = arrived(trace)
+    return Value(_mean(samples), np.array([_mean(samples[a:b]) for a, b in pairwise(bounds.tolist())]))
 
 
 def experience_average(trace: Trace, view: str) -> Value:
@@ -93,7 +100,7 @@ def experience_average(trace: Trace, view: str) -> Value:
     0.625
     """
     parts = accuracy(trace, view).parts
-    return Value(mean(parts[~np.isnan(parts)]), parts)
+    return Value(mean(parts[np.diff(arrived(trace)) > 0]) if trace.prequential is not None else math.nan, parts)
 
 
 def windowed(trace: Trace, view: str, *, window: int) -> Value:
@@ -139,8 +146,8 @@ def unavailable(trace: Trace, view: str) -> Value:
     >>> unavailable(make_trace(np.zeros((1, 4, 1)), prequential=np.ones((1, 4), bool)), "class").value
     0.0
     """
-    record = _record(trace, view)
-    if record is None:
+    record = trace.prequential
+    if record is None or _samples(trace, view) is None:
         return _undefined(trace)
     so_far = np.concatenate([[0], np.cumsum(record.unavailable, dtype=np.int64)])
     bounds = arrived(trace)
@@ -149,11 +156,11 @@ def unavailable(trace: Trace, view: str) -> Value:
     return Value(int(record.unavailable.sum()) / int(bounds[-1]), parts)
 
 
-def window_curve(right: NDArray[np.bool_], at: Indices, window: int) -> Floats:
-    """Accuracy over the last `window` samples, or all where there are fewer, at some places.
+def window_curve(samples: Samples, at: Indices, window: int) -> Floats:
+    """The mean over the last `window` samples, or all where there are fewer, at some places.
 
     Args:
-        right: (S,).
+        samples: (S,).
         at: numbers of samples so far, in [0, S], (n,).
         window: in samples.
 
@@ -163,39 +170,41 @@ def window_curve(right: NDArray[np.bool_], at: Indices, window: int) -> Floats:
     >>> window_curve(np.array([True, False, False]), np.array([0, 1, 2, 3]), 2).tolist()
     [nan, 1.0, 0.5, 0.0]
     """
-    so_far = np.concatenate([[0], np.cumsum(right)])
     first = np.maximum(at - window, 0)
+    if samples.dtype != np.bool_:
+        return np.array([_mean(samples[a:b]) for a, b in zip(first.tolist(), at.tolist(), strict=True)])
+    so_far = np.concatenate([[0], np.cumsum(samples)])
     out: Floats = np.divide(
         so_far[at] - so_far[first], at - first, out=np.full(len(at), np.nan), where=at > 0, casting="unsafe"
     )
     return out
 
 
-def fading_curve(right: NDArray[np.bool_], at: Indices, factor: float) -> Floats:
-    """Accuracy with a fading factor at some places; see `window_curve`.
+def fading_curve(samples: Samples, at: Indices, factor: float) -> Floats:
+    """The mean with a fading factor at some places; see `window_curve`.
 
     Samples with a weight below e^-50 of the newest one's are left out.
 
     >>> fading_curve(np.array([True, False, False]), np.array([1, 2]), 0.5).round(3).tolist()
     [1.0, 0.333]
     """
-    most = min(len(right), int(50 / (1 - factor)) + 1)
+    most = min(len(samples), int(50 / (1 - factor)) + 1)
     # Products one after the other: those are the same on every machine, and powers are not.
     weights = np.multiply.accumulate(np.concatenate([[1.0], np.full(max(0, most - 1), factor)]))
     of = {}
     for n in np.unique(at).tolist():
         mine = weights[: min(n, most)]
-        newest_first = right[max(0, n - most) : n][::-1]
-        of[n] = total(mine[newest_first]) / total(mine) if n else math.nan
+        newest_first = samples[max(0, n - most) : n][::-1]
+        of[n] = total(mine * newest_first) / total(mine) if n else math.nan
     return np.array([of[n] for n in at.tolist()])
 
 
 def _at_ends(trace: Trace, view: str, curve: Any, parameter: float) -> Value:
     """A curve at the ends of experiences."""
-    record = _record(trace, view)
-    if record is None:
+    samples = _samples(trace, view)
+    if samples is None:
         return _undefined(trace)
-    parts = curve(record.right[view], arrived(trace)[1:], parameter)
+    parts = curve(samples, arrived(trace)[1:], parameter)
     return Value(float(parts[-1]), parts)
 
 
@@ -234,3 +243,26 @@ METRICS = (
         unavailable, "this suite", better="lower", unit="share",
     ),
 )  # fmt: skip
+
+
+def of_measure(measure: Measure) -> tuple[Metric, ...]:
+    """The same metrics of a measure that is a number: `prequential.average` in place of `prequential.accuracy`.
+
+    >>> from clbench.measures import MEASURES
+    >>> metric = of_measure(MEASURES["squared_error"])[0]
+    >>> metric.name, metric.title, metric.unit, metric.better
+    ('prequential.average', 'test-then-train squared error on all incoming samples', 'squared units', 'lower')
+    """
+    return tuple(
+        metric
+        if metric.unit != "accuracy"
+        else replace(
+            metric,
+            name="prequential.average" if metric.compute is accuracy else metric.name,
+            title=metric.title.replace("accuracy", measure.title),
+            better=measure.better,
+            range=(0.0, math.inf),
+            unit=measure.unit,
+        )
+        for metric in METRICS
+    )

@@ -123,7 +123,8 @@ class Observation(Watcher):
             start = time.perf_counter()
             model = self._bench.strategy.model
             if self._arrived is not None and self._bench.prequential is not None:
-                self._recorder.add_arrived(self._arrived, self._bench.prequential.views)
+                predictions = self._bench.prequential
+                self._recorder.add_arrived(self._arrived, predictions.views, predictions.measures)
             gradients = [p.grad for p in model.parameters() if p.grad is not None] if self._gradients else None
             self._recorder.add_loss(loss, None if gradients is None else norm(gradients))
             self._bench.evaluator.after_update(model)

@@ -6,8 +6,9 @@ import torch
 
 from clbench import run_config
 from clbench.errors import UserError
-from clbench.evaluation.evaluator import views_of
+from clbench.evaluation.competition import views_of
 from clbench.evaluation.test_then_train import TestThenTrain
+from clbench.measures import DEFAULT
 from clbench.strategy import Learner, SelfDrivenLearner
 from clbench.stream import Stream
 from clbench.training.batches import Batches
@@ -49,7 +50,9 @@ def test_then_train(
     if not_watched(run, strategy):
         return None
     views = views_of(stream.setting, bench.evaluation)
-    return TestThenTrain(stream, views, samples, bench.task_at_test, device, watch.prequential_delay, to_come)
+    names = watch.measures or (() if stream.data.train_target is None else DEFAULT)
+    delay = watch.prequential_delay
+    return TestThenTrain(stream, views, samples, bench.task_at_test, device, delay, to_come, names)
 
 
 def not_watched(run: run_config.RunConfig, strategy: Learner) -> str:

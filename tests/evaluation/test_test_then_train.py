@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from clbench import resolve
 from clbench.errors import UserError
 from clbench.evaluation.test_then_train import TestThenTrain as Predictions
 from clbench.prequential import Prequential
 from clbench.results import load, trace_files
+from clbench.runner.checkpoint import Every
 from clbench.strategy import Batch, Experience, SelfDriven, Strategy, Watcher
 from clbench.testing.traces import make_trace
 from clbench.trace import Trace
@@ -310,3 +312,84 @@ def test_scores_of_another_shape_are_refused(tmp_path: Path, monkeypatch: pytest
     name = f"{user_module(monkeypatch, Narrow)}:Narrow"
     outcome = execute(make_run(name, WATCH, AROUND, "training.batch_size=32"), tmp_path)
     assert "the shape (31, 10) for 32 samples" in outcome.record["failure"]["message"]
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+def forecast(tmp_path: Path) -> Path:
+    """A regression of two targets in two tasks of 40 samples, in batches of 8."""
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 80), ("test", 20)):
+        x, task = draw.normal(size=(n, 3)), np.repeat([0, 1], n // 2)
+        target = np.stack([x.sum(1) * (1 - 2 * task), x[:, 0]], 1)
+        arrays |= {f"{part}_x": x.astype(np.float32), f"{part}_target": target, f"{part}_task": task}
+    np.savez(tmp_path / "table.npz", **arrays)
+    path = tmp_path / "forecast.yaml"
+    path.write_text(
+        f"id: forecast\nstream: {{data: 'npz:{tmp_path / 'table.npz'}', tasks: {{by: given}}, setting: domain}}\n"
+        "model: {name: mlp, hidden: [8]}\nevaluation: {every: 0}\n"
+        "training: {epochs: 1, batch_size: 8, loss: squared_error, optimizer: {name: sgd, lr: 0.05}}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_errors_of_a_regression_are_those_before_each_update(delay: int, tmp_path: Path) -> None:
+    override = f"watch={{prequential: true, prequential_delay: {delay}}}"
+    run = resolve.make_run(str(forecast(tmp_path)), strategy="naive", overrides=[override], threads=1)
+    outcome = execute(run, tmp_path / "out")
+    record = trace_files.read_trace(outcome.directory).prequential
+    assert record is not None
+    assert record.right == {}
+    bench = assembled(run)
+    errors: list[torch.Tensor] = []
+    history: list[nn.Module] = []
+    for number, budget in enumerate(bench.budgets):
+        experience = bench.experience(number)
+        bench.strategy.begin_experience(experience)
+        for batch in bench.batches.of(experience, budget):
+            history.append(copy.deepcopy(bench.strategy.model).eval())
+            with torch.no_grad():
+                errors.append(history[max(0, len(history) - 1 - delay)](batch.x) - batch.y)
+            bench.strategy.step(batch)
+        bench.strategy.end_experience(experience)
+    exact = torch.cat(errors).double()
+    assert record.incoming.tolist() == [8] * 10
+    for name, numbers in (("squared_error", exact.square()), ("absolute_error", exact.abs())):
+        np.testing.assert_allclose(record.values[f"domain:{name}"], numbers.mean(1).numpy(), rtol=1e-5)
+    scores = outcome.record["metrics"]["domain:squared_error"]
+    assert scores["prequential.average"]["value"] == pytest.approx(float(exact.square().mean()), rel=1e-6)
+    assert scores["prequential.average"]["per_experience"] == pytest.approx(
+        [float(exact[part].square().mean()) for part in (slice(0, 40), slice(40, 80))], rel=1e-6
+    )
+    assert scores["prequential.windowed_100"]["value"] == scores["prequential.average"]["value"]
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, tmp_path / "again", every=Every(0, 3), progress=CrashAt(7))
+    resumed = execute(run, tmp_path / "again")
+    assert resumed.record["costs"]["resumed_at"] == [6]
+    assert (resumed.directory / "trace.npz").read_bytes() == (outcome.directory / "trace.npz").read_bytes()
+
+
+def test_the_log_loss_of_classes_is_over_the_active_logits(tmp_path: Path) -> None:
+    run = make_run("naive", WATCH, AROUND, "watch.measures=[log_loss]", "training.batch_size=50", iterations=2)
+    record = recorded(run, tmp_path)
+    bench = assembled(run)
+    expected: dict[str, list[float]] = {"class": [], "task": []}
+    seen: set[int] = set()
+    for number in range(len(bench.budgets)):
+        experience = bench.experience(number)
+        seen |= set(bench.stream.tasks[number].targets)
+        bench.strategy.begin_experience(experience)
+        for batch in bench.batches.of(experience, 2):
+            with torch.no_grad():
+                scores = bench.strategy.model(batch.x)
+            for view, active in (("class", seen), ("task", set(bench.stream.tasks[number].targets))):
+                outputs = sorted(active)
+                target = torch.tensor([outputs.index(y) for y in batch.y.tolist()])
+                losses = nn.functional.cross_entropy(scores[:, outputs].double(), target, reduction="none")
+                expected[view] += losses.tolist()
+            bench.strategy.step(batch)
+        bench.strategy.end_experience(experience)
+    assert set(record.right) == {"class", "task"}
+    for view, losses in expected.items():
+        np.testing.assert_allclose(record.values[f"{view}:log_loss"], losses, rtol=1e-5, atol=1e-6)

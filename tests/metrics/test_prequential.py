@@ -159,6 +159,50 @@ def test_without_the_record_they_are_left_out_and_asked_for_they_are_undefined()
     assert not set(NAMES) & set(got["class.ema_0.9"]), "averaged weights do not predict incoming samples"
 
 
+def numbers(values: list[list[float]]) -> Trace:
+    """A trace of one update an experience, of the squared error of its samples."""
+    view, n = "domain:squared_error", np.array([len(of) for of in values], np.int32)
+    trace = make_trace(np.zeros((len(values), 3, len(values))), view="domain")
+    flat = np.array([v for of in values for v in of], np.float32)
+    record = Prequential({}, n, 0 * n, np.array([sum(map(math.isnan, of)) for of in values], np.int32), 0, {view: flat})
+    sums = {view: np.zeros((3 * len(values), len(values)))}
+    return dataclasses.replace(trace, correct={}, bits={}, sums=sums, prequential=record)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1e6, width=32), max_size=150), min_size=1, max_size=4))
+def test_any_numbers(values: list[list[float]]) -> None:
+    """Sums of numbers are rounded once, whatever their order."""
+    trace = numbers(values)
+    for one in (trace, Trace.from_arrays(trace.arrays())):
+        got = metrics.compute(one)["domain:squared_error"]
+        exact = [[Fraction(v) for v in of] for of in values]
+        so_far = [[c for of in exact[: v + 1] for c in of] for v in range(len(exact))]
+        if not so_far[-1]:
+            assert got["prequential.average"] == {"value": None, "per_experience": [None] * len(values)}
+            continue
+        means = [sum(of, Fraction(0)) / len(of) if of else None for of in exact]
+        parts = zip(got["prequential.average"]["per_experience"], means, strict=True)
+        assert all(ours == (None if m is None else pytest.approx(float(m), rel=1e-15)) for ours, m in parts)
+        assert got["prequential.average"]["value"] == pytest.approx(float(sum(so_far[-1]) / len(so_far[-1])), rel=1e-15)
+        last = so_far[-1][-100:]
+        assert got["prequential.windowed_100"]["value"] == pytest.approx(float(sum(last) / len(last)), rel=1e-15)
+        fading = faded(so_far[-1], Fraction(99, 100))  # type: ignore[arg-type]
+        assert got["prequential.fading_0.99"]["value"] == pytest.approx(float(fading or 0), rel=1e-12)
+        known = [m for m in means if m is not None]
+        assert got["prequential.experience_average"]["value"] == pytest.approx(
+            float(sum(known) / len(known)), rel=1e-12
+        )
+
+
+def test_a_number_that_is_missing_is_not_averaged_away() -> None:
+    got = metrics.compute(numbers([[1.0, math.nan], [3.0, 5.0]]))["domain:squared_error"]
+    assert got["prequential.average"] == {"value": None, "per_experience": [None, 4.0]}
+    assert got["prequential.experience_average"]["value"] is None
+    assert got["prequential.windowed_100"]["value"] is None
+    assert got["prequential.unavailable"] == {"value": 0.25, "per_experience": [0.5, 0.0]}
+
+
 def test_capymoa_counts_every_epoch_and_its_matrix_depends_on_the_looks() -> None:
     """As run by `findings/capymoa_prequential_epochs.sh`: 15 batches a task, a learner knows what it learnt."""
     batches = np.arange(16) / 15
