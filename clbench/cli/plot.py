@@ -258,12 +258,15 @@ def _study(
             if measure_of(run.view(options.view)):
                 raise UserError(f"{run.directory}: --kind prequential draws accuracies; this run predicts numbers.")
             if drawn is None:
-                raise UserError(
-                    f"{run.directory}: no incoming samples; they are recorded with -o watch.prequential=true."
-                )
+                raise UserError(f"{run.directory}: no incoming samples as yet.")
             return drawn
 
-        arriving, copies = _boards(options, raws, incoming)
+        watched = {path: raw for path, raw in raws.items() if (raw["config"].get("watch") or {}).get("prequential")}
+        if not watched:
+            where = ", ".join(options.runs)
+            raise UserError(f"{where}: no run with incoming samples; they are recorded with -o watch.prequential=true.")
+        arriving, copies = _boards(options, watched, incoming)
+        copies += [f"{path}: no incoming samples were recorded." for path in raws if path not in watched]
         return study_curves.draw(arriving, suffix, band=band, look=look), copies
 
     def curves(run: Run) -> study_curves.Drawn:

@@ -526,6 +526,21 @@ def test_runs_of_one_benchmark_are_drawn_as_methods(
     assert Path("methods.png").read_bytes() == study_curves.draw(both, ".png")
 
 
+def test_runs_that_recorded_no_incoming_samples_are_left_out_of_their_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study(Path("runs"))
+    for seed in (0, 1):
+        trace = with_incoming(make_trace(accuracies(0.1, 0.2)))
+        saved(Path(f"runs/watched-{seed}"), trace, raw("ewc", seed, config__watch={"prequential": True}))
+    status, out, err = answered(capsys, "runs", "--kind", "prequential")
+    assert (status, out) == (0, "prequential.png\n")
+    assert err.splitlines() == [
+        f"left out: runs/{name}: no incoming samples were recorded." for name in ("er-0", "er-1", "naive-0", "naive-1")
+    ]
+
+
 def test_each_trace_is_read_once_and_without_the_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -554,7 +569,7 @@ def test_each_trace_is_read_once_and_without_the_bits(
         (["--kind", "matrix", "--band", "none"],
          "--band is for figures of methods and boundaries and cost and prequential; this is one of matrix."),
         (["--kind", "prequential"],
-         "runs/er-0: no incoming samples; they are recorded with -o watch.prequential=true."),
+         "runs: no run with incoming samples; they are recorded with -o watch.prequential=true."),
         (["--kind", "cost", "--window", "5"], "--window is for figures of prequential; this is one of cost."),
         (["--kind", "methods", "--tasks", "1"], "--tasks of methods needs --per-task, a panel for each of them."),
         (["--per-task", "--tasks", "2"], "runs/er-0: --tasks: there is no task 2. Allowed: 0 to 1."),

@@ -73,7 +73,7 @@ def incoming(trace: Trace, view: str, window: int) -> Drawn | None:
         return None
     at = np.flatnonzero(record.incoming)
     curve = window_curve(record.right[view], np.cumsum(record.incoming, dtype=np.int64)[at], window)
-    return Drawn(view, (), Curve(at + 1.0, curve[:, None]), boundaries(trace), window)
+    return Drawn(view, (), Curve(at.astype(np.float64) + 1, curve[:, None]), boundaries(trace), window)
 
 
 def reduced(trace: Trace, view: str, tasks: Sequence[int] | None = None) -> Drawn:
