@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.prequential import Prequential
 from clbench.summation import row_totals
 
 SCHEMA = 2
@@ -83,6 +84,7 @@ class Trace:
         cell_target: output unit of each cell, int64 (K,); empty where no predictions were recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
             `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.benchmark.evaluation.Watch`.
+        prequential: predictions of incoming samples before they were learnt; None where not recorded.
     """
 
     correct: dict[str, NDArray[np.int32]]
@@ -106,6 +108,7 @@ class Trace:
     values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     predicted: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
     cell_target: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    prequential: Prequential | None = None
 
     def __repr__(self) -> str:
         experiences, tasks = self.visits.shape
@@ -245,19 +248,21 @@ class Trace:
             sums={name: sums[kept] for name, sums in self.sums.items()},
             values={name: values[kept] for name, values in self.values.items()},
             predicted={view: outputs[kept[self.phase == Phase.END]] for view, outputs in self.predicted.items()},
+            prequential=None if self.prequential is None else self.prequential.until(updates),
         )
 
     # ---------------------------------------------------------------------------------------- files
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for one npz file; bits as differences of neighbouring evaluations, which compress."""
         flat: dict[str, NDArray[Any]] = {"schema": np.array(SCHEMA)}
-        for name in sorted(set(self.__dataclass_fields__) - {"bits"}):
+        for name in sorted(set(self.__dataclass_fields__) - {"bits", "prequential"}):
             value = getattr(self, name)
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}": array for key, array in value.items()}
             else:
                 flat[name] = np.asarray(value)
-        return flat | {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        flat |= {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        return flat if self.prequential is None else flat | self.prequential.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Trace:
@@ -276,6 +281,8 @@ class Trace:
                 values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
             elif name == "cell_target" and name not in arrays and not values["predicted"]:
                 values[name] = np.zeros(0, np.int64)
+            elif name == "prequential":
+                continue
             elif name not in arrays:
                 raise ValueError(f"array '{name}' is missing")
             else:
@@ -291,6 +298,7 @@ class Trace:
         for name in ("every", "dense"):
             values[name] = int(values[name])
         values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}
+        values["prequential"] = Prequential.from_arrays(arrays, len(values["loss"]))
         return cls(**values)
 
 

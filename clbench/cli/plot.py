@@ -12,6 +12,7 @@ from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
 from clbench.cli.stream_argument import compiled, is_stream, named, outline
 from clbench.errors import UserError, hint, unknown
+from clbench.measures import measure_of
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -28,6 +29,7 @@ KINDS = {
     "boundaries": "accuracy on earlier tasks after task boundaries: depth of the gap and recovery",
     "matrix": "the accuracy matrix of each method",
     "cost": "accuracy against memory and time, with the Pareto front",
+    "prequential": "accuracy on the last incoming samples before they are learnt, of runs with watch.prequential",
     "confusion": "the confusion matrix of each method at the end, or after some experiences",
 }
 
@@ -35,12 +37,13 @@ MOST_RUNS = 10_000
 """Largest number of runs of a figure of methods."""
 
 _FLAGS = {
-    "view": {"runs", "methods", "boundaries", "matrix", "confusion"},
+    "view": {"runs", "methods", "boundaries", "matrix", "prequential", "confusion"},
     "tasks": {"runs", "methods"},
     "loss": {"runs"},
     "first": {"runs", "boundaries"},
     "per_task": {"methods"},
-    "band": {"methods", "boundaries", "cost"},
+    "window": {"prequential"},
+    "band": {"methods", "boundaries", "cost", "prequential"},
     "absolute": {"boundaries"},
     "metric": {"cost"},
     "experience": {"confusion"},
@@ -84,6 +87,9 @@ def add(verbs: Verbs) -> None:
         type=integer(1, 2**31 - 1),
         metavar="N",
         help="runs: only the first N updates of each experience; boundaries: only N updates after a boundary",
+    )
+    plot.add_argument(
+        "--window", type=integer(1, 2**31 - 1), metavar="N", help="prequential: incoming samples; default 100"
     )
     plot.add_argument("--per-task", action="store_true", help="methods: a panel for each task")
     plot.add_argument(
@@ -178,7 +184,12 @@ def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
 
 def _usual_kind(options: argparse.Namespace, raws: dict[Path, dict[str, Any]]) -> str:
     """The kind of a figure where none is named."""
-    for flag, kind in (("per_task", "methods"), ("absolute", "boundaries"), ("metric", "cost")):
+    for flag, kind in (
+        ("per_task", "methods"),
+        ("absolute", "boundaries"),
+        ("metric", "cost"),
+        ("window", "prequential"),
+    ):
         if _is_set(options, flag):
             return kind
     if _is_set(options, "loss") or _is_set(options, "first") or _is_set(options, "tasks"):
@@ -246,6 +257,23 @@ def _study(
             options, raws, lambda run: after_boundaries.reduced(run.trace, run.view(options.view), options.first)
         )
         return boundary_figure.draw(after, suffix, band=band, absolute=options.absolute, look=look), copies
+    if kind == "prequential":
+
+        def incoming(run: Run) -> study_curves.Drawn:
+            drawn = study_curves.incoming(run.trace, run.view(options.view), options.window or study_curves.WINDOW)
+            if measure_of(run.view(options.view)):
+                raise UserError(f"{run.directory}: --kind prequential draws accuracies; this run predicts numbers.")
+            if drawn is None:
+                raise UserError(f"{run.directory}: no incoming samples as yet.")
+            return drawn
+
+        watched = {path: raw for path, raw in raws.items() if (raw["config"].get("watch") or {}).get("prequential")}
+        if not watched:
+            where = ", ".join(options.runs)
+            raise UserError(f"{where}: no run with incoming samples; they are recorded with -o watch.prequential=true.")
+        arriving, copies = _boards(options, watched, incoming)
+        copies += [f"{path}: no incoming samples were recorded." for path in raws if path not in watched]
+        return study_curves.draw(arriving, suffix, band=band, look=look), copies
 
     def curves(run: Run) -> study_curves.Drawn:
         tasks = None

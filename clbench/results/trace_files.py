@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import UserError
+from clbench.prequential import GROWING
 from clbench.results.files import PREDICTIONS, read_arrays, write_arrays
 from clbench.trace import Trace, concatenated, differences
 
-_GROWING = ("correct", "bits", "extra", "sums", "values", "predicted", "iteration", "experience", "phase", "loss")
+_GROWING = (
+    "correct", "bits", "extra", "sums", "values", "predicted", "iteration", "experience", "phase", "loss", *GROWING,
+)  # fmt: skip
 """Fields of a trace that grow during a run."""
 
 _OF_PREDICTIONS = ("predicted", "cell_target")
@@ -144,6 +147,7 @@ def read_unfinished_trace(directory: Path) -> Trace:
     except ValueError as error:  # parts whose shapes disagree
         raise UserError(f"{path.parent}: damaged ({error}).") from None
     arrays |= {name: differences(a) for name, a in arrays.items() if name.startswith("bits.")}
+    arrays |= {name: np.packbits(a) for name, a in arrays.items() if name.startswith("prequential.")}
     trace = _made(path.parent, arrays)
     if not trace.iteration.size:
         raise UserError(f"{directory}: no evaluation is written yet.")

@@ -18,9 +18,11 @@ from clbench.evaluation.cells import lay_out_cells
 from clbench.evaluation.competition import views_of
 from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.schedule import evaluations
+from clbench.evaluation.test_then_train import TestThenTrain
 from clbench.rng import Chance, global_state, set_global_state
 from clbench.runner.build_strategy import build_strategy, check_measures, configuration_of, imported
 from clbench.runner.malloc import give_back
+from clbench.runner.watching import test_then_train
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
 from clbench.training import models
@@ -56,6 +58,8 @@ class Components:
     augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
     """Called after a change of the strategy's predictions without an update."""
+    prequential: TestThenTrain | None
+    """Predicts incoming samples; None where that is not watched, or the strategy's batches cannot be seen."""
     remake: Callable[[], Learner]
     """Another strategy as constructed, on the same samples. The caller fences the global generators."""
 
@@ -76,6 +80,7 @@ class Components:
             "batches": self.batches.state_dict(),
             "augmenters": [augmenter.state_dict() for augmenter in self.augmenters],
             "evaluator": self.evaluator.state_dict(),
+            "prequential": None if self.prequential is None else self.prequential.state_dict(),
             "globals": global_state(self.device.type == "cuda"),
         }
 
@@ -91,6 +96,8 @@ class Components:
         for augmenter, its_state in zip(self.augmenters, state["augmenters"], strict=True):
             augmenter.load_state_dict(its_state)
         self.evaluator.load_state_dict(state["evaluator"])
+        if self.prequential is not None:
+            self.prequential.load_state_dict(state["prequential"])
         set_global_state(state["globals"])
 
     def release(self) -> None:
@@ -177,6 +184,8 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     for_batches = samples.augmented(augmenters[0]) if augmenters else samples
     listeners: list[Callable[[], None]] = []
     strategy = learner(augmenters, partial(_notify, listeners))
+    batches = Batches(for_batches, chance.generator("order"), bench.training, device)
+    of_experiences = budgets(bench.training, stream)
     built = Components(
         run=run,
         stream=stream,
@@ -184,11 +193,12 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
         samples=samples,
         evaluator=new_evaluator(),  # no local variable, which would be kept with this frame: see `release`
         strategy=strategy,
-        batches=Batches(for_batches, chance.generator("order"), bench.training, device),
-        budgets=budgets(bench.training, stream),
+        batches=batches,
+        budgets=of_experiences,
         experiences=Experiences(stream, strategy.access, bench.protocol),
         augmenters=augmenters,
         listeners=listeners,
+        prequential=test_then_train(run, stream, samples, strategy, batches, of_experiences, device),
         remake=lambda: learner((augmenter("strategy"),) if training.augmentation else (), lambda: None),
     )
     give_back()  # memory of the transform of the inputs

@@ -30,6 +30,7 @@ from clbench.runner.profiler import Profile
 from clbench.runner.run_record import is_completed, new_record, record_failure
 from clbench.runner.single_samples import refuse_single_samples
 from clbench.runner.user_code import OtherCode
+from clbench.runner.watching import not_watched
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.training import models
@@ -139,6 +140,8 @@ def execute(
             saved = _saved(checkpoints, writer, made_by, warn)
             bench = assemble(run, stream)
             held.callback(bench.release)
+            if reason := not_watched(run, bench.strategy):
+                warn(reason)
             if saved is None:
                 refuse_single_samples(bench)
                 if say is not None:

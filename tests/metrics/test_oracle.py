@@ -1120,7 +1120,8 @@ def test_the_oracle_by_hand() -> None:
 
 
 def test_the_oracle_knows_every_metric() -> None:
-    assert set(metrics.METRICS) == set(VALUE)
+    """Those of incoming samples have an oracle of their own, `test_prequential.py`."""
+    assert {name for name, metric in metrics.METRICS.items() if metric.record is None} == set(VALUE)
 
 
 @bounded(60)
@@ -1537,6 +1538,7 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
         ("continuum", "backward"): not_adjacent,
         ("renate", "backward"): -first,
         ("libcontinual", "backward"): not_adjacent,
+        ("capymoa", "backward"): sum((R[i][j] - R[j][j] for i, j in pairs), Fraction(0)) / len(pairs),
     }
 
 
@@ -1544,11 +1546,15 @@ def compare_dialects(trace: Trace, R: list[list[Fraction]]) -> None:
     rows = dialects(trace, "domain")
     for (library, quantity), expected in printed(R).items():
         found = [d for d in rows if library in d.library.lower() and d.quantity.lower().startswith(quantity)]
+        found = [d for d in found if not d.name.endswith("looks")]
         assert found, (library, quantity)
         for d in found:
             same(d.value, expected, f"{library} {d.name}")
     computed = metrics.compute(trace)["domain"]
     for d in rows:
+        if d.name == "ttt.cumulative":
+            assert d.value is None, "no incoming samples are recorded"
+            continue
         if d.quantity.lower().startswith("accuracy") and d.ours == "average_accuracy":
             same(d.value, sum(R[-1]) / len(R), d.library)
         if d.name == "Overall Avg Acc":

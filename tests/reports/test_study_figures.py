@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zlib
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from clbench.cli import main
 from clbench.errors import UserError
 from clbench.metrics.predicted import tabulated
+from clbench.prequential import Prequential
 from clbench.reports import after_boundaries
 from clbench.reports.figures import (
     boundary_figure,
@@ -105,6 +107,13 @@ def curves(trace: Trace) -> study_curves.Drawn:
     return study_curves.reduced(trace, "class")
 
 
+def with_incoming(trace: Trace) -> Trace:
+    """Four updates learn two new samples, none, one and one: right, wrong, wrong and right."""
+    incoming = np.array([2, 0, 1, 1], np.int32)
+    record = Prequential({"class": np.array([True, False, False, True])}, incoming, 0 * incoming, 0 * incoming)
+    return dataclasses.replace(trace, prequential=record)
+
+
 def lines(axes: Any) -> list[tuple[list[float], list[float]]]:
     """The lines of methods, without markers and boundaries."""
     out = []
@@ -144,6 +153,16 @@ def test_bands_by_hand() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ methods
+def test_a_line_of_incoming_samples_is_the_mean_of_a_window_at_each_update_that_learnt_one(tmp_path: Path) -> None:
+    study(tmp_path)
+    whole = study_curves.figure(boards(tmp_path, lambda t: study_curves.incoming(with_incoming(t), "class", 3)))
+    (axes,) = whole.axes
+    assert lines(axes) == [([1, 3, 4], [50, pytest.approx(100 / 3), pytest.approx(100 / 3)])] * 2
+    assert axes.get_ylabel() == "accuracy on incoming samples (%)"
+    assert "accuracy on the last 3 incoming samples, each predicted before it is learnt" in caption(whole)
+    assert study_curves.incoming(make_trace(accuracies(0.1, 0.2)), "class", 3) is None
+
+
 def test_a_line_is_the_mean_over_seeds_of_the_mean_over_tasks_so_far(tmp_path: Path) -> None:
     whole = study_curves.figure(boards(study(tmp_path), curves), band="deviation")
     (axes,) = whole.axes
@@ -452,6 +471,7 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
     after = boards(root, lambda t: after_boundaries.reduced(t, "class"))
     matrices = boards(root, lambda t: matrix_figure.reduced(t, "class"))
     costs = boards(root, lambda _: None)
+    arriving = boards(root, lambda t: study_curves.incoming(with_incoming(t), "class", 3))
     runs = [load.read(HISTORY)]
     one = confused([1, 2], [1, 1])
     several = study_runs.boards([study_runs.Member(Path("a"), Record.of(raw()), (one,))])
@@ -462,10 +482,11 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
         "boundaries": lambda suffix, look: boundary_figure.draw(after, suffix, look=look),
         "matrix": lambda suffix, look: matrix_figure.draw(matrices, suffix, look=look),
         "cost": lambda suffix, look: cost_figure.draw(costs, suffix, look=look),
+        "prequential": lambda suffix, look: study_curves.draw(arriving, suffix, look=look),
     }
 
 
-KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "confusion")
+KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "prequential", "confusion")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -540,6 +561,21 @@ def test_runs_of_one_benchmark_are_drawn_as_methods(
     assert Path("methods.png").read_bytes() == study_curves.draw(both, ".png")
 
 
+def test_runs_that_recorded_no_incoming_samples_are_left_out_of_their_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study(Path("runs"))
+    for seed in (0, 1):
+        trace = with_incoming(make_trace(accuracies(0.1, 0.2)))
+        saved(Path(f"runs/watched-{seed}"), trace, raw("ewc", seed, config__watch={"prequential": True}))
+    status, out, err = answered(capsys, "runs", "--kind", "prequential")
+    assert (status, out) == (0, "prequential.png\n")
+    assert err.splitlines() == [
+        f"left out: runs/{name}: no incoming samples were recorded." for name in ("er-0", "er-1", "naive-0", "naive-1")
+    ]
+
+
 def test_each_trace_is_read_once_and_without_the_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -566,7 +602,10 @@ def test_each_trace_is_read_once_and_without_the_bits(
     [
         (["--kind", "cost", "--loss"], "--loss is for figures of runs; this is one of cost."),
         (["--kind", "matrix", "--band", "none"],
-         "--band is for figures of methods and boundaries and cost; this is one of matrix."),
+         "--band is for figures of methods and boundaries and cost and prequential; this is one of matrix."),
+        (["--kind", "prequential"],
+         "runs: no run with incoming samples; they are recorded with -o watch.prequential=true."),
+        (["--kind", "cost", "--window", "5"], "--window is for figures of prequential; this is one of cost."),
         (["--kind", "methods", "--tasks", "1"], "--tasks of methods needs --per-task, a panel for each of them."),
         (["--per-task", "--tasks", "2"], "runs/er-0: --tasks: there is no task 2. Allowed: 0 to 1."),
         (["--view", "clas"], "runs/er-0: unknown view 'clas'. Did you mean 'class'? Allowed: class."),

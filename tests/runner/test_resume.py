@@ -65,6 +65,8 @@ CONFIGURATIONS: dict[str, tuple[str, list[str]]] = {
         "split_digits-v1",
         ["model={name: slim_resnet18, filters: 2}", "training={iterations: 2, batch_size: 16}", "stream.tasks.count=3"],
     ),
+    "prequential": (SPLIT, ["watch.prequential=true"]),
+    "prequential, delayed": (SPLIT, ["training.batch_size=30", "watch={prequential: true, prequential_delay: 2}"]),
     "augmented": ("split_digits-v1", ["training.augmentation=[{name: random_crop, padding: 1}]"]),
 }  # fmt: skip
 FEW = "stream.tasks.count=3"  # 21 updates in all, 24 online; the third experience has two past ones
