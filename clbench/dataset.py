@@ -21,6 +21,8 @@ class Facts:
     summary: str = ""
     tasks: int | None = None
     """Number of tasks that the data define."""
+    numbers: bool = False
+    """Whether numbers are to be predicted."""
 
 
 def with_names(classes: Iterable[int], names: Sequence[str]) -> str:

@@ -343,7 +343,7 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
         return [(["stream", "data"], problem) for problem in error.problems]
     if facts.classes is None or facts.image is None:
         return []
-    mistakes = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks)
+    mistakes = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks, facts.numbers)
     return [(["stream", *path], sentence) for path, sentence in mistakes]
 
 

@@ -45,7 +45,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if data is None:
         data = load.load(config.data, config.synthetic, config.size, config.labels)
     tasks = None if data.train_task is None else int(data.train_task.max()) + 1
-    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks)
+    problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks, data.train_target is not None)
     if problems:
         raise UserError(*(f"stream.{messages.dotted(path)}: {sentence}" for path, sentence in problems))
     layout = config.tasks.lay_out(data, Generator(seed, "stream", config.tasks.by))

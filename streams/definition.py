@@ -123,7 +123,9 @@ class StreamConfig(Model):
         yield from self.schedule.combination_mistakes(self.tasks)
         yield from self.supervision.combination_mistakes(self.tasks, isinstance(self.schedule, DriftSchedule))
 
-    def data_mistakes(self, name: str, classes: int, image: bool, tasks: int | None) -> list[Mistake]:
+    def data_mistakes(
+        self, name: str, classes: int, image: bool, tasks: int | None, numbers: bool = False
+    ) -> list[Mistake]:
         """Requirements of a definition that a data set does not meet.
 
         Args:
@@ -131,6 +133,7 @@ class StreamConfig(Model):
             classes: their number.
             image: whether samples are images.
             tasks: number of tasks that the data set defines; None where it defines none.
+            numbers: whether it has numbers to predict, which compete with nothing.
 
         Returns:
             Key paths below `stream`, each with a sentence.
@@ -144,6 +147,12 @@ class StreamConfig(Model):
             if self.supervision.shots is not None and self.supervision.base >= number:
                 sentence = f"got {self.supervision.base}, which leaves none of {number} tasks for shots."
                 problems.append((["supervision", "base"], sentence))
+        if numbers:
+            if self.setting != "domain":
+                problems.append(
+                    (["setting"], f"got '{self.setting}', but '{name}' has numbers to predict; set domain.")
+                )
+            return problems
         sizes = [] if problems else self.tasks.sizes(classes) or []
         if reason := unanswerable(self.setting, [t for t, size in enumerate(sizes) if size < 2]):
             problems.append((["setting"], reason))

@@ -94,7 +94,8 @@ def select(
     task = None if data.train_task is None else data.train_task[held]
     if layout.task_labels_given and task is not None:
         task = np.array([number.get(t, -1) for t in task.tolist()], np.int64)
-    data = replace(data, test_y=labels[held], test_task=task)
+    target = None if data.train_target is None else data.train_target[held]
+    data = replace(data, test_y=labels[held], test_task=task, test_target=target)
     if hasattr(data, "train_x"):
         x = data.train_x
         data = replace(data, test_x=x[aside] if isinstance(x, np.ndarray) else x.only(aside))  # type: ignore[call-arg]

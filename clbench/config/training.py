@@ -43,8 +43,9 @@ class Training(Model):
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """Treatment of the optimiser's state (moments) at the start of each experience."""
-    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
-    """Training loss: cross-entropy, or half the squared distance of the outputs from the one-hot label."""
+    loss: Literal["cross_entropy", "squared_error", "absolute_error"] = "cross_entropy"
+    """Training loss: cross-entropy, or half the squared distance of the outputs from the one-hot label. Of a regression
+    half the squared error or the absolute error, the mean over the outputs."""
     active_outputs: Literal["all", "seen", "task", "batch"] | None = None
     """Active logits of the training loss: all, those of classes seen so far, of the task, or of the batch's classes
     (group masking). Default: of the task in the task setting, else all."""

@@ -66,6 +66,12 @@ class EvaluatedModel:
         Nothing is remembered."""
         return self._scored(model, passes)[2](span)
 
+    def scores_at(self, model: nn.Module, passes: Passes, which: Tensor) -> Tensor:
+        """The same of samples at some positions, in one pass."""
+        passes.lay_out(model)
+        inputs, network = self.front.split(model, passes.inputs, passes.parts)
+        return passes.in_one(network, inputs, which)
+
     def _scored(self, model: nn.Module, passes: Passes) -> tuple[nn.Module, TestInputs, Scored]:
         passes.lay_out(model)
         inputs, network = self.front.split(model, passes.inputs, passes.parts)

@@ -167,7 +167,8 @@ class LinearBound:
         offset = bias.abs().amax() + self._bias.abs().amax()
         y = self._y.clamp(max=len(weight) - 1)
         moved = steady[y] + ball[y] * self._apart
-        return _INFLATED * (moved + 2 * gamma * (size * self._norm + offset)) + _TINY
+        bound: Tensor = _INFLATED * (moved + 2 * gamma * (size * self._norm + offset)) + _TINY
+        return bound
 
     def look(self, rows: Tensor, judged: Judged | None) -> Judged:
         """Takes the verdict on the samples that were due, if there are any; returns that on all, without leads."""

@@ -4,7 +4,8 @@ The data root is `CLBENCH_DATA`, else `~/.cache/clbench`. It is searched first, 
 torchvision's folder layout; only then torchvision downloads. Set `CLBENCH_OFFLINE=1` to forbid downloads.
 
 An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data define tasks `train_task` and `test_task`
-(integers 0..T-1); a class of a task then has both training and test samples in that task. Or it holds `x`, `y` and
+(integers 0..T-1); a class of a task then has both training and test samples in that task. Of a regression it holds
+`train_target` and `test_target`, numbers (N,) or (N, D), in place of the labels. Or it holds `x`, `y` and
 optionally `task`: then every fifth sample of each class (of each class in each task), in the order of the file, is a
 test sample.
 
@@ -139,12 +140,10 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
         return Facts(None, None, "user-defined data")
     folder = sources.npy_folder(name)
     if folder is not None:
-        classes, image, tasks = sources.npy_facts(folder)
-        return Facts(classes, image, tasks=tasks)
+        return sources.npy_facts(folder)
     path = sources.npz_path(name)
     if path is not None:
-        classes, image, tasks = sources.npz_facts(path)
-        return Facts(classes, image, tasks=tasks)
+        return sources.npz_facts(path)
     if name in DATASETS:
         return DATASETS[name].facts
     message = unknown("data set", name, available()).rstrip(".")
@@ -413,7 +412,7 @@ def _finish(name: str, arrays: Arrays) -> DataSet:
     if problem:
         raise UserError(f"{origin}: {problem}.")
     classes = len(np.unique(train_y))
-    tasks: dict[str, NDArray[np.int64]] = {}
+    tasks: dict[str, Any] = {}
     if arrays.train_task is not None and arrays.test_task is not None:
         problem = label_checks.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task, arrays.class_names)
         if problem:

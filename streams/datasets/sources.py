@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import with_names
+from clbench.dataset import Facts, with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
@@ -28,12 +28,16 @@ from clbench.streams.datasets.labels import (
     label_problem,
     object_problem,
     parts_problem,
+    target_problem,
     task_problem,
 )
 from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 """Arrays of a data set with a test part; `train_task` and `test_task` are optional."""
+
+REGRESSION = ("train_x", "train_target", "test_x", "test_target")
+"""Arrays of a data set with numbers to predict; `train_task` and `test_task` are optional."""
 
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
@@ -142,6 +146,8 @@ def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holde
             raise UserError(f"{where}: {problem}.")
         return x
 
+    if is_regression(held, where, holder):
+        return _regression(held, inputs, read, where)
     if is_whole(held, where, holder):
         return split(inputs("x"), read("y"), read("task") if "task" in held else None, where)
     train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
@@ -149,6 +155,41 @@ def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holde
     return Arrays(
         train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
         origin=where,
+    )  # fmt: skip
+
+
+def is_regression(held: Collection[str], where: str, holder: str) -> bool:
+    """True if the arrays are those of a data set with numbers to predict; arguments as for `is_whole`.
+
+    Raises:
+        UserError: one is missing, or there are labels too.
+    """
+    if "train_target" not in held and "test_target" not in held:
+        return False
+    labels = [name for name in ("train_y", "test_y", "x", "y") if name in held]
+    if labels:
+        raise UserError(
+            f"{where}: {holder} holds {labels[0]} and targets. Allowed are labels or {', '.join(REGRESSION)}, not both."
+        )
+    needed = [*REGRESSION, *(("train_task", "test_task") if "train_task" in held or "test_task" in held else ())]
+    for name in needed:
+        if name not in held:
+            raise UserError(f"{where}: array '{name}' is missing; a regression needs {', '.join(needed)}.")
+    return True
+
+
+def _regression(held: Collection[str], inputs: Callable[[str], Any], read: Callable[[str], Any], where: str) -> Arrays:
+    train_x, test_x, train_target, test_target = (
+        inputs("train_x"), inputs("test_x"), read("train_target"), read("test_target")
+    )  # fmt: skip
+    train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
+    for part, x, target in (("train", train_x, train_target), ("test", test_x, test_target)):
+        if problem := target_problem(f"{part}_target", target, len(x) if x.ndim else 0):
+            raise UserError(f"{where}: {problem}.")
+    return Arrays(
+        train_x=train_x, train_y=np.zeros(len(train_target), np.int64), test_x=test_x,
+        test_y=np.zeros(len(test_target), np.int64), train_task=train_task, test_task=test_task, origin=where,
+        train_target=train_target, test_target=test_target,
     )  # fmt: skip
 
 
@@ -257,8 +298,8 @@ def read_npz(path: Path) -> Arrays:
     return replace(arrays, fresh=True)
 
 
-def npz_facts(path: Path) -> tuple[int, bool, int | None]:
-    """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
+def npz_facts(path: Path) -> Facts:
+    """Facts of a file: labels are read, inputs are not."""
     with _open(path) as archive:
         held = _called(_names(archive))
         return _facts(
@@ -294,7 +335,11 @@ def _facts(
     shape_of: Callable[[str], tuple[int, ...]],
     where: str,
     holder: str,
-) -> tuple[int, bool, int | None]:
+) -> Facts:
+    if is_regression(held, where, holder):
+        task = read("train_task") if "train_task" in held else None
+        image = len(shape_of("train_x")) > 2
+        return Facts(1, image, tasks=None if task is None else int(task.max()) + 1, numbers=True)
     whole = is_whole(held, where, holder)
     x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
     y, shape = read(y_name), shape_of(x_name)
@@ -310,7 +355,7 @@ def _facts(
         problem = problem or task_problem(task_name, task, len(y))
     if problem:
         raise UserError(f"{where}: {problem}.")
-    return int(y.max()) + 1, len(shape) > 2, None if task is None else int(task.max()) + 1
+    return Facts(int(y.max()) + 1, len(shape) > 2, tasks=None if task is None else int(task.max()) + 1)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -386,7 +431,7 @@ def read_npy(folder: Path) -> Arrays:
     return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
 
 
-def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
+def npy_facts(folder: Path) -> Facts:
     """As `npz_facts`."""
     held = sorted(path.stem for path in folder.glob("*.npy"))
     return _facts(
