@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from clbench.dataset import DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored, layout, parts
-from clbench.streams.datasets import imported, lists, outline_cache, sources
+from clbench.streams.datasets import embedded, imported, lists, outline_cache, sources
 from clbench.streams.datasets import labels as label_checks
 from clbench.streams.datasets import published as published_files
 from clbench.streams.datasets.moments import moments_for
@@ -276,7 +276,7 @@ def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
     path, folder = sources.npz_path(name), sources.npy_folder(name)
     published = DATASETS[name].published if name in DATASETS else None
     if name == "synthetic":
-        arrays = sources.synthetic(synthetic or SyntheticData())
+        arrays = embedded.synthetic(synthetic or SyntheticData())
     elif imported.is_import_path(name):
         arrays = imported.load(name)
     elif folder is not None:
@@ -285,7 +285,7 @@ def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
     elif path is not None:
         arrays = sources.read_npz(path)
     elif published is None:
-        arrays = sources.EMBEDDED[name]()
+        arrays = embedded.EMBEDDED[name]()
     elif name == "omniglot":
         arrays = published_files.read_omniglot(published)
     else:
@@ -380,7 +380,7 @@ def _key(
         path, folder = sources.npz_path(member), sources.npy_folder(member)
         if member == "synthetic":
             detail = (synthetic or SyntheticData()).model_dump(mode="json")
-        elif member in sources.EMBEDDED:
+        elif member in embedded.EMBEDDED:
             try:
                 detail = version("scikit-learn")
             except PackageNotFoundError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clbench.streams.datasets import embedded
 from clbench.streams.datasets.load import DATASETS
-from clbench.streams.datasets.sources import EMBEDDED, data_root, npz_path, offline
+from clbench.streams.datasets.sources import data_root, npz_path, offline
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def presence(name: str) -> Presence:
     if path is not None:
         return Presence(str(path))
     if published is None:
-        return Presence("scikit-learn" if name in EMBEDDED else "clbench, which generates it")
+        return Presence("scikit-learn" if name in embedded.EMBEDDED else "clbench, which generates it")
     if published.local():
         return Presence(str(published.place()))
     files = " and ".join(published.files)

@@ -1,4 +1,4 @@
-"""Sources of data sets: files of the data root, arrays embedded in packages, torchvision's readers.
+"""Sources of data sets: files of the data root.
 
 A source returns arrays as stored; `clbench.streams.datasets.load` checks them and converts them to one layout.
 Nothing is unpickled except CIFAR's official archives, whose bytes torchvision checks against their published MD5 first.
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from clbench.dataset import Facts, with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
-from clbench.rng import Generator
 from clbench.streams.datasets.decompressed import Decompressed
 from clbench.streams.datasets.labels import (
     class_problem,
@@ -31,7 +30,6 @@ from clbench.streams.datasets.labels import (
     target_problem,
     task_problem,
 )
-from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 """Arrays of a data set with a test part; `train_task` and `test_task` are optional."""
@@ -46,6 +44,9 @@ MEDMNIST = {
     "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
 }  # fmt: skip
 """Names of these arrays in the files of MedMNIST, with labels (N, 1); `val_images` and `val_labels` stay unread."""
+
+EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic")
+"""Names that are no files: data sets inside packages, and generated ones; see `clbench.streams.datasets.embedded`."""
 
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
@@ -286,7 +287,7 @@ def npz_path(name: str) -> Path | None:
     if "/" in name or name.startswith(".") or ":" in name:
         return None
     path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in (*EMBEDDED, "synthetic") else None
+    return path if path.is_file() and name not in EMBEDDED else None
 
 
 def read_npz(path: Path) -> Arrays:
@@ -464,44 +465,3 @@ def _whole(folder: Path, name: str) -> NDArray[Any]:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
-
-
-def digits() -> Arrays:
-    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
-
-
-def digits_inverted() -> Arrays:
-    """The same digits in another domain, dark on light."""
-    held = digits()
-    return replace(held, train_x=np.uint8(16) - np.asarray(held.train_x), test_x=np.uint8(16) - np.asarray(held.test_x))
-
-
-def digits_parity() -> Arrays:
-    """The same images as another task, to tell even digits from odd ones."""
-    held = digits()
-    return replace(held, train_y=held.train_y % 2, test_y=held.test_y % 2, class_names=("even", "odd"))
-
-
-EMBEDDED = {"digits": digits, "digits_inverted": digits_inverted, "digits_parity": digits_parity}
-"""Data sets inside packages."""
-
-
-def synthetic(spec: SyntheticData) -> Arrays:
-    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
-    generator = Generator(spec.seed, "synthetic")
-
-    def normal(rows: int) -> NDArray[np.float64]:
-        return generator.normal(rows * spec.features).reshape(rows, spec.features)
-
-    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
-    parts = []
-    for per_class in (spec.train_per_class, spec.test_per_class):
-        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
-        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
-        parts += [x.astype(np.float32), y]
-    train_x, train_y, test_x, test_y = parts
-    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, top=1.0, origin="generated")
