@@ -64,9 +64,9 @@ class StreamConfig(Model):
     data: str | Annotated[list[str], Field(min_length=1)]
     """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
     stay on the disk, or a list of names, with tasks by given."""
-    labels: Literal["shared", "own"] | LabelSpaces = "shared"
-    """Classes of the data sets of a list: the same in all; `own`: each has its own, named member/class; or a name for
-    each data set: those of one name share their classes."""
+    labels: Literal["own"] | LabelSpaces | None = None
+    """Classes of the data sets of a list, by default the same in all. `own`: each has its own, named member/class; or a
+    name for each data set: those of one name share their classes."""
     size: Annotated[int, Field(ge=2, le=1024)] | None = None
     """Height and width that images are resized to; default for a list of data sets: those of the first."""
     tasks: Tasks
@@ -113,7 +113,7 @@ class StreamConfig(Model):
             yield "synthetic", f"is for the data set 'synthetic', not for {shown(self.data)}; null unsets it"
         if isinstance(self.data, list) and by != "given":
             yield "data", f"a list of data sets needs tasks by given, not by {by}"
-        if self.labels != "shared" and not isinstance(self.data, list):
+        if self.labels is not None and not isinstance(self.data, list):
             yield "labels", f"got {shown(self.labels)}, which is for a list of data sets"
         elif isinstance(self.labels, list) and len(self.labels) != len(self.data):
             yield "labels", f"got {len(self.labels)} names of label spaces for {len(self.data)} data sets"

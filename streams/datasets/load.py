@@ -114,7 +114,7 @@ def facts(
     name: str | Sequence[str],
     synthetic: SyntheticData | None = None,
     size: int | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
@@ -182,7 +182,7 @@ def require(
     name: str | Sequence[str],
     synthetic: SyntheticData | None = None,
     size: int | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> None:
     """Fails early, and without importing torch, if a data set is unavailable.
 
@@ -216,7 +216,7 @@ def outline(
     name: str | Sequence[str],
     synthetic: SyntheticData | None = None,
     size: int | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 
@@ -240,7 +240,7 @@ def load(
     name: str | Sequence[str],
     synthetic: SyntheticData | None = None,
     size: int | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> DataSet:
     """A data set, checked.
 
@@ -369,7 +369,7 @@ def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | N
 
 
 def _key(
-    name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None, labels: lists.Labels = "shared"
+    name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None, labels: lists.Labels = None
 ) -> str | None:
     """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
@@ -394,7 +394,7 @@ def _key(
         else:
             return None
         members.append([member, detail, known.sha256 if known else None, outline_cache.stamps(*files)])
-    of = [] if labels == "shared" else [labels if isinstance(labels, str) else list(labels)]
+    of = [] if labels is None else [labels if isinstance(labels, str) else list(labels)]
     return outline_cache.key("one" if isinstance(name, str) else "list", members, size, *of)
 
 
