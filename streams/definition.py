@@ -78,9 +78,9 @@ class StreamConfig(Model):
     """A name (`clbench list datasets`), npz:PATH, an import path, npy:FOLDER or lazy:IMPORT_PATH for inputs that
     stay on the disk, csv:PATH, parquet:PATH or hf:FOLDER for tables, folder:PATH for images in class folders, or a
     list of names, with tasks by given."""
-    labels: Literal["shared", "own"] | LabelSpaces = "shared"
-    """Classes of the data sets of a list: the same in all; `own`: each has its own, named member/class; or a name for
-    each data set: those of one name share their classes."""
+    labels: Literal["own"] | LabelSpaces | None = None
+    """Classes of the data sets of a list, by default the same in all. `own`: each has its own, named member/class; or a
+    name for each data set: those of one name share their classes."""
     columns: Columns | None = None
     """Columns of a table and their roles; for tables alone."""
     size: Annotated[int, Field(ge=2, le=1024)] | None = None
@@ -156,7 +156,7 @@ class StreamConfig(Model):
         yield from self._table_mistakes()
         if isinstance(self.data, list) and by != "given":
             yield "data", f"a list of data sets needs tasks by given, not by {by}"
-        if self.labels != "shared" and not isinstance(self.data, list):
+        if self.labels is not None and not isinstance(self.data, list):
             yield "labels", f"got {shown(self.labels)}, which is for a list of data sets"
         elif isinstance(self.labels, list) and len(self.labels) != len(self.data):
             yield "labels", f"got {len(self.labels)} names of label spaces for {len(self.data)} data sets"

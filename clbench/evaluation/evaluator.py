@@ -34,6 +34,7 @@ from clbench.evaluation.evaluation import Evaluation
 from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.numbers import Numbers, blocks
 from clbench.evaluation.passes import Passes, Which
+from clbench.evaluation.predicted_outputs import PredictedOutputs
 from clbench.evaluation.probes import Internals
 from clbench.evaluation.reduced_precision import Reduced, fast_here
 from clbench.evaluation.selection import Selection
@@ -104,13 +105,13 @@ class Evaluator:
                                           "tell_task": tell_task, "watch": watch, "bits": bits,
                                           "numbers": numbers, "values": values,
                                           "predictions": predictions}  # fmt: skip
-        self._output_type, self._no_output = (torch.uint8, 255) if cells.outputs <= 255 else (torch.uint16, 65_535)
         self._start = cells.start
         self._competition = Competition(cells, views, device)
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
         self._cell = each.to(device)
         self._targets = torch.from_numpy(cells.target)[each].to(device)
         self._task = torch.from_numpy(cells.task)[each].to(device)
+        self._outputs = PredictedOutputs(cells, views, self._targets, self._competition)
         self._byte = torch.tensor(_BYTE, dtype=torch.uint8, device=device)
         self._twin = Twin()
         cpu = device.type == "cpu"
@@ -298,9 +299,9 @@ class Evaluator:
             for v in self.views
         }
         right = {v: torch.zeros(self.samples, dtype=torch.bool, device=self._device) for v in self.views}
+        predicted = self._outputs.empty(self.views) if predictions else {}
         sums: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
-        predicted = {v: self._without_prediction() for v in self.views} if predictions else {}
         runs = list(consecutive(sorted(scope)))
         outputs = frozenset(o for t in seen for o in self._competition.task_outputs[t])
         cuda = self._device.type == "cuda"
@@ -327,9 +328,6 @@ class Evaluator:
             raise RunFailed("predict_writes", "a prediction changed the test inputs or the parameters in place")
         bits = {v: self._packed(r) for v, r in right.items()} if self._keep_bits else {}
         return Evaluation(counts, bits, extra, sums, values, predicted)
-
-    def _without_prediction(self) -> Tensor:
-        return torch.full((self.samples,), self._no_output, dtype=self._output_type, device=self._device)
 
     @contextmanager
     def _model(self, evaluated: EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
@@ -359,7 +357,7 @@ class Evaluator:
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
                 self._targets,
-                partial(self._choose, evaluated, list(tasks), seen, predicted) if predicted else None,
+                partial(self._outputs.fill, evaluated.suffix, list(tasks), seen, predicted) if predicted else None,
             )
             for run, judged in zip(runs, verdicts, strict=True):
                 self._fill(evaluated, run, judged, counts, right)
@@ -380,7 +378,7 @@ class Evaluator:
                 continue
             self._fill(evaluated, run, self._judge(scores, run, seen, self._span(run), False), counts, right)
             if predicted:
-                self._choose(evaluated, run, seen, predicted, self._span(run), scores)
+                self._outputs.fill(evaluated.suffix, run, seen, predicted, self._span(run), scores)
 
     def _span(self, tasks: list[int]) -> tuple[int, int]:
         """First sample, and one past the last, of consecutive tasks."""
@@ -390,26 +388,6 @@ class Evaluator:
         if isinstance(which, Tensor):
             return self._competition.judge(scores, self._targets[which], tasks, seen, which, leads)
         return self._competition.judge(scores, self._targets[slice(*which)], tasks, seen, which[0], leads)
-
-    def _choose(
-        self,
-        evaluated: EvaluatedModel,
-        tasks: list[int],
-        seen: frozenset[int],
-        predicted: dict[str, Tensor],
-        span: tuple[int, int],
-        scores: Tensor,
-    ) -> None:
-        """Fills in the predicted outputs of a span; none for samples of a class that has no score yet."""
-        a, b = span
-        width = scores.shape[1]
-        missing = self.cells.outputs - width
-        scores = nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
-        for view in self._views:
-            best = self._competition.best(scores, view, tasks, seen, a)
-            if missing > 0:
-                best = best.masked_fill(self._targets[a:b] >= width, self._no_output)
-            predicted[view + evaluated.suffix][a:b] = best.to(self._output_type)
 
     def _fill(
         self,

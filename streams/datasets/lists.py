@@ -22,8 +22,8 @@ from clbench.errors import UserError
 from clbench.streams.datasets.class_names import moved
 from clbench.streams.datasets.moments import moments_of
 
-Labels = Literal["shared", "own"] | Sequence[str]
-"""Label spaces: one for all, one for each member, or the name of each member's."""
+Labels = Literal["own"] | Sequence[str] | None
+"""Label spaces: one for each member, the name of each member's, or, by default, one for all."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def spaces(names: Sequence[str], labels: Labels) -> Spaces:
     >>> spaces(["mnist", "mnist", "npz:/data/blood.npz"], "own").names
     ('mnist', 'mnist 2', 'blood')
     """
-    if labels == "shared":
+    if labels is None:
         return Spaces((0,) * len(names))
     if labels == "own":
         short = [Path(name[4:]).stem if name.startswith(("npz:", "npy:")) else name for name in names]

@@ -121,7 +121,7 @@ def facts(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
@@ -209,7 +209,7 @@ def require(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> None:
     """Fails early, and without importing torch, if a data set is unavailable.
 
@@ -246,7 +246,7 @@ def outline(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 
@@ -271,7 +271,7 @@ def load(
     parameters: Generated | None = None,
     size: int | None = None,
     table: Table | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> DataSet:
     """A data set, checked.
 
@@ -410,7 +410,7 @@ def _key(
     parameters: Generated | None,
     size: int | None,
     table: Table | None = None,
-    labels: lists.Labels = "shared",
+    labels: lists.Labels = None,
 ) -> str | None:
     """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
@@ -439,5 +439,5 @@ def _key(
         else:
             return None
         members.append([member, detail, known.sha256 if known else None, outline_cache.stamps(*files)])
-    of = [] if labels == "shared" else [labels if isinstance(labels, str) else list(labels)]
+    of = [] if labels is None else [labels if isinstance(labels, str) else list(labels)]
     return outline_cache.key("one" if isinstance(name, str) else "list", members, size, *of)

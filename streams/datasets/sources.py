@@ -1,4 +1,4 @@
-"""Sources of data sets: files of the data root, arrays embedded in packages, torchvision's readers.
+"""Sources of data sets: files of the data root.
 
 A source returns arrays as stored; `clbench.streams.datasets.load` checks them and converts them to one layout.
 Nothing is unpickled except CIFAR's official archives, whose bytes torchvision checks against their published MD5 first.
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from clbench.dataset import Facts, with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
-from clbench.rng import Generator
 from clbench.streams.datasets.decompressed import Decompressed
 from clbench.streams.datasets.labels import (
     class_problem,
@@ -31,7 +30,6 @@ from clbench.streams.datasets.labels import (
     target_problem,
     task_problem,
 )
-from clbench.streams.datasets.synthetic import SyntheticData
 
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 """Arrays of a data set with a test part; `train_task` and `test_task` are optional."""
@@ -48,6 +46,9 @@ MEDMNIST = {
     "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
 }  # fmt: skip
 """Names of these arrays in the files of MedMNIST, with labels (N, 1); `val_images` and `val_labels` stay unread."""
+
+EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic")
+"""Names that are no files: data sets inside packages, and generated ones; see `clbench.streams.datasets.embedded`."""
 
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""

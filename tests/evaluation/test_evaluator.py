@@ -69,7 +69,7 @@ def test_bits_are_the_predictions_of_every_sample() -> None:
 
 def test_bits_may_be_left_out_and_are_where_they_would_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert observed(make_run("watch.bits=false"))[1].bits == {}
-    monkeypatch.setattr(components, "_BITS_BYTES", 1000)
+    monkeypatch.setattr(components, "_SAMPLES_BYTES", 1000)
     assert observed(make_run())[1].bits == {}
     assert set(observed(make_run("watch.bits=true"))[1].bits) == {"class", "task"}
 

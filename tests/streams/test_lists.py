@@ -77,14 +77,14 @@ def test_members_of_one_name_share_their_classes() -> None:
 
 def test_label_spaces_are_part_of_the_data_and_of_the_definition(root: Path) -> None:
     pair = ["digits", "digits_inverted"]
-    kinds: list[lists.Labels] = ["shared", "own", ["a", "b"], ["a", "a"]]
+    kinds: list[lists.Labels] = [None, "own", ["a", "b"], ["a", "a"]]
     assert len({load.load(pair, labels=kind).sha256 for kind in kinds}) == 3, "own is a and b by other names"
     assert len({load.outline(pair, labels=kind).classes for kind in kinds}) == 2
     assert load.outline(pair, labels="own").classes == 20, "from the cache"
     hashes = {compile_stream(stream(data=pair, labels=kind), 0).definition_hash for kind in kinds}
     assert len(hashes) == 4
     without = compile_stream(stream(data=pair), 0)
-    assert without.definition_hash == compile_stream(stream(data=pair, labels="shared"), 0).definition_hash
+    assert without.definition_hash == compile_stream(stream(data=pair, labels=None), 0).definition_hash
     assert without.data.class_names == ()
 
 
