@@ -42,6 +42,7 @@ BENCHMARKS = (
     "few_shot_digits-v1",
     "digit_domains-v1",
     "split_synthetic-v1",
+    "drifting_table-v1",
     "split_mnist_half-v1",
     "split_fashion_mnist_half-v1",
     "cifar100_b50_t5-v1",

@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = planned[0].benchmark
     stream = benchmark.stream
     try:
-        registry.datasets().require(stream.data, stream.parameters)
+        registry.datasets().require(stream.data, **stream.reading)
         defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None

@@ -42,7 +42,7 @@ REGRESSION = ("train_x", "train_target", "test_x", "test_target")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
-_TAKEN = ("digits", "synthetic", "concepts", "link_load", "grid_load")
+_TAKEN = ("digits", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
 """Names that no file of the data root replaces."""
 
 _COLOURS = 4
@@ -70,6 +70,7 @@ class Arrays:
         train_target, test_target: numbers to predict, (N, D), of a regression, whose labels are all 0; else None.
         target_names: see `Outline`.
         fresh: whether nobody else has the inputs, so that their memory may be reused.
+        basis: number of first training samples whose mean and deviation standardise all; None for all of them.
     """
 
     train_x: Stored
@@ -86,6 +87,7 @@ class Arrays:
     test_target: NDArray[Any] | None = None
     target_names: tuple[str, ...] = ()
     fresh: bool = False
+    basis: int | None = None
 
 
 def data_root() -> Path:
@@ -213,6 +215,23 @@ def split(
     )
     if problem:
         raise UserError(f"{where}: {problem}.")
+    test = fifths(y, task, where, class_names)
+    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
+    return Arrays(
+        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
+        top=top, origin=where, class_names=class_names,
+    )  # fmt: skip
+
+
+def fifths(
+    y: NDArray[Any], task: NDArray[Any] | None, where: str, class_names: tuple[str, ...] = ()
+) -> NDArray[np.bool_]:
+    """A mask of every fifth sample of each class (of each class in each task), bool (N,).
+
+    Raises:
+        UserError: a class with fewer than five samples in a task.
+    """
     cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
@@ -227,12 +246,7 @@ def split(
     rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
     test = np.empty(len(cells), np.bool_)
     test[order] = rank % 5 == 4
-    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
-    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
-    return Arrays(
-        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
-        top=top, origin=where, class_names=class_names,
-    )  # fmt: skip
+    return test
 
 
 def input_problem(name: str, x: Stored) -> str | None:
