@@ -151,7 +151,7 @@ domains-and-tasks: install ## rehearsal against sequential training over domains
 optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/studies/classp_study.md; about 40 minutes)
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
 
-drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (an hour on one core; ARGS="--only refit")
+drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (long; ARGS="--only refit")
 	@$(BIN)/python -c "import ncps, river" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[liquid,river]'
 	$(BIN)/python benchmarks/studies/drift_forecast.py $(ARGS)
 

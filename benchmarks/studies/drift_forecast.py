@@ -225,7 +225,7 @@ def middle(values: list[float]) -> str:
     ordered = sorted(values)
     n = len(ordered)
     value = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    return "more than there are" if math.isinf(value) else f"{value:.0f}"
+    return "not regained" if math.isinf(value) else f"{value:.0f}"
 
 
 def table(lines: list[Line], low: float, high: float) -> Iterator[str]:
@@ -258,7 +258,7 @@ def differences(lines: list[Line]) -> Iterator[str]:
                 if all(pair):
                     by_seed.append(float(np.mean(pair[0]) - np.mean(pair[1])))
             mean, half = interval(by_seed) if by_seed else (math.nan, math.inf)
-            cells.append(f"{mean:+.2f} ± {half:.2f} ({len(by_seed)} seeds)" if half < math.inf else "too few")
+            cells.append(f"{mean:+.2f} ± {half:.2f} ({len(by_seed)} seeds)" if half < math.inf else "not run")
         yield f"| {first} | {second} | {' | '.join(cells)} |"
 
 
