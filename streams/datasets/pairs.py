@@ -11,7 +11,7 @@ tasks:
 
     def sea():
         before, after = synth.SEA(seed=1, variant=0), synth.SEA(seed=1, variant=1)
-        return first(synth.ConceptDriftStream(before, after, position=2000, width=1, seed=1), 4000)
+        return first(synth.ConceptDriftStream(before, after, position=2000, width=50, seed=1), 4000)
 """
 
 from __future__ import annotations

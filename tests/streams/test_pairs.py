@@ -93,6 +93,6 @@ def test_data_sets_and_generators_of_river() -> None:
     from river.datasets import synth
 
     before, after = synth.SEA(seed=1, variant=0), synth.SEA(seed=1, variant=1)
-    arrays = first(synth.ConceptDriftStream(before, after, position=200, width=1, seed=1), 400)
+    arrays = first(synth.ConceptDriftStream(before, after, position=200, width=20, seed=1), 400)
     assert np.bincount(np.asarray(arrays.train_task)).sum() + np.bincount(np.asarray(arrays.test_task)).sum() == 400
     assert arrays.class_names == ("False", "True")
