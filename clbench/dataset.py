@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from clbench.on_disk import Stored
 
+FILE_KINDS = ("npz:", "npy:", "csv:", "parquet:", "hf:", "folder:")
+"""Beginnings of data sets' names that are followed by a path, and are no import paths."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -21,6 +24,8 @@ class Facts:
     summary: str = ""
     tasks: int | None = None
     """Number of tasks that the data define."""
+    numbers: bool = False
+    """Whether numbers are to be predicted."""
 
 
 def with_names(classes: Iterable[int], names: Sequence[str]) -> str:

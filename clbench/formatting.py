@@ -12,9 +12,18 @@ UNITS = {
     "accuracy x iterations": "% x iterations",
     "number": "",
 }
-"""Unit of a metric -> unit in which it is printed."""
+"""Unit of a metric -> unit in which it is printed; that of a measure is printed as it is."""
 
 UNDEFINED = "undefined"
+
+
+def printed_unit(unit: str) -> str:
+    """The unit in which values of a unit are printed.
+
+    >>> printed_unit("accuracy"), printed_unit("squared units x iterations")
+    ('%', 'squared units x iterations')
+    """
+    return UNITS.get(unit, unit)
 
 
 def scaled(value: float, unit: str, places: int = 2) -> float:
@@ -23,7 +32,7 @@ def scaled(value: float, unit: str, places: int = 2) -> float:
     >>> scaled(0.8125, "accuracy"), scaled(12.0, "iterations"), scaled(-1e-5, "share")
     (81.25, 12.0, 0.0)
     """
-    printed = value if unit in ("iterations", "number") else 100 * value
+    printed = value * (100 if printed_unit(unit).startswith("%") else 1)
     return 0.0 if abs(printed) < 0.5 * 10**-places else printed
 
 
@@ -32,9 +41,13 @@ def quantity(value: float | None, unit: str, places: int = 2, undefined: str = U
 
     >>> quantity(0.8125, "accuracy"), quantity(1.0, "iterations", 0), quantity(None, "share"), quantity(2.5, "number")
     ('81.25 %', '1 iteration', 'undefined', '2.50')
+    >>> quantity(0.00123456, "squared units")
+    '0.001235 squared units'
     """
     if value is None or math.isnan(value):
         return undefined
+    if unit not in UNITS:  # of a measure: as many digits, wherever the point is
+        return f"{value:.{places + 2}g} {unit}"
     text = f"{scaled(value, unit, places):.{places}f}"
     return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}".rstrip()
 

@@ -37,7 +37,7 @@ class Batch:
 
     Attributes:
         x: inputs, float32 (N, ...).
-        y: targets, int64 (N,).
+        y: targets, int64 (N,); of a regression float32 (N, D).
         index: rows of the training set, int64 (N,); the entries of a replay buffer.
         task: the task (or variant) of every sample: one number, or int64 (N,) where tasks are mixed. It is the handle
             by which `Samples.fetch` finds the sample's input; as knowledge it needs `needs`.
@@ -97,7 +97,7 @@ class Samples(Protocol):
             plain: whether samples are returned without augmentation: for class means, herding.
 
         Returns:
-            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label.
+            x (N, ...) float32 and y (N,) int64, -1 for a sample without a label; of a regression y (N, D) float32.
 
         Raises:
             RunFailed: samples of experiences to come. On a GPU, where looking would mean waiting, the process ends with
@@ -185,6 +185,9 @@ class Learner:
     way and is trained in another, it does not compose with a method that needs the outputs' gradients."""
     differentiates_outputs: ClassVar[bool] = False
     """True if the method needs gradients of a function of `model(x)` beside that of the update."""
+    regresses: ClassVar[bool] = False
+    """True if the method is valid where numbers are to be predicted, y float32 (N, D). Each class says so itself; it is
+    not inherited."""
     transient: ClassVar[tuple[str, ...]] = ()
     """Names of attributes that are rebuilt where they are needed, such as caches: a resumed run does not miss them, and
     `state_dict` may leave them out. Others are compared, see `state_dict`."""
@@ -296,6 +299,7 @@ class Strategy(Learner):
     """
 
     visits = moved.OldAttribute()
+    regresses = True
 
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -344,9 +348,12 @@ class Strategy(Learner):
 
         Args:
             logits: (N, outputs).
-            y: targets, int64 (N,).
+            y: targets, int64 (N,); of a regression float32 (N, outputs).
             task: of all samples, or of each, int64 (N,).
         """
+        if y.is_floating_point():
+            error = logits - y
+            return error.abs().mean() if self.setup.training.loss == "absolute_error" else 0.5 * error.square().mean()
         allowed: Tensor | None = None
         if self.setup.training.active_outputs == "batch":
             allowed = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)

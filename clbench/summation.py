@@ -45,6 +45,17 @@ def column_totals(rows: Floats) -> Floats:
     return np.array([total(column) for column in rows.T], np.float64)
 
 
+def row_totals(rows: Floats) -> Floats:
+    """The sum of each row of an array (n, m), correctly rounded, (n,); NaN where something is missing.
+
+    >>> row_totals(np.array([[0.1] * 10, [1.0] * 10])).tolist()
+    [1.0, 10.0]
+    """
+    if rows.shape[1] == 1:
+        return rows[:, 0].astype(np.float64)
+    return np.array([total(row) for row in rows], np.float64)
+
+
 def mean(values: Floats | Sequence[float]) -> float:
     """The mean; NaN where there is nothing or where something is missing.
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.summation import row_totals
+
 SCHEMA = 2
 """Version of the trace's layout; raised when a field changes its meaning. Older ones are read (`_upgraded`)."""
 
@@ -26,6 +28,10 @@ UNAVAILABLE = -2
 
 NAN_SCORES = -3
 """Count of a cell whose scores held NaN or infinity; such a run has failed, and no trace of a finished run holds it."""
+
+
+BROKEN_SUM = -np.inf
+"""Sum of a measure over a cell whose scores held NaN or infinity, as `NAN_SCORES`."""
 
 
 class Phase(IntEnum):
@@ -65,6 +71,10 @@ class Trace:
         dense: iterations at the start of each experience that were all evaluated, whatever the period.
         rows: row of the data set's test samples that each evaluated sample is, int64 (N,), in the order of the cells;
             -1 where unknown.
+        sums: per view and measure, such as `domain:squared_error` (`clbench.measures`), float64 (E, K): sum over the
+            test samples of a cell, rounded once; NaN where there is none. Empty where predictions are only counted.
+        values: per view and measure, float32 (E, N): the number of each sample, NaN outside the scope. Empty where not
+            recorded.
         bits: per view, uint8 (E, ceil(N / 8)): whether each sample was predicted correctly, eight to a byte, the first
             in the highest bit; 0 outside the scope. Empty where not recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
@@ -88,14 +98,21 @@ class Trace:
     rows: NDArray[np.int64]
     bits: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         experiences, tasks = self.visits.shape
         sizes = {"evaluations": len(self.iteration), "updates": len(self.loss), "test samples": self.cell_size.sum()}
         counted = ", ".join(f"{number} {word}" for word, number in sizes.items())
-        return f"Trace of {tasks} tasks in {experiences} experiences: {counted}, views {', '.join(self.correct)}"
+        return f"Trace of {tasks} tasks in {experiences} experiences: {counted}, views {', '.join(self.views)}"
 
     # ---------------------------------------------------------------------------------------- looking at it
+    @property
+    def views(self) -> list[str]:
+        """Names of all records: the views with counts, then those of measures."""
+        return [*self.correct, *self.sums]
+
     def task_accuracy(self, view: str) -> NDArray[np.float64]:
         """Accuracy of each task at each evaluation, (E, T), in [0, 1].
 
@@ -108,6 +125,21 @@ class Trace:
         with np.errstate(invalid="ignore", divide="ignore"):
             accuracy = right / self.task_size
         return np.where(missing > 0, np.nan, accuracy)
+
+    def task_total(self, view: str) -> NDArray[np.float64]:
+        """Correct predictions on each task at each evaluation, or the sum of a measure, (E, T). NaN as above."""
+        if view in self.sums:
+            columns = [self.sums[view][:, cells] for cells in self.task_cells]
+            return np.stack([row_totals(of_task) for of_task in columns], axis=1)
+        return np.rint(self.task_accuracy(view) * self.task_size)
+
+    def task_mean(self, view: str) -> NDArray[np.float64]:
+        """Mean over the test samples of each task of correct predictions, or of a measure, (E, T). NaN as above."""
+        if view not in self.sums:
+            return self.task_accuracy(view)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean: NDArray[np.float64] = self.task_total(view) / self.task_size
+        return mean
 
     @property
     def task_size(self) -> NDArray[np.int64]:
@@ -181,6 +213,8 @@ class Trace:
             loss=self.loss[:updates],
             bits={view: packed[kept] for view, packed in self.bits.items()},
             extra={n: a[: lengths[n]] if n in lengths else a[kept] for n, a in self.extra.items()},
+            sums={name: sums[kept] for name, sums in self.sums.items()},
+            values={name: values[kept] for name, values in self.values.items()},
         )
 
     # ---------------------------------------------------------------------------------------- files
@@ -208,17 +242,17 @@ class Trace:
         arrays = _upgraded(arrays)
         values: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
-            if name in ("correct", "bits", "extra"):
+            if name in ("correct", "bits", "extra", "sums", "values"):
                 values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
             elif name not in arrays:
                 raise ValueError(f"array '{name}' is missing")
             else:
                 values[name] = arrays[name]
-        if not values["correct"]:
+        if not (values["correct"] or values["sums"]):
             raise ValueError("no array 'correct.*'")
-        absent = sorted(set(values["bits"]) - set(values["correct"]))
-        if absent:
-            raise ValueError(f"array 'correct.{absent[0]}' is missing")
+        for detail, whole in (("bits", "correct"), ("values", "sums")):
+            if absent := sorted(set(values[detail]) - set(values[whole])):
+                raise ValueError(f"array '{whole}.{absent[0]}' is missing")
         for name, shape, expected in _shapes(values):
             if shape != expected:
                 raise ValueError(f"array '{name}' has the shape {shape}, expected {expected}")
@@ -261,6 +295,10 @@ def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tupl
         yield f"correct.{view}", counts.shape, (evaluations, cells)
     for view, packed in values["bits"].items():
         yield f"bits.{view}", packed.shape, (evaluations, -(-samples // 8))
+    for view, sums in values["sums"].items():
+        yield f"sums.{view}", sums.shape, (evaluations, cells)
+    for view, numbers in values["values"].items():
+        yield f"values.{view}", numbers.shape, (evaluations, samples)
     for name, array in values["extra"].items():
         yield f"extra.{name}", array.shape, (iterations,) if name == "gradient_norm" else (evaluations, visits[1])
 

@@ -117,6 +117,8 @@ class Projections:
 class AveragedGradientMemory(Replaying):
     """A-GEM: projects the gradient of each update where it points against that of a batch from the memory."""
 
+    regresses = True
+
     Config = ReferenceConfig
     differentiates_outputs = True
 

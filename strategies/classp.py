@@ -64,6 +64,8 @@ class ClasspConfig(Model):
 class Classp(Strategy):
     """Minimises the loss with CLASSP."""
 
+    regresses = True
+
     Config = ClasspConfig
 
     @classmethod

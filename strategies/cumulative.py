@@ -13,4 +13,6 @@ from clbench.strategy import Strategy
 class Cumulative(Strategy):
     """Minimises the training loss of batches from all data up to the current experience."""
 
+    regresses = True
+
     access = "past"

@@ -58,6 +58,8 @@ def distance_to_stored(outputs: Tensor, stored: Tensor) -> Tensor:
 class DarkReplay(Replaying):
     """DER: cross-entropy of incoming data, and squared distance to the stored logits of past samples."""
 
+    regresses = True
+
     Config = DarkConfig
 
     def __init__(self, config: DarkConfig, setup: Setup) -> None:
@@ -103,6 +105,8 @@ class DarkReplay(Replaying):
 
 class DarkReplayPlus(DarkReplay):
     """DER++: DER, and cross-entropy of a second draw from the memory."""
+
+    regresses = True
 
     Config = DarkPlusConfig
 

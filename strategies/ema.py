@@ -35,6 +35,8 @@ class AverageConfig(Parameters):
 class AveragedWeights(Strategy):
     """Fine-tuning, or the strategy it is composed with; predicts by averaged weights."""
 
+    regresses = True
+
     Config = AverageConfig
 
     def __init__(self, config: AverageConfig, setup: Setup) -> None:

@@ -51,6 +51,8 @@ def weighted_loss(new: Tensor, replayed: Tensor, new_weight: float) -> Tensor:
 class ExperienceReplay(Replaying):
     """Replays from a buffer at every iteration, once it is not empty."""
 
+    regresses = True
+
     Config: ClassVar[type[ReplayConfig]] = ReplayConfig
 
     @classmethod
@@ -71,7 +73,7 @@ class ExperienceReplay(Replaying):
         x, y, task = replayed
         logits = self.model(torch.cat([batch.x, x]))
         if self.config.loss == "concatenated":
-            new_task = torch.full_like(batch.y, batch.task) if isinstance(batch.task, int) else batch.task
+            new_task = torch.full_like(batch.index, batch.task) if isinstance(batch.task, int) else batch.task
             return self.criterion(logits, torch.cat([batch.y, y]), torch.cat([new_task, task]))
         weight = 1.0 / self.task_blocks if self.config.new_weight == "share" else self.config.new_weight
         new = self.criterion(logits[:n], batch.y, batch.task)

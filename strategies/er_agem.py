@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class ProjectedReplay(ExperienceReplay):
     """Experience replay whose step does not point against the gradient of the replayed samples."""
 
+    regresses = True
+
     def __init__(self, config: ReplayConfig, setup: Setup) -> None:
         super().__init__(config, setup)
         self._projections = Projections()

@@ -109,6 +109,8 @@ def projected(g: Tensor, constraints: Tensor, strength: float, ridge: float = _R
 class GradientEpisodicMemory(Replaying):
     """GEM: projects the gradient of each update onto those that increase no past task's loss on its memory."""
 
+    regresses = True
+
     Config = EpisodicConfig
     differentiates_outputs = True
 

@@ -13,4 +13,6 @@ from clbench.strategy import Strategy
 class Joint(Strategy):
     """Minimises the training loss of batches from the whole stream."""
 
+    regresses = True
+
     access = "stream"

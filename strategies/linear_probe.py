@@ -21,6 +21,8 @@ class LinearProbe(Strategy):
         UserError: a network that is no sequence ending in a linear layer.
     """
 
+    regresses = True
+
     def __init__(self, config: Any, setup: Setup) -> None:
         from clbench.training.models import split
 

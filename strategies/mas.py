@@ -58,6 +58,8 @@ def output_sensitivity(model: nn.Module, x: Tensor, active: Tensor, together: bo
 class MAS(Anchored):
     """Estimates the sensitivity of the outputs to each weight at the end of every experience."""
 
+    regresses = True
+
     Config = MasConfig
     differentiates_outputs = True
 

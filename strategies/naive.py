@@ -10,3 +10,5 @@ from clbench.strategy import Strategy
 
 class Naive(Strategy):
     """Minimises the training loss of the current batch."""
+
+    regresses = True

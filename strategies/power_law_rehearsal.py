@@ -56,6 +56,8 @@ def chances(lags: NDArray[np.int64], exponent: float) -> NDArray[np.float64]:
 class PowerLawRehearsal(ExperienceReplay):
     """Experience replay with a recency weight for each group."""
 
+    regresses = True
+
     Config = PowerLawConfig
 
     @classmethod

@@ -55,6 +55,8 @@ def path_importance(omega: Tensor, moved: Tensor, damping: float) -> Tensor:
 class SI(Anchored):
     """Integrates along the path of each experience; the first anchor is the initial weights."""
 
+    regresses = True
+
     Config = SiConfig
 
     def __init__(self, config: SiConfig, setup: Setup) -> None:

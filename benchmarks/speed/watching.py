@@ -1,10 +1,11 @@
 """The price of an evaluation after every update over whole runs, beside a bare forward pass over the same samples.
 
-    python benchmarks/speed/watching.py [--only mlp,cnn,resnet,restless] [--audit] [--points 30] [--out DIR]
+    python benchmarks/speed/watching.py [--only mlp,cnn,resnet,probe,restless] [--audit] [--points 30] [--out DIR]
 
 Each row is a class-incremental run, all seen test samples evaluated after each of its updates by the runner's own
-parts: `mlp` at the length of its benchmark, `cnn` and `resnet` (on 1,000 test images) shorter, `restless` with steps so
-large that everything moves. At equal distances in the run the same weights do, in turns:
+parts: `mlp` at the length of its benchmark, `cnn` and `resnet` (on 1,000 test images) shorter, `probe` with a front
+that does not learn, whose features are computed once, `restless` with steps so large that everything moves. At equal
+distances in the run the same weights do, in turns:
 
 bare    a plain PyTorch forward pass in inference mode over the same samples, ready in memory, in the fastest of chunks
         of 250, 500 or 1,000; predictions are compared with the labels, nothing is recorded; the smallest of three
@@ -73,6 +74,17 @@ SETTINGS = {
         "er",
         ("training.batch_size=32", "training.epochs=null", "training.iterations=60", "evaluation.subset=200"),
         0.08,
+    ),
+    "probe": Setting(
+        "split_cifar100-v1",
+        "linear_probe",
+        (
+            "model={name: cnn, channels: [32, 64], hidden: 512}",
+            "training.epochs=null",
+            "training.iterations=100",
+            "training.augmentation=[]",
+        ),
+        None,
     ),
     "restless": Setting(
         "split_mnist-v1",
@@ -270,13 +282,14 @@ def markdown(machine: dict[str, Any], reports: dict[str, Report]) -> str:
     for name, r in reports.items():
         goal = SETTINGS[name].goal
         met = "" if goal is None else f"≤ {goal:g}: {'met' if r.total <= goal else 'missed'}"
-        selection = r.numerics.get("model", {}).get("selection", {})
-        share = selection.get("samples_looked_at", 0) / max(1, selection.get("samples", 0))
+        ways = list(r.numerics.get("model", {}).get("selection", {}).values())
+        selected = sum(way["evaluations"]["selected"] for way in ways)
+        share = sum(way["samples_looked_at"] for way in ways) / max(1, sum(way["samples"] for way in ways))
         rows.append(
             [
                 name, f"{r.updates:,}", f"{r.total:.3f}", f"{r.median:.3f} ({r.low:.3f} to {r.high:.3f})", met,
                 f"{r.auto_ms:.1f} / {r.bare_ms:.1f}", f"{r.all_total:.3f}", f"{r.auto_all:.2f}",
-                f"{share:.1%} in {selection.get('evaluations', {}).get('selected', 0):,}", f"{r.changed:.3%}",
+                f"{share:.1%} in {selected:,}", f"{r.changed:.3%}",
             ]
         )  # fmt: skip
     header = ["run", "updates", "ratio of the sums", "median of pairs (95 %)", "goal", "ms / bare", "all / bare",

@@ -21,6 +21,7 @@ from clbench.cli.stream_argument import named, outline
 from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
 from clbench.formatting import quantity
+from clbench.measures import measure_of
 from clbench.studies.engines.local import cores
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = planned[0].benchmark
     stream = benchmark.stream
     try:
-        registry.datasets().require(stream.data, stream.synthetic)
+        registry.datasets().require(stream.data, **stream.reading)
         defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None
@@ -262,15 +263,20 @@ def _line(label: str, outcome: Any) -> str:
     record = outcome.record
     values = record["metrics"][record["primary_view"]]
 
-    def percent(name: str) -> str:
-        mark = "≤ " if values[name].get("resolution") not in (None, 1) else ""  # both are upper bounds
-        return mark + quantity(values[name]["value"], "accuracy", undefined="-")
+    measure = measure_of(record["primary_view"])
+    unit, sign = ("accuracy", "≤") if measure is None else (measure.unit, "≥")
+
+    def printed(name: str) -> str:
+        mark = f"{sign} " if values[name].get("resolution") not in (None, 1) else ""  # extremes are bounds
+        return mark + quantity(values[name]["value"], unit, undefined="-")
 
     costs = record["costs"]
+    first, least, worst = ("average", "worst", "worst_case") if measure else ("average_accuracy", "min_acc", "wc_acc")
+    words = (f"{measure.title}: {first}", least, worst) if measure else ("ACC", "min-ACC", "WC-ACC")
     return (
-        f"{label}: ACC {percent('average_accuracy')}, "
-        f"forgetting.after_learning {percent('forgetting.after_learning')}, "
-        f"min-ACC {percent('min_acc')}, WC-ACC {percent('wc_acc')}; "
+        f"{label}: {words[0]} {printed(first)}, "
+        f"forgetting.after_learning {printed('forgetting.after_learning')}, "
+        f"{words[1]} {printed(least)}, {words[2]} {printed(worst)}; "
         + (
             f"finished earlier{_code(outcome)}, not repeated"
             if outcome.skipped

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from clbench.config.optimizers import BelowOne
 from clbench.errors import shown
+from clbench.measures import Name as MeasureName
 from clbench.schema import Model, mistake
 
 View = Literal["class", "task", "domain"]
@@ -41,6 +42,11 @@ class Evaluation(Model):
 class Watch(Model):
     """Additional records, and the numerics of evaluation. Nothing here changes training or the counts."""
 
+    measures: Annotated[list[MeasureName], Field(min_length=1)] | None = None
+    """Measures beside the counts, recorded for every evaluation: squared_error and absolute_error of a regression (both
+    by default), log_loss of classes. They need the scores of all samples in float32: a full evaluation."""
+    values: bool | None = None
+    """The number of each sample is recorded for these. Default: if that takes up to 128 MiB uncompressed."""
     bits: bool | None = None
     """Per-sample correctness is recorded. Default: if that takes up to 128 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
@@ -58,8 +64,8 @@ class Watch(Model):
 
     @pydantic.model_validator(mode="after")
     def _distinct(self) -> Watch:
-        for key in ("ema", "last"):
-            values = getattr(self, key)
+        for key in ("ema", "last", "measures"):
+            values = getattr(self, key) or []
             if len(set(values)) < len(values):
                 raise mistake(f"got {shown(values)}. Allowed: each value once", key)
         return self

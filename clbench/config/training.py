@@ -40,11 +40,15 @@ class Training(Model):
     drop_last: bool = False
     """Drops the last batch of a pass if it is smaller than the others, such as a single sample, which a network with
     batch normalisation cannot learn from."""
+    order: Literal["shuffled", "data"] = "shuffled"
+    """Order of the samples within an experience: drawn for each pass, or that of the data, as a series needs. Hosted
+    strategies of Avalanche keep their own."""
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """Treatment of the optimiser's state (moments) at the start of each experience."""
-    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
-    """Training loss: cross-entropy, or half the squared distance of the outputs from the one-hot label."""
+    loss: Literal["cross_entropy", "squared_error", "absolute_error"] = "cross_entropy"
+    """Training loss: cross-entropy, or half the squared distance of the outputs from the one-hot label. Of a regression
+    half the squared error or the absolute error, the mean over the outputs."""
     active_outputs: Literal["all", "seen", "task", "batch"] | None = None
     """Active logits of the training loss: all, those of classes seen so far, of the task, or of the batch's classes
     (group masking). Default: of the task in the task setting, else all."""

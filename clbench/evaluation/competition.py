@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clbench.config.evaluation import Evaluation as EvaluationConfig
 from clbench.evaluation.cells import Cells
 
 
@@ -103,6 +104,23 @@ class Competition:
                 best.append(outputs[scores[a:b].index_select(1, outputs).argmax(1)])
         return torch.cat(best) if len(best) > 1 else best[0]
 
+    def log_loss(
+        self, scores: Tensor, targets: Tensor, view: str, tasks: list[int], seen: frozenset[int], first: int
+    ) -> Tensor:
+        """-log of the softmax probability of each target among the active logits of the view, (n,).
+
+        Args:
+            scores: of consecutive samples, (n, outputs).
+            targets, view, tasks, seen: as for `judge`.
+            first: position of the first sample among all.
+        """
+        out = []
+        for a, b, outputs in self._blocks(scores, view, tasks, seen, first):
+            active = scores[a:b] if outputs is None else scores[a:b].index_select(1, outputs)
+            mine = scores[a:b].gather(1, targets[a:b].unsqueeze(1)).squeeze(1)
+            out.append(active.logsumexp(1) - mine)
+        return torch.cat(out)
+
     def _blocks(
         self, scores: Tensor, view: str, tasks: list[int], seen: frozenset[int], rows: Tensor | int
     ) -> Iterator[tuple[int, int, Tensor | None]]:
@@ -151,3 +169,14 @@ def overflowed(scores: Tensor) -> Tensor:
     Which of the two an overflow ends in depends on the order in which a processor adds. -inf is a masked output.
     """
     return ~(scores.amax() < math.inf) if scores.numel() else scores.new_zeros((), dtype=torch.bool)
+
+
+def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
+    """The recorded views, the stream's first; by default the task view beside the class view.
+
+    >>> views_of("class", EvaluationConfig()), views_of("domain", EvaluationConfig())
+    (('class', 'task'), ('domain',))
+    """
+    if evaluation.views is None:
+        return ("class", "task") if setting == "class" else (setting,)
+    return (setting, *(v for v in evaluation.views if v != setting))

@@ -14,6 +14,7 @@ from clbench.evaluation.competition import Judged
 from clbench.evaluation.frozen_features import Front
 from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.kept_scores import KeptScores
+from clbench.evaluation.linear_bound import LinearBound
 from clbench.evaluation.passes import Passes, Scored, Which
 from clbench.evaluation.reduced_precision import Reduced
 from clbench.evaluation.selection import Selection, probes_of
@@ -52,10 +53,11 @@ class EvaluatedModel:
     front: Front = field(default_factory=lambda: Front(_FEATURE_BYTES))
     clock: Clock = field(default_factory=Clock)
     kept: KeptScores = field(default_factory=KeptScores)
+    bound: LinearBound = field(default_factory=LinearBound)
 
     def renew(self) -> None:
         """Call at the boundaries of experiences."""
-        for part in (self.average, self.reduced, self.selection, self.clock):
+        for part in (self.average, self.reduced, self.selection, self.bound, self.clock):
             if part is not None:
                 part.renew()
 
@@ -63,6 +65,12 @@ class EvaluatedModel:
         """Scores in float32 of the samples of a span, by a model whose rows do not depend on each other, (n, outputs).
         Nothing is remembered."""
         return self._scored(model, passes)[2](span)
+
+    def scores_at(self, model: nn.Module, passes: Passes, which: Tensor) -> Tensor:
+        """The same of samples at some positions, in one pass."""
+        passes.lay_out(model)
+        inputs, network = self.front.split(model, passes.inputs, passes.parts)
+        return passes.in_one(network, inputs, which)
 
     def _scored(self, model: nn.Module, passes: Passes) -> tuple[nn.Module, TestInputs, Scored]:
         passes.lay_out(model)
@@ -76,6 +84,7 @@ class EvaluatedModel:
         spans: list[tuple[int, int]],
         key: tuple[tuple[int, ...], tuple[int, ...]],
         judge: Judge,
+        targets: Tensor,
     ) -> list[Judged]:
         """The verdict on samples, by a model whose rows do not depend on each other.
 
@@ -85,6 +94,7 @@ class EvaluatedModel:
             spans: the samples: first and one past the last.
             key: the tasks evaluated, and the outputs seen: a verdict depends on them.
             judge: see there; with leads.
+            targets: output unit of every sample, int64 (N,).
 
         Returns:
             One for each span.
@@ -99,6 +109,8 @@ class EvaluatedModel:
             least = passes.rows_alike(network, inputs)
             scored = partial(self.kept.of, compute=scored, least=least)
         selection = self.selection if n * passes.work > _WORTH else None
+        if selection is not None and self.bound.begin(network, inputs, spans, key, targets):
+            return self._within_bound(spans, scored, judge)
         moved = due = None
         if selection is not None and selection.begin(network, *key):
             probes, likely = _spread(n), None if audit else selection.likely(_TOGETHER)
@@ -131,6 +143,18 @@ class EvaluatedModel:
         of_spans = [self._one(mode, span, passes, scored, judge) for span in spans]
         if selection is not None:
             selection.replace(_together(of_spans), due, moved, self.clock.number)
+        return of_spans
+
+    def _within_bound(self, spans: list[tuple[int, int]], scored: Scored, judge: Judge) -> list[Judged]:
+        """The verdict on samples, on those alone whose answer can have changed."""
+        due = self.bound.due()
+        if due is not None:
+            which = _positions(spans, due)
+            judged = judge(scored(which), which) if len(due) else None
+            if judged is None or not bool(judged.broken):
+                return _apart(spans, self.bound.look(due, judged))
+        of_spans = [judge(scored(span), span) for span in spans]
+        self.bound.refer(_together(of_spans))
         return of_spans
 
     def _begin(self, network: nn.Module, inputs: TestInputs, passes: Passes, audit: bool, few: bool = False) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,14 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clbench import measures
 from clbench.config.evaluation import Evaluation as EvaluationConfig
 from clbench.config.evaluation import Watch
 from clbench.errors import RunFailed
 from clbench.evaluation.audits import Clock
 from clbench.evaluation.cells import Cells, lay_out_cells
-from clbench.evaluation.competition import Competition, Judged
+from clbench.evaluation.competition import Competition, Judged, views_of
 from clbench.evaluation.evaluated_model import EvaluatedModel
 from clbench.evaluation.inputs import TestInputs
+from clbench.evaluation.numbers import Numbers, blocks
 from clbench.evaluation.passes import Passes, Which
 from clbench.evaluation.probes import Internals
 from clbench.evaluation.reduced_precision import Reduced, fast_here
@@ -64,11 +66,14 @@ class Evaluation:
         counts: per view, int32 (K,): correct predictions, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES.
         bits: per view, uint8 (ceil(N / 8),): the samples predicted correctly, the first in the highest bit.
         extra: per name, float32 (T,): further quantities of `Watch`.
+        sums, values: per view and measure, float64 (K,) and float32 (N,), on the host; see `clbench.trace.Trace`.
     """
 
     counts: dict[str, Tensor]
     bits: dict[str, Tensor]
     extra: dict[str, Tensor]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -82,8 +87,10 @@ class Evaluator:
         device: where the model is.
         batch_size: most samples of a forward pass; fewer where activations are large.
         tell_task: whether `predict` receives the task of each sample.
-        watch: averages, precision, and further records.
+        watch: averages, precision, measures, and further records.
         bits: whether per-sample correctness is kept.
+        numbers: of a regression, the numbers to predict, float32 (N, D), in the order of the cells; nothing is counted.
+        values: whether the number of each sample is kept.
     """
 
     def __init__(
@@ -97,6 +104,8 @@ class Evaluator:
         tell_task: bool,
         watch: Watch | None = None,
         bits: bool = True,
+        numbers: Tensor | None = None,
+        values: bool = True,
     ) -> None:
         watch = watch or Watch()
         self.cells = cells
@@ -108,7 +117,8 @@ class Evaluator:
         self._tell_task = tell_task
         self._keep_bits = bits
         self._settings: dict[str, Any] = {"views": views, "device": device, "batch_size": batch_size,
-                                          "tell_task": tell_task, "watch": watch, "bits": bits}  # fmt: skip
+                                          "tell_task": tell_task, "watch": watch, "bits": bits,
+                                          "numbers": numbers, "values": values}  # fmt: skip
         self._start = cells.start
         self._competition = Competition(cells, views, device)
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
@@ -130,8 +140,12 @@ class Evaluator:
             for a in (None, *averages)
         ]
         self._internals = Internals(watch.gradients, watch.features, cells.tasks)
-        self.views = tuple(view + evaluated.suffix for evaluated in self._evaluated for view in views)
-        """Names of all views in the order of recording."""
+        self._counted = views if numbers is None else ()
+        names = watch.measures or (() if numbers is None else measures.DEFAULT)
+        targets = self._targets if numbers is None else numbers
+        self._numbers = Numbers(names, cells, targets, views, self._competition, values) if names else None
+        self.views = tuple(view + evaluated.suffix for evaluated in self._evaluated for view in self._counted)
+        """Names of all views with counts in the order of recording."""
 
     @classmethod
     def of_stream(
@@ -144,6 +158,7 @@ class Evaluator:
         seed: int,
         bits: bool,
         tell_task: bool,
+        values: bool = True,
     ) -> Evaluator:
         """The evaluator of a stream.
 
@@ -154,6 +169,7 @@ class Evaluator:
         cells = lay_out_cells(stream, evaluation.subset, seed)
         if not (evaluation.every or evaluation.dense):  # all evaluations would be audits, which cost more than others
             watch = watch.model_copy(update={"precision": "float32", "samples": "all"})
+        target = stream.data.test_target
         return cls(
             cells,
             TestInputs.of_stream(stream, cells, transform, device),
@@ -163,6 +179,8 @@ class Evaluator:
             tell_task=tell_task,
             watch=watch,
             bits=bits,
+            numbers=None if target is None else torch.from_numpy(target[cells.rows]).to(device),
+            values=values,
         )
 
     def fresh(self) -> Evaluator:
@@ -198,14 +216,17 @@ class Evaluator:
         self._internals.learned(tasks)
 
     def report(self) -> dict[str, Any]:
-        """Numerics of the predictions, per model: see `Reduced.report`, and `Selection.report` under "selection"."""
+        """Numerics of the predictions, per model: see `Reduced.report`, and under "selection", by what it rests on,
+        "audited" or "proven", `Selection.report` and `LinearBound.report`."""
         reports: dict[str, Any] = {}
         for evaluated in self._evaluated:
             name = evaluated.suffix.lstrip(".") or "model"
             if evaluated.reduced is not None:
                 reports[name] = evaluated.reduced.report()
-            if evaluated.selection is not None and evaluated.selection.selected:
-                reports.setdefault(name, {})["selection"] = evaluated.selection.report()
+            ways = {"audited": evaluated.selection, "proven": evaluated.bound}
+            used = {way: part.report() for way, part in ways.items() if part is not None and part.selected}
+            if used:
+                reports.setdefault(name, {})["selection"] = used
         return reports
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,6 +237,7 @@ class Evaluator:
             "fronts": [e.front.state_dict() for e in self._evaluated],
             "clocks": [(e.clock.number, e.clock.since) for e in self._evaluated],
             "reduced": [e.reduced.state_dict() for e in self._evaluated if e.reduced is not None],
+            "bounds": [e.bound.state_dict() for e in self._evaluated],
             "selections": [e.selection.state_dict() for e in self._evaluated if e.selection is not None],
             "internals": self._internals.state_dict(),
         }
@@ -231,6 +253,7 @@ class Evaluator:
         for part, states in (
             ("average", "averages"),
             ("front", "fronts"),
+            ("bound", "bounds"),
             ("reduced", "reduced"),
             ("selection", "selections"),
         ):
@@ -256,6 +279,7 @@ class Evaluator:
             "reduced": sum(e.reduced.held_bytes() for e in self._evaluated if e.reduced is not None),
             "selections": sum(e.selection.held_bytes() for e in self._evaluated if e.selection is not None),
             "fronts": sum(e.front.held_bytes() for e in self._evaluated),
+            "bounds": sum(e.bound.held_bytes() for e in self._evaluated),
             "kept": sum(e.kept.held_bytes() for e in self._evaluated),
             "averages": sum(e.average.held_bytes() for e in self._evaluated if e.average is not None),
             "activations": self._passes.held_bytes(self.samples),
@@ -285,6 +309,8 @@ class Evaluator:
             for v in self.views
         }
         right = {v: torch.zeros(self.samples, dtype=torch.bool, device=self._device) for v in self.views}
+        sums: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         runs = list(consecutive(sorted(scope)))
         outputs = frozenset(o for t in seen for o in self._competition.task_outputs[t])
         cuda = self._device.type == "cuda"
@@ -293,7 +319,11 @@ class Evaluator:
         with torch.inference_mode(), fenced(cuda):
             for evaluated in self._evaluated:
                 with self._model(evaluated, strategy.model) as model:
-                    self._count(evaluated, strategy, model, runs, outputs, counts, right, predictions)
+                    if self._counted:
+                        self._count(evaluated, strategy, model, runs, outputs, counts, right, predictions)
+                    if self._numbers is not None:
+                        scores = partial(self._fixed_scores, evaluated, strategy, model)
+                        self._numbers.measure(evaluated.suffix, runs, outputs, scores, sums, values)
         extra: dict[str, Tensor] = {}
         if self._internals.wanted:
             with fenced(cuda):
@@ -306,7 +336,7 @@ class Evaluator:
         if [t._version for t in shared] != versions:
             raise RunFailed("predict_writes", "a prediction changed the test inputs or the parameters in place")
         bits = {v: self._packed(r) for v, r in right.items()} if self._keep_bits else {}
-        return Evaluation(counts, bits, extra)
+        return Evaluation(counts, bits, extra, sums, values)
 
     @contextmanager
     def _model(self, evaluated: EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
@@ -335,6 +365,7 @@ class Evaluator:
                 [self._span(run) for run in runs],
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
+                self._targets,
             )
             for run, judged in zip(runs, verdicts, strict=True):
                 self._fill(evaluated, run, judged, counts, right)
@@ -418,31 +449,45 @@ class Evaluator:
         available = not isinstance(strategy, Learner) or strategy.available()
         return by_model and available and is_ordinary(model)
 
+    def _fixed_scores(
+        self, evaluated: EvaluatedModel, strategy: Predictor, model: nn.Module, a: int, b: int
+    ) -> Tensor | None:
+        """Scores in float32 of the samples a..b, whatever the size of a pass; see `clbench.evaluation.numbers`."""
+        alone = self._is_alone(strategy, model)
+        if not alone and isinstance(strategy, Learner) and not strategy.available():
+            return None
+        parts = []
+        for start, end in blocks(a, b):
+            which = torch.arange(start, end, device=self._device).clamp(max=self.samples - 1)
+            scores: Tensor | None = None
+            if alone:
+                scores = evaluated.scores_at(model, self._passes, which)
+            else:
+                scores = self._asked(strategy, model, self._inputs.at(which), self._task[which])
+            if scores is None:
+                return None
+            parts.append(scores[max(0, a - start) : b - start])
+        return torch.cat(parts)
+
     def _predict(self, strategy: Predictor, model: nn.Module, a: int, b: int) -> Tensor | None:
         """Scores of the samples a..b by the strategy's `predict`, (b - a, outputs)."""
         parts = []
         for start, end, x in self._passes.between(a, b):
-            task = self._task[start:end] if self._tell_task else None
-            scores = self._passes.one(lambda x, t=task: strategy.predict(model, x, t), x.contiguous(), model)
+            scores = self._asked(strategy, model, x, self._task[start:end])
             if scores is None:
                 return None
-            if scores.ndim != 2 or len(scores) != end - start:
-                raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {end - start} samples")
             parts.append(scores)
         return torch.cat(parts)
+
+    def _asked(self, strategy: Predictor, model: nn.Module, x: Tensor, task: Tensor) -> Tensor | None:
+        """Scores of one pass by the strategy's `predict`."""
+        told = task if self._tell_task else None
+        scores: Tensor | None = self._passes.one(lambda x: strategy.predict(model, x, told), x.contiguous(), model)
+        if scores is not None and (scores.ndim != 2 or len(scores) != len(x)):
+            raise ValueError(f"predict returned the shape {tuple(scores.shape)} for {len(x)} samples")
+        return scores
 
     def _inputs_of(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets of one task, a forward pass at a time."""
         for a, b, x in self._passes.between(*self._span([task])):
             yield x.contiguous(), self._targets[a:b]
-
-
-def views_of(setting: str, evaluation: EvaluationConfig) -> tuple[str, ...]:
-    """The recorded views, the stream's first; by default the task view beside the class view.
-
-    >>> views_of("class", EvaluationConfig()), views_of("domain", EvaluationConfig())
-    (('class', 'task'), ('domain',))
-    """
-    if evaluation.views is None:
-        return ("class", "task") if setting == "class" else (setting,)
-    return (setting, *(v for v in evaluation.views if v != setting))

@@ -101,7 +101,7 @@ class TestInputs:
         """The inputs at some positions.
 
         Args:
-            positions: int64 (n,), ascending.
+            positions: int64 (n,), ascending, some perhaps more than once.
             within: first and one past the last of them, where they follow each other without a gap.
         """
         if self.ready is not None:

@@ -125,6 +125,10 @@ class Passes:
         pieces = pieces_of(n, self.parts(n))
         return torch.cat([self._ordered(network, inputs.between(first + a, first + b)) for a, b in pieces])
 
+    def in_one(self, network: nn.Module, inputs: TestInputs, which: Tensor) -> Tensor:
+        """Scores of samples at some positions, int64 (n,), in one pass, (n, outputs)."""
+        return self._ordered(network, inputs.at(which))
+
     def cut(self, x: Tensor, rows: int = ROWS) -> Sequence[Tensor]:
         """Padded inputs of selected samples a pass at a time. The passes have few different sizes: oneDNN compiles a
         kernel for every new one, which takes longer than the pass."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from clbench.errors import RunFailed
 from clbench.evaluation.cells import Cells
 from clbench.evaluation.evaluator import Evaluation
-from clbench.trace import NAN_SCORES, Phase, Trace, concatenated
+from clbench.trace import BROKEN_SUM, NAN_SCORES, Phase, Trace, concatenated
 
 _LOSS_FLUSH = 100
 """Losses kept on a GPU before they are fetched; a NaN is found that many iterations late, and named exactly."""
@@ -74,12 +74,14 @@ class Recorder:
 
     def add(self, evaluation: Evaluation, iteration: int, experience: int, phase: Phase) -> None:
         """Adds one evaluation."""
-        named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra}
+        named = {"correct": evaluation.counts, "bits": evaluation.bits, "extra": evaluation.extra,
+                 "sums": evaluation.sums, "values": evaluation.values}  # fmt: skip
         for kind, rows in named.items():
             for name, row in rows.items():
                 self._rows.setdefault(f"{kind}.{name}", _Rows()).append(row)
                 self._bytes += row.nbytes
         self.newest |= {view: self._rows[f"correct.{view}"].last() for view in evaluation.counts}
+        self.newest |= {name: self._rows[f"sums.{name}"].last() for name in evaluation.sums}
         self.iteration.append(iteration)
         self.experience.append(experience)
         self.phase.append(int(phase))
@@ -117,7 +119,9 @@ class Recorder:
     def nan_scores(self) -> int | None:
         """The iteration of the first evaluation held here in which scores were NaN or infinite."""
         counts = [rows.stacked() for name, rows in self._rows.items() if name.startswith("correct.")]
+        sums = [rows.stacked() for name, rows in self._rows.items() if name.startswith("sums.")]
         broken = [np.flatnonzero((c == NAN_SCORES).any(1)) for c in counts]
+        broken += [np.flatnonzero((s == BROKEN_SUM).any(1)) for s in sums]
         return min((self.iteration[b[0]] for b in broken if len(b)), default=None)
 
     def chunk(self) -> dict[str, NDArray[Any]]:
@@ -176,4 +180,6 @@ class Recorder:
             rows=cells.rows,
             bits=part("bits"),
             extra=part("extra"),
+            sums=part("sums"),
+            values=part("values"),
         )

@@ -62,6 +62,7 @@ class Curves:
         """
         piece = piece.by_origin()
         accuracy = {view: piece.task_accuracy(view) for view in piece.correct}
+        numbers = {view: piece.task_mean(view) for view in piece.sums}
         visits, first, seen = piece.visits, first_visit(piece.visits), visited_so_far(piece.visits)
         if not len(self._ended):
             self._ended = np.zeros(len(visits), np.int64)
@@ -84,6 +85,9 @@ class Curves:
                 values |= {f"{view}/task_{i}": a for i, a in enumerate(curve[e].tolist())}
                 values[f"{view}/average_so_far"] = mean(curve[e, seen[experience]])
                 values[f"{view}/min_acc_so_far"] = mean(least[earlier])
+            for view, curve in numbers.items():
+                values |= {f"{view}/task_{i}": a for i, a in enumerate(curve[e].tolist())}
+                values[f"{view}/average_so_far"] = mean(curve[e, seen[experience]])
             yield self._point(iteration, {name: v for name, v in values.items() if np.isfinite(v)})
         yield from self._losses_of(piece.loss[at:])
 

@@ -10,6 +10,7 @@ all views of a trace; each family of definitions has a module:
     gap          anatomy of the stability gap
     sampling     standard errors
     dialects     definitions of other libraries under the same names
+    measured     all of these for errors and losses
 
 Experiences are those of the stream. `joint` and `cumulative` train on more, so for them forgetting, min-ACC and
 the stability gap describe tasks that are trained on throughout.
@@ -21,7 +22,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from clbench.metrics import gap, learning, matrix, sessions, worst_case
+from clbench.measures import measure_of
+from clbench.metrics import gap, learning, matrix, measured, sessions, worst_case
 from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
 from clbench.metrics.sampling import standard_error
 from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
@@ -34,6 +36,7 @@ __all__ = [
     "accuracy_matrix",
     "compute",
     "first_visit",
+    "metrics_of",
     "minimum_accuracy",
     "standard_error",
     "worst_case_accuracy",
@@ -42,6 +45,16 @@ __all__ = [
 METRICS: dict[str, Metric] = {
     metric.name: metric for family in (matrix, worst_case, learning, sessions, gap) for metric in family.METRICS
 }
+
+
+def metrics_of(view: str) -> dict[str, Metric]:
+    """The metrics of a record by name: `METRICS` of counts, those of its measure else.
+
+    >>> metrics_of("class") is METRICS, "average" in metrics_of("domain:squared_error")
+    (True, True)
+    """
+    measure = measure_of(view)
+    return METRICS if measure is None else measured.metrics_of(measure.name)
 
 
 def compute(
@@ -53,8 +66,8 @@ def compute(
 
     Args:
         trace: of a run.
-        metrics: definitions; default: all of `METRICS`.
-        views: of the trace; default: all.
+        metrics: definitions; default: all of `metrics_of` each view.
+        views: of the trace, those of measures included; default: all.
 
     Returns:
         For each metric "value"; "per_task" (T,), "per_experience" (V,) or "per_class" (C,); "se", the sampling
@@ -70,10 +83,13 @@ def compute(
     True
     """
     joined = Remembering.of(trace.by_origin())
-    definitions = list(METRICS.values() if metrics is None else metrics)
+    chosen = None if metrics is None else list(metrics)
     return {
-        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions}
-        for view in (trace.correct if views is None else views)
+        view: {
+            metric.name: _plain(metric, metric.compute(joined, view), joined, view)
+            for metric in (metrics_of(view).values() if chosen is None else chosen)
+        }
+        for view in (trace.views if views is None else views)
     }
 
 
@@ -81,7 +97,7 @@ def _plain(metric: Metric, outcome: Value, trace: Trace, view: str) -> dict[str,
     """A value in JSON types."""
 
     def plain(value: float) -> float | None:
-        return None if math.isnan(value) else float(value)
+        return float(value) if math.isfinite(value) else None
 
     out = {"value": plain(outcome.value), f"per_{metric.per}": [plain(part) for part in outcome.parts]}
     if outcome.weights is not None:

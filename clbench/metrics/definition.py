@@ -60,7 +60,7 @@ class Metric:
         better: which direction is better; "zero" where the best value is 0, on both sides of which it gets worse;
             "unstated" of a plain function, which is printed and never compared.
         range: smallest and largest value.
-        unit: of the value.
+        unit: of the value: accuracy, iterations, accuracy x iterations, share, number, or that of a measure.
         per: unit of `Value.parts`: one entry for each.
         compute: (trace joined by origin, view) -> `Value`.
         bound: kind of bound that a minimum or maximum is where `Value.resolution` exceeds 1; None for other metrics.
@@ -73,7 +73,7 @@ class Metric:
     source: str
     better: Literal["higher", "lower", "zero", "unstated"]
     range: tuple[float, float]
-    unit: Literal["accuracy", "iterations", "accuracy x iterations", "share", "number"]
+    unit: str
     per: Literal["task", "experience", "class"]
     compute: Callable[[Trace, str], Value]
     bound: Literal["upper", "lower"] | None = None
@@ -160,12 +160,22 @@ class Remembering(Trace):
         return {}
 
     def task_accuracy(self, view: str) -> Floats:
-        """See `Trace.task_accuracy`; the array is shared, so it cannot be written to."""
+        """See `Trace.task_accuracy`; of a measure that is better when lower the negative of its mean, the worth, by
+        which metrics of accuracy are metrics of it (`clbench.metrics.measured`). The array cannot be written to."""
         if view not in self.memory:
-            self.memory[view] = super().task_accuracy(view)
+            self.memory[view] = super().task_mean(view) if view in self.sums else super().task_accuracy(view)
             self.memory[view].flags.writeable = False
         accuracy: Floats = self.memory[view]
         return accuracy
+
+    def task_total(self, view: str) -> Floats:
+        """See `Trace.task_total`; with the sign of `task_accuracy`."""
+        key = ("total", view)
+        if key not in self.memory:
+            total = super().task_total(view)
+            self.memory[key] = 0.0 - total if view in self.sums else total
+        out: Floats = self.memory[key]
+        return out
 
 
 def remembered(function: Callable[Concatenate[Trace, _P], _T]) -> Callable[Concatenate[Trace, _P], _T]:
@@ -297,7 +307,7 @@ def right_matrix(trace: Trace, view: str) -> Floats:
     >>> right_matrix(make_trace(np.full((1, 3, 1), 0.29), size=100), "class")
     array([[29.]])
     """
-    return np.rint(accuracy_matrix(trace, view) * trace.task_size)
+    return at(trace.task_total(view), ends(trace))
 
 
 def at(accuracy: Floats, evaluations: Indices) -> Floats:

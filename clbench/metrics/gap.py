@@ -58,6 +58,7 @@ class Gap:
         area: integral over the experience of max(0, a0 - A(n)) dn, in accuracy x iterations, exact for the curve.
         transient: depth - permanent.
         permanent: max(0, a0 - A) at the end of the experience.
+        recovery_of_drop: as `recovery`, until A >= a0 - (1 - q) depth for q = 0.9: 90 % of the drop is regained.
     """
 
     experience: int
@@ -70,6 +71,7 @@ class Gap:
     area: float
     transient: float
     permanent: float
+    recovery_of_drop: float | None
 
 
 @remembered
@@ -108,8 +110,9 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
 
 def _out_of_scope(trace: Trace, view: str, evaluations: Indices, task: int) -> bool:
     """True if each of the evaluations left out a cell of the task."""
-    counts = trace.correct[view][np.ix_(evaluations, np.flatnonzero(trace.task_cells[task]))]
-    return bool((counts == NOT_EVALUATED).any(1).all())
+    place = np.ix_(evaluations, np.flatnonzero(trace.task_cells[task]))
+    left_out = np.isnan(trace.sums[view][place]) if view in trace.sums else trace.correct[view][place] == NOT_EVALUATED
+    return bool(left_out.any(1).all())
 
 
 def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, start: int) -> Gap:
@@ -117,17 +120,17 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
     if not len(curve) or np.isnan(a0) or np.isnan(curve).any():
         missing = math.nan
         unknown: dict[float, float | None] = dict.fromkeys(LEVELS, missing)
-        return Gap(v, task, again, a0, missing, missing, unknown, missing, missing, missing)
+        return Gap(v, task, again, a0, missing, missing, unknown, missing, missing, missing, missing)
     trough = int(np.argmin(curve))
     depth = max(0.0, float(a0 - curve[trough]))
     permanent = max(0.0, float(a0 - curve[-1]))
-    recovery: dict[float, float | None] = {}
-    for q in LEVELS:
-        back = trough + np.flatnonzero(curve[trough:] >= q * a0 - ROUNDING)
+
+    def back_at(level: float) -> float | None:
+        back = trough + np.flatnonzero(curve[trough:] >= level - ROUNDING)
         if not len(back):
-            recovery[q] = None
-        else:
-            recovery[q] = 0.0 if back[0] == trough else crossing(n, curve, int(back[0]), q * a0) - start
+            return None
+        return 0.0 if back[0] == trough else crossing(n, curve, int(back[0]), level) - start
+
     return Gap(
         experience=v,
         task=task,
@@ -135,10 +138,11 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
         before=a0,
         depth=depth,
         iterations_to_trough=int(n[trough]) - start if depth else 0,
-        recovery=recovery,
+        recovery={q: back_at(q * a0) for q in LEVELS},
         area=_area(n, a0 - curve) if n[0] == start else math.nan,
         transient=depth - permanent,
         permanent=permanent,
+        recovery_of_drop=back_at(a0 - 0.1 * depth),
     )
 
 
@@ -146,8 +150,9 @@ def _unseen(gap: Gap) -> Gap:
     """The part of a gap that is known without an evaluation between the start and the end of its experience."""
     unknown: dict[float, float | None] = dict.fromkeys(LEVELS, math.nan)
     return replace(
-        gap, depth=math.nan, iterations_to_trough=math.nan, recovery=unknown, area=math.nan, transient=math.nan
-    )
+        gap, depth=math.nan, iterations_to_trough=math.nan, recovery=unknown, area=math.nan, transient=math.nan,
+        recovery_of_drop=math.nan,
+    )  # fmt: skip
 
 
 def _area(n: Indices, loss: Floats) -> float:

@@ -102,7 +102,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
     >>> round(anytime_accuracy(make_trace(curve), "class").value, 6)  # (0.0 / 2 + 0.4 + 0.8 / 2) / 2
     0.4
     """
-    accuracy, first, ended = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
+    totals, first, ended = trace.task_total(view), first_visit(trace.visits), boundaries(trace)
     so_far, updates, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
     areas, weights, within = np.zeros(so_far.shape), Weights(trace), seen_within(trace)
     for v, seen in enumerate(so_far):
@@ -115,7 +115,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
         twice[1:] += np.diff(n)
         used, twice = inside[twice > 0], twice[twice > 0]
         # In counts, whose sum is exact: two points at one iteration add up to what one would be, to the last bit.
-        integral = twice @ np.rint(accuracy[used][:, seen] * size[seen]) / (2 * size[seen])
+        integral = column_totals(twice[:, None] * totals[used][:, seen]) / (2 * size[seen])
         if n[0] != ended[v] or not within[v]:
             integral[:] = np.nan
         weights.array[np.ix_(used, np.flatnonzero(seen))] += (twice / 2 / seen.sum() / updates)[:, None]
@@ -127,7 +127,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
 
 
 # ---------------------------------------------------------------------------------------- updates until learnt
-def _updates_until(trace: Trace, curve: Floats, experience: int, level: float) -> float:
+def updates_until(trace: Trace, curve: Floats, experience: int, level: float) -> float:
     """Updates since the start of an experience until a curve (E,) first reaches a level, interpolated linearly.
 
     Infinite where it does not within the experience; NaN where that cannot be told.
@@ -159,7 +159,7 @@ def updates_to_learn(trace: Trace, view: str) -> Floats:
     accuracy, matrix, first = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
     out = undefined(trace)
     for i in np.flatnonzero(first < len(matrix)):
-        out[i] = _updates_until(trace, accuracy[:, i], int(first[i]), LEARNT * matrix[first[i], i])
+        out[i] = updates_until(trace, accuracy[:, i], int(first[i]), LEARNT * matrix[first[i], i])
     return out
 
 
@@ -187,10 +187,10 @@ def forward_facilitation(trace: Trace, view: str) -> Value:
 
 @remembered
 def _relearning(trace: Trace, view: str) -> list[tuple[int, float]]:
-    """(task, m) of every later visit: the updates until it is learnt again, as `_updates_until` gives them."""
+    """(task, m) of every later visit: the updates until it is learnt again, as `updates_until` gives them."""
     accuracy, matrix, first = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
     later = [(int(v), int(i)) for v, i in np.argwhere(trace.visits) if v > first[i]]
-    return [(i, _updates_until(trace, accuracy[:, i], v, LEARNT * matrix[first[i], i])) for v, i in later]
+    return [(i, updates_until(trace, accuracy[:, i], v, LEARNT * matrix[first[i], i])) for v, i in later]
 
 
 def savings(trace: Trace, view: str) -> Value:
@@ -289,6 +289,8 @@ def _class_bias(trace: Trace, view: str, evaluation: int) -> Floats:
     """Accuracy on each class minus that on all, over the cells of visited tasks, (C,)."""
     taught = trace.task_cells[trace.visits.any(0)].any(0)
     classes = np.unique(trace.cell_class)
+    if view in trace.sums:
+        return np.full(len(classes), np.nan)
     right = trace.correct[view][max(evaluation, 0)].astype(np.int64)
     if evaluation < 0 or not taught.any() or (right[taught] < 0).any():
         return np.full(len(classes), np.nan)

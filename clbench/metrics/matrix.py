@@ -189,7 +189,7 @@ def forward_transfer_gem(trace: Trace, view: str) -> Value:
     parts, weights = undefined(trace), Weights(trace)
     first, start = first_visit(trace.visits), befores(trace)
     later = np.flatnonzero((first >= 1) & (first < len(trace.visits)))
-    if view.partition(".")[0] == "class" or not len(later):
+    if view.partition(":")[0].partition(".")[0] == "class" or not len(later):
         return Value(float("nan"), parts, weights.array)
     untrained = at(trace.task_accuracy(view), start)
     for i in later:

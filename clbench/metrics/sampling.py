@@ -56,6 +56,10 @@ def standard_error(trace: Trace, view: str, weights: Floats) -> float:
         weight[:, cells] += per_sample[:, task, None]
     used = np.flatnonzero(weight.any(0))
     n = trace.cell_size[used].astype(np.float64)
+    if view in trace.sums:
+        if (n < 2).any() or view not in trace.values:
+            return math.nan
+        return math.sqrt(total(n**2 / (n - 1) * _variance_of_numbers(trace, view, rows, weight, used)))
     counts = trace.correct[view][np.ix_(rows, used)]
     if (n < 2).any() or ((counts < 0) & (weight[:, used] != 0)).any():
         return math.nan
@@ -67,6 +71,20 @@ def standard_error(trace: Trace, view: str, weights: Floats) -> float:
     else:
         return math.nan
     return math.sqrt(total(n**2 / (n - 1) * variance))
+
+
+def _variance_of_numbers(trace: Trace, view: str, rows: Indices, weight: Floats, used: Indices) -> Floats:
+    """Variance of y_s within each used cell, (used,), of a measure's recorded numbers in place of bits."""
+    stop = np.cumsum(trace.cell_size, dtype=np.int64)
+    out = np.zeros(len(used))
+    for number, k in enumerate(used):
+        start, size = int(stop[k] - trace.cell_size[k]), int(trace.cell_size[k])
+        y = np.zeros(size)
+        for row, factor in zip(rows.tolist(), weight[:, k].tolist(), strict=True):
+            if factor:  # one after the other: a matrix product adds in the processor's order
+                y += factor * trace.values[view][row, start : start + size].astype(np.float64)
+        out[number] = squared_deviations(y, mean(y)) / size
+    return out
 
 
 def _population_variance(trace: Trace, view: str, rows: Indices, weight: Floats, used: Indices) -> Floats:

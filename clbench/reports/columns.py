@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.errors import UserError, unknown
-from clbench.formatting import UNITS, scaled
+from clbench.formatting import printed_unit, scaled
 from clbench.metrics import METRICS
 from clbench.reports.leaderboard import RANKED_BY
 from clbench.reports.rows import marked
@@ -84,7 +84,7 @@ def of_metric(metric: str, title: str | None = None, note: str | None = None, sp
         note: what the title stands for.
         spread: behind ±.
     """
-    above = f"{title or metric} {UNITS[METRICS[metric].unit]}"
+    above = f"{title or metric} {printed_unit(METRICS[metric].unit)}"
     return Column(metric, above, partial(_score, metric=metric, spread=spread), metric=metric, note=note)
 
 
@@ -175,7 +175,7 @@ def _score(row: dict[str, Any], label: str, metric: str, spread: Spread) -> str:
 
 def heading(metric: str) -> str:
     """A metric's name with the unit of `points`."""
-    return f"{metric} {UNITS[METRICS[metric].unit]}"
+    return f"{metric} {printed_unit(METRICS[metric].unit)}"
 
 
 def points(metric: str, value: float) -> float:

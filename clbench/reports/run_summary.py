@@ -11,7 +11,7 @@ from clbench.config.benchmark import Numerics
 from clbench.config.evaluation import Watch
 from clbench.errors import UserError, shown
 from clbench.formatting import compact, duration, quantity, ranges
-from clbench.metrics import METRICS
+from clbench.metrics import metrics_of
 from clbench.reports.selection import Row
 from clbench.reports.tabular import aligned
 from clbench.results import files, load
@@ -44,7 +44,7 @@ def of_run(directory: Path, record: Record, in_use: str | None = None, deep: boo
     from clbench.reports.columns import SHOWN
 
     scores = {name: score for name, score in record.scores.items() if deep or name in SHOWN}
-    lines += _section(f"metrics, view {record.primary_view}", _metrics(scores))
+    lines += _section(f"metrics, view {record.primary_view}", _metrics(scores, record.primary_view))
     lines += _section("costs", _costs(record))
     lines += _section("hashes", _hashes(record))
     lines += _section("provenance", _provenance(raw["provenance"], deep))
@@ -217,10 +217,10 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield f"{above}{key}", item
 
 
-def _metrics(scores: Mapping[str, Score]) -> list[str]:
-    cells = []
+def _metrics(scores: Mapping[str, Score], view: str) -> list[str]:
+    cells, known = [], metrics_of(view)
     for name, score in scores.items():
-        metric = METRICS.get(name)
+        metric = known.get(name)
         value = quantity(score.value, metric.unit) if metric else shown(score.value)
         error = quantity(score.se, metric.unit) if metric and score.se is not None else ""
         cells.append((name, value, f"± {error}" if error else ""))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clbench.errors import UserError, unknown
+from clbench.measures import MEASURES
 from clbench.results import files, trace_files
 from clbench.results.record import Header, check_header, replaced, scan
 from clbench.trace import NAN_SCORES, Phase, Trace
@@ -63,11 +64,11 @@ class Run:
             UserError: the trace holds no such view.
         """
         primary = self.record.primary_view
-        if name is None and primary not in self.trace.correct:
+        if name is None and primary not in self.trace.views:
             raise UserError(f"{self.directory / 'trace.npz'}: the run's primary view '{primary}' is missing.")
         view = name or primary
-        if view not in self.trace.correct:
-            raise UserError(f"{self.directory}: {unknown('view', view, self.trace.correct)}")
+        if view not in self.trace.views:
+            raise UserError(f"{self.directory}: {unknown('view', view, self.trace.views)}")
         return view
 
 
@@ -231,6 +232,13 @@ def _implausible(trace: Trace) -> str | None:
             return f"array '{name}' is of the kind {array.dtype}, expected integers"
     if trace.loss.dtype.kind != "f":
         return f"array 'loss' is of the kind {trace.loss.dtype}, expected floats"
+    for view, sums in trace.sums.items():
+        if sums.dtype != np.float64:
+            return f"array 'sums.{view}' is of the kind {sums.dtype}, expected float64"
+        if view.partition(":")[2] not in MEASURES:
+            return f"array 'sums.{view}' is of no known measure"
+        if (sums < 0).any():
+            return f"array 'sums.{view}' holds a sum below 0"
     for name in ("visits", "task_cells"):
         if getattr(trace, name).dtype != np.bool_:
             return f"array '{name}' is of the kind {getattr(trace, name).dtype}, expected bool"

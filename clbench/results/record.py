@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from clbench import labels
 from clbench.errors import UserError, shown
-from clbench.metrics import METRICS
+from clbench.metrics import metrics_of
 from clbench.results import files
 from clbench.results.record_parts import (
     LARGEST,
@@ -106,8 +106,9 @@ class Record(_File):
     @classmethod
     def _possible(cls, metrics: dict[str, dict[str, Score]] | None) -> dict[str, dict[str, Score]] | None:
         for view, scores in (metrics or {}).items():
+            known = metrics_of(view)
             for name, score in scores.items():
-                low, high = METRICS[name].range if name in METRICS else (-LARGEST, LARGEST)
+                low, high = known[name].range if name in known else (-LARGEST, LARGEST)
                 if score.value is not None and not low - ROUNDING <= score.value <= high + ROUNDING:
                     raise ValueError(f"{view}.{name} is {score.value!r}, outside [{low}, {high}]")
         return metrics
@@ -163,11 +164,13 @@ class Record(_File):
         """
         if self.status != "completed" or self.metrics is None:
             return {}
-        return {view: {n: self._reached(n, s) for n, s in scores.items()} for view, scores in self.metrics.items()}
+        return {
+            view: {n: self._reached(view, n, s) for n, s in scores.items()} for view, scores in self.metrics.items()
+        }
 
-    def _reached(self, name: str, score: Score) -> Score:
+    def _reached(self, view: str, name: str, score: Score) -> Score:
         evaluation = self.config.benchmark.evaluation
-        metric = METRICS.get(name)
+        metric = metrics_of(view).get(name)
         if metric is None or not metric.unreached(evaluation.every, evaluation.dense, score.resolution):
             return score
         return score.model_copy(update={"value": None, "se": None})

@@ -16,7 +16,7 @@ from clbench.errors import UserError
 from clbench.results.files import read_arrays, write_arrays
 from clbench.trace import Trace, concatenated, differences
 
-_GROWING = ("correct", "bits", "extra", "iteration", "experience", "phase", "loss")
+_GROWING = ("correct", "bits", "extra", "sums", "values", "iteration", "experience", "phase", "loss")
 """Fields of a trace that grow during a run."""
 
 

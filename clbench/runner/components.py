@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,10 +15,11 @@ import torch
 
 from clbench import composition, run_config
 from clbench.evaluation.cells import lay_out_cells
-from clbench.evaluation.evaluator import Evaluator, views_of
+from clbench.evaluation.competition import views_of
+from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.schedule import evaluations
 from clbench.rng import Chance, global_state, set_global_state
-from clbench.runner.build_strategy import build_strategy, configuration_of, imported
+from clbench.runner.build_strategy import build_strategy, check_measures, configuration_of, imported
 from clbench.runner.malloc import give_back
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
@@ -30,8 +32,8 @@ from clbench.training.inputs import InputTransform
 from clbench.training.optimizers import optimizer
 from clbench.training.training_set import TrainingSet
 
-_BITS_BYTES = 128 << 20
-"""Largest size of packed per-sample correctness that is recorded by default."""
+_SAMPLES_BYTES = 128 << 20
+"""Largest size of packed per-sample correctness, or of the numbers of a measure, that is recorded by default."""
 
 
 @dataclass
@@ -115,6 +117,7 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     target = imported(run.strategy)
     models.import_parts(run.benchmark.model)
     config = configuration_of(target, run.strategy) if is_strategy(target) else None
+    check_measures(run, target, stream)
     settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
@@ -130,8 +133,9 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
             bench.evaluation,
             run.watch,
             chance.seeds["stream"],
-            _keeps_bits(run, stream),
+            _keeps(run, stream, run.watch.bits, 1 / 8),
             bench.task_at_test,
+            _keeps(run, stream, run.watch.values, 4),
         )
     else:
         samples, new_evaluator = beside.samples.fresh(), lambda: beside.evaluator.fresh()
@@ -192,13 +196,14 @@ def _notify(listeners: list[Callable[[], None]]) -> None:
         listen()
 
 
-def _keeps_bits(run: run_config.RunConfig, stream: Stream) -> bool:
-    """True if per-sample correctness is recorded: as configured, by default if the record stays small."""
-    if run.watch.bits is not None:
-        return run.watch.bits
+def _keeps(run: run_config.RunConfig, stream: Stream, configured: bool | None, each: float) -> bool:
+    """True if something of so many bytes is recorded of each sample: as configured, by default if the record stays
+    small."""
+    if configured is not None:
+        return configured
     evaluation = run.benchmark.evaluation
     of_block = updates_by_task_block(budgets(run.benchmark.training, stream), stream)
     looks = sum(evaluations(evaluation, n) for n in of_block)
     samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
     views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
-    return looks * views * -(-samples // 8) <= _BITS_BYTES
+    return looks * views * math.ceil(samples * each) <= _SAMPLES_BYTES

@@ -192,7 +192,7 @@ class Grid:
         problems = []
         for run in {canonical(r.benchmark.stream.data): r for r in runs}.values():
             try:
-                registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
+                registry.datasets().require(run.benchmark.stream.data, **run.benchmark.stream.reading)
             except UserError as error:
                 problems += [f"{run.benchmark.id}: stream.data: {p}" for p in error.problems]
         if problems:

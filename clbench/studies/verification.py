@@ -88,7 +88,8 @@ def configuration(record: Record) -> RunConfig:
         "primary_view": benchmark.stream.setting,
     }
     for key, value in computed.items():
-        if getattr(record, key) != value:
+        recorded = str(getattr(record, key)).partition(":")[0]  # a primary view may have its measure after it
+        if recorded != value:
             raise UserError(f"{name}: its {key} is not that of its configuration: one of the two was changed.")
     if registry.benchmark_path(benchmark.id) is not None:
         shipped = run.model_copy(update={"benchmark": resolve(benchmark.id, need_strategy=False)[0]})

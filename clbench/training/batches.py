@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from clbench.config.training import Training
@@ -15,7 +16,7 @@ from clbench.training.training_set import TrainingSet
 
 
 class Batches:
-    """The mini-batches of a run, reshuffled at every pass by the seed "order"; resumable.
+    """The mini-batches of a run, reshuffled at every pass by the seed "order" or in the order of the data; resumable.
 
     Args:
         samples: the training set.
@@ -42,7 +43,7 @@ class Batches:
         before = self._pass[1] if done else 0
         while before < iterations:
             self._pass = self._order.state_dict(), before
-            order = self._order.permutation(n)
+            order = self._order.permutation(n) if self._training.order == "shuffled" else np.arange(n)
             index = torch.from_numpy(experience.index[order]).to(self._device)
             task = one if single else torch.from_numpy(experience.task[order]).to(self._device)
             count = min(batches_in_a_pass(n, self._training), iterations - before)

@@ -40,13 +40,15 @@ class TrainingSet:
         self._inputs = StoredInputs(stream.data.train_x, device)
         self._labels = torch.from_numpy(stream.labels).to(device)
         self._host_labels = stream.labels
+        target = stream.data.train_target
+        self._numbers = None if target is None else torch.from_numpy(target).to(device)
         self._transform = transform
         self._augmenter: Augmenter | None = None
         self._fence = _Fence()
         classes = np.append(np.arange(stream.data.classes), -1)  # the last column is for no label
         table = np.stack([stream.targets(classes, t.id) for t in stream.all_tasks])
         self._targets = torch.from_numpy(table).to(device)
-        self.sample_bytes = self._inputs.sample_bytes + 8
+        self.sample_bytes = self._inputs.sample_bytes + (8 if target is None else 4 * target.shape[1])
         """Bytes of one stored sample and its label, as a buffer of copies would hold them."""
         self.classes = int((table >= 0).any(0).sum())
         """Different classes of the stream's tasks."""
@@ -100,6 +102,8 @@ class TrainingSet:
         if self._augmenter is not None and not plain:
             stored = self._augmenter(stored)
         x = self._transform(stored, task, index, "train")
+        if self._numbers is not None:
+            return x, self._numbers.index_select(0, index)
         return x, self._targets[task, self._labels.index_select(0, index)]
 
     def fence(self) -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import with_names
+from clbench.dataset import Facts, with_names
 from clbench.errors import UserError
 from clbench.on_disk import Map, OnDisk, Stored
 from clbench.rng import Generator
@@ -28,6 +28,7 @@ from clbench.streams.datasets.labels import (
     label_problem,
     object_problem,
     parts_problem,
+    target_problem,
     task_problem,
 )
 from clbench.streams.datasets.synthetic import SyntheticData
@@ -35,8 +36,14 @@ from clbench.streams.datasets.synthetic import SyntheticData
 DIVIDED = ("train_x", "train_y", "test_x", "test_y")
 """Arrays of a data set with a test part; `train_task` and `test_task` are optional."""
 
+REGRESSION = ("train_x", "train_target", "test_x", "test_target")
+"""Arrays of a data set with numbers to predict; `train_task` and `test_task` are optional."""
+
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
+
+_TAKEN = ("digits", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
+"""Names that no file of the data root replaces."""
 
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
@@ -63,6 +70,7 @@ class Arrays:
         train_target, test_target: numbers to predict, (N, D), of a regression, whose labels are all 0; else None.
         target_names: see `Outline`.
         fresh: whether nobody else has the inputs, so that their memory may be reused.
+        basis: number of first training samples whose mean and deviation standardise all; None for all of them.
     """
 
     train_x: Stored
@@ -79,6 +87,7 @@ class Arrays:
     test_target: NDArray[Any] | None = None
     target_names: tuple[str, ...] = ()
     fresh: bool = False
+    basis: int | None = None
 
 
 def data_root() -> Path:
@@ -137,6 +146,8 @@ def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holde
             raise UserError(f"{where}: {problem}.")
         return x
 
+    if is_regression(held, where, holder):
+        return _regression(held, inputs, read, where)
     if is_whole(held, where, holder):
         return split(inputs("x"), read("y"), read("task") if "task" in held else None, where)
     train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
@@ -144,6 +155,41 @@ def arrange(held: Collection[str], read: Callable[[str], Any], where: str, holde
     return Arrays(
         train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, train_task=train_task, test_task=test_task,
         origin=where,
+    )  # fmt: skip
+
+
+def is_regression(held: Collection[str], where: str, holder: str) -> bool:
+    """True if the arrays are those of a data set with numbers to predict; arguments as for `is_whole`.
+
+    Raises:
+        UserError: one is missing, or there are labels too.
+    """
+    if "train_target" not in held and "test_target" not in held:
+        return False
+    labels = [name for name in ("train_y", "test_y", "x", "y") if name in held]
+    if labels:
+        raise UserError(
+            f"{where}: {holder} holds {labels[0]} and targets. Allowed are labels or {', '.join(REGRESSION)}, not both."
+        )
+    needed = [*REGRESSION, *(("train_task", "test_task") if "train_task" in held or "test_task" in held else ())]
+    for name in needed:
+        if name not in held:
+            raise UserError(f"{where}: array '{name}' is missing; a regression needs {', '.join(needed)}.")
+    return True
+
+
+def _regression(held: Collection[str], inputs: Callable[[str], Any], read: Callable[[str], Any], where: str) -> Arrays:
+    train_x, test_x, train_target, test_target = (
+        inputs("train_x"), inputs("test_x"), read("train_target"), read("test_target")
+    )  # fmt: skip
+    train_task, test_task = (read(n) if n in held else None for n in ("train_task", "test_task"))
+    for part, x, target in (("train", train_x, train_target), ("test", test_x, test_target)):
+        if problem := target_problem(f"{part}_target", target, len(x) if x.ndim else 0):
+            raise UserError(f"{where}: {problem}.")
+    return Arrays(
+        train_x=train_x, train_y=np.zeros(len(train_target), np.int64), test_x=test_x,
+        test_y=np.zeros(len(test_target), np.int64), train_task=train_task, test_task=test_task, origin=where,
+        train_target=train_target, test_target=test_target,
     )  # fmt: skip
 
 
@@ -169,6 +215,23 @@ def split(
     )
     if problem:
         raise UserError(f"{where}: {problem}.")
+    test = fifths(y, task, where, class_names)
+    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
+    return Arrays(
+        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
+        top=top, origin=where, class_names=class_names,
+    )  # fmt: skip
+
+
+def fifths(
+    y: NDArray[Any], task: NDArray[Any] | None, where: str, class_names: tuple[str, ...] = ()
+) -> NDArray[np.bool_]:
+    """A mask of every fifth sample of each class (of each class in each task), bool (N,).
+
+    Raises:
+        UserError: a class with fewer than five samples in a task.
+    """
     cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
@@ -183,12 +246,7 @@ def split(
     rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
     test = np.empty(len(cells), np.bool_)
     test[order] = rank % 5 == 4
-    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
-    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
-    return Arrays(
-        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
-        top=top, origin=where, class_names=class_names,
-    )  # fmt: skip
+    return test
 
 
 def input_problem(name: str, x: Stored) -> str | None:
@@ -240,7 +298,7 @@ def npz_path(name: str) -> Path | None:
     if "/" in name or name.startswith(".") or ":" in name:
         return None
     path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in ("digits", "synthetic") else None
+    return path if path.is_file() and name not in _TAKEN else None
 
 
 def read_npz(path: Path) -> Arrays:
@@ -251,8 +309,8 @@ def read_npz(path: Path) -> Arrays:
     return replace(arrays, fresh=True)
 
 
-def npz_facts(path: Path) -> tuple[int, bool, int | None]:
-    """Number of classes, whether samples are images, number of tasks: labels are read, inputs are not."""
+def npz_facts(path: Path) -> Facts:
+    """Facts of a file: labels are read, inputs are not."""
     with _open(path) as archive:
         return _facts(
             _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
@@ -266,7 +324,11 @@ def _facts(
     shape_of: Callable[[str], tuple[int, ...]],
     where: str,
     holder: str,
-) -> tuple[int, bool, int | None]:
+) -> Facts:
+    if is_regression(held, where, holder):
+        task = read("train_task") if "train_task" in held else None
+        image = len(shape_of("train_x")) > 2
+        return Facts(1, image, tasks=None if task is None else int(task.max()) + 1, numbers=True)
     whole = is_whole(held, where, holder)
     x_name, y_name, task_name = ("x", "y", "task") if whole else ("train_x", "train_y", "train_task")
     y, shape = read(y_name), shape_of(x_name)
@@ -282,7 +344,7 @@ def _facts(
         problem = problem or task_problem(task_name, task, len(y))
     if problem:
         raise UserError(f"{where}: {problem}.")
-    return int(y.max()) + 1, len(shape) > 2, None if task is None else int(task.max()) + 1
+    return Facts(int(y.max()) + 1, len(shape) > 2, tasks=None if task is None else int(task.max()) + 1)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -358,7 +420,7 @@ def read_npy(folder: Path) -> Arrays:
     return arrange(sorted(path.stem for path in folder.glob("*.npy")), read, str(folder), "the folder")
 
 
-def npy_facts(folder: Path) -> tuple[int, bool, int | None]:
+def npy_facts(folder: Path) -> Facts:
     """As `npz_facts`."""
     held = sorted(path.stem for path in folder.glob("*.npy"))
     return _facts(

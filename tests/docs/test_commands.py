@@ -49,7 +49,9 @@ PARSED = ("doctor", "remove")
 OPTIONAL = ("river", "capymoa")
 """Packages that may be absent: blocks that name one are followed where it is installed."""
 
-EMBEDDED = ("digits", "synthetic")
+EMBEDDED = ("digits", "synthetic", "gapminder")
+WRITTEN = ("csv:", "folder:")
+"""Kinds of data that a page itself writes before it uses them."""
 SECTIONS = {"stream", "model", "training", "evaluation", "protocol", "watch", "strategy", "seeds"}
 """Keys of a benchmark's file; a block of these alone is part of one."""
 
@@ -238,7 +240,7 @@ class Reader:
         import_paths.add_working_directory()
         strategies = options.strategy or [None]
         resolved = [resolve.make_run(options.benchmark, strategy=s, overrides=options.overrides) for s in strategies]
-        if not all(run.benchmark.stream.data in EMBEDDED for run in resolved) or options.device == "cuda":
+        if not all(at_hand(run.benchmark.stream.data) for run in resolved) or options.device == "cuda":
             return []
         kept = [word for word in arguments if word != "--profile"]
         lesson = self.page.startswith("docs/tutorials/")  # whose later commands read what earlier ones made
@@ -263,6 +265,11 @@ def alternatives(arguments: list[str]) -> list[list[str]]:
 def embedded(name: str) -> bool:
     """True if a benchmark's data are always at hand."""
     return resolve.resolve(name, need_strategy=False)[0].stream.data in EMBEDDED
+
+
+def at_hand(data: str | list[str]) -> bool:
+    """True if data are embedded, or written by the page."""
+    return isinstance(data, str) and (data in EMBEDDED or data.startswith(WRITTEN))
 
 
 def extras() -> dict[str, Any]:

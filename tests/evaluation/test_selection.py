@@ -4,6 +4,7 @@ is that of a full evaluation, whatever was left out."""
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 import support
-from clbench.evaluation import audits, evaluated_model, selection
+from clbench.evaluation import audits, evaluated_model, linear_bound, selection
+from clbench.evaluation.competition import Judged
 from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.passes import Passes, padded
 from clbench.run_config import RunConfig
@@ -45,7 +47,7 @@ def observed(run: RunConfig) -> tuple[components.Components, Trace]:
 
 
 def selected(bench: components.Components, model: str = "model") -> dict[str, Any]:
-    report: dict[str, Any] = bench.evaluator.report()[model]["selection"]
+    report: dict[str, Any] = bench.evaluator.report()[model]["selection"]["audited"]
     return report
 
 
@@ -255,3 +257,84 @@ def test_single_inputs_of_many_tasks_are_made_like_whole_tasks(monkeypatch: pyte
     for step in (1, 7, 90):
         which = torch.arange(0, len(everything), step)
         assert torch.equal(inputs.at(which), everything[which])
+
+
+# ------------------------------------------------------------------------------------------------ the proven bound
+def proven(bench: components.Components) -> dict[str, Any]:
+    report: dict[str, Any] = bench.evaluator.report()["model"]["selection"]["proven"]
+    return report
+
+
+@pytest.mark.parametrize(
+    ("strategy", "benchmark", "overrides"),
+    [
+        ("linear_probe", DIGITS, ("model={name: mlp, hidden: [100]}", "evaluation.views=[class, task, domain]")),
+        ("linear_probe", DIGITS, ("model={name: cnn}", "training.optimizer={name: adam, lr: 1e-4}")),
+        ("linear_probe", DOMAIN, ("model={name: mlp, hidden: [50]}", "evaluation.scope=all")),
+        ("er", DIGITS, ("model={name: linear}",)),
+    ],
+    ids=["probe", "adam", "domains", "no hidden layer"],
+)
+def test_a_linear_layer_behind_unchanged_features_needs_no_audit(
+    strategy: str, benchmark: str, overrides: tuple[str, ...]
+) -> None:
+    bench, cheap = observed(make_run(*overrides, strategy=strategy, benchmark=benchmark))
+    _, exact = observed(make_run(*overrides, *FULL, strategy=strategy, benchmark=benchmark))
+    assert_same(vars(cheap), vars(exact))
+    report = proven(bench)
+    assert report["evaluations"]["selected"] > 50
+    assert 0 < report["samples_looked_at"] < 0.6 * report["samples"]
+
+
+def test_the_bound_is_never_below_a_movement() -> None:
+    """Leads in float64, of every sample at every evaluation; and it is no more than some times too large."""
+    torch.manual_seed(0)
+    x, y = torch.rand(800, 30) + 1, torch.arange(800) % 7
+    layer = nn.Linear(30, 7)
+    inputs, bound = TestInputs(x), linear_bound.LinearBound()
+    key = (0,), tuple(range(7))
+
+    def lead() -> torch.Tensor:
+        scores = x.double() @ layer.weight.double().T + layer.bias.double()
+        mine = scores.gather(1, y[:, None])[:, 0]
+        return mine - scores.scatter(1, y[:, None], -torch.inf).amax(1)
+
+    closest = 0.0
+    with torch.inference_mode():
+        for step in range(30):
+            assert bound.begin(layer, inputs, [(0, 800)], key, y)
+            if step == 0:
+                assert bound.due() is None
+                start = lead()
+                verdict = Judged((start > 0)[None], start.float()[None], torch.zeros((), dtype=torch.bool), 7)
+                bound.refer(verdict)
+            else:
+                share = (lead() - start).abs() / bound._bound()
+                assert float(share.max()) <= 1
+                closest = max(closest, float(share.max()))
+            layer.weight += torch.randn(7, 30) * 10.0 ** -(step % 8)
+            layer.bias += torch.randn(7) * 0.1
+    assert closest > 0.4
+
+
+def test_a_bound_continues_where_its_state_was_taken_and_not_on_other_features() -> None:
+    make = partial(make_run, "model={name: linear}", "training.optimizer={name: sgd, lr: 0.001}")
+    whole, halves = assembled(make()), assembled(make())
+    for bench, change in ((whole, False), (halves, True)):
+        experience = bench.experience(0)
+        bench.strategy.begin_experience(experience)
+        for n, batch in enumerate(itertools.islice(bench.batches.of(experience, 40), 40)):
+            bench.strategy.step(batch)
+            if change and n == 20:
+                state = bench.evaluator.state_dict()
+                bench.evaluator = assembled(make()).evaluator
+                bench.evaluator.load_state_dict(state)
+            bench.evaluator.evaluate(bench.strategy, [0], [0])
+    assert whole.evaluator.report() == halves.evaluator.report()
+    state = halves.evaluator._evaluated[0].bound.state_dict()
+    state["features"] = "of other features"
+    other = linear_bound.LinearBound()
+    other.load_state_dict(state)
+    _, inputs, _ = halves.evaluator._evaluated[0]._scored(halves.strategy.model, halves.evaluator._passes)
+    other.begin(halves.strategy.model, inputs, [(0, 40)], state["key"], halves.evaluator._targets)
+    assert other.due() is None

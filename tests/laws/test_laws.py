@@ -25,9 +25,21 @@ from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
 from clbench.trace import UNAVAILABLE
 from clbench.training.inputs import InputTransform
-from support import DIGITS, DOMAIN, SPLIT, assembled, execute, generators, learned, make_run, trained, user_module
+from support import (
+    CLASSIFIERS,
+    DIGITS,
+    DOMAIN,
+    SPLIT,
+    assembled,
+    execute,
+    generators,
+    learned,
+    make_run,
+    trained,
+    user_module,
+)
 
-STRATEGIES = sorted(registry.strategies())
+STRATEGIES = CLASSIFIERS
 FEW = "stream.tasks.count=3"  # in the third experience two are past
 
 
@@ -205,7 +217,7 @@ def test_a_model_of_constant_accuracy_is_evaluated_as_one(tmp_path: Path) -> Non
     assert (last == last[0]).all()
 
 
-LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
+LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm", "refit"}
 """Strategies that learn by more than the benchmark's optimiser."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.errors import UserError
-from clbench.formatting import UNITS, scaled
+from clbench.formatting import printed_unit, scaled
 from clbench.metrics import METRICS
 from clbench.reports import statistics
 from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
@@ -101,7 +101,7 @@ def figure(
             heads.append((axes, f"{board.name}, view {board.view}, {board.seeds}"))
             if i % grid.columns == 0:
                 title = METRICS[metric].title.partition(",")[0]
-                axes.set_ylabel(f"{title} ({UNITS[METRICS[metric].unit]})", fontsize=sheet.sizes.text)
+                axes.set_ylabel(f"{title} ({printed_unit(METRICS[metric].unit)})", fontsize=sheet.sizes.text)
             _ticks(axes, axis, kind)
         sheet.heads(heads, grid.wide)
         return sheet.figure

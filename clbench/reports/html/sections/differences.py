@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from clbench.errors import UserError
-from clbench.formatting import UNITS, scaled
+from clbench.formatting import printed_unit, scaled
 from clbench.metrics import METRICS
 from clbench.reports import comparison
 from clbench.reports.comparison import Finding
@@ -39,7 +39,8 @@ def section(board: BoardRuns) -> dict[str, Any] | None:
             pair["notes"] = [plain(note) for note in matched.notes]
         pairs.append(pair)
     metrics = [
-        {"name": comparison.compared(name), "unit": UNITS[METRICS[name].unit], "metric": name} for name in board.metrics
+        {"name": comparison.compared(name), "unit": printed_unit(METRICS[name].unit), "metric": name}
+        for name in board.metrics
     ]
     references = [i for i, _ in compared] if every else [compared[0][0]]
     return {
