@@ -28,7 +28,8 @@ def as_strategy(name: str, target: Any) -> Any:
 
     kind = kinds.kind_of(target)
     if kind is not None:
-        return type(target.__name__, (hosting.Estimator,), {"path": name, "target": target, "kind": kind})
+        body = {"path": name, "target": target, "kind": kind, "regresses": True}  # the instance tells, once it is built
+        return type(target.__name__, (hosting.Estimator,), body)
     if callable(getattr(target, "fit", None)) and callable(getattr(target, "predict", None)):
         raise UserError(
             f"strategy '{name}': learns from all samples at once (fit), not batch by batch. Allowed: classes with "

@@ -61,7 +61,13 @@ class Estimator(Learner):
         super().__init__(config, setup)
         where = f"strategy '{self.path}'"
         self.adapter = self.kind(
-            self.target, config.model_extra or {}, where, int(np.prod(setup.input_shape)), setup.outputs, self._seed
+            self.target,
+            config.model_extra or {},
+            where,
+            int(np.prod(setup.input_shape)),
+            setup.outputs,
+            setup.samples.classes == 1,  # of a regression
+            self._seed,
         )
         self.model = _NoNetwork(self.adapter.arrays)
         self.learned = np.zeros(setup.outputs, np.bool_)
@@ -78,8 +84,9 @@ class Estimator(Learner):
     def _primed(self) -> Any:
         """Another estimator of the same configuration, after an update of two samples."""
         other = self._new()
-        x = np.zeros((2, self.adapter.features), np.float32)
-        self.adapter.learn(other, x, np.array([0, min(1, self.setup.outputs - 1)]), True)
+        x, outputs = np.zeros((2, self.adapter.features), np.float32), self.setup.outputs
+        y = np.zeros((2, outputs), np.float32) if self.adapter.numbers else np.array([0, min(1, outputs - 1)])
+        self.adapter.learn(other, x, y, True)
         return other
 
     def step(self, batch: Batch) -> Tensor:
@@ -87,7 +94,7 @@ class Estimator(Learner):
         y = batch.y.cpu().numpy()
         self._copied = None
         self.adapter.learn(self.adapter.estimator, _rows(batch.x), y, not self.learned.any())
-        self.learned[y] = True
+        self.learned[... if self.adapter.numbers else y] = True
         return torch.zeros((), device=self.setup.device)
 
     def available(self) -> bool:
@@ -95,7 +102,7 @@ class Estimator(Learner):
         return bool(self.learned.any())
 
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor:
-        """Scores (N, outputs), float64; -inf for an output that no sample had so far."""
+        """Scores (N, outputs), float64; -inf for an output that no sample had so far. Of numbers the predictions."""
         if self._copied is None:
             self._copied = self.adapter.copied()
         scores = self.adapter.scores(self._copied(), _rows(x))

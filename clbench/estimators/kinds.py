@@ -26,7 +26,7 @@ from clbench.estimators import saved_state
 from clbench.estimators.construction import build
 
 Floats = NDArray[np.floating[Any]]
-Labels = NDArray[np.int64]
+Labels = NDArray[Any]
 
 
 class Kind(ABC):
@@ -37,7 +37,8 @@ class Kind(ABC):
         parameters: of the configuration.
         where: the beginning of messages.
         features: numbers of a sample, D.
-        outputs: output units of the stream, C; labels are 0..C-1.
+        outputs: output units of the stream, C; labels are 0..C-1, or y has C numbers.
+        numbers: whether y are numbers to predict.
         seed: returns a new seed.
 
     Attributes:
@@ -53,9 +54,10 @@ class Kind(ABC):
         where: str,
         features: int,
         outputs: int,
+        numbers: bool,
         seed: Callable[[], int],
     ) -> None:
-        self.features, self.outputs = features, outputs
+        self.features, self.outputs, self.numbers = features, outputs, numbers
         self.estimator: Any = build(target, parameters, where, seed, **self.offered())
         if refused := self.refused():
             raise UserError(f"{where}: {refused}.")
@@ -88,13 +90,14 @@ class Kind(ABC):
         Args:
             estimator: of this kind.
             x: inputs, (N, D).
-            y: labels, (N,).
+            y: labels, (N,), or numbers, (N, C).
             first: whether it is the estimator's first one.
         """
 
     @abstractmethod
     def scores(self, estimator: Any, x: Floats) -> NDArray[np.float64]:
-        """Scores (N, C), higher is likelier: logarithms of probabilities, or what the estimator decides by."""
+        """Scores (N, C), higher is likelier: logarithms of probabilities, or what the estimator decides by. Of numbers
+        the predictions."""
 
 
 # ------------------------------------------------------------------------------------------------ scikit-learn
@@ -104,7 +107,8 @@ class PartialFit(Kind):
     def refused(self) -> str | None:
         tags = getattr(self.estimator, "__sklearn_tags__", None)
         kind = getattr(self.estimator, "_estimator_type", None) if tags is None else tags().estimator_type
-        return None if kind in (None, "classifier") else f"is a {kind}. Allowed: classifiers"
+        wanted = "regressor" if self.numbers else "classifier"
+        return None if kind in (None, wanted) else f"is a {kind}. Allowed: {wanted}s"
 
     @cached_property
     def _takes_classes(self) -> bool:
@@ -127,11 +131,15 @@ class PartialFit(Kind):
         return {name: torch.from_numpy(array) for name, array in saved_state.arrays(self.estimator).items()}
 
     def learn(self, estimator: Any, x: Floats, y: Labels, first: bool) -> None:
-        known = {"classes": np.arange(self.outputs)} if first and self._takes_classes else {}
+        told = first and not self.numbers and self._takes_classes
+        known = {"classes": np.arange(self.outputs)} if told else {}
         with self._threads():
-            estimator.partial_fit(x, y, **known)
+            estimator.partial_fit(x, y.ravel() if self.outputs == 1 else y, **known)
 
     def scores(self, estimator: Any, x: Floats) -> NDArray[np.float64]:
+        if self.numbers:
+            with self._threads():
+                return np.asarray(estimator.predict(x), np.float64).reshape(len(x), self.outputs)
         with self._threads(), np.errstate(divide="ignore"):  # the logarithm of the frequency of a class to come
             columns = _columns(estimator, x)
         if columns is None:
@@ -159,12 +167,14 @@ class LearnOne(Kind):
     """Estimators with `learn_one`."""
 
     def refused(self) -> str | None:
+        if self.numbers and self.outputs > 1:
+            return f"predicts one number, and a sample has {self.outputs}"
         if not _is_of(type(self.estimator), "river"):
             return None
-        from river.base import Classifier
+        from river.base import Classifier, Regressor
 
-        if not isinstance(self.estimator, Classifier):
-            return "is no classifier"
+        if not isinstance(self.estimator, Regressor if self.numbers else Classifier):
+            return f"is no {'regressor' if self.numbers else 'classifier'}"
         if self.outputs > 2 and not self.estimator._multiclass:
             return (
                 f"tells two classes apart, and the stream has {self.outputs}; put it into another as "
@@ -173,11 +183,13 @@ class LearnOne(Kind):
         return None
 
     def learn(self, estimator: Any, x: Floats, y: Labels, first: bool) -> None:
-        for row, label in zip(x.tolist(), y.tolist(), strict=True):
+        for row, label in zip(x.tolist(), y.ravel().tolist(), strict=True):
             estimator.learn_one(dict(enumerate(row)), label)
 
     def scores(self, estimator: Any, x: Floats) -> NDArray[np.float64]:
         rows = [dict(enumerate(row)) for row in x.tolist()]
+        if self.numbers:
+            return np.array([[estimator.predict_one(row)] for row in rows], np.float64)
         chances = np.zeros((len(rows), self.outputs))
         try:
             for n, row in enumerate(rows):
@@ -203,6 +215,9 @@ class Moa(Kind):
         names = [f"x{n}" for n in range(self.features)]
         labels = {"class": [str(n) for n in range(self.outputs)]}
         return Schema.from_custom([*names, "class"], target="class", categories=labels, name="clbench")
+
+    def refused(self) -> str | None:
+        return "tells classes, and the data have numbers to predict" if self.numbers else None
 
     def offered(self) -> dict[str, Callable[[], Any]]:
         return {"schema": lambda: self._schema}

@@ -147,6 +147,39 @@ def test_weights_are_the_arrays_of_the_estimator() -> None:
     assert {"coef_", "intercept_", "classes_"} <= state.keys()
 
 
+# ------------------------------------------------------------------------------------------------ numbers to predict
+REGRESSION = ("recurring_regression-v1", "sklearn.linear_model:SGDRegressor")
+SMALL = ("evaluation.every=3", "training={iterations: 4, epochs: null}")
+
+
+def test_a_regressor_predicts_numbers() -> None:
+    components = trained(make_run(REGRESSION[1], *SMALL, benchmark=REGRESSION[0], iterations=None))
+    x = components.evaluator._inputs.between(0, 30)
+    predicted = components.strategy.predict(components.strategy.model, x, None)
+    assert predicted is not None
+    np.testing.assert_array_equal(predicted[:, 0].numpy(), estimator_of(components).predict(x.flatten(1).numpy()))
+
+
+def test_a_regressor_resumes() -> None:
+    check_resume(make_run(REGRESSION[1], *SMALL, benchmark=REGRESSION[0], iterations=None), at=[1, 5])
+
+
+def test_a_classifier_is_refused_for_numbers() -> None:
+    with pytest.raises(UserError, match=r"is a classifier\. Allowed: regressors"):
+        assembled(make_run(LINEAR, benchmark=REGRESSION[0], iterations=None))
+
+
+@needs_river
+def test_a_river_regressor_predicts_numbers() -> None:
+    path = "river.linear_model:LinearRegression"
+    components = trained(make_run(path, *SMALL, benchmark=REGRESSION[0], iterations=None))
+    x = components.evaluator._inputs.between(0, 5)
+    predicted = components.strategy.predict(components.strategy.model, x, None)
+    assert predicted is not None
+    by_hand = [estimator_of(components).predict_one(dict(enumerate(row))) for row in x.flatten(1).tolist()]
+    assert predicted[:, 0].tolist() == by_hand
+
+
 # ------------------------------------------------------------------------------------------------ laws
 def test_predictions_leave_the_estimator_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     module = user_module(monkeypatch, Names)
