@@ -22,7 +22,7 @@ FLOORS = (
     "run_config",
     "resolve loggers evaluation",
     "reports",
-    "avalanche",
+    "avalanche estimators",
     "runner",
     "testing studies",
     "cli",

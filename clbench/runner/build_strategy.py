@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from clbench import messages, registry, resolve, run_config
+from clbench import estimators, messages, registry, resolve, run_config
 from clbench.composition import Composed
 from clbench.config.benchmark import StrategyConfig
 from clbench.errors import UserError
+from clbench.estimators.hosting import Estimator, refused
 from clbench.measures import MEASURES
 from clbench.strategy import Learner, Setup, is_strategy
 from clbench.stream import Stream
@@ -17,7 +18,7 @@ from clbench.stream import Stream
 
 def imported(chosen: StrategyConfig) -> Any:
     """The strategy's class or factory. Modules are imported before anything is seeded: some draw or seed themselves."""
-    target = registry.strategy(chosen.name)
+    target = estimators.as_strategy(chosen.name, registry.strategy(chosen.name))
     if not is_strategy(target):
         from clbench.avalanche import construction  # the only way to Avalanche, which takes seconds to import
 
@@ -86,6 +87,8 @@ def build_strategy(target: Any, configuration: Any, run: run_config.RunConfig, s
     chosen = run.strategy
     if is_strategy(target):
         problems = resolve.denied(run.benchmark, chosen.name, target.needs(configuration))
+        if issubclass(target, Estimator):
+            problems += refused(run)
         if problems:
             raise UserError(*problems)
         strategy: Learner = target(configuration, setup)

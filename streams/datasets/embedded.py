@@ -1,12 +1,15 @@
-"""Data sets embedded in a package: the digits of scikit-learn, and two made of them: another domain, another task."""
+"""Data sets inside packages, and generated ones: the digits of scikit-learn, two made of them, Gaussian classes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from clbench.rng import Generator
 from clbench.streams.datasets.sources import Arrays, split
+from clbench.streams.datasets.synthetic import SyntheticData
 
 
 def digits() -> Arrays:
@@ -31,3 +34,20 @@ def digits_parity() -> Arrays:
 
 EMBEDDED = {"digits": digits, "digits_inverted": digits_inverted, "digits_parity": digits_parity}
 """Data sets inside packages."""
+
+
+def synthetic(spec: SyntheticData) -> Arrays:
+    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
+    generator = Generator(spec.seed, "synthetic")
+
+    def normal(rows: int) -> NDArray[np.float64]:
+        return generator.normal(rows * spec.features).reshape(rows, spec.features)
+
+    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
+    parts = []
+    for per_class in (spec.train_per_class, spec.test_per_class):
+        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
+        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
+        parts += [x.astype(np.float32), y]
+    train_x, train_y, test_x, test_y = parts
+    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, top=1.0, origin="generated")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.dataset import Facts
-from clbench.streams.datasets import concepts, grid_load, link_load, sources
+from clbench.streams.datasets import concepts, grid_load, link_load
 from clbench.streams.datasets.sources import Arrays
 from clbench.streams.datasets.synthetic import SyntheticData
 
@@ -31,7 +31,7 @@ def _of_numbers(parameters: Any) -> Facts:
 
 
 _SOURCES = {
-    "synthetic": _Source(SyntheticData, sources.synthetic, lambda p: Facts(p.classes, False)),
+    "synthetic": _Source(SyntheticData, embedded.synthetic, lambda p: Facts(p.classes, False)),
     "link_load": _Source(link_load.LinkLoadData, link_load.link_load, _of_numbers),
     "grid_load": _Source(grid_load.GridLoadData, grid_load.grid_load, _of_numbers, grid_load.check),
     "concepts": _Source(concepts.ConceptsData, concepts.concepts, _of_numbers),

@@ -1,7 +1,8 @@
 """Data sets by import path, `package.module:Name`: a function that returns arrays, or a data set class of PyTorch.
 
-A function without required arguments returns a mapping with arrays named as in an npz file, of either layout, or a
-tuple (train_x, train_y, test_x, test_y).
+A function without required arguments returns a mapping with arrays named as in an npz file, of either layout, a tuple
+(train_x, train_y, test_x, test_y), or a stream of pairs (`clbench.streams.datasets.pairs`): what `first` returns, or a
+data set of river that ends. A data set class of river is such a function.
 
 A class that derives from `torch.utils.data.Dataset`, such as those of `torchvision.datasets` and
 `avalanche.benchmarks.datasets`, is called with its parameters: `root` (the data root), `train` True and False or else
@@ -38,6 +39,7 @@ from clbench.rng import Chance, fenced
 from clbench.streams.datasets import items, outline_cache
 from clbench.streams.datasets.class_names import names_of
 from clbench.streams.datasets.items import as_user_error, to_array
+from clbench.streams.datasets.pairs import first
 from clbench.streams.datasets.sources import DIVIDED, WHOLE, Arrays, arrange, data_root, offline, split
 
 LAZY = "lazy:"
@@ -102,6 +104,10 @@ def _of_function(name: str, function: Any) -> Arrays:
         if needed:
             raise UserError(f"data set '{name}': needs the argument {', '.join(needed)}. Allowed: {allowed}.")
         result = function()
+        if hasattr(result, "n_features") and hasattr(result, "__iter__"):  # a data set of river
+            result = first(result, None)
+        if isinstance(result, Arrays):
+            return replace(result, origin=name)
         if isinstance(result, Mapping):
             held = [str(key) for key in result]
             return arrange(held, lambda key: to_array(result[key]), name, "the mapping")

@@ -481,20 +481,3 @@ def _whole(folder: Path, name: str) -> NDArray[Any]:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
-
-
-def synthetic(spec: SyntheticData) -> Arrays:
-    """Gaussian classes; values rounded to 1/1024, so that a last bit of a logarithm cannot change the data set."""
-    generator = Generator(spec.seed, "synthetic")
-
-    def normal(rows: int) -> NDArray[np.float64]:
-        return generator.normal(rows * spec.features).reshape(rows, spec.features)
-
-    means = normal(spec.classes) * (spec.separation / np.sqrt(2.0 * spec.features))
-    parts = []
-    for per_class in (spec.train_per_class, spec.test_per_class):
-        y = np.repeat(np.arange(spec.classes, dtype=np.int64), per_class)
-        x = np.rint((means[y] + normal(len(y))) * 1024) / 1024
-        parts += [x.astype(np.float32), y]
-    train_x, train_y, test_x, test_y = parts
-    return Arrays(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, top=1.0, origin="generated")

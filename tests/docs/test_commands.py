@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import importlib
+import importlib.util
 import re
 import shlex
 import shutil
@@ -44,6 +45,9 @@ LESSONS = {f"docs/tutorials/own_{thing}.md" for thing in ("strategy", "stream", 
 
 PARSED = ("doctor", "remove")
 """Verbs whose arguments are parsed alone: one judges the machine, one removes what later commands read."""
+
+OPTIONAL = ("river", "capymoa")
+"""Packages that may be absent: blocks that name one are followed where it is installed."""
 
 EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder")
 WRITTEN = ("csv:", "folder:", "npz:")
@@ -323,6 +327,8 @@ def follow(reader: Reader, finished: Path, monkeypatch: pytest.MonkeyPatch, caps
         reader.write(name, text)
     torch.save({"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)}, reader.folder / "front.pt")
     for block in parts:
+        if any(package in block.text and importlib.util.find_spec(package) is None for package in OPTIONAL):
+            continue
         try:
             reader.follow(block)
         except (Exception, SystemExit) as error:
