@@ -234,11 +234,17 @@ class Reader:
         import_paths.add_working_directory()
         strategies = options.strategy or [None]
         resolved = [resolve.make_run(options.benchmark, strategy=s, overrides=options.overrides) for s in strategies]
-        if not all(run.benchmark.stream.data in EMBEDDED for run in resolved) or options.device == "cuda":
+        data = [str(run.benchmark.stream.data) for run in resolved]
+        if not all(name in EMBEDDED or self.is_made(name) for name in data) or options.device == "cuda":
             return []
         kept = [word for word in arguments if word != "--profile"]
-        lesson = self.page.startswith("docs/tutorials/")  # whose later commands read what earlier ones made
-        return [*kept, "-o", BUDGET, "--quiet", *([] if lesson else ["--out", "trained"])]
+        # Later commands read what earlier ones made: of a lesson, and of a page that says where.
+        told = self.page.startswith("docs/tutorials/") or options.out != Path("results")
+        return [*kept, "-o", BUDGET, "--quiet", *([] if told else ["--out", "trained"])]
+
+    def is_made(self, data: str) -> bool:
+        """True if a page's Python wrote the file of a data set."""
+        return data.startswith("npz:") and (self.folder / data.removeprefix("npz:")).is_file()
 
 
 def commands(text: str) -> Iterator[str]:
