@@ -52,6 +52,44 @@ def quantity(value: float | None, unit: str, places: int = 2, undefined: str = U
     return f"{text} {'iteration' if unit == 'iterations' and text == '1' else UNITS[unit]}".rstrip()
 
 
+def headed(title: str, unit: str) -> str:
+    """A heading with the unit in which values below it are printed.
+
+    >>> headed("min_acc", "accuracy"), headed("worst", "squared units")
+    ('min_acc %', 'worst (squared units)')
+    """
+    return f"{title} {UNITS[unit]}" if unit in UNITS else f"{title} ({unit})"
+
+
+def decimals(value: float, unit: str, places: int = 2) -> int:
+    """Decimals of a value without its unit: of measures as many as give `places` + 2 digits, at most 10.
+
+    >>> decimals(0.8125, "accuracy"), decimals(4.70812, "squared units"), decimals(0.00123456, "nats")
+    (2, 3, 6)
+    """
+    if unit in UNITS:
+        return places
+    size = math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+    return min(max(places + 1 - size, 0), 10)
+
+
+def number(value: float, unit: str, places: int | None = None) -> str:
+    """A value in the unit in which it is printed, without it.
+
+    Args:
+        value: finite.
+        unit: of it.
+        places: decimals; default: those of `decimals`.
+
+    >>> number(0.8125, "accuracy"), number(4.7, "squared units"), number(1.5e12, "squared units")
+    ('81.25', '4.700', '1.5e+12')
+    """
+    if unit not in UNITS and abs(value) >= 1e7:
+        return f"{value:.4g}"
+    places = decimals(value, unit) if places is None else places
+    return f"{scaled(value, unit, places):.{places}f}"
+
+
 def telling_places(values: Iterable[float | None], unit: str, least: int = 2) -> int:
     """Decimals with which values that differ are printed differently, so that a verdict on them can be followed.
 

@@ -28,7 +28,6 @@ def report(
     Raises:
         UserError: no run, an unknown metric, or a file that cannot be written.
     """
-    from clbench.reports.columns import SHOWN
     from clbench.reports.html import page
     from clbench.reports.html.sources import Reader
     from clbench.results import files
@@ -40,6 +39,6 @@ def report(
         raise UserError(*(excluded or ["report(): got no run."]))
     words = [path.resolve().name for path in named]
     words += [f"{len(single)} {'run' if len(single) == 1 else 'runs'}"] if single else []
-    shown = metric_names(metrics, "report()") or SHOWN
+    shown = metric_names(metrics, "report()", {source.record.primary_view for source in sources})
     files.write_bytes(Path(out), page.build(page.Contents(title or ", ".join(words), sources, excluded, shown)))
     return Path(out)

@@ -14,8 +14,10 @@ from clbench.api import display
 from clbench.errors import UserError, hint, shown
 from clbench.formatting import quantity
 from clbench.labels import distinguished
-from clbench.metrics import METRICS, compute
+from clbench.measures import measure_of
+from clbench.metrics import Metric, compute, metrics_of
 from clbench.metrics.chosen import Choices, chosen
+from clbench.reports.columns import SIGNS, usual_metrics
 from clbench.reports.tabular import plain
 from clbench.results import load, trace_files
 from clbench.results import record as records
@@ -30,7 +32,7 @@ HEADLINE = {
     "min_acc": "min-ACC",
     "wc_acc": "WC-ACC",
 }
-"""Metrics in the text of a run, with their short names there."""
+"""Metrics of counts in the text of a run, with their short names there."""
 
 
 class Values(dict[str, float]):
@@ -136,11 +138,18 @@ class Run:
         return plain(f"{self.benchmark}{'*' if self.record.modified else ''} {self.strategy} seed {self.seed}")
 
     def _headline(self) -> Iterator[tuple[str, str]]:
-        for name, short in HEADLINE.items():
+        view, measure = self.record.primary_view, measure_of(self.record.primary_view)
+        names = HEADLINE
+        if measure is not None:
+            first, *others = usual_metrics(view)
+            names = {first: f"{measure.title}: {first}", **{name: name for name in others}}
+        for name, short in names.items():
             score = self.record.scores.get(name)
             if score is not None:
-                mark = "≤ " if score.resolution not in (None, 1) else ""  # minima over the evaluations made
-                yield short, mark + quantity(score.value, METRICS[name].unit)
+                metric = metrics_of(view)[name]
+                bound = SIGNS[metric.bound] if metric.bound else ""
+                mark = f"{bound} " if score.resolution not in (None, 1) else ""  # extremes over the evaluations made
+                yield short, mark + quantity(score.value, metric.unit)
 
     def __repr__(self) -> str:
         lines = [f"Run {self.label}: {self.status}{f', {plain(self.reason)}' if self.reason else ''}"]
@@ -208,7 +217,8 @@ class Runs(Sequence[Run]):
         """
         import pandas as pd
 
-        definitions = None if metrics is None else chosen(metrics)
+        if metrics is not None and not isinstance(metrics, (str, Metric)) and not callable(metrics):
+            metrics = list(metrics)
         rows = []
         for run, label, row in zip(self._runs, self.labels, self.row_ids, strict=True):
             rows.append(
@@ -222,7 +232,7 @@ class Runs(Sequence[Run]):
                     "seed": run.seed,
                     "status": run.status,
                     "reason": run.reason,
-                    **(dict(run.metrics) if definitions is None else _computed(run, definitions)),
+                    **(dict(run.metrics) if metrics is None else _computed(run, metrics)),
                     **{key: run.costs.get(key) for key in ("iterations", "train_s", "eval_s")},
                     "directory": str(run.directory),
                 }
@@ -239,7 +249,8 @@ class Runs(Sequence[Run]):
 
         Returns:
             columns benchmark, label, row_id, seed, status, iteration (updates done before it), experience, phase
-            ("before", "iteration", "change" or "end"), task, accuracy in [0, 1]. Runs that are not completed are there
+            ("before", "iteration", "change" or "end"), task, accuracy in [0, 1] (of a measure its mean in a column of
+            its name, such as squared_error). Runs that are not completed are there
             as far as they are written.
 
         Raises:
@@ -254,8 +265,9 @@ class Runs(Sequence[Run]):
                 continue
             loaded = run.loaded(partial=True)
             trace = loaded.trace
-            accuracy = trace.task_accuracy(loaded.view(view))
-            at, task = np.nonzero(~np.isnan(accuracy))
+            of = loaded.view(view)
+            measure, mean = measure_of(of), trace.task_mean(of)
+            at, task = np.nonzero(~np.isnan(mean))
             names = np.array([phase.name.lower() for phase in Phase])
             parts.append(
                 pd.DataFrame(
@@ -269,7 +281,7 @@ class Runs(Sequence[Run]):
                         "experience": trace.experience[at],
                         "phase": names[trace.phase[at]],
                         "task": task,
-                        "accuracy": accuracy[at, task],
+                        "accuracy" if measure is None else measure.name: mean[at, task],
                     }
                 )
             )
@@ -308,8 +320,9 @@ def _few(lines: list[str]) -> list[str]:
     return lines if len(lines) <= _MOST else [*lines[: _MOST - 1], f"  ... {len(lines) - _MOST + 1} more"]
 
 
-def _computed(run: Run, definitions: Sequence[Any]) -> dict[str, float]:
+def _computed(run: Run, metrics: Choices) -> dict[str, float]:
     """Metrics of a run's primary view from its trace; NaN without a result."""
+    definitions = chosen(metrics, view=run.record.primary_view)
     if run.status != "completed":
         return dict.fromkeys((metric.name for metric in definitions), math.nan)
     loaded = run.loaded()

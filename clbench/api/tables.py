@@ -11,7 +11,7 @@ from clbench.api import display
 from clbench.api.runs import PathLike, Run, Runs, Source, read_run, runs_of
 from clbench.errors import UserError, shown, unknown
 from clbench.metrics.chosen import Choices, chosen
-from clbench.metrics.field_names import asked
+from clbench.metrics.field_names import asked, having
 from clbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def score(run: PathLike | Run | Trace, metrics: Choices | None = None, view: str
         run: a run, its folder, or a trace (`ContinualEvaluation.trace` gives one). Of a run that is not completed the
             experiences that have ended are scored.
         metrics: names (`available("metrics")`), import paths, `clbench.metrics.Metric`s, or functions of a trace and a
-            view that return a number. Default: all that clbench defines.
+            view that return a number. Default: all that clbench defines for the view.
         view: of the trace; default: the run's primary one, of a trace the first.
 
     Returns:
@@ -54,14 +54,14 @@ def score(run: PathLike | Run | Trace, metrics: Choices | None = None, view: str
 
     from clbench.reports import score as scores
 
-    definitions = None if metrics is None else chosen(metrics)
     if isinstance(run, Trace):
-        trace, of = run, view or next(iter(run.correct))
-        if of not in trace.correct:
-            raise UserError(f"score(): {unknown('view', of, trace.correct)}")
+        trace, of = run, view or run.views[0]
+        if of not in trace.views:
+            raise UserError(f"score(): {unknown('view', of, trace.views)}")
     else:
         loaded = (run if isinstance(run, Run) else read_run(run)).loaded(partial=True)
         trace, of = loaded.scored(), loaded.view(view)
+    definitions = None if metrics is None else chosen(metrics, view=of)
     table = scores.of_trace(trace, of, definitions)
     frame = pd.DataFrame(table.rows, columns=["metric", *table.columns[1:]]).set_index("metric")
     frame["value"], frame["se"] = frame["value"].astype(float), frame["se"].astype(float)
@@ -75,13 +75,13 @@ class Leaderboard:
     Attributes:
         frame: the whole table, one row for each benchmark definition, data and configuration of a strategy; the columns
             are those of leaderboard.csv.
-        metrics: names of those that its text shows.
+        metrics: names of those that its text shows; None for the usual ones of each board.
         left_out: a sentence for each file that does not count.
     """
 
-    def __init__(self, frame: pd.DataFrame, metrics: Sequence[str], left_out: Sequence[str]) -> None:
+    def __init__(self, frame: pd.DataFrame, metrics: Sequence[str] | None, left_out: Sequence[str]) -> None:
         self.frame = frame
-        self.metrics = tuple(metrics)
+        self.metrics = None if metrics is None else tuple(metrics)
         self.left_out = list(left_out)
 
     def to_markdown(self) -> str:
@@ -125,7 +125,10 @@ class Leaderboard:
 
 
 def leaderboard(
-    *runs: Source | Iterable[Source], benchmark: str | None = None, metrics: Sequence[str] | None = None
+    *runs: Source | Iterable[Source],
+    benchmark: str | None = None,
+    metrics: Sequence[str] | None = None,
+    view: str | None = None,
 ) -> Leaderboard:
     """The leaderboard of some runs, as `clbench leaderboard` prints it: ranks, means over seeds, intervals.
 
@@ -133,9 +136,10 @@ def leaderboard(
         runs: runs, or folders with runs at or below them; default: "results".
         benchmark: only runs of this one.
         metrics: names of those to show; all are in the frame.
+        view: of the runs; default: the primary one of each.
 
     Raises:
-        UserError: no run, or an unknown benchmark or metric.
+        UserError: no run, or an unknown benchmark, metric or view.
     """
     several = runs_of(*(runs or ("results",)))
     if benchmark is not None:
@@ -144,20 +148,26 @@ def leaderboard(
             raise UserError(f"leaderboard(): {unknown('benchmark', benchmark, known)}")
         several = Runs((run for run in several if run.benchmark == benchmark), several.left_out)
     from clbench.reports import leaderboard as boards
-    from clbench.reports.columns import default_metrics
+    from clbench.reports.rows import in_view
 
-    frame = boards.table(run.record for run in several)
-    return Leaderboard(frame, metric_names(metrics, "leaderboard()") or default_metrics(frame), several.left_out)
+    records = [run.record for run in several]
+    if view is not None:
+        records = in_view(records, view, "leaderboard()")
+    names = metric_names(metrics, "leaderboard()", {record.primary_view for record in records})
+    return Leaderboard(boards.table(records), names, several.left_out)
 
 
-def metric_names(metrics: Sequence[str] | None, function: str) -> list[str]:
-    """Names of metrics that are recorded with runs, each once; names of the field stand for theirs.
+def metric_names(metrics: Sequence[str] | None, function: str, views: Iterable[str]) -> list[str] | None:
+    """Names of metrics that are recorded with runs, each once; names of the field stand for theirs. None for none.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or one that none of the views has.
     """
     names = [metrics] if isinstance(metrics, str) else list(metrics or ())
-    return list(dict.fromkeys(asked(str(name), function).metric for name in names))
+    several, known = list(dict.fromkeys(asked(str(name), function).metric for name in names)), sorted(views)
+    for name in several:
+        having(name, known, function)
+    return several or None
 
 
 # ------------------------------------------------------------------------------------------------ comparisons
@@ -203,12 +213,11 @@ def compare(
         UserError: no such row, several on one board, or no seed of one stream in common.
     """
     from clbench.reports import comparison
-    from clbench.reports.columns import SHOWN
 
     left_out = list[str]()
     sides = [_rows(side, Path(within), left_out) for side in (a, b)]
     pairs, alone = comparison.pairs(*sides)
-    names = metric_names(metrics, "compare()") or SHOWN
+    names = metric_names(metrics, "compare()", {pair.view for pair in pairs})
     findings = [finding for pair in pairs for finding in comparison.findings(pair, names)]
     return Comparison(findings, alone, list(dict.fromkeys(left_out)))
 

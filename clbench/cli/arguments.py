@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clbench.cli import status
@@ -103,19 +103,23 @@ def chosen_seeds(options: argparse.Namespace) -> list[int]:
     return numbers
 
 
-def metrics_named(names: list[str] | None) -> list[str] | None:
-    """Metrics named by `--metric`, each once; None if there are none.
+def metrics_in(asked: list[Asked] | None, views: Iterable[str]) -> list[str] | None:
+    """Metrics that were asked for of runs of some views, each once; None if there are none.
 
     A name of the field that has several definitions is answered with a line that says which one it is.
 
     Raises:
-        UserError: an unknown name.
+        UserError: one that none of the views has.
     """
-    several = metrics_asked(names, "--metric")
-    for each in several or []:
-        if each.others:
-            print(each.note, file=sys.stderr)
-    return None if several is None else list(dict.fromkeys(each.metric for each in several))
+    if asked is None:
+        return None
+    from clbench.metrics.field_names import having
+
+    known = list(dict.fromkeys(views))
+    for each in asked:
+        notes = [each.note_in(view) for view in having(each.metric, known, "--metric") if each.others]
+        print("".join(f"{note}\n" for note in dict.fromkeys(notes)), end="", file=sys.stderr)
+    return [each.metric for each in asked]
 
 
 def metrics_asked(names: list[str] | None, flag: str) -> list[Asked] | None:

@@ -61,5 +61,11 @@ def catalogue(kind: str) -> dict[str, str]:
     if kind == "models":
         return {messages.tags(m)[0]: summary(m.__doc__) for m in messages.member_models(networks.Network)}
     from clbench.metrics import METRICS
+    from clbench.metrics.field_names import NUMBERS
 
-    return {name: metric.title for name, metric in METRICS.items()}
+    return {
+        name: f"{METRICS[name].title}{' (also of errors and losses)' if name in NUMBERS else ''}"
+        if name in METRICS
+        else f"{NUMBERS[name].title.partition(', ')[2]} (of errors and losses)"
+        for name in (*METRICS, *(name for name in NUMBERS if name not in METRICS))
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clbench import registry
-from clbench.cli.arguments import metrics_named, say_left_out
+from clbench.cli.arguments import metrics_asked, metrics_in, say_left_out
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -36,15 +36,15 @@ def _canonical(text: str) -> str:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    metrics = metrics_named(options.metric)
+    asked = metrics_asked(options.metric, "--metric")
     from clbench.reports import comparison
-    from clbench.reports.columns import SHOWN
     from clbench.results import files
 
     sides, problems = comparison.select([_canonical(options.a), _canonical(options.b)], options.within)
     say_left_out(problems)
     pairs, alone = comparison.pairs(*sides)
-    findings = [finding for pair in pairs for finding in comparison.findings(pair, metrics or SHOWN)]
+    metrics = metrics_in(asked, (pair.view for pair in pairs))
+    findings = [finding for pair in pairs for finding in comparison.findings(pair, metrics)]
     if options.csv is not None:
         files.write_bytes(options.csv, comparison.to_csv(findings))
     print("\n".join([*alone, comparison.to_text(findings)]))

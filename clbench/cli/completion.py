@@ -92,15 +92,16 @@ def names() -> dict[str, list[str]]:
     from clbench.config import networks
     from clbench.loggers.base import LOGGERS
     from clbench.metrics import METRICS
+    from clbench.metrics.field_names import NUMBERS
 
     strategies, benchmarks = sorted(registry.strategies()), sorted(registry.benchmarks())
     datasets = sorted(registry.datasets().DATASETS)
     models = [tag for model in messages.member_models(networks.Network) for tag in messages.tags(model)]
-    shown = [*benchmarks, *strategies, *datasets, *models, *METRICS, *KINDS]
+    shown = [*benchmarks, *strategies, *datasets, *models, *dict.fromkeys([*METRICS, *NUMBERS]), *KINDS]
     return {
         "strategies": strategies,
         "benchmarks": benchmarks,
-        "metrics": sorted(METRICS),
+        "metrics": sorted({*METRICS, *NUMBERS}),
         "keys": [f"{path}=" for path in resolve.all_keys()],
         "loggers": sorted(LOGGERS),
         "names": [*dict.fromkeys(shown)],

@@ -23,6 +23,7 @@ def add(verbs: Verbs) -> None:
     board = verbs.add_parser("leaderboard", help="the table of all runs under some folders")
     board.add_argument("directories", nargs="*", type=Path, default=[Path("results")], metavar="DIR")
     board.add_argument("--benchmark", metavar="ID", help="only runs of this benchmark")
+    board.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     board.add_argument("--metric", action="append", metavar="NAME", help="a metric to print; may be repeated")
     board.add_argument("--csv", type=Path, metavar="FILE", help="also write the whole table, a row for each strategy")
     board.add_argument("--runs", type=Path, metavar="FILE", help="also write a row for each run and metric")
@@ -69,28 +70,35 @@ def _leaderboard(options: argparse.Namespace) -> int:
         if wanted not in known:
             raise UserError(f"--benchmark: {unknown('benchmark', wanted, known)}")
         records = [record for record in records if record.benchmark == wanted]
+    from clbench.metrics.field_names import having
     from clbench.reports import best_rows, columns, leaderboard, tables
-    from clbench.reports.rows import listed
+    from clbench.reports.rows import in_view, listed
     from clbench.results import files
 
     spread: columns.Spread = "std" if options.std else "interval"
     chosen = None if options.columns is None else columns.chosen(listed(options.columns), spread)
     choice = tables.Choice(chosen, spread, options.rename, listed(options.strategies))
+    if options.view is not None:
+        records = in_view(records, options.view, "--view")
+    views = list(dict.fromkeys(record.primary_view for record in records))
+    for each in metrics or ():
+        having(each.metric, views, "--metric")
     frame = leaderboard.table(records)
-    shown_metrics = metrics or columns.default_metrics(frame)
     shown = tables.row_ids(frame, choice)
     if options.best:
-        of = [column.metric for column in choice.of(shown_metrics) if column.metric is not None]
-        choice = dataclasses.replace(choice, best=best_rows.best(records, of, shown))
+        further = columns.recorded(frame)
+        shown_columns = [column for view in views for column in choice.of(metrics, view, further)]
+        of = [column.metric for column in shown_columns if column.metric is not None]
+        choice = dataclasses.replace(choice, best=best_rows.best(records, list(dict.fromkeys(of)), shown))
     if options.csv is not None:
         files.write_bytes(options.csv, tables.to_csv(frame))
     if options.runs is not None:
         files.write_bytes(options.runs, tables.to_csv(leaderboard.runs(records)))
     if options.markdown:
-        print(tables.to_markdown(frame, shown_metrics, choice))
+        print(tables.to_markdown(frame, metrics, choice))
     elif options.latex:
-        print(tables.to_latex(frame, shown_metrics, choice))
+        print(tables.to_latex(frame, metrics, choice))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(tables.to_text(frame, shown_metrics, choice, width))
+        print(tables.to_text(frame, metrics, choice, width))
     return 0

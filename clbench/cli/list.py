@@ -65,7 +65,8 @@ def _list_runs(directory: Path, as_json: bool) -> int:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; runs are written there by `clbench run`.")
     from clbench.reports import selection
-    from clbench.reports.run_summary import accuracy, brief_state, printable
+    from clbench.reports.leaderboard import ranked_by
+    from clbench.reports.run_summary import brief_state, printable, result, result_heading
     from clbench.reports.tabular import aligned
     from clbench.results.record import replaced
     from clbench.runner.lock import holder
@@ -84,24 +85,27 @@ def _list_runs(directory: Path, as_json: bool) -> int:
                 "label": labels[run.record.run_id],
                 "seed": run.record.seed,
                 "status": state,
-                "average_accuracy": score.value if (score := run.record.scores.get("average_accuracy")) else None,
+                name: score.value if (score := run.record.scores.get(name)) else None,
                 "started_utc": run.record.provenance.started_utc,
                 "run_id": run.record.run_id,
                 "run_dir": str(run.directory),
             }
             for run, state in zip(runs, states, strict=True)
+            for name in [ranked_by(run.record.primary_view)]
         ]
         print(json.dumps(entries, indent=1))
         return 0
     if not runs:
         print(f"{directory}: no run there or below")
         return 0
-    lines = [("benchmark", "strategy", "seed", "status", "ACC", "started", "folder")]
+    lines = [
+        ("benchmark", "strategy", "seed", "status", result_heading(run.record for run in runs), "started", "folder")
+    ]
     for run, state in zip(runs, states, strict=True):
         record = run.record
         name = f"{record.benchmark}{'*' if record.modified else ''}"
         started = (record.provenance.started_utc or "-").replace("T", " ").removesuffix("Z")
-        cells = (name, labels[record.run_id], str(record.seed), state, accuracy(record), started, str(run.directory))
+        cells = (name, labels[record.run_id], str(record.seed), state, result(record), started, str(run.directory))
         lines.append(cells)
     print("\n".join(printable(line) for line in aligned(lines)))
     return 0

@@ -98,7 +98,7 @@ def add(verbs: Verbs) -> None:
         help="over seeds: 95 %% Student t interval (default), standard deviation, each seed as a thin line, or nothing",
     )
     plot.add_argument("--absolute", action="store_true", help="boundaries: accuracy, not its change since the boundary")
-    plot.add_argument("--metric", metavar="NAME", help="cost: against the costs; default average_accuracy")
+    plot.add_argument("--metric", metavar="NAME", help="cost: against the costs; default: that of the ranking")
     plot.add_argument(
         "--width", type=_inches, metavar="N", help="1 or 2: columns of a two-column paper; else inches, like 5.5"
     )
@@ -239,12 +239,14 @@ def _study(
 
     band: Band = options.band or "interval"
     if kind == "cost":
-        from clbench.cli.arguments import metrics_named
+        from clbench.cli.arguments import metrics_asked, metrics_in
 
-        metrics = metrics_named(None if options.metric is None else [options.metric]) or ["average_accuracy"]
+        asked = metrics_asked(None if options.metric is None else [options.metric], "--metric")
         costs: tuple[list[Board[None]], list[str]] = _boards(options, raws, None)
         boards, copies = costs
-        return cost_figure.draw(boards, suffix, metric=metrics[0], band=band, look=look), copies
+        metrics = metrics_in(asked, (board.view for board in boards))
+        metric = None if metrics is None else metrics[0]
+        return cost_figure.draw(boards, suffix, metric=metric, band=band, look=look), copies
     if kind == "confusion":
         members, copies = _finished(raws)
         drawn = _named(options, [_confusions(member, options.view, options.experience) for member in members])

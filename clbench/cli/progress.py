@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clbench.formatting import duration, quantity
+from clbench.measures import Measure, measure_of
 
 if TYPE_CHECKING:
     from clbench.studies.engines.base import FinishedJob
@@ -36,7 +37,7 @@ _READ_S = 0.5
 
 
 class OneRun:
-    """A bar of updates with an ETA, accuracy and loss.
+    """A bar of updates with an ETA, accuracy or the mean of a measure, and loss.
 
     Args:
         label: before the bar.
@@ -46,11 +47,12 @@ class OneRun:
     def __init__(self, label: str, shown: bool | None = None) -> None:
         self._label, self._shown = label, shown
         self._bar: Any = None
+        self._measure: Measure | None = None
         self._latest: Callable[[], tuple[float | None, float | None]] = lambda: (None, None)
         self._next_s = 0.0
 
-    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
-        self._latest = latest
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]], view: str) -> None:
+        self._latest, self._measure = latest, measure_of(view)
 
     def start(self, total: int, done: int) -> None:
         self._bar = bar(self._shown, total=total, initial=done, desc=self._label, unit="it")
@@ -58,8 +60,11 @@ class OneRun:
     def update(self, done: int) -> None:
         if not self._bar.disable and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _READ_S
-            accuracy, loss = self._latest()
-            words = [] if accuracy is None else [f"accuracy so far {quantity(accuracy, 'accuracy', 1)}"]
+            mean, loss = self._latest()
+            name, unit = (
+                ("accuracy", "accuracy") if self._measure is None else (self._measure.title, self._measure.unit)
+            )
+            words = [] if mean is None else [f"{name} so far {quantity(mean, unit, 1)}"]
             words += [] if loss is None else [f"loss {loss:.3g}"]
             self._bar.set_postfix_str(", ".join(words), refresh=False)
         self._bar.update(done - self._bar.n)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.cli.arguments import metrics_named, say_left_out
+from clbench.cli.arguments import metrics_asked, metrics_in, say_left_out
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.metrics.field_names import Asked
     from clbench.reports.html.page import Contents
     from clbench.reports.html.sources import Reader
     from clbench.studies.study import Study
@@ -44,7 +45,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    metrics = metrics_named(options.metric)
+    metrics = metrics_asked(options.metric, "--metric")
     studies = [path for path in options.paths if path.suffix in (".yaml", ".yml") and not path.is_dir()]
     folders = [path for path in options.paths if path not in studies] or [Path("results")]
     if len(studies) > 1:
@@ -75,7 +76,7 @@ class _Report:
     """A report that can be written again."""
 
     def __init__(
-        self, reader: Reader, folders: Sequence[Path], study: Study | None, out: Path, metrics: list[str] | None
+        self, reader: Reader, folders: Sequence[Path], study: Study | None, out: Path, metrics: list[Asked] | None
     ) -> None:
         self._reader, self._folders, self._study, self._out, self._metrics = reader, folders, study, out, metrics
         self.excluded: list[str] = []
@@ -90,7 +91,6 @@ class _Report:
         return contents.progress is not None and contents.progress.has_ended
 
     def _contents(self, reload_s: int | None) -> Contents:
-        from clbench.reports.columns import SHOWN
         from clbench.reports.html.page import Contents
 
         progress, ids, text = None, None, None
@@ -106,7 +106,7 @@ class _Report:
             sources = [source for source in sources if source.record.run_id in ids]
         if not sources and self._study is None and reload_s is None:
             raise UserError(*(self.excluded or [f"{folder}: no run.json there or below." for folder in self._folders]))
-        metrics = self._metrics or SHOWN
+        metrics = metrics_in(self._metrics, (source.record.primary_view for source in sources))
         return Contents(title, sources, self.excluded, metrics, text, progress, reload_s)
 
     def follow(self) -> None:

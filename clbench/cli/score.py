@@ -41,7 +41,7 @@ def _score(options: argparse.Namespace) -> int:
     run = load.read(folders[0], partial=True)
     view = run.view(options.view)
     try:
-        tables = [metrics(run, view, None if options.metric is None else chosen(options.metric, "--metric"))]
+        tables = [metrics(run, view, None if options.metric is None else chosen(options.metric, "--metric", view))]
     except UserError:
         raise
     except Exception as error:  # a user's function may do anything

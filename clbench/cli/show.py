@@ -25,6 +25,7 @@ from clbench.streams import definition
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
+    from clbench.metrics import Metric
 
 _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "stream": definition.StreamConfig,
@@ -57,6 +58,22 @@ def add(verbs: Verbs) -> None:
     show.set_defaults(act=_show)
 
 
+def _metric(metric: Metric) -> str:
+    """A definition in full."""
+    lines = [
+        f"{metric.name}: {metric.title}",
+        f"  formula  {metric.formula}",
+        f"  source   {metric.source}",
+        f"  range    {metric.range}, {metric.direction}",
+        f"  unit     {metric.unit}; parts for each {metric.per}",
+    ]
+    return "\n".join(lines)
+
+
+def _words(metric: Metric) -> str:
+    return words(getattr(metric.compute, "func", metric.compute))
+
+
 def _show(options: argparse.Namespace) -> int:
     name = options.name = named(options.name)
     if is_stream(name):
@@ -76,13 +93,12 @@ def _show(options: argparse.Namespace) -> int:
             _show_strategy(part, f"{strategy_names.key_of(part)}.KEY" if len(parts) > 1 else "KEY")
         return 0
     from clbench.metrics import METRICS
+    from clbench.metrics.field_names import NUMBERS
 
-    if name in METRICS:
-        m = METRICS[name]
-        print(f"{m.name}: {m.title}")
-        print(f"  formula  {m.formula}\n  source   {m.source}\n  range    {m.range}, {m.direction}")
-        print(f"  unit     {m.unit}; parts for each {m.per}\n")
-        print(words(getattr(m.compute, "func", m.compute)))
+    definitions = [known[name] for known in (METRICS, NUMBERS) if name in known]
+    if definitions:
+        several = list(dict.fromkeys(definitions))
+        print("\n\n".join([_metric(each) for each in several] + [_words(several[0])]).rstrip())
         return 0
     if name in _SECTIONS:
         print(f"{name}: {summary(_SECTIONS[name].__doc__)}\n{_fields(_SECTIONS[name])}")

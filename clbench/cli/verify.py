@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.cli import status
 from clbench.cli.arguments import integer
 from clbench.errors import UserError
-from clbench.formatting import quantity, scaled, telling_places
+from clbench.formatting import UNITS, decimals, quantity, scaled, telling_places
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
@@ -70,13 +70,16 @@ def _overlap(one: Path, other: Path) -> bool:
 
 
 def _lines(row: str, name: str, old: list[Record], new: list[Record], verification: Any) -> list[str]:
-    from clbench.metrics import METRICS
+    from clbench.metrics import metrics_of
+    from clbench.reports.leaderboard import ranked_by
 
+    view = old[0].primary_view
     again, seeds = (", ".join(str(n) for n in sorted(r.seed for r in some)) for some in (new, old))
     lines = [f"{row}: {old[0].benchmark} {name}, seeds {again} of {seeds}"]
     for m in verification.metrics:
-        unit = METRICS[m.name].unit
-        places = telling_places((m.repeated, m.claimed, *(m.interval or ())), unit)
+        unit = metrics_of(view)[m.name].unit
+        ends = (m.repeated, m.claimed, *(m.interval or ()))
+        places = telling_places(ends, unit, 2 if unit in UNITS else decimals(m.claimed, unit))
         repeated, claimed = (quantity(value, unit, places) for value in (m.repeated, m.claimed))
         interval = ""
         if m.interval is not None:
@@ -87,5 +90,6 @@ def _lines(row: str, name: str, old: list[Record], new: list[Record], verificati
     lines += [f"  {line}" for line in verification.surroundings]
     from clbench.studies.verification import RULES
 
+    rule = RULES[verification.verdict].format(metric=ranked_by(view))
     where = f" ({verification.processors})" if verification.processors else ""
-    return [*lines, f"{verification.verdict}{where}: {RULES[verification.verdict]}"]
+    return [*lines, f"{verification.verdict}{where}: {rule}"]

@@ -74,8 +74,9 @@ class TuningConfig(Model):
     """Of `first`: share of each class's training samples. Default 0.2."""
     stream: str | None = None
     """Of `stream`: a benchmark's id or a path to YAML."""
-    metric: str = "average_accuracy"
-    """Selection metric, in the stream's view, as a mean over seeds."""
+    metric: str | None = None
+    """Selection metric, in the stream's view, as a mean over seeds. Default: that of the ranking, average_accuracy or,
+    of a regression, average."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1000]
     """Of trials. With separate seeds, no reported run was used for selection."""
     search: Literal["grid", "optuna"] = "grid"
@@ -101,9 +102,10 @@ class TuningConfig(Model):
                 "trials",
             )
         from clbench.metrics import METRICS
+        from clbench.metrics.field_names import NUMBERS
 
-        if self.metric not in METRICS:
-            raise mistake(unknown("metric", self.metric, METRICS).rstrip("."), "metric")
+        if self.metric is not None and self.metric not in {*METRICS, *NUMBERS}:
+            raise mistake(unknown("metric", self.metric, {*METRICS, *NUMBERS}).rstrip("."), "metric")
         if len(set(self.seeds)) < len(self.seeds):
             raise mistake(f"got {shown(self.seeds)}. Allowed: each seed once", "seeds")
         if "stream" in self.changes and self.by != "stream":

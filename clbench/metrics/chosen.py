@@ -11,8 +11,8 @@ import numpy as np
 
 from clbench import import_paths
 from clbench.errors import UserError, shown
-from clbench.metrics import METRICS, Metric, Value
-from clbench.metrics.field_names import asked
+from clbench.metrics import Metric, Value
+from clbench.metrics.field_names import asked, defined, view_of
 from clbench.trace import Trace
 
 Choice = str | Metric | Callable[[Trace, str], float | Value]
@@ -22,7 +22,7 @@ Choices = Iterable[Choice] | Choice
 """Several, or one."""
 
 
-def chosen(choices: Choices, source: str = "metrics") -> list[Metric]:
+def chosen(choices: Choices, source: str = "metrics", view: str | None = None) -> list[Metric]:
     """The definitions of some metrics, in their order, each name once.
 
     A function has no better direction and no unit: its definition says `unstated` and `number`.
@@ -30,9 +30,11 @@ def chosen(choices: Choices, source: str = "metrics") -> list[Metric]:
     Args:
         choices: the metrics.
         source: of them, for messages.
+        view: whose definitions names have; default: those of counts, and of the squared error where counts have none.
 
     Raises:
-        UserError: an unknown name, a path that does not import, or something else than a metric.
+        UserError: an unknown name, one that the view has not, a path that does not import, or something else than a
+            metric.
 
     >>> def updates(trace, view):
     ...     "Number of updates."
@@ -41,14 +43,15 @@ def chosen(choices: Choices, source: str = "metrics") -> list[Metric]:
     [('min_acc', 'min-ACC, average minimum accuracy of earlier tasks'), ('updates', 'Number of updates.')]
     """
     several = [choices] if isinstance(choices, (str, Metric)) or callable(choices) else choices
-    return list({metric.name: metric for metric in (_one(choice, source) for choice in several)}.values())
+    return list({metric.name: metric for metric in (_one(choice, source, view) for choice in several)}.values())
 
 
-def _one(choice: Choice, source: str) -> Metric:
+def _one(choice: Choice, source: str, view: str | None) -> Metric:
     if isinstance(choice, str):
         if import_paths.is_import_path(choice):
             return _of(_imported(choice, source), choice, source)
-        return METRICS[asked(choice, source, "or an import path like package.module:NAME").metric]
+        name = asked(choice, source, "or an import path like package.module:NAME").metric
+        return defined(name, view or view_of(name), source)
     return _of(choice, shown(choice), source)
 
 

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clbench.metrics.definition import accuracy_matrix, boundaries, first_visit, points, seen_within
+from clbench.metrics.definition import at, boundaries, ends, first_visit, points, seen_within
 from clbench.reports.seed_curves import Curve, aligned
 from clbench.trace import Trace
 
 
 @dataclass(frozen=True)
 class Aftermath:
-    """Accuracy of a run on earlier tasks after task boundaries.
+    """Accuracy, or the mean of a measure, of a run on earlier tasks after task boundaries.
 
     Attributes:
         view: name of the view.
-        before: mean accuracy on earlier tasks before the boundaries, in [0, 1].
-        curve: mean accuracy by updates since the boundary, (E, 1), over the shortest experience after a boundary.
+        before: mean on earlier tasks before the boundaries; accuracies in [0, 1].
+        curve: mean by updates since the boundary, (E, 1), over the shortest experience after a boundary.
         boundaries: those that were averaged.
     """
 
@@ -45,7 +45,8 @@ def reduced(trace: Trace, view: str, first: int | None = None) -> Aftermath | No
     (0.8, [0.0, 1.0, 2.0, 2.0], [0.8, 0.4, 0.6, 0.6])
     """
     trace = trace.by_origin()
-    accuracy, matrix, visited = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
+    mean, visited = trace.task_mean(view), first_visit(trace.visits)
+    matrix = at(mean, ends(trace))
     started, within = boundaries(trace), seen_within(trace)
     levels: list[float] = []
     curves: list[Curve] = []
@@ -53,13 +54,13 @@ def reduced(trace: Trace, view: str, first: int | None = None) -> Aftermath | No
     for v in range(1, len(trace.visits)):
         tasks = np.flatnonzero((visited < v) & ~trace.visits[v])
         inside = points(trace, v)
-        known = [i for i in tasks if not np.isnan(matrix[v - 1, i]) and not np.isnan(accuracy[inside, i]).all()]
+        known = [i for i in tasks if not np.isnan(matrix[v - 1, i]) and not np.isnan(mean[inside, i]).all()]
         if not within[v] or not known or not len(inside):
             continue
         used += 1
         levels += [float(matrix[v - 1, i]) for i in known]
         x = (trace.iteration[inside] - started[v]).astype(np.float64)
-        curves.append(Curve(x, accuracy[np.ix_(inside, known)]))
+        curves.append(Curve(x, mean[np.ix_(inside, known)]))
     if not curves:
         return None
     end = min(float(c.x[-1]) for c in curves)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from clbench.metrics import METRICS
+from clbench.metrics import Metric, metrics_of
 from clbench.reports import statistics
 from clbench.reports.rows import Row, groups
 from clbench.results.record import Record
@@ -38,11 +38,14 @@ def best(
 
 
 def _best(rows: Sequence[Row], metric: str) -> list[str]:
-    """Ids of the best rows of a board; none where no row differs from the best."""
-    values = {row.id: seeds for row in rows if len(seeds := _values(row, metric)) > 1}
+    """Ids of the best rows of a board; none where no row differs from the best, or the board has no such metric."""
+    definition = metrics_of(rows[0].records[0].primary_view).get(metric)
+    if definition is None:
+        return []
+    values = {row.id: seeds for row in rows if len(seeds := _values(row, definition)) > 1}
     if len(values) < 2:
         return []
-    sign = 1.0 if METRICS[metric].better == "higher" else -1.0
+    sign = 1.0 if definition.better == "higher" else -1.0
     means = {id_: sign * (statistics.summary(list(seeds.values()))["mean"] or 0.0) for id_, seeds in values.items()}
     first = max(sorted(means), key=means.__getitem__)
     equal, differs = [first], False
@@ -54,15 +57,15 @@ def _best(rows: Sequence[Row], metric: str) -> list[str]:
     return equal if differs else []
 
 
-def _values(row: Row, metric: str) -> dict[int, float]:
+def _values(row: Row, metric: Metric) -> dict[int, float]:
     """Values by seed as comparisons take them; empty where the row does not count."""
     done = [record for record in row.records if record.status == "completed"]
     if any(record.access in ("past", "stream") for record in row.records):
         return {}
     values = {}
     for record in done:
-        score = record.scores.get(metric)
+        score = record.scores.get(metric.name)
         if score is None or score.value is None or record.seed in values:
             return {}
-        values[record.seed] = METRICS[metric].compared(score.value)
+        values[record.seed] = metric.compared(score.value)
     return values

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.errors import UserError, unknown
-from clbench.formatting import printed_unit, scaled
-from clbench.metrics import METRICS
-from clbench.reports.leaderboard import RANKED_BY
+from clbench.formatting import decimals, headed, number
+from clbench.measures import measure_of
+from clbench.metrics import METRICS, metrics_of
+from clbench.reports.leaderboard import RANKED_BY, ranked_by
 from clbench.reports.rows import marked
 
 if TYPE_CHECKING:
@@ -19,10 +20,22 @@ if TYPE_CHECKING:
     from clbench.metrics.field_names import Asked
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
-"""Default metrics of a table; the one of the ranking first."""
+"""Default metrics of a table of counts; the one of the ranking first."""
 
-FURTHER = ("prequential.accuracy",)
+
+FURTHER = ("prequential.accuracy", "prequential.average")
 """Further default metrics, of runs with the record that they are computed from."""
+
+
+def usual_metrics(view: str, further: Collection[str] = ()) -> tuple[str, ...]:
+    """Default metrics of a table of a view; the one of the ranking first, and those of `FURTHER` that were recorded.
+
+    >>> usual_metrics("domain:squared_error")
+    ('average', 'forgetting.after_learning', 'worst', 'worst_case')
+    """
+    usual = SHOWN if measure_of(view) is None else (ranked_by(view), "forgetting.after_learning", "worst", "worst_case")
+    return (*usual, *(name for name in FURTHER if name in further and name in metrics_of(view)))
+
 
 Spread = Literal["interval", "std"]
 """What stands behind ±: half of the 95 % Student t interval, or the standard deviation over seeds."""
@@ -39,6 +52,7 @@ class Column:
         words: whether it stands to the left.
         metric: name of the metric that it shows, if it does.
         note: what its heading stands for, where that needs a line.
+        of_view: the column in a view, None where the view has no such metric; None of a column that is no metric's.
     """
 
     name: str
@@ -47,6 +61,11 @@ class Column:
     words: bool = False
     metric: str | None = None
     note: str | None = None
+    of_view: Callable[[str], Column | None] | None = None
+
+    def in_view(self, view: str) -> Column | None:
+        """The column with the heading of a view; None where the view has not its metric."""
+        return self if self.of_view is None else self.of_view(view)
 
 
 def _seeds(row: dict[str, Any]) -> str:
@@ -80,31 +99,45 @@ COLUMNS = {
 """Columns beside the metrics."""
 
 
-def of_metric(metric: str, title: str | None = None, note: str | None = None, spread: Spread = "interval") -> Column:
+def of_metric(metric: str | Asked, spread: Spread = "interval", view: str | None = None) -> Column | None:
     """The column of a metric: its mean over seeds, and a spread.
 
     Args:
-        metric: its name.
-        title: above it, with the unit behind; default: the metric's name.
-        note: what the title stands for.
+        metric: its name; with the heading by which it was asked for.
         spread: behind ±.
+        view: whose unit stands above; default: one that has the metric.
+
+    Returns:
+        None where the view has no such metric.
     """
-    above = f"{title or metric} {printed_unit(METRICS[metric].unit)}"
-    return Column(metric, above, partial(_score, metric=metric, spread=spread), metric=metric, note=note)
+    from clbench.metrics.field_names import Asked, view_of
+
+    each = Asked(metric, metric) if isinstance(metric, str) else metric
+    view = view_of(each.metric) if view is None else view
+    definition = metrics_of(view).get(each.metric)
+    if definition is None:
+        return None
+    return Column(
+        each.metric,
+        headed(each.heading, definition.unit),
+        partial(_score, metric=each.metric, spread=spread),
+        metric=each.metric,
+        note=each.note_in(view),
+        of_view=partial(of_metric, each, spread),
+    )
 
 
-def default_metrics(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Default metrics of a table: `SHOWN`, and those of `FURTHER` that its runs have.
-
-    Args:
-        frame: the leaderboard.
-    """
-    return (*SHOWN, *(name for name in FURTHER if f"{name}_mean" in frame.columns))
+def recorded(frame: pd.DataFrame) -> frozenset[str]:
+    """The metrics of `FURTHER` that runs of a leaderboard have."""
+    return frozenset(name for name in FURTHER if f"{name}_mean" in frame.columns)
 
 
-def usual(metrics: Sequence[str | Asked] = SHOWN, spread: Spread = "interval") -> tuple[Column, ...]:
-    """The columns of a table with some metrics."""
-    middle = [_metric(metric, spread) for metric in metrics]
+def usual(
+    metrics: Sequence[str | Asked] | None, view: str, spread: Spread = "interval", further: Collection[str] = ()
+) -> tuple[Column, ...]:
+    """The columns of a table with some metrics, those of them that a view has; None for its usual ones."""
+    several = (of_metric(metric, spread, view) for metric in (metrics or usual_metrics(view, further)))
+    middle = [column for column in several if column is not None]
     first, last = ("rank", "strategy", "row", "seeds"), ("memory", "train", "eval")
     return (*(COLUMNS[name] for name in first), *middle, *(COLUMNS[name] for name in last))
 
@@ -122,7 +155,7 @@ def chosen(names: Sequence[str], spread: Spread = "interval") -> tuple[Column, .
     >>> [column.heading for column in chosen(["strategy", "ACC", "bwt", "time"])]
     ['strategy', 'ACC %', 'BWT %', 'train + eval s']
     """
-    from clbench.metrics.field_names import FIELD_NAMES, asked
+    from clbench.metrics.field_names import FIELD_NAMES, NUMBERS, asked
 
     out, problems = [], []
     for name in names:
@@ -130,10 +163,13 @@ def chosen(names: Sequence[str], spread: Spread = "interval") -> tuple[Column, .
             out.append(COLUMNS[name.casefold()])
             continue
         try:
-            out.append(_metric(asked(name, "--columns"), spread))
+            metric = of_metric(asked(name, "--columns"), spread)
         except UserError:
-            known = {*COLUMNS, *METRICS, *(field.name for field in FIELD_NAMES)}
+            known = {*COLUMNS, *METRICS, *NUMBERS, *(field.name for field in FIELD_NAMES)}
             problems.append(f"--columns: {unknown('column', name, known)}")
+        else:
+            assert metric is not None  # of a view that has it
+            out.append(metric)
     if problems:
         raise UserError(*problems)
     if not out:
@@ -141,27 +177,24 @@ def chosen(names: Sequence[str], spread: Spread = "interval") -> tuple[Column, .
     return tuple(out)
 
 
-def _metric(metric: str | Asked, spread: Spread) -> Column:
-    if isinstance(metric, str):
-        return of_metric(metric, spread=spread)
-    return of_metric(metric.metric, metric.heading, metric.note, spread)
-
-
-def left_open(metrics: Iterable[str], undefined: Iterable[str], every: int, dense: int) -> list[str]:
+def left_open(metrics: Iterable[str], undefined: Iterable[str], every: int, dense: int, view: str) -> list[str]:
     """Lines on metrics that a schedule of evaluations leaves undefined, or as bounds.
 
     Args:
         metrics: those shown.
         undefined: those of them without a value.
         every, dense: see `clbench.config.evaluation.Evaluation`.
+        view: that has the metrics.
 
-    >>> left_open(["average_accuracy", "wf_10", "min_acc"], ["wf_10"], 10, 0)
+    >>> left_open(["average_accuracy", "wf_10", "min_acc"], ["wf_10"], 10, 0, "class")
     ['undefined: wf_10 needs evaluations up to 9 iterations apart; they are made every 10 iterations', \
 'upper bound (≤), as not every iteration is evaluated: min_acc']
     """
-    lines = [f"undefined: {name} {why}" for name in undefined if (why := METRICS[name].unreached(every, dense))]
+    lines = [
+        f"undefined: {name} {why}" for name in undefined if (why := metrics_of(view)[name].unreached(every, dense))
+    ]
     for bound, sign in SIGNS.items():
-        names = [name for name in metrics if bound_sign(name, every) == sign and name not in undefined]
+        names = [name for name in metrics if bound_sign(name, every, view) == sign and name not in undefined]
         lines += [f"{bound} bound ({sign}), as not every iteration is evaluated: {', '.join(names)}"] * bool(names)
     return lines
 
@@ -170,31 +203,33 @@ SIGNS = {"upper": "≤", "lower": "≥"}
 """Kind of bound -> its mark."""
 
 
-def bound_sign(metric: str, every: int) -> str:
+def bound_sign(metric: str, every: int, view: str) -> str:
     """The mark of a value that is a bound; empty where it is exact."""
-    bound = METRICS[metric].bound
+    bound = metrics_of(view)[metric].bound
     return "" if bound is None or every == 1 else SIGNS[bound]
 
 
 def _score(row: dict[str, Any], label: str, metric: str, spread: Spread) -> str:
-    name = metric
-    mean, std, low, high = (row.get(f"{name}_{statistic}") for statistic in ("mean", "std", "ci95_lo", "ci95_hi"))
+    mean, std, low, high = (row.get(f"{metric}_{statistic}") for statistic in ("mean", "std", "ci95_lo", "ci95_hi"))
     if mean is None:
-        return f"undefined in {row['n'] - row.get(f'{name}_n', 0)}" if row["n"] else ""
+        return f"undefined in {row['n'] - row.get(f'{metric}_n', 0)}" if row["n"] else ""
     width = std if spread == "std" else None if low is None else (high - low) / 2
-    half = "" if width is None else f" ± {points(name, width):.2f}"
-    sign = bound_sign(name, row["eval_every"])
-    return f"{sign}{' ' * bool(sign)}{points(name, mean):.2f}{half}"
+    sign = bound_sign(metric, row["eval_every"], row["view"])
+    return f"{sign}{' ' * bool(sign)}{with_half(mean, width, metrics_of(row['view'])[metric].unit)}"
 
 
-def heading(metric: str) -> str:
-    """A metric's name with the unit of `points`."""
-    return f"{metric} {printed_unit(METRICS[metric].unit)}"
+def with_half(mean: float, half: float | None, unit: str) -> str:
+    """A mean with what stands behind ±, in the unit in which it is printed, without it.
+
+    >>> with_half(0.8125, 0.01, "accuracy"), with_half(0.0012345, 0.0001, "nats"), with_half(3.0, None, "share")
+    ('81.25 ± 1.00', '0.001234 ± 0.000100', '300.00')
+    """
+    return number(mean, unit) + ("" if half is None else f" ± {number(half, unit, decimals(mean, unit))}")
 
 
-def points(metric: str, value: float) -> float:
-    """A value in the units of tables: accuracies and shares in percent; never -0.00."""
-    return scaled(value, METRICS[metric].unit)
+def heading(metric: str, view: str) -> str:
+    """A metric's name with the unit in which it is printed."""
+    return headed(metric, metrics_of(view)[metric].unit)
 
 
 def _number(value: float | None, form: str) -> str:

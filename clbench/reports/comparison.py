@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UserError, shown, unknown
-from clbench.formatting import scaled, telling_places
-from clbench.metrics import METRICS
+from clbench.formatting import UNITS, decimals, headed, scaled, telling_places
+from clbench.metrics import Metric
+from clbench.metrics.field_names import defined
 from clbench.reports import statistics
-from clbench.reports.columns import heading, left_open
+from clbench.reports.columns import left_open, usual_metrics
 from clbench.reports.rows import Row, groups, labelled
 from clbench.reports.tables import CODES
 from clbench.reports.tabular import aligned, csv_bytes, plain
@@ -49,6 +50,11 @@ class Pair:
     def seeds(self) -> list[int]:
         return sorted(self.a.keys() & self.b.keys())
 
+    @property
+    def view(self) -> str:
+        """The primary view."""
+        return self.left.records[0].primary_view
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -73,6 +79,11 @@ class Finding:
     worse: int
     needed: int | None
     verdict: str
+
+    @property
+    def definition(self) -> Metric:
+        """The metric."""
+        return defined(self.metric, self.pair.view, "compare")
 
     @property
     def means(self) -> list[float | None]:
@@ -222,20 +233,26 @@ def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------ findings
-def findings(pair: Pair, metrics: Sequence[str]) -> list[Finding]:
-    """Results of a pair in some metrics of its primary view."""
-    return [_finding(pair, metric) for metric in metrics]
+def findings(pair: Pair, metrics: Sequence[str] | None = None) -> list[Finding]:
+    """Results of a pair in some metrics of its primary view; default: its usual ones.
+
+    Raises:
+        UserError: a metric that the view has not.
+    """
+    return [_finding(pair, metric) for metric in metrics or usual_metrics(pair.view)]
 
 
 def _finding(pair: Pair, metric: str) -> Finding:
+    definition = defined(metric, pair.view, pair.left.benchmark)
+
     def value(record: Record) -> float | None:
         known = record.scores[metric].value if metric in record.scores else None
-        return None if known is None else METRICS[metric].compared(known)
+        return None if known is None else definition.compared(known)
 
     of_a, of_b = ({seed: value(runs[seed]) for seed in pair.seeds} for runs in (pair.a, pair.b))
     difference = statistics.difference(of_a, of_b)
     a, b = (tuple(v for s in difference.seeds if (v := of[s]) is not None) for of in (of_a, of_b))
-    sign = 1.0 if METRICS[metric].better == "higher" else -1.0
+    sign = 1.0 if definition.better == "higher" else -1.0
     gains = [sign * (x - y) for x, y in zip(a, b, strict=True)]
     verdict = NOT_SHOWN
     if difference.interval is None:
@@ -259,9 +276,11 @@ def _finding(pair: Pair, metric: str) -> Finding:
 
 def telling(finding: Finding) -> int:
     """Decimals with which the two means differ, and the difference and the ends of its interval differ from 0."""
-    d, unit = finding.difference, METRICS[finding.metric].unit
+    d, unit = finding.difference, finding.definition.unit
     together = [finding.means, *((0.0, value) for value in (d.mean, *(d.interval or ())))]
     places = 2  # more do not always tell more: 79.4046 and 79.4054 are 79.40 and 79.41, and both 79.405
+    if unit not in UNITS:
+        places = max([places, *(decimals(mean, unit) for mean in finding.means if mean)])
     while any(telling_places(pair, unit, places) > places for pair in together):
         places += 1
     return places
@@ -278,20 +297,20 @@ def to_text(findings: Sequence[Finding]) -> str:
         evaluation = pair.left.records[0].config.benchmark.evaluation
         of_pair = [finding for finding in findings if finding.pair is pair]
         undefined = [finding.metric for finding in of_pair if not finding.a]
-        open_ = left_open([f.metric for f in of_pair], undefined, evaluation.every, evaluation.dense)
+        open_ = left_open([f.metric for f in of_pair], undefined, evaluation.every, evaluation.dense, pair.view)
         lines += [f"  {note}" for note in [*pair.notes, *open_]]
     rows: list[tuple[str, ...]] = [HEADINGS]
     for finding in findings:
         d, n = finding.difference, len(finding.a)
         of_both = finding.means
-        unit, places = METRICS[finding.metric].unit, telling(finding)
+        unit, places = finding.definition.unit, telling(finding)
         signed = partial(_signed, unit=unit, places=places)
         improvement = finding.improvement
         chances = telling_places((0.0, 0.5, 1.0, improvement), "iterations")
         rows.append(
             (
                 finding.pair.left.benchmark,
-                heading(finding.metric).replace(finding.metric, compared(finding.metric), 1),
+                headed(compared(finding.definition), unit),
                 str(n),
                 *("" if mean is None else f"{scaled(mean, unit, places):.{places}f}" for mean in of_both),
                 "" if d.mean is None else signed(d.mean),
@@ -316,9 +335,9 @@ def to_text(findings: Sequence[Finding]) -> str:
     return "\n".join(map(plain, lines))
 
 
-def compared(metric: str) -> str:
+def compared(metric: Metric) -> str:
     """A metric's name; between bars where distances from 0 are compared."""
-    return f"|{metric}|" if METRICS[metric].better == "zero" else metric
+    return f"|{metric.name}|" if metric.better == "zero" else metric.name
 
 
 def _signed(value: float, unit: str, places: int) -> str:
@@ -368,9 +387,9 @@ def cells(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "b_strategy": pair.right.strategy,
                 "a_tuning_by": pair.left.tuned_by,
                 "b_tuning_by": pair.right.tuned_by,
-                "metric": compared(finding.metric),
-                "unit": METRICS[finding.metric].unit,
-                "better": METRICS[finding.metric].better,
+                "metric": compared(finding.definition),
+                "unit": finding.definition.unit,
+                "better": finding.definition.better,
                 "pairs": len(finding.a),
                 "seeds": " ".join(map(str, d.seeds)),
                 **_side("a", finding.a),

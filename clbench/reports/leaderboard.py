@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from clbench.metrics import METRICS
+from clbench.measures import measure_of
+from clbench.metrics import metrics_of
 from clbench.reports import statistics
 from clbench.reports.rows import codes, groups
 from clbench.reports.rows import row_id as row_id
@@ -29,7 +30,17 @@ LEAST_SEEDS = 5
 """Completed seeds that a row needs to be ranked."""
 
 RANKED_BY = "average_accuracy"
-"""The metric of the ranking, in the primary view; higher is better."""
+"""The metric of the ranking of counts, in the primary view; higher is better."""
+
+
+def ranked_by(view: str) -> str:
+    """The metric of the ranking in a view.
+
+    >>> ranked_by("class"), ranked_by("domain:squared_error")
+    ('average_accuracy', 'average')
+    """
+    return RANKED_BY if measure_of(view) is None else "average"
+
 
 WEIGHTS = ("weights", "tensors_sha256", "weights_sha256")
 """Keys of a network about its initial weights: the file, and what identifies them; old records have the last alone."""
@@ -65,7 +76,7 @@ def runs(records: Iterable[Record]) -> pd.DataFrame:
             }
             entries = [(v, n, s) for v, scores in sorted(record.views.items()) for n, s in sorted(scores.items())]
             for view, name, score in entries:
-                metric = METRICS.get(name)
+                metric = metrics_of(view).get(name)
                 rows.append(
                     identity
                     | {
@@ -90,15 +101,19 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     """The leaderboard of some run records: board by board, ranked rows first, then by mean.
 
     The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board
-    whose 95 % interval of `average_accuracy` lies wholly above its own: rows that share a rank are ties. Overlap is not
-    transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
-    `clbench compare`, which pairs by seed. `unranked` says why a row has no rank. Metrics of a further record, such as
-    the prequential one, have columns where a run has it.
+    whose 95 % interval of `average_accuracy` lies wholly above its own (of measures for which lower is better, that of
+    `average` wholly below): rows that share a rank are ties. Overlap is not transitive, so a row may share its rank
+    with one that is above another of that rank; a difference of two rows is for `clbench compare`, which pairs by seed.
+    `unranked` says why a row has no rank. There are columns for the metrics of every kind of view among the rows;
+    metrics of a further record, such as the prequential one, have columns where a run has it.
     """
     grouped = groups(records)
     tuning = sorted({"by", *(key for _, group in grouped for r in group for key in r.tuning)})
-    scored = {name for _, group in grouped for r in group for name in r.scores}
-    names = [name for name, metric in METRICS.items() if metric.record is None or name in scored]
+    several = [r for _, group in grouped for r in group]
+    scored = {name for r in several for name in r.scores}
+    views = dict.fromkeys(r.primary_view for r in several)
+    of_views = [metric for view in views for metric in metrics_of(view).values()]
+    names = list(dict.fromkeys(m.name for m in of_views if m.record is None or m.name in scored))
     rows = [_row(row, group, tuning, names) for row, group in grouped]
     boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -106,12 +121,12 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     for board in boards.values():
         ranked = [row for row in board if row["unranked"] is None]
         for row in ranked:
-            above = [other for other in ranked if other[f"{RANKED_BY}_ci95_lo"] > row[f"{RANKED_BY}_ci95_hi"]]
-            row["rank"] = 1 + len(above)
+            best = _ends(row)[1]
+            row["rank"] = 1 + sum(_ends(other)[0] > best for other in ranked)
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        mean = row[f"{RANKED_BY}_mean"]
-        worth = (mean is None, -mean if mean is not None else 0.0)
+        mean = row[f"{ranked_by(row['view'])}_mean"]
+        worth = (mean is None, -_worth(row, mean) if mean is not None else 0.0)
         return row["rank"] is None, row["rank"] or 0, *worth, row["strategy"], row["config_hash"], row["row_id"]
 
     ordered = sorted(boards.items(), key=lambda item: (min(row["benchmark"] for row in item[1]), item[0]))
@@ -121,7 +136,18 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(out, dtype=object)
 
 
-def _row(row: str, group: list[Record], tuning: list[str], names: Sequence[str]) -> dict[str, Any]:
+def _worth(row: dict[str, Any], value: float) -> float:
+    """A value of the metric of the ranking where higher is better."""
+    return metrics_of(row["view"])[ranked_by(row["view"])].worth(value)
+
+
+def _ends(row: dict[str, Any]) -> tuple[float, float]:
+    """The worse and the better end of the interval of the ranking, as `_worth`."""
+    low, high = sorted(_worth(row, row[f"{ranked_by(row['view'])}_{end}"]) for end in ("ci95_lo", "ci95_hi"))
+    return low, high
+
+
+def _row(row: str, group: list[Record], tuning: list[str], metrics: list[str]) -> dict[str, Any]:
     first, config = group[0], group[0].config
     done = [r for r in group if r.status == "completed"]
     failed = [r for r in group if r.status == "failed"]
@@ -192,7 +218,7 @@ def _row(row: str, group: list[Record], tuning: list[str], names: Sequence[str])
     }
     for key in tuning:
         out[f"tuning_{key}"] = _agreed([r.tuning.get(key) for r in group])
-    for name in names:
+    for name in metrics:
         values = [r.scores[name].value if name in r.scores else None for r in done]
         out |= {f"{name}_{statistic}": value for statistic, value in statistics.summary(values).items()}
         out[f"{name}_iqm"] = statistics.interquartile_mean(values)
@@ -222,7 +248,7 @@ class Exclusion:
     """A reason not to rank a row.
 
     Attributes:
-        summary: for the note below a table.
+        summary: for the note below a table; the metric of the ranking in braces.
         applies: whether it holds for a row.
         detail: of such a row, for its cell `unranked`; the keys of the row in braces.
     """
@@ -251,14 +277,19 @@ EXCLUSIONS = (
         "a seed occurs with several instances",
     ),
     Exclusion("runs of several codes", lambda row: row["n_code_sha256"] > 1, "runs of {n_code_sha256} codes"),
-    Exclusion(f"{RANKED_BY} undefined", lambda row: row[f"{RANKED_BY}_mean"] is None, f"{RANKED_BY} is undefined"),
+    Exclusion(
+        "{metric} undefined",
+        lambda row: row[f"{ranked_by(row['view'])}_mean"] is None,
+        "{metric} is undefined",
+    ),
 )
 """Reasons to exclude a row from the ranking: the first that applies. Scripts have a line of their own below tables."""
 
 
 def _unranked(row: dict[str, Any]) -> str | None:
     """The reason why a row has no rank; None for a ranked one."""
-    return next((reason.detail.format(**row) for reason in EXCLUSIONS if reason.applies(row)), None)
+    metric = ranked_by(row["view"])
+    return next((reason.detail.format(**row, metric=metric) for reason in EXCLUSIONS if reason.applies(row)), None)
 
 
 # ------------------------------------------------------------------------------------------------ cells

@@ -71,6 +71,24 @@ def marked(name: str, access: str | None, tuned_by: str | None, codes: int, made
     return f"{name} ({', '.join(marks)})" if marks else name
 
 
+def in_view(records: Sequence[Record], view: str, flag: str) -> list[Record]:
+    """Records with another view as their primary one: those of the boards on which some run has it.
+
+    Args:
+        records: runs of any boards.
+        view: name of a view.
+        flag: where it was given, for the message.
+
+    Raises:
+        UserError: no run has it.
+    """
+    having = {record.definition_hash for record in records if view in record.views}
+    if records and not having:
+        known = {name for record in records for name in record.views}
+        raise UserError(f"{flag}: {unknown('view', view, known)}")
+    return [record.model_copy(update={"primary_view": view}) for record in records if record.definition_hash in having]
+
+
 @dataclass(frozen=True)
 class Row:
     """The runs of a leaderboard's row.

@@ -11,6 +11,7 @@ from clbench.config.benchmark import Numerics
 from clbench.config.evaluation import Watch
 from clbench.errors import UserError, shown
 from clbench.formatting import compact, duration, quantity, ranges
+from clbench.measures import measure_of
 from clbench.metrics import metrics_of
 from clbench.reports.selection import Row
 from clbench.reports.tabular import aligned
@@ -41,14 +42,14 @@ def of_run(directory: Path, record: Record, in_use: str | None = None, deep: boo
     ]
     if deep:
         lines += _section("configuration", [f"{key}: {shown(value)}" for key, value in _flat(raw["config"])])
-    from clbench.reports.columns import FURTHER, SHOWN
+    from clbench.reports.columns import FURTHER, usual_metrics
 
-    scores = {
-        name: score
-        for name, score in record.scores.items()
-        if deep or name in (*SHOWN, *FURTHER, "prequential.average")
-    }
-    lines += _section(f"metrics, view {record.primary_view}", _metrics(scores, record.primary_view))
+    for view, of_view in record.views.items():
+        usual = usual_metrics(view, FURTHER)
+        beside = deep and measure_of(view) is not None
+        if view == record.primary_view or beside:
+            scores = {name: score for name, score in of_view.items() if deep or name in usual}
+            lines += _section(f"metrics, view {view}", _metrics(scores, view))
     lines += _section("costs", _costs(record))
     lines += _section("hashes", _hashes(record))
     lines += _section("provenance", _provenance(raw["provenance"], deep))
@@ -65,10 +66,10 @@ def of_row(row: Row, in_use: Callable[[Path], str | None]) -> list[str]:
         in_use: the process that uses a folder; None for none.
     """
     first = row.runs[0].record
-    cells = [("seed", "status", "ACC", "folder")]
+    cells = [("seed", "status", result_heading(run.record for run in row.runs), "folder")]
     for run in row.runs:
         status = brief_state(run.record, in_use(run.directory))
-        cells.append((str(run.record.seed), status, accuracy(run.record), str(run.directory)))
+        cells.append((str(run.record.seed), status, result(run.record), str(run.directory)))
     reasons = [
         f"seed {run.record.seed}: {run.record.failure.message}"
         for run in row.runs
@@ -147,10 +148,19 @@ def _count(number: Any) -> str:
     return f"{number:,}" if isinstance(number, int) else "?"
 
 
-def accuracy(record: Record) -> str:
-    """ACC of a completed run; `-` of another."""
-    score = record.scores.get("average_accuracy")
-    return "-" if score is None else quantity(score.value, "accuracy", undefined="-")
+def result(record: Record) -> str:
+    """ACC of a completed run, or the average of its measure, with the unit; `-` of another."""
+    from clbench.reports.leaderboard import ranked_by
+
+    name = ranked_by(record.primary_view)
+    score, metric = record.scores.get(name), metrics_of(record.primary_view)[name]
+    return "-" if score is None else quantity(score.value, metric.unit, undefined="-")
+
+
+def result_heading(records: Iterable[Record]) -> str:
+    """The heading above results: ACC, average, or both."""
+    names = {"ACC" if measure_of(record.primary_view) is None else "average" for record in records}
+    return ", ".join(sorted(names)) or "ACC"
 
 
 # ------------------------------------------------------------------------------------------------ sections

@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clbench.formatting import quantity
-from clbench.metrics import METRICS, Metric, compute
+from clbench.measures import measure_of
+from clbench.metrics import Metric, compute, metrics_of
 from clbench.reports.tabular import aligned, csv_bytes
 from clbench.results.load import Run
 from clbench.trace import Trace
+
+if TYPE_CHECKING:
+    from clbench.metrics.gap import Gap
 
 NOT_RECOVERED = "not within the experience"
 
@@ -49,10 +53,10 @@ def of_trace(trace: Trace, view: str, definitions: Sequence[Metric] | None = Non
     Args:
         trace: of a run.
         view: of the trace.
-        definitions: of the metrics; default: all of `METRICS` whose record the trace has.
+        definitions: of the metrics; default: all of the view whose record the trace has.
     """
     rows, shown = [], []
-    by_name = METRICS if definitions is None else {metric.name: metric for metric in definitions}
+    by_name = metrics_of(view) if definitions is None else {metric.name: metric for metric in definitions}
     for name, entry in compute(trace, definitions, [view])[view].items():
         metric = by_name[name]
         value, se, resolution = entry["value"], entry.get("se"), entry.get("resolution")
@@ -83,10 +87,14 @@ def _left_open(metric: Metric, value: float | None, resolution: int | None, trac
 
 def gaps(run: Run, view: str) -> Table:
     """The anatomy of every gap: one line for each task boundary and each task visited earlier."""
+    from clbench.metrics.definition import Remembering
     from clbench.metrics.gap import anatomy
 
     rows, shown = [], []
     levels = (0.90, 0.95, 1.00)
+    measure = measure_of(view)
+    if measure is not None:
+        return _rises(anatomy(Remembering.of(run.scored()), view), measure.unit)
     for gap in anatomy(run.scored(), view):
         recovery = [gap.recovery[level] for level in levels]
         rows.append(
@@ -120,10 +128,47 @@ def gaps(run: Run, view: str) -> Table:
     return Table("gap", columns, headings, rows, shown)
 
 
+def _rises(gaps: Sequence[Gap], unit: str) -> Table:
+    """The gaps of a measure: it rises, and what is timed is how its rise is undone."""
+    rows, shown = [], []
+    for gap in gaps:
+        back = gap.recovery_of_drop
+        before = 0.0 - gap.before  # the worth of a measure is its negative
+        rows.append(
+            (
+                gap.experience, gap.task, gap.trained_again, before, gap.depth, gap.iterations_to_trough,
+                math.inf if back is None else back, gap.area, gap.transient, gap.permanent,
+            )
+        )  # fmt: skip
+        shown.append(
+            (
+                str(gap.experience),
+                f"{gap.task}{' (trained again)' if gap.trained_again else ''}",
+                quantity(before, unit),
+                quantity(gap.depth, unit),
+                quantity(gap.iterations_to_trough, "iterations", 0),
+                NOT_RECOVERED if back is None else quantity(back, "iterations", 1),
+                quantity(gap.area, f"{unit} x iterations"),
+                quantity(gap.transient, unit),
+                quantity(gap.permanent, unit),
+            )
+        )
+    columns = (
+        "experience", "task", "trained_again", "before", "depth", "iterations_to_trough", "recovery_90_of_drop",
+        "area", "transient", "permanent",
+    )  # fmt: skip
+    headings = (
+        "experience", "task", "before", "height", "peak after", "90 % undone after", "area", "transient", "permanent",
+    )  # fmt: skip
+    return Table("gap", columns, headings, rows, shown)
+
+
 def dialects(run: Run, view: str) -> Table:
-    """Values of other libraries for the same accuracies, with their rule and our name for it."""
+    """Values of other libraries for the same accuracies, with their rule and our name for it; none of a measure."""
     from clbench.metrics import dialects as libraries
 
+    if measure_of(view) is not None:
+        return Table("dialect", (), (), (), ())
     rows, shown = [], []
     for d in libraries.dialects(run.scored(), view):
         rows.append((d.library, d.quantity, d.name, d.value, d.rule, d.ours))

@@ -22,7 +22,7 @@ from clbench.stream import Stream, joined
 from clbench.training.budget import budgets
 
 if TYPE_CHECKING:
-    from clbench.dataset import DataSet
+    from clbench.dataset import DataSet, Outline
 
 LISTED = 20
 """Largest number of experiences with a line each."""
@@ -227,7 +227,7 @@ def _of_data(benchmark: Benchmark, stream: Stream) -> list[tuple[str, str]]:
         ("data set", f"{data.name}, from {data.origin}, sha256 {data.sha256[:16]}"),
         (
             "data",
-            f"{len(data.train_y):,} training samples, {len(data.test_y):,} test samples, {data.classes:,} classes",
+            f"{len(data.train_y):,} training samples, {len(data.test_y):,} test samples, {_asked(data)}",
         ),
         (
             "shape",
@@ -237,8 +237,19 @@ def _of_data(benchmark: Benchmark, stream: Stream) -> list[tuple[str, str]]:
     ]
 
 
+def _asked(data: Outline) -> str:
+    """What is asked of a sample: its class, or numbers."""
+    if data.train_target is None:
+        return f"{data.classes:,} classes"
+    number = data.train_target.shape[1]
+    names = f" ({', '.join(data.target_names)})" if data.target_names and number <= _MOST else ""
+    return f"{number:,} {'number' if number == 1 else 'numbers'} to predict{names}"
+
+
 def _of_experiences(benchmark: Benchmark, stream: Stream, contents: Contents) -> list[tuple[str, str]]:
-    tasks = f"{len(stream.tasks):,}, with {_classes([len(t.classes) for t in stream.tasks])}"
+    tasks = f"{len(stream.tasks):,}"
+    if stream.data.train_target is None:
+        tasks += f", with {_classes([len(t.classes) for t in stream.tasks])}"
     if stream.variants:
         tasks += f"; samples have {len(stream.variants):,} transforms between theirs"
     experiences, blocks = len(stream.experiences), len(contents.starts)
@@ -278,14 +289,17 @@ def _of_samples(benchmark: Benchmark, stream: Stream, contents: Contents) -> lis
 def _of_classes_and_tasks(stream: Stream, contents: Contents) -> list[tuple[str, str]]:
     about = by_task_block(contents.about, contents.starts)
     present = by_task_block(contents.about | (contents.tasks > 0), contents.starts)
+    numbers = stream.data.train_target is not None
     rows = [
-        ("classes per experience", _each((contents.classes > 0).sum(1))),
+        *([] if numbers else [("classes per experience", _each((contents.classes > 0).sum(1)))]),
         ("visits per task", _each(about.sum(0))),
         ("return times", _returns(about, "visits to one task")),
     ]
     if (present != about).any():
         rows.append(("encounters per task", f"{_each(present.sum(0))}; visits, and others with samples of it"))
         rows.append(("times between them", _returns(present, "encounters with one task")))
+    if numbers:
+        return rows
     shared = overlap(contents.classes)
     if len(stream.experiences) > 1:
         rows.append(
@@ -354,18 +368,12 @@ def _protocol(benchmark: Benchmark) -> str:
 
 def _of_leakage(duplicates: Leakage, data: DataSet) -> list[tuple[str, str]]:
     test, train = len(data.test_y), len(data.train_y)
-    return [
-        (
-            "leakage",
-            f"{_part(duplicates.leaked, test)} test samples are also in the training set, byte for byte"
-            f"; {duplicates.contradicted:,} of them with another label",
-        ),
-        (
-            "duplicates",
-            f"{_part(duplicates.repeated, train)} training samples repeat an earlier one"
-            f"; {duplicates.disputed:,} of them with another label",
-        ),
-    ]
+    leaked = f"{_part(duplicates.leaked, test)} test samples are also in the training set, byte for byte"
+    repeated = f"{_part(duplicates.repeated, train)} training samples repeat an earlier one"
+    if data.train_target is None:
+        leaked += f"; {duplicates.contradicted:,} of them with another label"
+        repeated += f"; {duplicates.disputed:,} of them with another label"
+    return [("leakage", leaked), ("duplicates", repeated)]
 
 
 def _passes(benchmark: Benchmark) -> str:
@@ -377,15 +385,16 @@ def _passes(benchmark: Benchmark) -> str:
 def _table(stream: Stream, contents: Contents, updates: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
     """A line for each experience; empty columns are left out."""
     cut, unlabelled = len(contents.starts) < len(stream.experiences), contents.classes.sum(1) - contents.labelled
+    numbers = stream.data.train_target is not None
     along = [[t for t in stream.present(v) if t not in v.tasks] for v in stream.experiences]
     head = ["experience", *(["visit"] if cut else []), "tasks", *(["also"] if any(along) else []), "samples"]
-    head += [*(["unlabelled"] if unlabelled.any() else []), "classes", "updates"]
-    numbers = np.searchsorted(contents.starts, np.arange(len(stream.experiences)), side="right") - 1
+    head += [*(["unlabelled"] if unlabelled.any() else []), *([] if numbers else ["classes"]), "updates"]
+    blocks = np.searchsorted(contents.starts, np.arange(len(stream.experiences)), side="right") - 1
     lines = [tuple(head)]
     for v, experience in enumerate(stream.experiences):
         values = {
             "experience": str(v),
-            "visit": str(numbers[v]),
+            "visit": str(blocks[v]),
             "tasks": ranges(experience.tasks, _MOST),
             "also": ranges(along[v], _MOST) or "-",
             "samples": f"{contents.labelled[v]:,}",

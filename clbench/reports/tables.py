@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from clbench.config.benchmark import Numerics
+from clbench.errors import UserError
 from clbench.labels import distinguished, settings
+from clbench.measures import measure_of
+from clbench.metrics.field_names import refusal
 from clbench.reports import best_rows, columns
 from clbench.reports.board_layout import Board, fitted
-from clbench.reports.columns import SHOWN, Column, Spread
-from clbench.reports.leaderboard import EXCLUSIONS, RANKED_BY
+from clbench.reports.columns import Column, Spread
+from clbench.reports.leaderboard import EXCLUSIONS, ranked_by
 from clbench.reports.rows import Called, matching, renamed
 from clbench.reports.tabular import aligned, column_widths, csv_bytes, is_missing, plain
 
@@ -51,9 +54,20 @@ class Choice:
     strategies: Sequence[str] = ()
     best: frozenset[tuple[str, str]] | None = None
 
-    def of(self, metrics: Sequence[str | Asked]) -> tuple[Column, ...]:
-        """The columns, the usual ones with these metrics."""
-        return columns.usual(metrics, self.spread) if self.columns is None else self.columns
+    def of(self, metrics: Sequence[str | Asked] | None, view: str, further: Collection[str] = ()) -> tuple[Column, ...]:
+        """The columns of a view's boards, the usual ones with these metrics or with the view's usual ones."""
+        if self.columns is None:
+            return columns.usual(metrics, view, self.spread, further)
+        return tuple(of for column in self.columns if (of := column.in_view(view)) is not None)
+
+    def lacking(self, metrics: Sequence[str | Asked] | None, view: str) -> list[str]:
+        """The metrics that were chosen and that a view has not."""
+        if self.columns is None:
+            chosen = [metric if isinstance(metric, str) else metric.metric for metric in metrics or ()]
+        else:
+            chosen = [column.metric for column in self.columns if column.metric is not None]
+        shown = {column.metric for column in self.of(metrics, view)}
+        return [metric for metric in chosen if metric not in shown]
 
 
 USUAL = Choice()
@@ -63,33 +77,50 @@ SPREADS: dict[Spread, str] = {
     "interval": "mean over seeds ± half of its 95 % Student t interval",
     "std": "mean over seeds ± standard deviation over seeds (n - 1)",
 }
-RANKS = (
-    f"rank: 1 + the ranked rows whose interval of {RANKED_BY} lies wholly above, before rounding; equal ranks are ties",
-    f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[1:-1])}, or {EXCLUSIONS[-1].summary}",
-)
+
+
+def ranks(views: Iterable[str]) -> tuple[str, str]:
+    """Sentences on the ranks of boards of some views."""
+    better = {ranked_by(view): "above" if measure_of(view) is None else "below" for view in views}
+    ends = ", or of ".join(f"{metric} lies wholly {side}" for metric, side in better.items())
+    undefined = EXCLUSIONS[-1].summary.format(metric=" or ".join(better))
+    return (
+        f"rank: 1 + the ranked rows whose interval of {ends}, before rounding; equal ranks are ties",
+        f"rank -: {', '.join(reason.summary for reason in EXCLUSIONS[1:-1])}, or {undefined}",
+    )
+
+
 CODES = "n codes: its runs were made by n different codes; with --other-code again, run and grid do them anew"
 EQUAL_UPDATES = "as many updates as the other rows; epochs are passes over each experience's own samples"
 SCRIPT = "script: trained outside of clbench, which cannot run it again; not ranked"
 MODIFIED = "* differs from the shipped benchmark of that id, or none of that id is shipped"
 
 
-def boards(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> list[Board]:
+def boards(frame: pd.DataFrame, metrics: Sequence[str | Asked] | None = None, choice: Choice = USUAL) -> list[Board]:
     """The boards of a leaderboard, in its order.
 
     Args:
         frame: of `leaderboard.table`.
-        metrics: those to show in the usual columns.
+        metrics: those to show in the usual columns; default: the usual ones of each view.
         choice: of columns and rows.
 
     Raises:
-        UserError: a row to rename or to show that is none.
+        UserError: a row to rename or to show that is none, or a metric that no board has.
     """
     labels, kept = _selected(frame, choice)
+    grouped = by_board(frame) if len(frame) else []
+    lacking = {view: choice.lacking(metrics, view) for (_, _, view), _ in grouped}
+    for metric in next(iter(lacking.values()), []):
+        if all(metric in names for names in lacking.values()):
+            raise UserError(f"{refusal(metric, next(iter(lacking)))}.")
     return [
-        _board(*key, of, [labels[row["row_id"]] for row in of], choice.of(metrics), choice.best or frozenset())
-        for key, rows in by_board(frame)
+        _board(
+            *key, of, [labels[row["row_id"]] for row in of], choice.of(metrics, key[2], columns.recorded(frame)), choice.best or frozenset(),
+            [f"no column: {refusal(metric, key[2])}" for metric in lacking[key[2]]],
+        )
+        for key, rows in grouped
         if (of := [row for row in rows if row["row_id"] in kept])
-    ]
+    ]  # fmt: skip
 
 
 def row_ids(frame: pd.DataFrame, choice: Choice) -> set[str]:
@@ -136,6 +167,7 @@ def _board(
     names: Sequence[str],
     shown: Sequence[Column],
     best: frozenset[tuple[str, str]],
+    remarks: Sequence[str],
 ) -> Board:
     benchmarks = ", ".join(sorted({_benchmark(row) for row in rows}))
     title = f"{benchmarks} (definition {definition[:8]}, data {data[:8]}, view {view})"
@@ -156,7 +188,8 @@ def _board(
     notes += _processors(rows, names)
     metrics = [column.metric for column in shown if column.metric is not None]
     undefined = [name for name in metrics if any(row["n"] and row.get(f"{name}_mean") is None for row in rows)]
-    notes += columns.left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
+    notes += columns.left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"], view)
+    notes += remarks
     return Board(
         plain(title),
         tuple(column.name for column in shown),
@@ -206,13 +239,16 @@ def row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------ how it is written
 def to_text(
-    frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL, width: int | None = None
+    frame: pd.DataFrame,
+    metrics: Sequence[str | Asked] | None = None,
+    choice: Choice = USUAL,
+    width: int | None = None,
 ) -> str:
     """Tables for the terminal, one for each board.
 
     Args:
         frame: of `leaderboard.table`.
-        metrics: those to show in the usual columns.
+        metrics: those to show in the usual columns; default: the usual ones of each view.
         choice: of columns and rows.
         width: characters of a line, into which tables are fitted (`fitted`); None for any.
     """
@@ -232,7 +268,7 @@ def to_text(
     return "\n\n".join([*parts, "\n".join(_explanation(frame, metrics, choice, f"{MARK}: "))])
 
 
-def to_markdown(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> str:
+def to_markdown(frame: pd.DataFrame, metrics: Sequence[str | Asked] | None = None, choice: Choice = USUAL) -> str:
     """Tables in GitHub's Markdown, one for each board."""
     if not len(frame):
         return "no runs"
@@ -250,7 +286,7 @@ def to_markdown(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, cho
     return "\n\n".join([*parts, "\n".join(f"* {_markdown(line)}" for line in notes)])
 
 
-def to_latex(frame: pd.DataFrame, metrics: Sequence[str | Asked] = SHOWN, choice: Choice = USUAL) -> str:
+def to_latex(frame: pd.DataFrame, metrics: Sequence[str | Asked] | None = None, choice: Choice = USUAL) -> str:
     """Tables in LaTeX, one for each board; they need the package booktabs."""
     if not len(frame):
         return "% no runs"
@@ -273,11 +309,12 @@ MARK = "»"
 """Before a value that is best, on the terminal."""
 
 
-def _explanation(frame: pd.DataFrame, metrics: Sequence[str | Asked], choice: Choice, mark: str) -> list[str]:
-    shown = choice.of(metrics)
+def _explanation(frame: pd.DataFrame, metrics: Sequence[str | Asked] | None, choice: Choice, mark: str) -> list[str]:
+    views = list(dict.fromkeys(frame["view"]))
+    shown = [column for view in views for column in choice.of(metrics, view, columns.recorded(frame))]
     lines = [SPREADS[choice.spread]] if any(column.metric for column in shown) else []
-    lines += RANKS if any(column.name == "rank" for column in shown) else []
-    lines += [column.note for column in shown if column.note]
+    lines += ranks(views) if any(column.name == "rank" for column in shown) else []
+    lines += dict.fromkeys(column.note for column in shown if column.note)
     lines += [f"{mark}{best_rows.RULE}"] if choice.best is not None else []
     codes = [CODES] if any(frame["n_code_sha256"] > 1) else []
     scripts = [SCRIPT] if "made_by" in frame else []

@@ -71,10 +71,10 @@ class Progress(Protocol):
 
 @runtime_checkable
 class ShownProgress(Progress, Protocol):
-    """Shows accuracy and loss too."""
+    """Shows accuracy or the mean of a measure, and loss too."""
 
-    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
-        """Takes a function that returns accuracy and loss, see `Observation.latest`; called before `start`."""
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]], view: str) -> None:
+        """Takes a function that returns the mean in a view, and the loss; see `Observation`. Called before `start`."""
 
 
 class NoProgress:
@@ -164,7 +164,7 @@ class Attempt:
         self._begin = time.perf_counter()
         self._next_chunk_s = time.monotonic() + _CHUNK_S
         if isinstance(self._progress, ShownProgress):
-            self._progress.watch(self._observation.latest)
+            self._progress.watch(self._observation.latest, self._observation.view)
         self._progress.start(sum(bench.budgets), self._observation.iterations)
         try:
             with self._wish, contextlib.nullcontext() if profile is None else profile.of(bench, self._observation):

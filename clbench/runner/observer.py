@@ -13,6 +13,7 @@ from clbench.evaluation.probes import norm
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.schedule import is_due
 from clbench.evaluation.test_then_train import Arrived
+from clbench.measures import DEFAULT, named
 from clbench.runner.components import Components
 from clbench.strategy import Batch, Watcher
 from clbench.trace import Phase
@@ -160,20 +161,29 @@ class Observation(Watcher):
         if self._recorder.full:
             self._on_full()
 
+    @property
+    def view(self) -> str:
+        """The primary view, with its measure where it does not count."""
+        setting: str = self._bench.run.benchmark.stream.setting
+        if self._bench.stream.data.train_target is None:
+            return setting
+        return named(setting, (self._bench.run.watch.measures or DEFAULT)[0])
+
     def latest(self) -> tuple[float | None, float | None]:
-        """Accuracy in the primary view on the classes visited so far, in [0, 1], and the last loss; None before any.
+        """Accuracy in the primary view on the classes visited so far, in [0, 1], or the mean of its measure, and the
+        last loss; None before any.
 
         It reads from the device, which waits for it.
         """
         last = {} if self._recorder is None else self._recorder.newest
-        counts, loss = last.get(self._bench.run.benchmark.stream.setting), last.get("loss")
+        counts, loss = last.get(self.view), last.get("loss")
         cells = self._bench.evaluator.cells
         seen = cells.membership[sorted(self._seen)].any(0)
-        accuracy = None
+        mean = None
         if counts is not None and seen.any():
-            right = counts.cpu().numpy()[seen]
-            accuracy = int(right.sum()) / int(cells.size[seen].sum()) if (right >= 0).all() else None
-        return accuracy, None if loss is None else float(loss)
+            of_cells, size = counts.cpu().numpy()[seen], int(cells.size[seen].sum())
+            mean = float(of_cells.sum()) / size if (of_cells >= 0).all() else None
+        return mean, None if loss is None else float(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Counts of a resumed run."""

@@ -32,7 +32,7 @@ from clbench.studies.existing import (
     past_times,
     sha256_of_data,
 )
-from clbench.studies.search import Search, search
+from clbench.studies.search import Search, metric_of, search
 from clbench.studies.study import Planned, Study, tuning_record
 from clbench.summation import mean
 
@@ -171,6 +171,8 @@ class Grid:
                     for trial in search(self.study, i, j).some():
                         tried = checked(self.study.trials, i, j, *trial)
                         reported = checked(self.study.runs, i, j, *trial)
+                        if tried:
+                            checked(self._selected_by, tried)
                         if tried and reported:
                             problems += self._tuned_on_itself(i, tried[0].run, reported[0].run)
                 else:
@@ -179,6 +181,11 @@ class Grid:
             raise UserError(*dict.fromkeys(problems))
         self._check_data(runs)
         return _distinct(rows), searched
+
+    def _selected_by(self, trials: list[Planned]) -> list[Planned]:
+        """Trials whose stream has the metric of the selection."""
+        metric_of(self.study, trials[0].run)
+        return trials
 
     def _tuned_on_itself(self, i: int, trial: RunConfig, reported: RunConfig) -> list[str]:
         settings = self.study.config.tuning
@@ -345,7 +352,7 @@ class Grid:
             return None
         assert settings is not None
         assert s.trial is not None
-        how = tuning_record(settings, s.trial, s.tried, s.failed, s.updates)
+        how = tuning_record(settings, s.metric.name, s.trial, s.tried, s.failed, s.updates)
         row = [
             replace(p, run=p.run.model_copy(update={"tuning": how}))
             for p in self.study.runs(s.stream, s.strategy, *best)

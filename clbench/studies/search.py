@@ -10,9 +10,13 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from clbench import registry
 from clbench.config.study import Range, TuningConfig
 from clbench.errors import UserError
-from clbench.metrics import METRICS
+from clbench.measures import DEFAULT, MEASURES, named
+from clbench.metrics import Metric
+from clbench.metrics.field_names import defined
+from clbench.reports.leaderboard import ranked_by
 from clbench.results.record import Record
 from clbench.run_config import RunConfig
 from clbench.studies.study import Study, dotted, spaces, with_values
@@ -34,6 +38,21 @@ def search(study: Study, stream: int, strategy: int) -> Search:
     return kind(study, settings, stream, strategy)
 
 
+def metric_of(study: Study, run: RunConfig) -> Metric:
+    """The metric by which combinations are selected on the stream of a run.
+
+    Raises:
+        UserError: one of counts for a regression, or the other way about.
+    """
+    assert study.config.tuning is not None
+    stream = run.benchmark.stream
+    view: str = stream.setting
+    if run.benchmark.training.loss in MEASURES:  # of classes, or of a regression
+        data = registry.datasets().outline(stream.data, stream.synthetic, stream.size)
+        view = view if data.train_target is None else named(view, (run.watch.measures or DEFAULT)[0])
+    return defined(study.config.tuning.metric or ranked_by(view), view, f"{study.source}: tuning.metric")
+
+
 class Search:
     """Every combination, at once.
 
@@ -50,6 +69,7 @@ class Search:
     def __init__(self, study: Study, settings: TuningConfig, stream: int, strategy: int) -> None:
         self._study, self._settings = study, settings
         self.stream, self.strategy = stream, strategy
+        self._metric: Metric | None = None
         entry = study.config.streams[stream]
         on = entry if isinstance(entry, str) else entry["name"]
         self.label = f"{on}{study.where(stream)} {study.names[strategy]}"
@@ -59,6 +79,18 @@ class Search:
         self._asked: list[Trial] = []
         self._counted: dict[str, str] = {}
         self._reasons: list[str] = []
+
+    @property
+    def metric(self) -> Metric:
+        """The metric by which is selected, of the stream's view.
+
+        Raises:
+            UserError: the view has not the metric of the study.
+        """
+        if self._metric is None:
+            [first, *_] = self._study.trials(self.stream, self.strategy, *next(iter(self.some())))
+            self._metric = metric_of(self._study, first.run)
+        return self._metric
 
     def some(self) -> Iterable[Trial]:
         """Representative combinations, for the check for mistakes."""
@@ -92,16 +124,16 @@ class Search:
                 self.failed += record.status == "failed"
             if record.status == "failed" and record.failure is not None:
                 self._reasons.append(record.failure.message)
-            score = record.scores.get(self._settings.metric)
+            score = record.scores.get(self.metric.name)
             value = None if score is None else score.value
-            values.append(None if value is None else METRICS[self._settings.metric].compared(value))
+            values.append(None if value is None else self.metric.compared(value))
         known = [v for v in values if v is not None]
         self.results.append((trial, mean(known) if len(known) == len(values) else None))
         self.trial = self.trial or run
 
     def best(self) -> Trial | None:
         """The trial with the best mean, the first of equals; None if all failed."""
-        worth = METRICS[self._settings.metric].worth
+        worth = self.metric.worth
         known = [(worth(value), trial) for trial, value in self.results if value is not None]
         if not known:
             return None
@@ -110,7 +142,7 @@ class Search:
 
     def reason(self) -> str:
         """Reasons of failed trials."""
-        return "; ".join(dict.fromkeys(self._reasons)) or f"{self._settings.metric} is undefined there"
+        return "; ".join(dict.fromkeys(self._reasons)) or f"{self.metric.name} is undefined there"
 
 
 class OptunaSearch(Search):
@@ -125,11 +157,11 @@ class OptunaSearch(Search):
                 f"{study.source}: tuning.search: optuna cannot be imported ({error}); pip install 'clbench[optuna]'."
             ) from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = "maximize" if METRICS[settings.metric].better == "higher" else "minimize"
+        self._given = study.strategies[strategy]
+        direction = "maximize" if self.metric.better == "higher" else "minimize"
         self._optuna = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=0))
         self._failed_state = optuna.trial.TrialState.FAIL
         self._open: Any = None
-        self._given = study.strategies[strategy]
 
     def some(self) -> Iterable[Trial]:
         """The ends of ranges, and the first and last values of lists."""

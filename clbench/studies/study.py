@@ -403,11 +403,14 @@ def dotted(path: KeyPath) -> str:
     return ".".join(path)
 
 
-def tuning_record(settings: TuningConfig, trial: RunConfig, trials: int, failed: int, updates: int) -> Tuning:
+def tuning_record(
+    settings: TuningConfig, metric: str, trial: RunConfig, trials: int, failed: int, updates: int
+) -> Tuning:
     """Record of a row's tuning.
 
     Args:
         settings: of the tuning.
+        metric: by which was selected.
         trial: one of the runs.
         trials: number of combinations tried.
         failed: number of failed runs.
@@ -420,7 +423,7 @@ def tuning_record(settings: TuningConfig, trial: RunConfig, trials: int, failed:
         experiences=selection.experiences if first and selection else None,
         held_out=selection.held_out if first and selection else None,
         definition_hash=trial.definition_hash,
-        metric=settings.metric,
+        metric=metric,
         search=settings.search,
         trials=trials,
         seeds=settings.seeds,

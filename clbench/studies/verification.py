@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from clbench import registry
 from clbench.errors import UserError
-from clbench.metrics import METRICS
+from clbench.metrics import metrics_of
 from clbench.reports import leaderboard
-from clbench.reports.columns import SHOWN
+from clbench.reports.columns import usual_metrics
 from clbench.reports.statistics import t_quantile
 from clbench.resolve import resolve
 from clbench.results.record import Record
@@ -127,8 +127,8 @@ class Verification:
     """Result of a verification.
 
     Attributes:
-        verdict: by the metric of the ranking, the first of `SHOWN`.
-        metrics: the defined ones of `SHOWN`.
+        verdict: by the metric of the ranking.
+        metrics: the defined ones of `usual_metrics`.
         different: for each seed that is not equal bit for bit, the differences, or the failure; see `_differences`.
         surroundings: differences of this environment from that of the row.
         processors: this one and that of the row, where they are two; "" where they are one or unknown.
@@ -143,9 +143,10 @@ class Verification:
 
 RULES: dict[Verdict, str] = {
     "reproduced bit for bit": "weights and traces are equal, and metrics to 1e-12",
-    "within its interval": f"not equal, but the mean of {SHOWN[0]} lies in the 95 % prediction interval of its seeds",
+    "within its interval": "not equal, but the mean of {metric} lies in the 95 % prediction interval of its seeds",
     "not reproduced": "neither equal nor within its interval, or another stream, memory or metric of the same trace",
 }
+"""Verdicts in words; the metric of the ranking in braces."""
 
 
 def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
@@ -161,11 +162,12 @@ def compare(old: Sequence[Record], new: Sequence[Record]) -> Verification:
         seed: names for seed, record in sorted(again.items()) if (names := _differences(claimed[seed].raw, record.raw))
     }
     done = all(record.status == "completed" for record in new)
-    metrics = tuple(m for name in SHOWN if done and (m := _metric(name, claimed, again)) is not None)
+    names = usual_metrics(old[0].primary_view)
+    metrics = tuple(m for name in names if done and (m := _metric(name, claimed, again)) is not None)
     verdict: Verdict = "not reproduced"
     if not different:
         verdict = "reproduced bit for bit"
-    elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == SHOWN[0]:
+    elif done and all(map(_may_differ, different.values())) and metrics[:1] and metrics[0].name == names[0]:
         verdict = "within its interval" if metrics[0].within else verdict
     surroundings = _surroundings(old[0].raw, new[0].raw) if different else ()
     return Verification(verdict, metrics, different, surroundings, _processors(old, new))
@@ -209,11 +211,13 @@ def _reached(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Metrics of a run.json that its evaluations reach; an older version wrote numbers for others too."""
     evaluation = record["config"]["benchmark"]["evaluation"]
 
-    def reached(name: str, score: dict[str, Any]) -> bool:
-        metric = METRICS.get(name)
+    def reached(view: str, name: str, score: dict[str, Any]) -> bool:
+        metric = metrics_of(view).get(name)
         return metric is None or not metric.unreached(evaluation["every"], evaluation["dense"], score.get("resolution"))
 
-    return {view: {n: s for n, s in scores.items() if reached(n, s)} for view, scores in record["metrics"].items()}
+    return {
+        view: {n: s for n, s in scores.items() if reached(view, n, s)} for view, scores in record["metrics"].items()
+    }
 
 
 def _value(record: Record, name: str) -> float | None:

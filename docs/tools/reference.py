@@ -25,7 +25,8 @@ from clbench.cli.stream_argument import compiled, outline
 from clbench.config import evaluation, networks, training
 from clbench.config.benchmark import Numerics, Protocol, Seeds
 from clbench.config.study import StudyConfig
-from clbench.metrics import METRICS
+from clbench.metrics import METRICS, Metric
+from clbench.metrics.field_names import NUMBERS
 from clbench.schema import keys_of
 from clbench.streams import definition
 
@@ -208,27 +209,41 @@ def metrics() -> Pages:
     )
     module = importlib.import_module("clbench.metrics.definition")
     letters = markdown((module.__doc__ or "").partition("\n\n")[2])
+    numbers = importlib.import_module("clbench.metrics.measured")
+    letters += "\n\n" + markdown(numbers.__doc__)
     yield f"{FOLDER}/metrics.md", index("Metrics", f"{text}\n\n{letters}", "metrics", rows, ("name", "meaning"))
-    for name, metric in METRICS.items():
-        facts = {
-            "formula": f"`{metric.formula}`",
-            "source": escaped(metric.source),
-            "range": f"{metric.range[0]:g} to {metric.range[1]:g}; {metric.direction}",
-            "unit": metric.unit,
-            "parts": f"one for each {metric.per}",
-        }
-        table = "\n".join(
-            [
-                "| | |",
-                "|---|---|",
-                *(f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in facts.items()),
-            ]
-        )
-        words = markdown(getattr(metric.compute, "func", metric.compute).__doc__)
-        yield (
-            f"{FOLDER}/metrics/{file_name(name)}.md",
-            f"# {escaped(name)}\n\n{escaped(metric.title)}\n\n{table}\n\n{words}\n",
-        )
+    for name in dict.fromkeys([*METRICS, *NUMBERS]):
+        parts = []
+        if name in METRICS:
+            parts = [*_metric(METRICS[name], METRICS[name].title), _words(METRICS[name])]
+        if name in NUMBERS:
+            parts += ["## Of errors and losses"] if parts else []
+            parts += _metric(NUMBERS[name], NUMBERS[name].title.removeprefix("squared error, "))
+            parts += [] if name in METRICS else [_words(NUMBERS[name])]
+        yield f"{FOLDER}/metrics/{file_name(name)}.md", "\n\n".join([f"# {escaped(name)}", *filter(None, parts)]) + "\n"
+
+
+def _metric(metric: Metric, title: str) -> list[str]:
+    """A definition; of errors and losses that of the squared error, whose unit stands for that of any measure."""
+    facts = {
+        "formula": f"`{metric.formula}`",
+        "source": escaped(metric.source),
+        "range": f"{metric.range[0]:g} to {metric.range[1]:g}; {metric.direction}",
+        "unit": metric.unit.replace("squared units", "that of the measure"),
+        "parts": f"one for each {metric.per}",
+    }
+    table = "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            *(f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in facts.items()),
+        ]
+    )
+    return [escaped(title), table]
+
+
+def _words(metric: Metric) -> str:
+    return markdown(getattr(metric.compute, "func", metric.compute).__doc__)
 
 
 # ------------------------------------------------------------------------------------------------ keys of files

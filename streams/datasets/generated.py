@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.dataset import Facts
-from clbench.streams.datasets import concepts, grid_load, link_load
+from clbench.streams.datasets import concepts, embedded, grid_load, link_load
 from clbench.streams.datasets.sources import Arrays
 from clbench.streams.datasets.synthetic import SyntheticData
 

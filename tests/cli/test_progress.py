@@ -26,7 +26,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> str:
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         bar = progress.OneRun("er seed 0")
-        bar.watch(lambda: (0.8125, 0.25))
+        bar.watch(lambda: (0.8125, 0.25), "class")
         bar.start(10, 2)
         bar._bar.mininterval, bar._bar.miniters, bar._bar.dynamic_miniters = 0, 0, False  # each update is drawn
         bar.update(3)
@@ -51,7 +51,7 @@ def test_a_bar_is_drawn_whatever_the_terminal_knows(rows: int, columns: int, mon
 
 def test_nothing_is_drawn_or_read_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     bar = progress.OneRun("er seed 0")
-    bar.watch(lambda: pytest.fail("a device would have to wait"))
+    bar.watch(lambda: pytest.fail("a device would have to wait"), "class")
     bar.start(10, 0)
     bar.update(5)
     bar.close()

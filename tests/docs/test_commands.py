@@ -246,8 +246,13 @@ class Reader:
         if not all(at_hand(run.benchmark.stream.data) for run in resolved) or options.device == "cuda":
             return []
         kept = [word for word in arguments if word != "--profile"]
-        lesson = self.page.startswith("docs/tutorials/")  # whose later commands read what earlier ones made
-        return [*kept, "-o", BUDGET, "--quiet", *([] if lesson else ["--out", "trained"])]
+        # Later commands read what earlier ones made: of a lesson, and of a page that says where.
+        told = self.page.startswith("docs/tutorials/") or options.out != Path("results")
+        return [*kept, "-o", BUDGET, "--quiet", *([] if told else ["--out", "trained"])]
+
+    def is_made(self, data: str) -> bool:
+        """True if a page's Python wrote the file of a data set."""
+        return data.startswith("npz:") and (self.folder / data.removeprefix("npz:")).is_file()
 
 
 def commands(text: str) -> Iterator[str]:

@@ -421,7 +421,7 @@ def test_costs_and_the_front_by_hand() -> None:
     assert of[0].value == pytest.approx(30)
     assert of[0].cost_ends == pytest.approx((3 - 2**0.5, 3 + 2**0.5))
     assert of[0].value_ends == pytest.approx((30 - 200**0.5, 30 + 200**0.5))
-    assert [p.method.label for p in cost_figure.front(of, "average_accuracy")] == ["cheap", "good"]
+    assert [p.method.label for p in cost_figure.front(of)] == ["cheap", "good"]
     whole = cost_figure.figure([board])
     assert [axes.get_xlabel() for axes in whole.axes] == ["memory of the method", "time, training and evaluation"]
     assert sorted(text.get_text() for text in whole.axes[0].texts) == ["cheap", "good", "joint", "worse"]

@@ -104,7 +104,7 @@ class Reader:
         self.read: list[tuple[int, int, int]] = []
         self.latest: list[tuple[float | None, float | None]] = []
 
-    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]], view: str) -> None:
         self._latest = latest
 
     def start(self, total: int, done: int) -> None: ...

@@ -64,7 +64,7 @@ class KeepsFrames(Naive):
 class KeepsItsProgress:
     """Progress that is still there after the run, with what it was handed."""
 
-    def watch(self, latest: Callable[[], tuple[float | None, float | None]]) -> None:
+    def watch(self, latest: Callable[[], tuple[float | None, float | None]], view: str) -> None:
         self._latest = latest
 
     def start(self, total: int, done: int) -> None: ...

@@ -1,8 +1,8 @@
 """The figure of task boundaries: accuracy on earlier tasks against the updates since a boundary.
 
 For each run the mean over all boundaries and all tasks that were visited before and are not trained on again; then mean
-and band over seeds. The lowest point of a mean and its recovery are marked. Accuracy is relative to that at the
-boundary, in points, or absolute.
+and band over seeds. The lowest point of a mean and its recovery are marked; of a measure for which lower is better
+the highest. Values are relative to that at the boundary, or absolute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from clbench.errors import UserError
 from clbench.reports.after_boundaries import Aftermath
+from clbench.reports.figures.figure_scales import Scale, scale_of
 from clbench.reports.figures.figure_sheet import Grid, Sheet, balanced
 from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width
 from clbench.reports.figures.study_curves import band_line, legend
@@ -70,18 +71,21 @@ def figure(
     import matplotlib.style
 
     with matplotlib.style.context(["default", look.settings()], after_reset=True):
-        sheet = Sheet(look, _WIDTH, grid.body, legend=legend(shown, look), caption=_caption(boards, band, absolute))
+        sheet = Sheet(
+            look, _WIDTH, grid.body, legend=legend(shown, look), caption=_caption(boards, shown, band, absolute)
+        )
         heads: list[tuple[Axes, str]] = []
         for i, board in enumerate(shown):
             axes = sheet.axes(*grid.place(i))
-            _panel(axes, board, band, absolute, sheet, grid.wide)
-            known = next(m.data for method in board.methods for m in _known(method) if m.data is not None)
+            scale = scale_of(_view(board))
+            _panel(axes, board, band, absolute, sheet, grid.wide, scale)
             counts = sorted({m.data.boundaries for x in board.methods for m in _known(x) if m.data is not None})
             number = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
             boundary = "boundary" if number == "1" else "boundaries"
-            heads.append((axes, f"{board.name}, view {known.view}, {board.seeds}, {number} {boundary}"))
-            if i % grid.columns == 0:
-                words = "accuracy on earlier tasks (%)" if absolute else "change on earlier tasks (points)"
+            heads.append((axes, f"{board.name}, view {_view(board)}, {board.seeds}, {number} {boundary}"))
+            if i % grid.columns == 0 or scale.label != scale_of(_view(shown[i - 1])).label:
+                words = f"{scale.quantity} on earlier tasks ({scale.unit})"
+                words = words if absolute else f"change on earlier tasks ({scale.difference})"
                 axes.set_ylabel(words, fontsize=sheet.sizes.text)
             if grid.lowest(i):
                 axes.set_xlabel("updates since a task boundary", fontsize=sheet.sizes.text, labelpad=2)
@@ -89,23 +93,36 @@ def figure(
         return sheet.figure
 
 
+def _view(board: Board[Aftermath | None]) -> str:
+    """The view that is drawn."""
+    return next((m.data.view for method in board.methods for m in _known(method) if m.data is not None), board.view)
+
+
 def _known(method: Method[Aftermath | None]) -> list[Member[Aftermath | None]]:
     return [member for member in method.finished if member.data is not None]
 
 
-def _caption(boards: Sequence[Board[Aftermath | None]], band: Band, absolute: bool) -> list[str]:
+def _caption(
+    boards: Sequence[Board[Aftermath | None]], shown: Sequence[Board[Aftermath | None]], band: Band, absolute: bool
+) -> list[str]:
+    scales = list(dict.fromkeys(scale_of(_view(board)) for board in shown))
     lines = [
-        "Line: test accuracy on the tasks visited before a task boundary and not trained on after it"
+        f"Line: {' or '.join(scale.measured for scale in scales)} on the tasks visited before a task boundary and not "
+        "trained on after it"
         + ("," if absolute else ", minus that before the boundary,")
         + " mean over these tasks, boundaries and seeds."
     ]
     if any(len(_known(method)) > 1 for board in boards for method in board.methods):
         lines += [BANDS[band]] if BANDS[band] else []
     lines.append("Dotted: before the boundary.")
-    lines.append(
-        "Triangle and number: lowest point of the line, and its depth in points, less than that of single gaps. Ring: "
-        f"the first evaluation after it with {100 * RECOVERED:.0f} % of the accuracy before the boundary."
-    )
+    for scale in scales:
+        extreme, size = ("lowest", "depth") if scale.is_accuracy else ("highest", "height")
+        share = f"with {100 * RECOVERED:.0f} % of the accuracy before the boundary"
+        share = share if scale.is_accuracy else f"at which {100 * RECOVERED:.0f} % of the rise are undone"
+        lines.append(
+            f"Triangle and number: {extreme} point of the line, and its {size} in {scale.difference}, less than that "
+            f"of single gaps. Ring: the first evaluation after it {share}."
+        )
     lacking = [m.label for board in boards for m in board.methods if len(_known(m)) < len(m.finished)]
     if lacking:
         lines.append(f"Left out, not evaluated in between: {', '.join(dict.fromkeys(lacking))}.")
@@ -128,7 +145,22 @@ def recovery(y: Floats, before: float) -> tuple[int, int | None]:
     return trough, int(back[0]) if len(back) else None
 
 
-def _panel(axes: Axes, board: Board[Aftermath | None], band: Band, absolute: bool, sheet: Sheet, wide: float) -> None:
+def rise(y: Floats, before: float) -> tuple[int, int | None]:
+    """Indices of the highest point of a curve of a measure, and of the first one after it at which `RECOVERED` of the
+    rise are undone; None without.
+
+    >>> rise(np.array([1.0, 3.0, 2.0, 1.1]), 1.0), rise(np.array([1.0, 2.0]), 1.0)
+    ((1, 3), (1, None))
+    """
+    peak = int(np.argmax(y))
+    height = max(0.0, float(y[peak]) - before)
+    back = peak + np.flatnonzero(y[peak:] <= before + (1 - RECOVERED) * height + ROUNDING)
+    return peak, int(back[0]) if len(back) else None
+
+
+def _panel(
+    axes: Axes, board: Board[Aftermath | None], band: Band, absolute: bool, sheet: Sheet, wide: float, scale: Scale
+) -> None:
     """Draws one panel."""
     from matplotlib.ticker import MaxNLocator
 
@@ -151,33 +183,39 @@ def _panel(axes: Axes, board: Board[Aftermath | None], band: Band, absolute: boo
         kept = x <= end
         x, y = x[kept], y[:, kept, 0]
         shift = np.zeros(len(several)) if absolute else np.array([a.before for a in several])
-        drawn = 100 * (y - shift[:, None])
-        lowest.append(
-            band_line(axes, x, drawn, band, line, round(wide * sheet.dpi), method.number, 0 if absolute else -100)
-        )
+        drawn = scale.factor * (y - shift[:, None])
+        floor = 0.0 if absolute else -100.0 if scale.is_accuracy else -np.inf
+        low, high = band_line(axes, x, drawn, band, line, round(wide * sheet.dpi), method.number, floor)
         mean = y.mean(0)
-        level = 100 * before if absolute else 0.0
-        highest.append(max(level, 100 * float(np.nanmax(mean)) - (0.0 if absolute else 100 * before)))
+        level, away = (scale.factor * before, 0.0) if absolute else (0.0, scale.factor * before)
+        ends = scale.factor * np.array([np.nanmin(mean), np.nanmax(mean)]) - away
+        lowest.append(low if scale.is_accuracy else min(level, float(ends[0])))
+        highest.append(max(level, float(ends[1])) if scale.is_accuracy else high)
         if absolute:
             axes.axhline(level, color=line["color"], linestyle=(0, (1, 1.5)), linewidth=0.8, zorder=1.2)
         if np.isnan(mean).any():
             continue
-        trough, back = recovery(mean, before)
-        depth = 100 * (before - float(mean[trough]))
+        worst, back = (recovery if scale.is_accuracy else rise)(mean, before)
+        depth = scale.sign * scale.factor * (before - float(mean[worst]))
         if depth > 0:
-            place = 100 * float(mean[trough]) - (0.0 if absolute else 100 * before)
-            marks.append((float(x[trough]), place, f"{depth:.1f}", line["color"]))
-        if depth > 0 and back is not None and mean[trough] < RECOVERED * before - ROUNDING:
-            place = 100 * float(mean[back]) - (0.0 if absolute else 100 * before)
+            place = scale.factor * float(mean[worst]) - away
+            marks.append((float(x[worst]), place, scale.text(depth), line["color"]))
+        lost = mean[worst] < RECOVERED * before - ROUNDING if scale.is_accuracy else back is not None and back > worst
+        if depth > 0 and back is not None and lost:
+            place = scale.factor * float(mean[back]) - away
             ring = {"markerfacecolor": sheet.look.paper, "markeredgecolor": line["color"], "markeredgewidth": 1.2}
             axes.plot([x[back]], [place], "o", markersize=6, zorder=5, clip_on=False, **ring)
             rings.append((float(x[back]), place))
     if not absolute:
         axes.axhline(0, color=sheet.look.faint, linestyle=(0, (1, 1.5)), linewidth=0.8, zorder=1.2)
     low, high = min(lowest), max(highest)
-    room = max(high - low, 1.0)
-    axes.set_ylim(low - 0.14 * room, high + 0.06 * room)
-    _write_depths(axes, marks, rings, sheet, wide)
+    if scale.is_accuracy:
+        room = max(high - low, 1.0)
+        axes.set_ylim(low - 0.14 * room, high + 0.06 * room)
+    else:
+        room = (high - low) or abs(high) or 1.0
+        axes.set_ylim(low - 0.06 * room, high + 0.14 * room)
+    _write_depths(axes, marks, rings, sheet, wide, scale.sign)
 
 
 def _write_depths(
@@ -186,8 +224,10 @@ def _write_depths(
     rings: Sequence[tuple[float, float]],
     sheet: Sheet,
     wide: float,
+    sign: int,
 ) -> None:
-    """A triangle at each lowest point, and its depth beside it where it hides no other mark."""
+    """A triangle at each lowest point, and its depth beside it where it hides no other mark; highest where `sign` is
+    -1."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     tall = axes.get_position().height * sheet.height
     size = sheet.sizes.small
@@ -195,11 +235,11 @@ def _write_depths(
     spots = [((x - left) / (right - left) * wide, (y - low) / (high - low) * tall) for x, y in rings]
     spots += [((x - left) / (right - left) * wide, (y - low) / (high - low) * tall) for x, y, *_ in marks]
     taken = [(x - 0.04, y - 0.04, x + 0.04, y + 0.04) for x, y in spots]
-    for x, y, text, colour in sorted(marks, key=lambda mark: (mark[1], mark[0])):
+    for x, y, text, colour in sorted(marks, key=lambda mark: (sign * mark[1], mark[0])):
         axes.plot(
             [x],
             [y],
-            "v",
+            "v" if sign > 0 else "^",
             color=colour,
             markersize=6,
             markeredgecolor=sheet.look.paper,
@@ -210,7 +250,7 @@ def _write_depths(
         at_x, at_y = (x - left) / (right - left) * wide, (y - low) / (high - low) * tall
         long = text_width(text, size)
         beside = (0.07, 0.0), (-0.07 - long, 0.0), (0.07, -line), (-0.07 - long, -line), (0.07, line)
-        for dx, dy in ((-long / 2, -0.13), *beside):
+        for dx, dy in ((-long / 2, -0.13 * sign), *beside):
             box = (at_x + dx, at_y + dy - line / 2, at_x + dx + long, at_y + dy + line / 2)
             free = all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken)
             if free and box[0] >= 0 and box[2] <= wide and box[1] >= 0 and box[3] <= tall:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.errors import UserError
-from clbench.formatting import printed_unit, scaled
-from clbench.metrics import METRICS
+from clbench.formatting import UNITS, decimals, printed_unit, scaled
+from clbench.metrics import Metric, metrics_of
+from clbench.metrics.field_names import refusal
 from clbench.reports import statistics
 from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
 from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width
 from clbench.reports.figures.study_runs import Board, Method, seeds_of, unfinished_of, warnings_of
 from clbench.reports.front import non_dominated
+from clbench.reports.leaderboard import ranked_by
 from clbench.reports.seed_curves import Band
 from clbench.results.record import Record
 
@@ -40,6 +42,7 @@ class Point:
         cost: mean over seeds, in bytes or seconds.
         value: mean of the metric over seeds, in its unit.
         cost_ends, value_ends: of the error bars; None without.
+        metric: its definition.
     """
 
     method: Method[None]
@@ -47,10 +50,11 @@ class Point:
     value: float
     cost_ends: tuple[float, float] | None
     value_ends: tuple[float, float] | None
+    metric: Metric
 
 
 def draw(
-    boards: Sequence[Board[None]], suffix: str, *, metric: str = "average_accuracy", band: Band = "interval",
+    boards: Sequence[Board[None]], suffix: str, *, metric: str | None = None, band: Band = "interval",
     look: Look = PLAIN,
 ) -> bytes:  # fmt: skip
     """Writes the figure of costs to a file: for each board a panel of memory and one of time.
@@ -58,7 +62,7 @@ def draw(
     Args:
         boards: only records are read.
         suffix: .png, .svg or .pdf.
-        metric: against the costs, in the primary view.
+        metric: against the costs, in the primary view; default: that of each board's ranking.
         band: of the error bars; "seeds" and "none" are without.
         look: width, title, light or dark.
 
@@ -69,13 +73,16 @@ def draw(
 
 
 def figure(
-    boards: Sequence[Board[None]], *, metric: str = "average_accuracy", band: Band = "interval", look: Look = PLAIN
+    boards: Sequence[Board[None]], *, metric: str | None = None, band: Band = "interval", look: Look = PLAIN
 ) -> Figure:
     """The matplotlib figure; see `draw`."""
     kinds: tuple[Cost, ...] = ("memory", "time")
     panels = [(board, kind, points(board, kind, metric, band)) for board in boards for kind in kinds]
     if not any(of for *_, of in panels):
-        raise UserError(f"cost: {metric} is undefined, or no run is finished.")
+        absent = metric is not None and all(metric not in metrics_of(board.view) for board in boards)
+        if metric is not None and absent and boards:
+            raise UserError(f"cost: {refusal(metric, boards[0].view)}.")
+        raise UserError(f"cost: {metric or 'the metric of the ranking'} is undefined, or no run is finished.")
     panels = [panel for panel in panels if panel[2]]
     width = look.inches(_WIDTH)
     narrow = width < 4.5
@@ -87,7 +94,7 @@ def figure(
     with matplotlib.style.context(["default", look.settings()], after_reset=True):
         drawn = [_Axis.of(of, grid) for *_, of in panels]
         size = 6.5 if narrow else 7.0
-        labels = [axis.labels(of, front(of, metric), size) for axis, (*_, of) in zip(drawn, panels, strict=True)]
+        labels = [axis.labels(of, front(of), size) for axis, (*_, of) in zip(drawn, panels, strict=True)]
         complete = all(spot is not None for spots in labels for spot in spots)
         methods = {point.method.label: point.method for *_, of in panels for point in of}
         entries = [Entry(m.label, _marker(m, look)) for m in sorted(methods.values(), key=lambda m: m.number)]
@@ -96,31 +103,34 @@ def figure(
         heads: list[tuple[Axes, str]] = []
         for i, ((board, kind, of), axis, spots) in enumerate(zip(panels, drawn, labels, strict=True)):
             axes = sheet.axes(*grid.place(i))
-            _panel(axes, of, axis, spots, size, sheet, metric)
+            _panel(axes, of, axis, spots, size, sheet)
             axes.set_xlabel(_WORDS[kind], fontsize=sheet.sizes.text, labelpad=2)
             heads.append((axes, f"{board.name}, view {board.view}, {board.seeds}"))
             if i % grid.columns == 0:
-                title = METRICS[metric].title.partition(",")[0]
-                axes.set_ylabel(f"{title} ({printed_unit(METRICS[metric].unit)})", fontsize=sheet.sizes.text)
+                axes.set_ylabel(_words(of[0].metric), fontsize=sheet.sizes.text)
             _ticks(axes, axis, kind)
         sheet.heads(heads, grid.wide)
         return sheet.figure
 
 
 # ------------------------------------------------------------------------------------------------ numbers
-def points(board: Board[None], kind: Cost, metric: str, band: Band) -> list[Point]:
-    """Methods with a cost and a value in all of their finished seeds."""
+def points(board: Board[None], kind: Cost, metric: str | None, band: Band) -> list[Point]:
+    """Methods with a cost and a value in all of their finished seeds; none where the board has not the metric."""
+    name = metric or ranked_by(board.view)
+    definition = metrics_of(board.view).get(name)
+    if definition is None:
+        return []
     out = []
     for method in board.methods:
         costs = [_cost(member.record, kind) for member in method.finished]
-        scores = [m.record.scores[metric].value if metric in m.record.scores else None for m in method.finished]
+        scores = [m.record.scores[name].value if name in m.record.scores else None for m in method.finished]
         of_cost, of_value = statistics.summary(costs), statistics.summary(scores)
         cost, value = of_cost["mean"], of_value["mean"]
         if cost is not None and value is not None:
-            unit = METRICS[metric].unit
+            unit, places = definition.unit, max(2, decimals(value, definition.unit))
             ends = _ends(of_value, band)
-            shown = None if ends is None else (scaled(ends[0], unit), scaled(ends[1], unit))
-            out.append(Point(method, cost, scaled(value, unit), _ends(of_cost, band), shown))
+            shown = None if ends is None else (scaled(ends[0], unit, places), scaled(ends[1], unit, places))
+            out.append(Point(method, cost, scaled(value, unit, places), _ends(of_cost, band), shown, definition))
     return out
 
 
@@ -139,14 +149,20 @@ def _ends(summary: dict[str, float | int | None], band: Band) -> tuple[float, fl
     return None
 
 
-def front(of: Sequence[Point], metric: str) -> list[Point]:
+def _words(metric: Metric) -> str:
+    """A metric on an axis, with its unit."""
+    title = metric.title.partition(",")[0] if metric.unit in UNITS else metric.name
+    return f"{title} ({printed_unit(metric.unit)})"
+
+
+def front(of: Sequence[Point]) -> list[Point]:
     """Methods that no other one dominates, by cost: none is at least as good in both means and better in one.
 
     Methods that are not continual learners are left out: they may keep all data, which is no memory of theirs.
     """
     able = sorted((point for point in of if point.method.continual), key=lambda point: point.method.label)
-    worth = METRICS[metric].worth
-    return [able[i] for i in non_dominated([point.cost for point in able], [worth(point.value) for point in able])]
+    worth = [point.metric.worth(point.value) for point in able]
+    return [able[i] for i in non_dominated([point.cost for point in able], worth)]
 
 
 # ------------------------------------------------------------------------------------------------ geometry
@@ -180,7 +196,8 @@ class _Axis:
         room = (high - low) or abs(high) or 1.0
         bottom = min(end for p in points for end in (p.value, *(p.value_ends or ())))
         top = max(end for p in points for end in (p.value, *(p.value_ends or ())))
-        space = 0.12 * (top - bottom) or 1.0
+        least = 1.0 if points[0].metric.unit in UNITS else 0.1 * abs(top) or 1.0
+        space = 0.12 * (top - bottom) or least
         return cls(
             logarithmic, zero, low - 0.07 * room, high + 0.15 * room, bottom - space, top + space, grid.wide, grid.tall
         )
@@ -277,12 +294,12 @@ def _marker(method: Method[None], look: Look) -> dict[str, Any]:
 
 
 def _panel(
-    axes: Axes, of: Sequence[Point], axis: _Axis, spots: Sequence[Spot | None], size: float, sheet: Sheet, metric: str
+    axes: Axes, of: Sequence[Point], axis: _Axis, spots: Sequence[Spot | None], size: float, sheet: Sheet
 ) -> None:
     """Draws the points of a panel, their error bars, labels and front."""
     axes.set_xlim(axis.low, axis.high)
     axes.set_ylim(axis.bottom, axis.top)
-    best = front(of, metric)
+    best = front(of)
     if best:
         xs = [axis.x(p.cost) for p in best] + [axis.high]
         ys = [p.value for p in best] + [best[-1].value]
@@ -362,7 +379,10 @@ def _seconds(time_s: float) -> str:
 
 
 def _caption(
-    boards: Sequence[Board[None]], panels: Sequence[tuple[Board[None], Cost, list[Point]]], metric: str, band: Band
+    boards: Sequence[Board[None]],
+    panels: Sequence[tuple[Board[None], Cost, list[Point]]],
+    metric: str | None,
+    band: Band,
 ) -> list[str]:
     of = [point for *_, each in panels for point in each]
     bars = {"interval": "their 95 % Student t intervals", "deviation": "± standard deviation over seeds"}
@@ -376,6 +396,8 @@ def _caption(
     lines += ["The logarithmic axis has 0 at its left end."] if any(axis.zero is not None for axis in axes) else []
     shown = {point.method.row.id for point in of}
     lacking = [m.label for board in boards for m in board.methods if m.finished and m.row.id not in shown]
-    lines += [f"Left out, {metric} undefined: {', '.join(dict.fromkeys(lacking))}."] if lacking else []
+    lines += (
+        [f"Left out, {metric or of[0].metric.name} undefined: {', '.join(dict.fromkeys(lacking))}."] if lacking else []
+    )
     unfinished = [line.replace("Unfinished:", "Left out, unfinished:") for line in unfinished_of(boards)]
     return [*lines, *seeds_of(boards), *warnings_of(boards), *unfinished]

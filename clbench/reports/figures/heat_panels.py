@@ -37,7 +37,7 @@ class Panel:
 
     Attributes:
         title: above it, in lines.
-        values: (rows, columns), in percent; NaN is a cell without a value.
+        values: (rows, columns), in percent or of a measure; NaN is a cell without a value.
         rows, columns: names of them.
     """
 
@@ -47,15 +47,19 @@ class Panel:
     columns: tuple[str, ...]
 
 
-def figure(panels: Sequence[Panel], *, look: Look, down: str, across: str, bar: str, caption: Sequence[str]) -> Figure:
+def figure(
+    panels: Sequence[Panel], *, look: Look, down: str, across: str, bar: str, caption: Sequence[str],
+    percent: bool = True,
+) -> Figure:  # fmt: skip
     """The matplotlib figure.
 
     Args:
         panels: at least one.
         look: width, title, light or dark.
         down, across: what rows and columns are.
-        bar: what the shades are, in percent.
+        bar: what the shades are.
         caption: sentences.
+        percent: whether values are in percent; else shades go from 0 to the largest value.
 
     Raises:
         UserError: more than `MOST_PANELS` panels.
@@ -79,17 +83,18 @@ def figure(panels: Sequence[Panel], *, look: Look, down: str, across: str, bar: 
 
     with matplotlib.style.context(["default", look.settings()], after_reset=True):
         sheet = Sheet(look, _WIDTH, grid.body, caption=caption)
-        size = min(_fitting(panel, grid) for panel in panels)
+        top = 100.0 if percent else _top(panels)
+        size = min(_fitting(panel, grid, top) for panel in panels)
         for i, (panel, title) in enumerate(zip(panels, titles, strict=True)):
             axes = sheet.axes(*grid.place(i))
-            _cells(axes, panel, sheet, grid, size)
+            _cells(axes, panel, sheet, grid, size, top)
             axes.set_title("\n".join(title), loc="left", fontsize=sizes.text - 0.5, fontweight="bold", pad=4)
             if i % columns == 0:
                 axes.set_ylabel(down, fontsize=sheet.sizes.text, labelpad=2)
             if grid.lowest(i):
                 axes.set_xlabel(across, fontsize=sheet.sizes.text, labelpad=2)
         left, bottom, _, high = grid.place(columns - 1)
-        _colour_bar(sheet.axes(left + grid.wide + 0.08, bottom, 0.09, high), bar, sheet)
+        _colour_bar(sheet.axes(left + grid.wide + 0.08, bottom, 0.09, high), bar, sheet, top)
         return sheet.figure
 
 
@@ -100,19 +105,27 @@ def _map(look: Look) -> Colormap:
     return shades.with_extremes(bad=_DARK_NOTHING if look.dark else _NOTHING)
 
 
-def _numbers(panel: Panel) -> list[str]:
-    return ["" if np.isnan(v) else f"{v:.0f}" for v in panel.values.ravel()]
+def _top(panels: Sequence[Panel]) -> float:
+    """The largest value of all panels, of which the shades are shares."""
+    known = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in panels])
+    return float(known.max(initial=0.0)) or 1.0
 
 
-def _fitting(panel: Panel, grid: Grid) -> float:
+def _numbers(panel: Panel, top: float) -> list[str]:
+    """Cells as text: whole numbers up to 100, of other scales three digits of the largest."""
+    places = 0 if top == 100 else min(max(2 - int(np.floor(np.log10(top))), 0), 8)
+    return ["" if np.isnan(v) else f"{v:.{places}f}" for v in panel.values.ravel()]
+
+
+def _fitting(panel: Panel, grid: Grid, top: float) -> float:
     """The largest size in points with which the numbers of a panel fit its cells."""
     rows, columns = panel.values.shape
-    longest = max((text_width(text, 10.0) for text in set(_numbers(panel))), default=0.0)
+    longest = max((text_width(text, 10.0) for text in set(_numbers(panel, top))), default=0.0)
     across = 10.0 * 0.82 * grid.wide / columns / longest if longest else 10.0
     return float(min(across, 72 * 0.8 * grid.tall / rows))
 
 
-def _cells(axes: Axes, panel: Panel, sheet: Sheet, grid: Grid, number: float) -> None:
+def _cells(axes: Axes, panel: Panel, sheet: Sheet, grid: Grid, number: float, top: float) -> None:
     """Draws a matrix, its ticks, and its numbers where their size in points can be read."""
     rows, columns = panel.values.shape
     shades = _map(sheet.look)
@@ -120,11 +133,11 @@ def _cells(axes: Axes, panel: Panel, sheet: Sheet, grid: Grid, number: float) ->
     if values.size <= _CELLS:
         axes.set_facecolor(_DARK_NOTHING if sheet.look.dark else _NOTHING)
         axes.pcolormesh(
-            np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=shades, vmin=0, vmax=100,
+            np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=shades, vmin=0, vmax=top,
             edgecolors="face", linewidth=0.2,
         )  # fmt: skip
     else:
-        axes.imshow(values, cmap=shades, vmin=0, vmax=100, aspect="auto", interpolation="antialiased")
+        axes.imshow(values, cmap=shades, vmin=0, vmax=top, aspect="auto", interpolation="antialiased")
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.spines[["top", "right"]].set_visible(True)
@@ -140,10 +153,10 @@ def _cells(axes: Axes, panel: Panel, sheet: Sheet, grid: Grid, number: float) ->
         put(list(shown), [names[i] for i in shown], fontsize=size)
     if number < _LEAST:
         return
-    for place, text in enumerate(_numbers(panel)):
+    for place, text in enumerate(_numbers(panel, top)):
         row, column = divmod(place, columns)
         if text:
-            ink = _ink(shades(panel.values[row, column] / 100))
+            ink = _ink(shades(panel.values[row, column] / top))
             axes.text(
                 column,
                 row,
@@ -162,7 +175,7 @@ def _ink(ground: Any) -> str:
     return "#000000" if luminance > 0.179 else "#ffffff"
 
 
-def _colour_bar(axes: Axes, words: str, sheet: Sheet) -> None:
+def _colour_bar(axes: Axes, words: str, sheet: Sheet, top: float) -> None:
     """The scale of the shades."""
     steps = np.linspace(0, 100, 101)
     edges = np.linspace(-0.5, 100.5, 102)
@@ -173,7 +186,7 @@ def _colour_bar(axes: Axes, words: str, sheet: Sheet) -> None:
     axes.set_xticks([])
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position("right")
-    axes.set_yticks([0, 50, 100])
+    axes.set_yticks([0, 50, 100], ["0", f"{top / 2:.3g}", f"{top:.3g}"])
     axes.tick_params(labelsize=sheet.sizes.small)
     axes.set_ylabel(words, fontsize=sheet.sizes.small, labelpad=0)
     axes.spines[["top", "right"]].set_visible(True)

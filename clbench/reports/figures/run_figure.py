@@ -1,4 +1,5 @@
-"""Figures of finished runs, from their files alone: accuracy on every task at every evaluation, one panel a run.
+"""Figures of finished runs, from their files alone: accuracy, or the mean of a measure, on every task at every
+evaluation, one panel a run.
 
 The colours of up to seven tasks are those of Okabe and Ito 2008 without the yellow, which is faint on white; they stay
 apart for colour-blind readers. More tasks take steps of `viridis`. Same files, same matplotlib: same bytes.
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clbench.errors import UserError
-from clbench.formatting import ranges
+from clbench.formatting import number, ranges
 from clbench.labels import distinguished, settings
-from clbench.metrics import METRICS
-from clbench.metrics.definition import accuracy_matrix, boundaries, first_visit
+from clbench.metrics import metrics_of
+from clbench.metrics.definition import Remembering, at, boundaries, ends, first_visit
 from clbench.reports.figures.figure_lines import alone, apart, thinned
+from clbench.reports.figures.figure_scales import scale_of
 from clbench.reports.figures.figure_sheet import Sheet
 from clbench.reports.figures.figure_style import PLAIN, Look, rendered, text_width, wrapped
 from clbench.reports.rows import Called, placed, renamed
@@ -109,14 +111,17 @@ def _drawn(panels: Sequence[_Panel], asked: What, look: Look) -> Figure:
     sheet = Sheet(look, _WIDTH, sum(heads) + (tall + below) * len(panels) + _FOOT, caption=_caption(panels, asked.loss))
     top = sum(heads) + (tall + below) * len(panels) + _FOOT
     end = max(int(panel.trace.iteration[-1]) for panel in panels) or 1
-    lowest = min(panel.lowest for panel in panels)
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for panel in panels:
+        spans.setdefault(panel.scale.label, []).append(panel.span)
     top_axes: Axes | None = None
     for i, (panel, head, title) in enumerate(zip(panels, heads, titles, strict=True)):
         top -= head + tall
         last = axes = _axes(sheet, top, tall, top_axes)
         top_axes = top_axes or axes
         axes.set_xlim(0, end)
-        axes.set_ylim(100 * lowest - 2, 102)
+        lows, highs = zip(*spans[panel.scale.label], strict=True)
+        axes.set_ylim(panel.scale.limits(min(lows), max(highs)))
         _accuracy(axes, panel, sheet, title)
         if asked.loss:
             axes.tick_params(labelbottom=False)
@@ -132,9 +137,11 @@ def _drawn(panels: Sequence[_Panel], asked: What, look: Look) -> Figure:
 
 def _caption(panels: Sequence[_Panel], loss: bool) -> list[str]:
     """The marks of the figure in words."""
-    lines = ["Line: test accuracy on a task at every evaluation."]
+    scales = list(dict.fromkeys(panel.scale for panel in panels))
+    lines = [f"Line: {' or '.join(scale.measured for scale in scales)} on a task at every evaluation."]
     if any(np.isfinite(panel.levels).any() for panel in panels):
-        lines.append("Dotted: accuracy on an earlier task before the experience began.")
+        quantity = " or ".join(scale.quantity for scale in scales)
+        lines.append(f"Dotted: {quantity} on an earlier task before the experience began.")
     if any(len(panel.boundaries) > 2 for panel in panels):
         lines.append("Vertical: task boundary.")
     if any(len(panel.accuracy) <= _DOTTED for panel in panels):
@@ -192,7 +199,8 @@ class _Panel:
 
     Attributes:
         trace: with experiences that were cut from one joined, as the metrics see it.
-        accuracy: (E, T) in [0, 1], NaN where not evaluated.
+        scale: of what is drawn.
+        accuracy: (E, T) in [0, 1], or the mean of a measure; NaN where not evaluated.
         tasks: those drawn, ascending.
         boundaries: updates done before each experience, and at the end, (V + 1,).
         levels: accuracy before each experience of each task visited earlier, (V, T); NaN elsewhere.
@@ -202,31 +210,38 @@ class _Panel:
         self._label, self.view = plain(run.record.called(name)), run.view(view)
         self.unfinished = "" if run.unfinished is None else plain(f"{run.unfinished}, update {run.at:,}")
         whole = run.trace.by_origin()
-        names = () if run.unfinished else ("average_accuracy", "min_acc")
-        self._numbers = {name: METRICS[name].compute(whole, self.view).value for name in names}
+        self.scale = scale_of(self.view)
+        self._named = {"average_accuracy": "ACC", "min_acc": "min-ACC"}
+        if not self.scale.is_accuracy:
+            self._named = {"average": "average", "worst": "worst"}
+        of, known = Remembering.of(whole), metrics_of(self.view)
+        names = () if run.unfinished else tuple(self._named)
+        self._numbers = {name: known[name].compute(of, self.view).value for name in names}
         self.trace = whole if first is None else starts(whole, first)
-        self.accuracy = self.trace.task_accuracy(self.view)
+        self.accuracy = self.trace.task_mean(self.view)
         visits, count = self.trace.visits, self.trace.visits.shape[1]
         self.tasks = sorted(set(range(count) if tasks is None else tasks))
         self.boundaries = boundaries(self.trace)
         self.levels = np.full(visits.shape, np.nan)
-        self.levels[1:] = accuracy_matrix(whole, self.view)[:-1]
+        self.levels[1:] = at(whole.task_mean(self.view), ends(whole))[:-1]
         self.levels[first_visit(visits) >= np.arange(len(visits))[:, None]] = np.nan
 
     @property
-    def lowest(self) -> float:
-        """The lowest tenth that is below everything drawn, in [0, 0.9]."""
-        drawn = self.accuracy[:, self.tasks]
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value drawn, on the axis; of accuracies at most 90 % and the whole."""
+        drawn = self.scale.factor * self.accuracy[:, self.tasks]
         known = drawn[~np.isnan(drawn)]
-        return min(math.floor(10 * known.min()) / 10, 0.9) if known.size else 0.0
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        return (min(low, 90.0), high) if self.scale.is_accuracy else (low, high)
 
     @property
     def title(self) -> str:
         """Label of the run, its ACC and min-ACC or why it has none, and what is not drawn."""
         numbers = []
-        for name, words in (("average_accuracy", "ACC"), ("min_acc", "min-ACC")):
+        for name, words in self._named.items():
             value = self._numbers.get(name, math.nan)
-            numbers.append(f"{words} " + ("undefined" if math.isnan(value) else f"{100 * value:.1f} %"))
+            text = f"{100 * value:.1f} %" if self.scale.is_accuracy else number(value, self.scale.unit)
+            numbers.append(f"{words} " + ("undefined" if math.isnan(value) else text))
         dark = [i for i in self.tasks if np.isnan(self.accuracy[:, i]).all()]
         unseen = f"; {named(dark)} never evaluated" if dark else ""
         return f"{self._label}, view {self.view}: {self.unfinished or ', '.join(numbers)}{unseen}"
@@ -250,6 +265,8 @@ def starts(trace: Trace, updates: int) -> Trace:
         bits={},
         extra={},
         predicted={},
+        sums={view: np.insert(sums[kept], new, np.nan, axis=0) for view, sums in trace.sums.items()},
+        values={},
     )
 
 
@@ -295,14 +312,14 @@ def _accuracy(axes: Axes, panel: _Panel, sheet: Sheet, title: tuple[str, float])
     segments, of = [], []
     for task in panel.tasks:
         for v in wide[~np.isnan(panel.levels[wide, task])]:
-            level = 100 * panel.levels[v, task]
+            level = panel.scale.factor * panel.levels[v, task]
             segments.append([(panel.boundaries[v], level), (panel.boundaries[v + 1], level)])
             of.append(colours[task])
     axes.add_collection(LineCollection(segments, colors=of, linewidths=0.9, linestyles=(0, (1, 1.5)), zorder=1.5))
 
     ends: list[tuple[int, float, float]] = []
     for task in panel.tasks:
-        y = 100 * panel.accuracy[:, task]
+        y = panel.scale.factor * panel.accuracy[:, task]
         known = np.flatnonzero(~np.isnan(y))
         if not len(known):
             continue
@@ -321,7 +338,7 @@ def _accuracy(axes: Axes, panel: _Panel, sheet: Sheet, title: tuple[str, float])
         _labels(axes, ends, colours, float(panel.boundaries[-1]), sheet)
     else:
         _colour_bar(axes, panel, colours)
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(panel.scale.label)
     words, size = title
     axes.set_title(words, loc="left", pad=8 + 72 * _LINE, fontweight="bold", fontsize=size)
 

@@ -1,8 +1,8 @@
-"""The figure of methods: mean accuracy over seeds at every evaluation, with a band, all methods on one axis.
+"""The figure of methods: mean over seeds at every evaluation, with a band, all methods on one axis.
 
-One panel for each benchmark, of the accuracy averaged over the tasks visited so far, or of the accuracy on the last
-incoming samples, each predicted before it was learnt; or one for each task of a benchmark. Each method is drawn on the
-evaluations of its own runs; only updates are common.
+One panel for each benchmark, of the accuracy, or a measure, averaged over the tasks visited so far, or of the accuracy
+on the last incoming samples, each predicted before it was learnt; or one for each task of a benchmark. Each method is
+drawn on the evaluations of its own runs; only updates are common.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from clbench.errors import UserError
 from clbench.metrics.definition import boundaries, visited_so_far
 from clbench.metrics.prequential import window_curve
 from clbench.reports.figures.figure_lines import thinned
+from clbench.reports.figures.figure_scales import Scale, scale_of
 from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
 from clbench.reports.figures.figure_style import PLAIN, Look, rendered
 from clbench.reports.figures.study_runs import Board, Member, seeds_of, unfinished_of, warnings_of
@@ -47,7 +48,7 @@ class Drawn:
     Attributes:
         view: name of the view.
         tasks: of the columns of `curve`; empty where it is the mean over the tasks visited so far.
-        curve: accuracy in [0, 1] by updates.
+        curve: accuracy in [0, 1], or the mean of a measure, by updates.
         boundaries: updates done before each experience, and at the end, (V + 1,).
         window: of incoming samples, in samples; 0 where the curve is of test samples.
     """
@@ -85,7 +86,7 @@ def reduced(trace: Trace, view: str, tasks: Sequence[int] | None = None) -> Draw
         tasks: a column each; None for the mean over the tasks visited so far.
     """
     trace = trace.by_origin()
-    accuracy = trace.task_accuracy(view)
+    accuracy = trace.task_mean(view)
     x = trace.iteration.astype(np.float64)
     if tasks is not None:
         return Drawn(view, tuple(tasks), Curve(x, accuracy[:, list(tasks)]), boundaries(trace))
@@ -125,15 +126,19 @@ def figure(boards: Sequence[Board[Drawn]], *, band: Band = "interval", look: Loo
 
     with matplotlib.style.context(["default", look.settings()], after_reset=True):
         sheet = Sheet(look, _WIDTH, grid.body, legend=legend(boards, look), caption=_caption(boards, band, tasks))
-        lowest: list[float] = []
+        limits: list[tuple[float, float]] = []
         drawn: list[tuple[Axes, str]] = []
         for i, (board, column) in enumerate(panels):
             axes = sheet.axes(*grid.place(i))
             drawn.append((axes, f"task {tasks[column]}" if tasks else title(board)))
-            lowest.append(_panel(axes, board, column, band, sheet, round(grid.wide * sheet.dpi)))
-            if i % grid.columns == 0:
+            scale = scale_of(_view(board))
+            limits.append(scale.limits(*_panel(axes, board, column, band, sheet, round(grid.wide * sheet.dpi), scale)))
+            if i % grid.columns == 0 or (not tasks and scale.label != scale_of(_view(panels[i - 1][0])).label):
                 of = "on incoming samples" if _windows(boards) else "on tasks so far"
-                axes.set_ylabel("accuracy (%)" if tasks else f"accuracy {of} (%)", fontsize=sheet.sizes.text)
+                words = f"{scale.quantity} {of} ({scale.unit})"
+                if tasks:  # low panels
+                    words = scale.label if scale.is_accuracy else scale.unit
+                axes.set_ylabel(words, fontsize=sheet.sizes.text)
             elif tasks:
                 axes.tick_params(labelleft=False)
             if grid.lowest(i):
@@ -141,17 +146,21 @@ def figure(boards: Sequence[Board[Drawn]], *, band: Band = "interval", look: Loo
             elif tasks:
                 axes.tick_params(labelbottom=False)
         if tasks:
-            lowest = [min(lowest)] * len(lowest)
+            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
         sheet.heads(drawn, grid.wide + (0 if tasks else grid.right))
-        for (axes, _), low in zip(drawn, lowest, strict=True):
-            axes.set_ylim(low - 2, 102)
+        for (axes, _), ends in zip(drawn, limits, strict=True):
+            axes.set_ylim(ends)
         return sheet.figure
 
 
 def title(board: Board[Drawn]) -> str:
     """Benchmark, view and seeds of a board."""
-    view = next((m.data.view for method in board.methods for m in (*method.finished, *method.unfinished)), board.view)
-    return f"{board.name}, view {view}, {board.seeds}"
+    return f"{board.name}, view {_view(board)}, {board.seeds}"
+
+
+def _view(board: Board[Drawn]) -> str:
+    """The view that is drawn."""
+    return next((m.data.view for method in board.methods for m in (*method.finished, *method.unfinished)), board.view)
 
 
 def legend(boards: Sequence[Board[Any]], look: Look) -> list[Entry]:
@@ -182,7 +191,8 @@ def _windows(boards: Sequence[Board[Drawn]]) -> set[int]:
 
 def _caption(boards: Sequence[Board[Drawn]], band: Band, tasks: Sequence[int]) -> list[str]:
     what = "a task" if tasks else "the tasks visited so far, averaged over tasks"
-    lines = [f"Line: test accuracy on {what}, mean over seeds, straight between a method's evaluations."]
+    drawn = " or ".join(dict.fromkeys(scale_of(_view(board)).measured for board in boards))
+    lines = [f"Line: {drawn} on {what}, mean over seeds, straight between a method's evaluations."]
     if windows := _windows(boards):
         last = " or ".join(f"{window:,}" for window in sorted(windows))
         lines = [
@@ -208,8 +218,10 @@ def common_boundaries(board: Board[Drawn]) -> NDArray[np.int64] | None:
     return longest if all(np.array_equal(b, longest) for b in of) else None
 
 
-def _panel(axes: Axes, board: Board[Drawn], column: int, band: Band, sheet: Sheet, pixels: int) -> float:
-    """Draws one panel; the lowest tenth below everything drawn, in percent."""
+def _panel(
+    axes: Axes, board: Board[Drawn], column: int, band: Band, sheet: Sheet, pixels: int, scale: Scale
+) -> tuple[float, float]:
+    """Draws one panel; the lowest and the highest value drawn."""
     members = [m for method in board.methods for m in (*method.finished, *method.unfinished)]
     end = max(float(m.data.curve.x[-1]) for m in members) or 1.0
     axes.set_xlim(0, end)
@@ -220,18 +232,19 @@ def _panel(axes: Axes, board: Board[Drawn], column: int, band: Band, sheet: Shee
         inner = at[(at > 0) & (at < end)]
         for x in inner:
             axes.axvline(float(x), color=sheet.look.faint, linewidth=0.6 if len(inner) <= 50 else 0.25, zorder=1)
-    low = 90.0
+    low, high = (90.0, 0.0) if scale.is_accuracy else (0.0, 0.0)
     for method in board.methods:
         line = sheet.look.line(method.number)
         if method.finished:
             x, y = aligned([_column(m, column) for m in method.finished])
-            y = 100 * y[:, :, 0]
-            low = min(low, band_line(axes, x, y, band, line, pixels, method.number))
+            ends = band_line(axes, x, scale.factor * y[:, :, 0], band, line, pixels, method.number)
+            low, high = min(low, ends[0]), max(high, ends[1])
         for member in method.unfinished:
-            low = min(low, _thin(axes, member, column, line, pixels))
+            ends = _thin(axes, member, column, line, pixels, scale)
+            low, high = min(low, ends[0]), max(high, ends[1])
             if not member.data.tasks and sum(len(m.unfinished) for m in board.methods) <= _NAMED:
-                _name(axes, member, line, sheet)
-    return float(10 * np.floor(low / 10))
+                _name(axes, member, line, sheet, scale)
+    return low, high
 
 
 def _ticks(axes: Axes, most: int) -> Any:
@@ -247,8 +260,8 @@ def _column(member: Member[Drawn], column: int) -> Curve:
 
 def band_line(
     axes: Axes, x: Floats, y: Floats, band: Band, line: dict[str, Any], pixels: int, number: int, floor: float = 0.0
-) -> float:
-    """Draws the mean of curves, its band, and markers at some places; the lowest value drawn.
+) -> tuple[float, float]:
+    """Draws the mean of curves, its band, and markers at some places; the lowest and the highest value drawn.
 
     Args:
         axes: with their limits of x set.
@@ -262,16 +275,16 @@ def band_line(
     limits = axes.get_xlim()
     mean, low, high = mean_and_band(y[:, :, None], band)
     mean, low, high = mean[:, 0], low[:, 0], high[:, 0]
-    lowest = [mean]
+    drawn = [mean]
     if band == "seeds" and len(y) > 1:
         for one in y:
             kept = thinned(x, one, pixels, limits)
             axes.plot(x[kept], one[kept], color=line["color"], linewidth=0.4, alpha=0.55, zorder=1.8)
-        lowest = list(y)
+        drawn = list(y)
     if not np.isnan(low).all():
         kept = np.union1d(thinned(x, low, pixels, limits), thinned(x, high, pixels, limits))
         axes.fill_between(x[kept], low[kept], high[kept], color=line["color"], alpha=0.18, linewidth=0, zorder=1.5)
-        lowest.append(np.maximum(low, floor))
+        drawn += [np.maximum(low, floor), high]
     kept = thinned(x, mean, pixels, limits)
     style = {key: line[key] for key in ("color", "linestyle")}
     axes.plot(x[kept], mean[kept], linewidth=1.1, zorder=3 + number / 1e4, **style)
@@ -279,26 +292,28 @@ def band_line(
     spots = np.unique(np.clip(np.searchsorted(x, wanted), 0, len(x) - 1))
     marks = {key: line[key] for key in ("color", "marker", "fillstyle")}
     axes.plot(x[spots], mean[spots], linestyle="none", markersize=3.4, zorder=3.5 + number / 1e4, **marks)
-    known = np.concatenate([part[~np.isnan(part)] for part in lowest])
-    return float(known.min()) if known.size else 90.0
+    known = np.concatenate([part[~np.isnan(part)] for part in drawn])
+    return (float(known.min()), float(known.max())) if known.size else (90.0, 0.0)
 
 
-def _thin(axes: Axes, member: Member[Drawn], column: int, line: dict[str, Any], pixels: int) -> float:
-    """Draws an unfinished run."""
+def _thin(
+    axes: Axes, member: Member[Drawn], column: int, line: dict[str, Any], pixels: int, scale: Scale
+) -> tuple[float, float]:
+    """Draws an unfinished run; the lowest and the highest value."""
     curve = _column(member, column)
-    x, y = curve.x, 100 * curve.y[:, 0]
+    x, y = curve.x, scale.factor * curve.y[:, 0]
     kept = thinned(x, y, pixels, axes.get_xlim())
     axes.plot(x[kept], y[kept], color=line["color"], linestyle=line["linestyle"], linewidth=0.6, zorder=2.5)
     known = np.flatnonzero(~np.isnan(y))
     if len(known):
         last = known[-1:]
         axes.plot(x[last], y[last], color=line["color"], marker="x", markersize=4.5, linestyle="none", zorder=4)
-    return float(y[known].min()) if len(known) else 90.0
+    return (float(y[known].min()), float(y[known].max())) if len(known) else (90.0, 0.0)
 
 
-def _name(axes: Axes, member: Member[Drawn], line: dict[str, Any], sheet: Sheet) -> None:
+def _name(axes: Axes, member: Member[Drawn], line: dict[str, Any], sheet: Sheet, scale: Scale) -> None:
     """Writes the seed of an unfinished run, and how far it is, beside its end."""
-    y = 100 * member.data.curve.y[:, 0]
+    y = scale.factor * member.data.curve.y[:, 0]
     known = np.flatnonzero(~np.isnan(y))
     if not len(known):
         return

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from clbench.measures import Measure, measure_of
+from clbench.metrics import metrics_of
 from clbench.reports import leaderboard, tables
 from clbench.reports.board_layout import Board
-from clbench.reports.columns import SHOWN, default_metrics
+from clbench.reports.columns import recorded, usual_metrics
 from clbench.reports.html.curves import Aligned, align
 from clbench.reports.html.digest import Digest
 from clbench.reports.html.sources import Source
@@ -63,6 +65,7 @@ class BoardRuns:
         table: of the leaderboard.
         methods: in the order of the table's rows.
         metrics: names of those in the table.
+        view: of all of its rows.
     """
 
     number: int
@@ -70,6 +73,12 @@ class BoardRuns:
     table: Board
     methods: tuple[Method, ...]
     metrics: tuple[str, ...]
+    view: str
+
+    @property
+    def measure(self) -> Measure | None:
+        """What its curves are means of; None of correct predictions."""
+        return measure_of(self.view)
 
     @property
     def records(self) -> list[Record]:
@@ -81,13 +90,13 @@ class BoardRuns:
         return [method for method in self.methods if method.completed and not method.digests]
 
 
-def boards(sources: Sequence[Source], metrics: Sequence[str] = SHOWN) -> list[BoardRuns]:
+def boards(sources: Sequence[Source], metrics: Sequence[str] | None = None) -> list[BoardRuns]:
     """The boards of some runs, in the order of the leaderboard.
 
     Args:
         sources: the runs.
-        metrics: names of those to show; the one of the ranking is shown in any case, and beside the default ones those
-            of `columns.FURTHER`.
+        metrics: names of those to show, on the boards that have them; the one of the ranking is shown in any case.
+            Default: the usual ones of each board.
     """
     of = {id(source.record): source for source in sources}
     records = [source.record for source in sources]
@@ -95,13 +104,18 @@ def boards(sources: Sequence[Source], metrics: Sequence[str] = SHOWN) -> list[Bo
     frame = leaderboard.table(records)
     if not len(frame):
         return []
-    several = default_metrics(frame) if tuple(metrics) == SHOWN else metrics
-    shown = tuple(dict.fromkeys([leaderboard.RANKED_BY, *several]))
+    shown, layouts = dict[str, tuple[str, ...]](), dict[tuple[str, str, str], Board]()
+    for view in dict.fromkeys(frame["view"]):
+        known, part = metrics_of(view), frame[frame["view"] == view]
+        names = [name for name in metrics if name in known] if metrics else usual_metrics(view, recorded(frame))
+        shown[view] = tuple(dict.fromkeys([leaderboard.ranked_by(view), *names]))
+        keys = [key for key, _ in tables.by_board(part)]
+        layouts |= zip(keys, tables.boards(part, shown[view]), strict=True)
     out = []
-    grouped = zip(tables.by_board(frame), tables.boards(frame, shown), strict=True)
-    for number, ((_, rows), table) in enumerate(grouped):
-        names = map(plain, tables.row_names(rows))
-        methods = tuple(Method(name, row, runs[row["row_id"]]) for name, row in zip(names, rows, strict=True))
+    for number, (key, rows) in enumerate(tables.by_board(frame)):
+        labels = map(plain, tables.row_names(rows))
+        methods = tuple(Method(label, row, runs[row["row_id"]]) for label, row in zip(labels, rows, strict=True))
         benchmarks = sorted({f"{row['benchmark']}{'*' if row['modified'] else ''}" for row in rows})
-        out.append(BoardRuns(number, plain(", ".join(benchmarks)), table, methods, shown))
+        title, view = plain(", ".join(benchmarks)), key[2]
+        out.append(BoardRuns(number, title, layouts[key], methods, shown[view], view))
     return out

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.metrics.definition import Remembering, accuracy_matrix, boundaries
+from clbench.measures import measure_of
+from clbench.metrics.definition import at, boundaries, ends
 from clbench.metrics.dialects import Dialect, dialects
 from clbench.reports.after_boundaries import Aftermath, reduced
 from clbench.trace import Trace
@@ -21,11 +22,11 @@ class Digest:
         iteration: updates done before an evaluation, (E,).
         experience: of an evaluation, (E,).
         boundaries: updates done before each experience, and at the end, (V + 1,).
-        accuracy: (E, T) in [0, 1], NaN where not evaluated.
+        accuracy: (E, T) in [0, 1], or the mean of a measure; NaN where not evaluated.
         visits: (V, T).
-        matrix: R, (V, T), see `clbench.metrics.accuracy_matrix`.
+        matrix: R, (V, T), see `clbench.metrics.accuracy_matrix`; of a measure its means.
         after: accuracy on earlier tasks after task boundaries; None where nothing of the kind was evaluated.
-        libraries: what other libraries would have printed.
+        libraries: what other libraries would have printed; empty of a measure.
     """
 
     iteration: NDArray[np.int64]
@@ -40,14 +41,15 @@ class Digest:
     @classmethod
     def of(cls, trace: Trace, view: str) -> Digest:
         """The digest of a trace."""
-        joined = Remembering.of(trace.by_origin())
+        joined = trace.by_origin()
+        mean = joined.task_mean(view)
         return cls(
             iteration=joined.iteration,
             experience=joined.experience.astype(np.int64),
             boundaries=boundaries(joined),
-            accuracy=joined.task_accuracy(view),
+            accuracy=mean,
             visits=joined.visits,
-            matrix=accuracy_matrix(joined, view),
+            matrix=at(mean, ends(joined)),
             after=reduced(joined, view),
-            libraries=tuple(dialects(joined, view)),
+            libraries=tuple(dialects(joined, view)) if measure_of(view) is None else (),
         )

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from clbench.errors import UserError
+from clbench.measures import Measure
 from clbench.reports.html.curves import Band
 
 NOT_A_NUMBER = 65535
@@ -48,12 +49,39 @@ def parts_per_10000(values: NDArray[np.float64]) -> str:
     return base64.b64encode(np.where(np.isnan(scaled), NOT_A_NUMBER, scaled).astype("<u2").tobytes()).decode()
 
 
-def curve(method: int, band: Band) -> dict[str, Any]:
-    """A method's curve, with its band where there are several runs."""
-    out = {"method": method, "x": whole_numbers(band.x), "y": parts_per_10000(band.mean), "runs": band.runs}
+def curve(method: int, band: Band, scale: float | None = None) -> dict[str, Any]:
+    """A method's curve, with its band where there are several runs.
+
+    Args:
+        method: its number.
+        band: of accuracies, or of a measure.
+        scale: of a measure, the size of 1 in its numbers; None of accuracies.
+    """
+    unit = 1.0 if scale is None else scale
+    out = {"method": method, "x": whole_numbers(band.x), "y": parts_per_10000(band.mean / unit), "runs": band.runs}
     if band.runs > 1:
-        out |= {"low": parts_per_10000(band.low), "high": parts_per_10000(band.high)}
-    return out
+        out |= {"low": parts_per_10000(band.low / unit), "high": parts_per_10000(band.high / unit)}
+    return out if scale is None else out | {"scale": scale}
+
+
+def scale_of(bands: Iterable[Band], measure: Measure | None) -> float | None:
+    """The largest number of some curves of a measure, for `curve`; None of accuracies."""
+    if measure is None:
+        return None
+    ends = [np.abs(part[np.isfinite(part)]).max(initial=0.0) for band in bands for part in (band.low, band.high)]
+    return float(max(ends, default=0.0)) or 1.0
+
+
+def words_of(measure: Measure | None, axis: str | None = None) -> dict[str, Any]:
+    """Unit and axis of a measure's figure, for its script; empty of accuracies, which are in percent.
+
+    >>> from clbench.measures import MEASURES
+    >>> words_of(MEASURES["log_loss"], "change")
+    {'unit': 'nats', 'axis': 'change (nats)'}
+    """
+    if measure is None:
+        return {}
+    return {"unit": measure.unit, "axis": f"{axis or measure.title} ({measure.unit})"}
 
 
 def plotting_library() -> str:

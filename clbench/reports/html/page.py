@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from clbench.metrics import METRICS
+from clbench.metrics import Metric, metrics_of
 from clbench.reports import tables
-from clbench.reports.columns import SHOWN
 from clbench.reports.figures.figure_style import PALETTE
 from clbench.reports.html import boards as grouping
 from clbench.reports.html import embedding
@@ -60,7 +59,7 @@ class Contents:
         title: above everything.
         sources: the runs.
         excluded: a sentence for each file that was left out.
-        metrics: names of those in the leaderboard.
+        metrics: names of those in the leaderboards; None for the usual ones.
         study: name and text of the study's file.
         progress: of the study.
         reload_s: seconds after which the page loads itself again; None for a final report.
@@ -69,7 +68,7 @@ class Contents:
     title: str
     sources: Sequence[Source]
     excluded: Sequence[str] = ()
-    metrics: Sequence[str] = SHOWN
+    metrics: Sequence[str] | None = None
     study: tuple[str, str] | None = None
     progress: Progress | None = None
     reload_s: int | None = None
@@ -102,17 +101,18 @@ def build(contents: Contents) -> bytes:
         without_result=unfinished.section(grouped, contents.excluded),
         provenance=provenance.section(grouped),
         study=None if contents.study is None else (plain(contents.study[0]), contents.study[1]),
-        explanation=_explanation(contents),
-        definitions=[METRICS[name] for name in METRICS if name in _metrics(boards)],
+        explanation=_explanation(contents, grouped),
+        definitions=_definitions(boards),
         settings={"reload_s": contents.reload_s, "palette": PALETTE},
     )  # fmt: skip
     return text.encode()
 
 
-def _explanation(contents: Contents) -> list[str]:
+def _explanation(contents: Contents, grouped: Sequence[BoardRuns]) -> list[str]:
     """Lines below the leaderboards."""
     records = [source.record for source in contents.sources]
-    lines = [tables.SPREADS["interval"], *tables.RANKS]
+    views = dict.fromkeys(board.view for board in grouped) or ["class"]
+    lines = [tables.SPREADS["interval"], *tables.ranks(views)]
     lines += [tables.SCRIPT] * any(record.made_by == "script" for record in records)
     return [*lines, *[tables.MODIFIED] * any(record.modified for record in records)]
 
@@ -125,6 +125,10 @@ def _board(board: BoardRuns, columns: int) -> dict[str, Any]:
     return {
         "id": f"board-{board.number}",
         "title": board.title,
+        "view": board.view,
+        "measure": board.measure,
+        "tip": "" if board.measure is None else f"{board.measure.name}-",
+        "quantity": "accuracy" if board.measure is None else board.measure.title,
         "table_title": board.table.title,
         "methods": [
             {"name": method.name, "runs": len(method.digests), "unfinished": method.is_unfinished}
@@ -149,15 +153,25 @@ def _board(board: BoardRuns, columns: int) -> dict[str, Any]:
     }
 
 
-def _metrics(boards: Sequence[dict[str, Any]]) -> set[str]:
-    """Names of the metrics that the page speaks of."""
-    names: set[str] = set()
+def _definitions(boards: Sequence[dict[str, Any]]) -> dict[str, Metric]:
+    """Definitions of the metrics that the page speaks of, in their order, by their anchors."""
+    names: dict[tuple[str, str], set[str]] = {}
     for board in boards:
-        names |= {heading["metric"] for heading in board["ranking"]["headings"]}
-        names |= {heading["metric"] for heading in (board["gaps"] or {"headings": []})["headings"]}
-        names |= {column["metric"] for table in (board["libraries"] or {"tables": []})["tables"]
-                  for column in table["columns"]}  # fmt: skip
-    return names
+        names.setdefault((board["tip"], board["view"]), set()).update(_metrics(board))
+    return {
+        f"{tip}{name}": metric
+        for (tip, view), spoken in sorted(names.items())
+        for name, metric in metrics_of(view).items()
+        if name in spoken
+    }
+
+
+def _metrics(board: dict[str, Any]) -> set[str]:
+    """Names of the metrics that a board speaks of."""
+    names = {heading["metric"] for heading in board["ranking"]["headings"]}
+    names |= {heading["metric"] for heading in (board["gaps"] or {"headings": []})["headings"]}
+    tables_ = (board["libraries"] or {"tables": []})["tables"]
+    return names | {column["metric"] for table in tables_ for column in table["columns"]}
 
 
 @cache

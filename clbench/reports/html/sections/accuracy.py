@@ -6,7 +6,7 @@ from typing import Any
 
 from clbench.formatting import ranges
 from clbench.reports.html.boards import BoardRuns, Method
-from clbench.reports.html.embedding import curve
+from clbench.reports.html.embedding import curve, scale_of, words_of
 
 MOST_POINTS = 400_000
 """Points of all curves of a report, about; their columns follow from it."""
@@ -50,10 +50,11 @@ def section(board: BoardRuns, columns: int) -> dict[str, Any] | None:
     curves |= {str(task): [] for task in shown}
     for i, method in drawn:
         assert method.aligned is not None
-        curves["mean"].append(curve(i, method.aligned.so_far().thinned(columns, end)))
-        for task in shown:
-            if task < _tasks(method):
-                curves[str(task)].append(curve(i, method.aligned.task(task).thinned(columns, end)))
+        bands = {"mean": method.aligned.so_far().thinned(columns, end)}
+        bands |= {str(t): method.aligned.task(t).thinned(columns, end) for t in shown if t < _tasks(method)}
+        scale = scale_of(bands.values(), board.measure)
+        for key, band in bands.items():
+            curves[key].append(curve(i, band, scale))
     longest = max((method.aligned for _, method in drawn if method.aligned), key=lambda aligned: int(aligned.x[-1]))
     choices = [{"key": "mean", "text": "mean over the tasks so far"}]
     choices += [{"key": str(task), "text": f"task {task}"} for task in shown]
@@ -66,6 +67,7 @@ def section(board: BoardRuns, columns: int) -> dict[str, Any] | None:
             "boundaries": [int(b) for b in longest.boundaries],
             "tasks": [ranges(row.nonzero()[0].tolist()) for row in longest.visits],
             "end": end,
+            **words_of(board.measure),
         },
     }
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from clbench.reports.columns import points
+from clbench.formatting import decimals, printed_unit, scaled
+from clbench.metrics import metrics_of
 from clbench.reports.front import non_dominated
 from clbench.reports.html.boards import BoardRuns
-from clbench.reports.leaderboard import RANKED_BY
+from clbench.reports.leaderboard import ranked_by
 
 COSTS = (
     ("train_s", "training time (s)", 1.0, 2),
@@ -23,21 +24,24 @@ COSTS = (
 def section(board: BoardRuns) -> dict[str, Any] | None:
     """Points by kind of cost; None where no method has both an accuracy and a cost."""
     choices = []
+    ranked = ranked_by(board.view)
+    metric = metrics_of(board.view)[ranked]
     for key, text, factor, places in COSTS:
         some = []
         for i, method in enumerate(board.methods):
-            mean, cost = method.row[f"{RANKED_BY}_mean"], method.row[key]
+            mean, cost = method.row[f"{ranked}_mean"], method.row[key]
             if mean is None or cost is None:
                 continue
-            low, high = (method.row[f"{RANKED_BY}_{end}"] for end in ("ci95_lo", "ci95_hi"))
+            low, high = (method.row[f"{ranked}_{end}"] for end in ("ci95_lo", "ci95_hi"))
+            digits = decimals(mean, metric.unit)
             some.append(
                 {
                     "method": i,
                     "x": round(cost * factor, places),
-                    "y": round(points(RANKED_BY, mean), 2),
-                    "half": None if low is None else round(points(RANKED_BY, (high - low) / 2), 2),
+                    "y": round(scaled(mean, metric.unit, digits), digits),
+                    "half": None if low is None else round(scaled((high - low) / 2, metric.unit, digits), digits),
                     "cost": cost,
-                    "worth": mean,
+                    "worth": metric.worth(mean),
                 }
             )
         if not some:
@@ -55,4 +59,6 @@ def section(board: BoardRuns) -> dict[str, Any] | None:
         )
     if not choices:
         return None
-    return {"choices": choices, "data": {"choices": choices, "y": f"{RANKED_BY} (%)"}}
+    unit = printed_unit(metric.unit)
+    data = {"choices": choices, "y": f"{ranked} ({unit})"}
+    return {"choices": choices, "data": data if board.measure is None else data | {"unit": unit}}

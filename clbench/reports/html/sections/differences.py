@@ -7,7 +7,7 @@ from typing import Any
 
 from clbench.errors import UserError
 from clbench.formatting import printed_unit, scaled
-from clbench.metrics import METRICS
+from clbench.metrics import metrics_of
 from clbench.reports import comparison
 from clbench.reports.comparison import Finding
 from clbench.reports.html.boards import BoardRuns
@@ -39,8 +39,8 @@ def section(board: BoardRuns) -> dict[str, Any] | None:
             pair["notes"] = [plain(note) for note in matched.notes]
         pairs.append(pair)
     metrics = [
-        {"name": comparison.compared(name), "unit": printed_unit(METRICS[name].unit), "metric": name}
-        for name in board.metrics
+        {"name": comparison.compared(metric), "unit": printed_unit(metric.unit), "metric": metric.name}
+        for metric in (metrics_of(board.view)[name] for name in board.metrics)
     ]
     references = [i for i, _ in compared] if every else [compared[0][0]]
     return {
@@ -53,7 +53,7 @@ def section(board: BoardRuns) -> dict[str, Any] | None:
 
 def _finding(finding: Finding) -> dict[str, Any]:
     """Values in the units of tables, rounded to the decimals that tell them apart."""
-    unit, places, d = METRICS[finding.metric].unit, comparison.telling(finding), finding.difference
+    unit, places, d = finding.definition.unit, comparison.telling(finding), finding.difference
 
     def printed(value: float) -> float:
         return round(scaled(value, unit, places), places)

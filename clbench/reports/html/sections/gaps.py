@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from clbench.reports.columns import bound_sign, heading, points
+from clbench.formatting import decimals, number
+from clbench.metrics import metrics_of
+from clbench.reports.columns import bound_sign, heading
 from clbench.reports.html.boards import BoardRuns, Method
 from clbench.reports.html.curves import Band, after_boundaries
-from clbench.reports.html.embedding import curve
+from clbench.reports.html.embedding import curve, scale_of, words_of
 
 METRICS = (
     "gap.depth", "gap.iterations_to_trough", "gap.recovery_90", "gap.recovered_90", "gap.area", "gap.transient",
-    "gap.permanent", "gap.regained",
+    "gap.permanent", "gap.regained", "gap.recovery_90_of_drop", "gap.recovered_90_of_drop",
 )  # fmt: skip
 AGAIN = ("gap.depth.trained_again", "gap.area.trained_again")
 """Shown where a stream trains on earlier tasks again."""
@@ -21,7 +23,7 @@ AGAIN = ("gap.depth.trained_again", "gap.area.trained_again")
 
 def section(board: BoardRuns, columns: int) -> dict[str, Any] | None:
     """A table from the runs' metrics, and curves where there are traces; None where no gap is known."""
-    metrics = [name for name in (*METRICS, *AGAIN) if any(method.row[f"{name}_n"] for method in board.methods)]
+    metrics = [name for name in _known(board) if any(method.row[f"{name}_n"] for method in board.methods)]
     if not metrics:
         return None
     rows = []
@@ -33,10 +35,15 @@ def section(board: BoardRuns, columns: int) -> dict[str, Any] | None:
         rows.append({"name": method.name, "cells": cells, "bar": _bar(method, deepest)})
     curves = _curves(board, columns)
     return {
-        "headings": [{"text": heading(name).removeprefix("gap."), "metric": name} for name in metrics],
+        "headings": [{"text": heading(name, board.view).removeprefix("gap."), "metric": name} for name in metrics],
         "rows": rows,
-        "data": {"curves": curves} if curves else None,
+        "data": {"curves": curves, **words_of(board.measure, "change")} if curves else None,
     }
+
+
+def _known(board: BoardRuns) -> list[str]:
+    """The metrics of the view."""
+    return [name for name in (*METRICS, *AGAIN) if name in metrics_of(board.view)]
 
 
 def _cell(method: Method, name: str) -> dict[str, Any]:
@@ -44,9 +51,10 @@ def _cell(method: Method, name: str) -> dict[str, Any]:
     mean, low, high, n = (row[f"{name}_{part}"] for part in ("mean", "ci95_lo", "ci95_hi", "n"))
     if mean is None:
         return {"text": f"undefined in {row['n'] - n} of {row['n']}", "half": "", "key": None}
-    half = "" if low is None else f"± {points(name, (high - low) / 2):.2f}"
-    sign = bound_sign(name, row["eval_every"])
-    return {"text": f"{sign} {points(name, mean):.2f}".strip(), "half": half, "key": mean}
+    unit = metrics_of(row["view"])[name].unit
+    half = "" if low is None else f"± {number((high - low) / 2, unit, decimals(mean, unit))}"
+    sign = bound_sign(name, row["eval_every"], row["view"])
+    return {"text": f"{sign} {number(mean, unit)}".strip(), "half": half, "key": mean}
 
 
 def _bar(method: Method, deepest: float) -> dict[str, float] | None:
@@ -68,5 +76,5 @@ def _curves(board: BoardRuns, columns: int) -> list[dict[str, Any]]:
         grid = np.unique(np.concatenate([x for x, _ in curves]))
         grid = grid[grid <= end]
         band = Band.over(grid, np.stack([np.interp(grid, x, y) for x, y in curves])).thinned(columns, end)
-        out.append(curve(i, band))
+        out.append(curve(i, band, scale_of([band], board.measure)))
     return out

@@ -13,9 +13,9 @@ QUANTITIES = ("accuracy", "forgetting", "backward transfer")
 
 
 def section(board: BoardRuns) -> dict[str, Any] | None:
-    """A table for each quantity; None where no completed run has a trace."""
+    """A table for each quantity; None of a measure, and where no completed run has a trace."""
     methods = [method for method in board.methods if method.digests and not method.is_unfinished]
-    if not methods:
+    if not methods or board.measure is not None:
         return None
     first = methods[0].digests[0].libraries
     if all(dialect.value is None and dialect.rule == ONLY_ONCE for dialect in first):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clbench.reports.figures.stream_figure import means
 from clbench.reports.html.boards import BoardRuns
+from clbench.reports.html.embedding import words_of
 
 MOST_CELLS = 60
 """Rows and columns of a heat map; of more, a cell is the mean of a block of them."""
@@ -29,12 +30,21 @@ def section(board: BoardRuns) -> dict[str, Any] | None:
                 "method": i,
                 "name": method.name,
                 "seeds": len(matrices),
-                "cells": _percent(blocks),
+                "cells": _percent(blocks) if board.measure is None else _numbers(blocks),
                 "experiences": down,
                 "tasks": across,
+                **words_of(board.measure),
             }
         )
+    if board.measure is not None:  # one scale for all
+        known = [cell for map_ in maps for row in map_["cells"] for cell in row if cell is not None]
+        maps = [map_ | {"most": max(known, default=1.0)} for map_ in maps]
     return {"maps": maps} if maps else None
+
+
+def _numbers(values: NDArray[np.float64]) -> list[list[float | None]]:
+    """Numbers of a measure with four digits; None for NaN."""
+    return [[None if np.isnan(v) else float(f"{v:.4g}") for v in row] for row in values]
 
 
 def _percent(values: NDArray[np.float64]) -> list[list[float | None]]:

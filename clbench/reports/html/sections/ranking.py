@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
-from clbench.reports.columns import points
+from clbench.formatting import printed_unit, scaled
+from clbench.measures import measure_of
+from clbench.metrics import metrics_of
 from clbench.reports.html.boards import BoardRuns
-from clbench.reports.leaderboard import RANKED_BY
+from clbench.reports.leaderboard import ranked_by
 
 _NUMBERS = ("memory_bytes", "train_s", "eval_s")
 """Columns of the leaderboard behind the last columns of its table."""
@@ -44,22 +47,31 @@ def section(board: BoardRuns) -> dict[str, Any]:
                 "interval": _interval(row, scale),
             }
         )
-    return {"headings": headings, "rows": rows, "notes": board.table.notes, "scale": [f"{end:.0f}" for end in scale]}
+    unit = metrics_of(board.view)[ranked_by(board.view)].unit
+    ends = [f"{scale[0]:.4g}", f"{scale[1]:.4g} {printed_unit(unit)}"]
+    return {"headings": headings, "rows": rows, "notes": board.table.notes, "scale": ends}
 
 
 def _ends(row: dict[str, Any]) -> tuple[float, float, float] | None:
-    """Lower end, mean and upper end of the ranked metric in percent."""
-    mean, low, high = (row[f"{RANKED_BY}_{part}"] for part in ("mean", "ci95_lo", "ci95_hi"))
+    """Lower end, mean and upper end of the ranked metric, in percent or in the unit of a measure."""
+    ranked = ranked_by(row["view"])
+    mean, low, high = (row[f"{ranked}_{part}"] for part in ("mean", "ci95_lo", "ci95_hi"))
     if mean is None:
         return None
-    low, high = (mean if end is None else min(1.0, max(0.0, end)) for end in (low, high))
-    return points(RANKED_BY, low), points(RANKED_BY, mean), points(RANKED_BY, high)
+    metric = metrics_of(row["view"])[ranked]
+    least, most = metric.range
+    low, high = (mean if end is None else min(most, max(least, end)) for end in (low, high))
+    places = 2 if measure_of(row["view"]) is None else 12
+    return scaled(low, metric.unit, places), scaled(mean, metric.unit, places), scaled(high, metric.unit, places)
 
 
 def _scale(board: BoardRuns) -> tuple[float, float]:
-    """The axis of all intervals of the board, in percent: whole tens."""
+    """The axis of all intervals of the board: whole tens of percent, or tenths of a power of ten of a measure."""
     ends = [end for method in board.methods for end in _ends(method.row) or ()]
     low, high = (min(ends), max(ends)) if ends else (0.0, 100.0)
+    if board.measure is not None:
+        step = 10.0 ** math.floor(math.log10(high - low or high or 1.0))
+        return step * (low // step), step * (-(-high // step) or 1.0)
     low, high = 10.0 * (low // 10), -10.0 * (-high // 10)
     return (low, high) if high > low else (max(0.0, high - 10), max(10.0, high))
 

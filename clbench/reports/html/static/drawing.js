@@ -1,16 +1,17 @@
 // What each kind of figure draws: traces and layout for the plotting library.
 
-function bands(curves, legend, unit) {
+function bands(curves, legend, unit = "%") {
   const traces = [];
+  const form = unit === "%" ? ".2f" : ".4g";
   for (const curve of curves) {
     if (!legend.shown.has(curve.method)) continue;
     const { colour, dash, marker } = look(curve.method);
     const name = legend.name(curve.method);
     const x = curve.decodedX ??= wholeNumbers(curve.x);
-    const y = curve.decodedY ??= percent(curve.y);
+    const y = curve.decodedY ??= heights(curve.y, curve.scale);
     if (curve.low) {
-      const low = curve.decodedLow ??= percent(curve.low);
-      const high = curve.decodedHigh ??= percent(curve.high);
+      const low = curve.decodedLow ??= heights(curve.low, curve.scale);
+      const high = curve.decodedHigh ??= heights(curve.high, curve.scale);
       for (const [from, to] of runsWithoutGap(low)) {
         traces.push({
           x: [...x.slice(from, to), ...x.slice(from, to).reverse()],
@@ -23,7 +24,7 @@ function bands(curves, legend, unit) {
     traces.push({
       x, y, name, mode: "lines+markers", connectgaps: false, line: { color: colour, dash, width: 1.6 },
       marker: { color: colour, symbol: marker, size: 7, maxdisplayed: 12 },
-      hovertemplate: `%{y:.2f} ${unit} after %{x:,} updates<extra>%{fullData.name}</extra>`,
+      hovertemplate: `%{y:${form}} ${unit} after %{x:,} updates<extra>%{fullData.name}</extra>`,
     });
   }
   // Bands lie below all lines.
@@ -58,11 +59,11 @@ function drawAccuracy(data, legend, figure) {
   const whole = [0, data.end];
   figure.whole = whole;
   return {
-    traces: bands(curves, legend, "%"),
+    traces: bands(curves, legend, data.unit),
     layout: {
       margin: { l: 48, r: 14, t: annotations.length ? 24 : 12, b: 40 },
       xaxis: { title: { text: "updates" }, range: [...(figure.range ?? whole)], tickformat: ",d" },
-      yaxis: { title: { text: "accuracy (%)" }, rangemode: "tozero", ...figure.heights },
+      yaxis: { title: { text: data.axis ?? "accuracy (%)" }, rangemode: "tozero", ...figure.heights },
       shapes, annotations,
     },
   };
@@ -72,14 +73,14 @@ function drawGap(data, legend, figure) {
   const end = Math.max(...data.curves.map((curve) => (curve.decodedX ??= wholeNumbers(curve.x)).at(-1)));
   figure.whole = [0, end];
   return {
-    traces: bands(data.curves, legend, "%"),
+    traces: bands(data.curves, legend, data.unit),
     layout: {
       xaxis: {
         title: { text: "updates since the task boundary" }, tickformat: ",d",
         range: [...(figure.range ?? figure.whole)],
       },
       yaxis: {
-        title: { text: "change of accuracy (%)" }, zeroline: true, zerolinecolor: colours().faint, ...figure.heights,
+        title: { text: data.axis ?? "change of accuracy (%)" }, zeroline: true, zerolinecolor: colours().faint, ...figure.heights,
       },
     },
   };
@@ -110,11 +111,13 @@ function categories(title, more) {
 function drawMatrix(data) {
   const [rows, columns] = [data.cells.length, data.cells[0].length];
   const few = rows <= 10 && columns <= 10;
-  const format = few ? "%{z:.0f}" : undefined;
+  const unit = data.unit ?? "%";
+  const [inside, form] = data.unit ? [".3g", ".4g"] : [".0f", ".2f"];
+  const format = few ? `%{z:${inside}}` : undefined;
   return {
     traces: [heat(data.cells, places(columns, data.tasks), places(rows, data.experiences), format, {
-      zmin: 0, zmax: 100, showscale: !few, colorbar: bar("%"),
-      hovertemplate: "task %{x} after experience %{y}: %{z:.2f} %<extra></extra>",
+      zmin: 0, zmax: data.most ?? 100, showscale: !few, colorbar: bar(unit),
+      hovertemplate: `task %{x} after experience %{y}: %{z:${form}} ${unit}<extra></extra>`,
     })],
     layout: {
       dragmode: false,
@@ -171,7 +174,7 @@ function drawCosts(data, legend, figure) {
       error_y: {
         visible: point.half !== null, type: "data", array: [point.half], color: colour, thickness: 1, width: 3,
       },
-      hovertemplate: `%{y:.2f} % at %{x:,} <extra>%{fullData.name}</extra>`,
+      hovertemplate: `%{y:${data.unit ? ".4g" : ".2f"}} ${data.unit ?? "%"} at %{x:,} <extra>%{fullData.name}</extra>`,
     });
   }
   return {

@@ -21,6 +21,12 @@ function percent(text) {
   });
 }
 
+// Percent, or numbers of a measure in its unit, where `scale` says the size of 1.
+function heights(text, scale) {
+  const values = percent(text);
+  return scale === undefined ? values : values.map((value) => (value === null ? null : (value * scale) / 100));
+}
+
 function json(element) {
   return JSON.parse(element.textContent);
 }
