@@ -24,10 +24,8 @@ model: {name: mlp, hidden: [8]}
 training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
 KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
-TRAINING = (
-    "epochs, iterations, budget, batch_size, drop_last, order, optimizer, optimizer_state, loss, active_outputs, "
-)
-TRAINING += "augmentation"
+TRAINING = "epochs, iterations, budget, batch_size, drop_last, order, optimizer, optimizer_state, loss, "
+TRAINING += "active_outputs, augmentation"
 FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given, time"
 MODELS = "mlp, linear, cnn, slim_resnet18, cfc, ltc, imported"
 REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
