@@ -107,7 +107,7 @@ def test_members_that_share_need_as_many_classes(root: Path) -> None:
     names, labels = ["digits", "digits_parity", "cells"], ["a", "b", "a"]
     for act in (load.load, load.require, load.facts, load.outline):
         with pytest.raises(UserError) as caught:
-            act(names, None, None, labels)
+            act(names, labels=labels)
         assert str(caught.value) == (
             "the data sets of the label space 'a' need the same number of classes: 'digits' has 10, 'cells' has 3."
         )
