@@ -113,9 +113,11 @@ def boards(frame: pd.DataFrame, metrics: Sequence[str | Asked] | None = None, ch
     for metric in next(iter(lacking.values()), []):
         if all(metric in names for names in lacking.values()):
             raise UserError(f"{refusal(metric, next(iter(lacking)))}.")
+    further = columns.recorded(frame)
     return [
         _board(
-            *key, of, [labels[row["row_id"]] for row in of], choice.of(metrics, key[2], columns.recorded(frame)), choice.best or frozenset(),
+            *key, of, [labels[row["row_id"]] for row in of], choice.of(metrics, key[2], further),
+            choice.best or frozenset(),
             [f"no column: {refusal(metric, key[2])}" for metric in lacking[key[2]]],
         )
         for key, rows in grouped
