@@ -117,6 +117,9 @@ class Trace:
         """Accuracy of each task at each evaluation, (E, T), in [0, 1].
 
         NaN where a cell of the task was not evaluated, or the strategy could not predict.
+
+        Raises:
+            KeyError: the trace has no counts of this view; means of a measure are `task_mean`.
         """
         counts = self.correct[view]
         member = self.task_cells.astype(np.int64)
