@@ -99,13 +99,13 @@ def read_trace(directory: Path, *, bits: bool = True) -> Trace:
 
     Args:
         directory: the run's folder.
-        bits: whether the correctness of single samples is read, most of a long trace.
+        bits: whether the correctness and the numbers of single samples are read, most of a long trace.
 
     Raises:
         UserError: missing or damaged, of another schema version, or with sizes that disagree.
     """
     path = directory / "trace.npz"
-    return _made(path, read_arrays(path, without=None if bits else "bits."))
+    return _made(path, read_arrays(path, without=() if bits else ("bits.", "values.")))
 
 
 def has_begun(directory: Path) -> bool:

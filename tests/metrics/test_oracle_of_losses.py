@@ -74,9 +74,8 @@ def check(trace: Trace) -> None:
     assert computed.keys() == {*trace.correct, *trace.sums}
     for view in trace.sums:
         r, found = Record(trace, view), computed[view]
-        assert found.keys() == VALUE.keys()
-        for name, entry in found.items():
-            where, expected = f"{view} {name}", attempt(VALUE[name], r)
+        for name, value in VALUE.items():
+            entry, where, expected = found[name], f"{view} {name}", attempt(value, r)
             same(entry["value"], None if expected is None else expected.value, where)
             for k, got in enumerate(parts(entry)):
                 one = attempt(PART[name], r, k)
