@@ -29,7 +29,8 @@ import checkout
 
 SENSITIVE = (
     "config", "doctests", "failures", "numbers", "numerics", "oracle_of_losses", "reference", "reference_results",
-    "rescore", "results", "score", "statistics", "streams", "strict_yaml", "supervision", "traces_of_measures", "verify",
+    "rescore", "results", "score", "statistics", "streams", "strict_yaml", "supervision", "traces_of_measures",
+    "verify",
 )  # fmt: skip
 """Names of test files: hashes, index lists, metrics, files, and a row that is trained again."""
 

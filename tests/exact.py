@@ -271,10 +271,8 @@ def standard_error(trace: Trace, view: str, number: Number) -> float | None:
             if weight != 0 and trace.task_cells[i, k]:
                 shares[e] = shares.get(e, Fraction(0)) + Fraction(weight) / sizes[i]
         if held is not None:
-            y = [
-                float(sum((share * Fraction(float(held[e, s])) for e, share in shares.items()), Fraction(0)))
-                for s in range(offset, offset + n)
-            ]
+            columns = [(float(share), held[e, offset : offset + n].tolist()) for e, share in shares.items()]
+            y = [math.fsum(share * column[s] for share, column in columns) for s in range(n)]
         elif len(shares) <= 1 and view in trace.correct:
             y = [float(s) for e, s in shares.items() for _ in range(int(trace.correct[view][e, k]))]
             y += [0.0] * (n - len(y))

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import reject
@@ -297,6 +298,7 @@ def above_level(m: int, a: Fraction, n: int, b: Fraction) -> Fraction:
     return Fraction(0) if high <= 0 else high * high / (high - low) / 2 * (n - m)
 
 
+@lru_cache(maxsize=4)
 def rises(r: Record) -> list[Rise]:
     found = []
     for v, i in [(u, j) for u in range(1, len(r.visits)) for j in r.visited(u - 1)]:
