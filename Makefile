@@ -139,13 +139,21 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- published numbers
-.PHONY: reproduce optimisers
+.PHONY: reproduce optimisers drift-forecast domains-and-tasks
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
 	$(BIN)/python benchmarks/studies/reproduce.py --out $(OUT)/reproduction $(ARGS)
 
+domains-and-tasks: install ## rehearsal against sequential training over domains and tasks, 3 seeds (benchmarks/results/domains_and_tasks.md)
+	$(BIN)/clbench grid benchmarks/studies/domains_and_tasks.yaml --out $(OUT)
+	@$(MAKE) --no-print-directory leaderboard
+
 optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/studies/classp_study.md; about 40 minutes)
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
+
+drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (an hour on one core; ARGS="--only refit")
+	@$(BIN)/python -c "import ncps, river" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[liquid,river]'
+	$(BIN)/python benchmarks/studies/drift_forecast.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- speed
 .PHONY: benchmark benchmark-engine benchmark-evaluation benchmark-grids benchmark-headline benchmark-memory

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from clbench.on_disk import Stored
 
+FILE_KINDS = ("npz:", "npy:", "csv:", "parquet:", "hf:", "folder:")
+"""Beginnings of data sets' names that are followed by a path, and are no import paths."""
+
 
 @dataclass(frozen=True)
 class Facts:

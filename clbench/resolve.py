@@ -338,7 +338,7 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
     Nothing is known here of user-defined data; compilation reports their mistakes.
     """
     try:
-        facts = registry.datasets().facts(stream.data, stream.synthetic)
+        facts = registry.datasets().facts(stream.data, **stream.reading)
     except UserError as error:
         return [(["stream", "data"], problem) for problem in error.problems]
     if facts.classes is None or facts.image is None:
@@ -377,7 +377,7 @@ def check_augmentation(stream: StreamConfig, training: Training | None) -> list[
     if training is None or not training.augmentation:
         return []
     try:
-        facts = registry.datasets().facts(stream.data, stream.synthetic)
+        facts = registry.datasets().facts(stream.data, **stream.reading)
     except UserError:
         return []  # `check_stream` reports it
     if facts.image is None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.measures import MEASURES
+from clbench.prequential import Prequential
 from clbench.summation import row_totals
 
 SCHEMA = 2
@@ -82,8 +83,13 @@ class Trace:
             recorded.
         bits: per view, uint8 (E, ceil(N / 8)): whether each sample was predicted correctly, eight to a byte, the first
             in the highest bit; 0 outside the scope. Empty where not recorded.
+        predicted: per view, uint8 (B, N), or uint16 where there are more than 255 outputs: the output predicted for
+            each sample at each of the B evaluations with `Phase.END`; the largest number of the type where a sample
+            was not evaluated or had no prediction. Empty where not recorded; see `predictions`.
+        cell_target: output unit of each cell, int64 (K,); empty where no predictions were recorded.
         extra: what was recorded on demand, float32: `gradient_norm` (I,), `task_gradient_norm` (E, T),
             `feature_step` (E, T), `feature_drift` (E, T). See `clbench.config.benchmark.evaluation.Watch`.
+        prequential: predictions of incoming samples before they were learnt; None where not recorded.
     """
 
     correct: dict[str, NDArray[np.int32]]
@@ -105,6 +111,9 @@ class Trace:
     extra: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    predicted: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = field(default_factory=dict)
+    cell_target: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    prequential: Prequential | None = None
 
     def __repr__(self) -> str:
         experiences, tasks = self.visits.shape
@@ -169,6 +178,27 @@ class Trace:
         packed = self.bits[view] if evaluations is None else self.bits[view][evaluations]
         return np.unpackbits(packed, axis=1, count=int(self.cell_size.sum())).astype(np.bool_)
 
+    def predictions(self, view: str) -> NDArray[np.int64]:
+        """Predicted output of each evaluated sample at each evaluation with `Phase.END`, (B, N); -1 where it was not
+        evaluated or had no prediction.
+
+        Raises:
+            KeyError: the predictions of this view were not recorded.
+        """
+        return outputs_of(self.predicted[view])
+
+    def class_accuracy(self, view: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The classes, ascending (C,), and the accuracy on each at each evaluation, (E, C) in [0, 1], over all its
+        domains that were evaluated; NaN where none was, or the strategy could not predict.
+        """
+        classes, of = np.unique(self.cell_class, return_inverse=True)
+        counts, member = self.correct[view], np.equal.outer(of, np.arange(len(classes))).astype(np.int64)
+        known = counts >= 0
+        right = np.where(known, counts, 0).astype(np.int64) @ member
+        size = np.where(known, self.cell_size, 0).astype(np.int64) @ member
+        size[((counts < NOT_EVALUATED).astype(np.int64) @ member) > 0] = 0
+        return classes, np.divide(right, size, out=np.full(size.shape, np.nan), where=size > 0)
+
     def by_origin(self) -> Trace:
         """The same record with the neighbouring experiences of a task block joined to one.
 
@@ -183,6 +213,7 @@ class Trace:
         phase = self.phase.copy()
         phase[(phase == Phase.BEFORE) & inner_start[self.experience]] = Phase.CHANGE
         phase[(phase == Phase.END) & inner_end[self.experience]] = Phase.CHANGE
+        at_end = phase[self.phase == Phase.END] == Phase.END
         visits = np.zeros((int(of[-1]) + 1, self.visits.shape[1]), np.bool_)
         np.logical_or.at(visits, of, self.visits)
         return dataclasses.replace(
@@ -191,6 +222,7 @@ class Trace:
             origin=self.origin[new],
             experience=of[self.experience].astype(np.int32),
             phase=phase,
+            predicted={view: outputs[at_end] for view, outputs in self.predicted.items()},
         )
 
     def begun(self) -> Trace:
@@ -223,19 +255,22 @@ class Trace:
             extra={n: a[: lengths[n]] if n in lengths else a[kept] for n, a in self.extra.items()},
             sums={name: sums[kept] for name, sums in self.sums.items()},
             values={name: values[kept] for name, values in self.values.items()},
+            predicted={view: outputs[kept[self.phase == Phase.END]] for view, outputs in self.predicted.items()},
+            prequential=None if self.prequential is None else self.prequential.until(updates),
         )
 
     # ---------------------------------------------------------------------------------------- files
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for one npz file; bits as differences of neighbouring evaluations, which compress."""
         flat: dict[str, NDArray[Any]] = {"schema": np.array(SCHEMA)}
-        for name in sorted(set(self.__dataclass_fields__) - {"bits"}):
+        for name in sorted(set(self.__dataclass_fields__) - {"bits", "prequential"}):
             value = getattr(self, name)
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}": array for key, array in value.items()}
             else:
                 flat[name] = np.asarray(value)
-        return flat | {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        flat |= {f"bits.{view}": differences(packed) for view, packed in self.bits.items()}
+        return flat if self.prequential is None else flat | self.prequential.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Trace:
@@ -250,8 +285,12 @@ class Trace:
         arrays = _upgraded(arrays)
         values: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
-            if name in ("correct", "bits", "extra", "sums", "values"):
+            if name in ("correct", "bits", "extra", "sums", "values", "predicted"):
                 values[name] = {k.partition(".")[2]: a for k, a in arrays.items() if k.startswith(f"{name}.")}
+            elif name == "cell_target" and name not in arrays and not values["predicted"]:
+                values[name] = np.zeros(0, np.int64)
+            elif name == "prequential":
+                continue
             elif name not in arrays:
                 raise ValueError(f"array '{name}' is missing")
             else:
@@ -261,7 +300,7 @@ class Trace:
         for name in values["sums"]:
             if name.partition(":")[2] not in MEASURES:
                 raise ValueError(f"array 'sums.{name}' is of an unknown measure (known: {', '.join(MEASURES)})")
-        for detail, whole in (("bits", "correct"), ("values", "sums")):
+        for detail, whole in (("bits", "correct"), ("predicted", "correct"), ("values", "sums")):
             if absent := sorted(set(values[detail]) - set(values[whole])):
                 raise ValueError(f"array '{whole}.{absent[0]}' is missing")
         for name, shape, expected in _shapes(values):
@@ -270,6 +309,7 @@ class Trace:
         for name in ("every", "dense"):
             values[name] = int(values[name])
         values["bits"] = {view: np.bitwise_xor.accumulate(b, axis=0) for view, b in values["bits"].items()}
+        values["prequential"] = Prequential.from_arrays(arrays, len(values["loss"]))
         return cls(**values)
 
 
@@ -278,6 +318,15 @@ def concatenated(chunks: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray
     chunks = list(chunks)
     names = dict.fromkeys(name for chunk in chunks for name in chunk)
     return {name: np.concatenate([chunk[name] for chunk in chunks if name in chunk]) for name in names}
+
+
+def outputs_of(predicted: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Recorded predictions as output units, int64; -1 where there is none.
+
+    >>> outputs_of(np.array([3, 255], np.uint8)).tolist(), outputs_of(np.array([255, 65535], np.uint16)).tolist()
+    ([3, -1], [255, -1])
+    """
+    return np.where(predicted == np.iinfo(predicted.dtype).max, -1, predicted.astype(np.int64))
 
 
 def differences(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -300,6 +349,8 @@ def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tupl
     expected |= dict.fromkeys(("iteration", "experience", "phase"), (evaluations,))
     expected |= dict.fromkeys(("cell_size", "cell_domain", "cell_class", "cell_population"), (cells,))
     expected |= {"visits": visits, "origin": (visits[0],), "task_cells": (visits[1], cells)}
+    if values["cell_target"].size or values["predicted"]:
+        expected["cell_target"] = (cells,)
     for name, shape in expected.items():
         yield name, values[name].shape, shape
     for view, counts in values["correct"].items():
@@ -310,6 +361,8 @@ def _shapes(values: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], tupl
         yield f"sums.{view}", sums.shape, (evaluations, cells)
     for view, numbers in values["values"].items():
         yield f"values.{view}", numbers.shape, (evaluations, samples)
+    for view, outputs in values["predicted"].items():
+        yield f"predicted.{view}", outputs.shape, (int((values["phase"] == Phase.END).sum()), samples)
     for name, array in values["extra"].items():
         yield f"extra.{name}", array.shape, (iterations,) if name == "gradient_norm" else (evaluations, visits[1])
 

@@ -1,8 +1,11 @@
 """Strategies: one method, one file. The table is explicit; a new method is one file and one row."""
 
 STRATEGIES = {
+    "persistence": "clbench.strategies.persistence:Persistence",
     "chance": "clbench.strategies.chance:Chance",
     "naive": "clbench.strategies.naive:Naive",
+    "refit": "clbench.strategies.refit:Refit",
+    "drift_tuning": "clbench.strategies.drift_tuning:DriftTuning",
     "linear_probe": "clbench.strategies.linear_probe:LinearProbe",
     "separate": "clbench.strategies.separate:Separate",
     "joint": "clbench.strategies.joint:Joint",

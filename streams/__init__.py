@@ -41,12 +41,18 @@ BENCHMARKS = (
     "few_shot_omniglot-v1",
     "few_shot_digits-v1",
     "digit_domains-v1",
+    "domains_and_tasks-v1",
+    "domains_shared_digits-v1",
+    "domains_and_tasks_digits-v1",
     "split_synthetic-v1",
+    "drifting_table-v1",
     "split_mnist_half-v1",
     "split_fashion_mnist_half-v1",
     "cifar100_b50_t5-v1",
     "cifar100_b50_t10-v1",
     "cifar100_b40_t20-v1",
     "cifar100_b40_t60-v1",
+    "link_load_abilene-v1",
+    "recurring_regression-v1",
 )
 """Ids, each the name of a file in `benchmarks/`."""

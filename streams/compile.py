@@ -43,7 +43,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
         UserError: the data set is unavailable or damaged, or does not meet the definition.
     """
     if data is None:
-        data = load.load(config.data, config.synthetic, config.size)
+        data = load.load(config.data, size=config.size, **config.reading)
     tasks = None if data.train_task is None else int(data.train_task.max()) + 1
     problems = config.data_mistakes(data.name, data.classes, len(data.shape) > 1, tasks, data.train_target is not None)
     if problems:
@@ -59,8 +59,9 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     experiences = timetable.experiences
     if (labels < 0).any():
         experiences = [_by_label(v, labels) for v in experiences]
+    in_order = config.tasks.by == "time"
     if config.online is not None:
-        experiences = cut(experiences, config.online, Generator(seed, "stream", "online"))
+        experiences = cut(experiences, config.online, Generator(seed, "stream", "online"), in_order)
     outputs = max(max(t.targets) for t in layout.tasks) + 1
     if data.train_target is not None:
         outputs = data.train_target.shape[1]
@@ -68,7 +69,7 @@ def compile_stream(config: StreamConfig, seed: int, data: Outline | None = None)
     if config.selection is not None:
         selected = select(
             config.selection, data, labels, layout, replace(timetable, experiences=experiences),
-            Generator(seed, "stream", "selection"),
+            Generator(seed, "stream", "selection"), in_order,
         )  # fmt: skip
         data, layout, timetable = selected.data, selected.layout, selected.timetable
         experiences, held_out = timetable.experiences, selected.held_out

@@ -28,7 +28,8 @@ class Selection(Model):
     experiences: Count
     """Number of first experiences."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class's training samples, rounded; at least one, and at least one stays in training."""
+    """Share of each class's training samples, rounded; at least one, and at least one stays in training. Drawn by the
+    stream seed; with tasks by time the last ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,13 @@ class Selected:
 
 
 def select(
-    config: Selection, data: Outline, labels: Rows, layout: Layout, timetable: Timetable, generator: Generator
+    config: Selection,
+    data: Outline,
+    labels: Rows,
+    layout: Layout,
+    timetable: Timetable,
+    generator: Generator,
+    in_order: bool = False,
 ) -> Selected:
     """The first experiences of a stream, with a held-out share of their training samples for testing.
 
@@ -58,6 +65,7 @@ def select(
         labels: training label of each row, -1 for unlabelled rows.
         layout, timetable: the whole stream's.
         generator: draws the held-out samples: the same share of each class (of each class in each task of the data).
+        in_order: whether the last ones are held out instead, as rows are in the order of time.
 
     Raises:
         UserError: the stream has fewer experiences.
@@ -69,7 +77,8 @@ def select(
             "the stream's experiences."
         )
     experiences = [v for v in timetable.experiences if v.origin in set(origins[: config.experiences])]
-    aside = _hold_out(data, labels, experiences, config.held_out, layout.task_labels_given, generator)
+    chance = None if in_order else generator
+    aside = _hold_out(data, labels, experiences, config.held_out, layout.task_labels_given, chance)
     kept_tasks = _tasks_in(experiences, layout.tasks, timetable.variants)
     number = {old: new for new, old in enumerate(kept_tasks)}
     tasks = tuple(replace(layout.tasks[old], id=new) for old, new in number.items())
@@ -127,9 +136,10 @@ def _hold_out(
     experiences: Sequence[StreamExperience],
     share: float,
     task_labels_given: bool,
-    generator: Generator,
+    generator: Generator | None,
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask of the held-out rows, bool (N,): at least one of each class that has two, and never all of one."""
+    """Mask of the held-out rows, bool (N,): at least one of each class that has two, and never all of one; without a
+    generator the last ones."""
     come = np.zeros(len(labels), np.bool_)
     for experience in experiences:
         for _, rows in experience.parts:
@@ -141,7 +151,8 @@ def _hold_out(
     for group in np.unique(groups[come]).tolist():
         rows = np.flatnonzero(come & (groups == group))
         count = min(max(1, round(share * len(rows))), len(rows) - 1)
-        aside[rows[generator.permutation(len(rows))[:count]]] = True
+        chosen = rows[len(rows) - count :] if generator is None else rows[generator.permutation(len(rows))[:count]]
+        aside[chosen] = True
     return aside
 
 

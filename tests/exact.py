@@ -146,6 +146,14 @@ class Record:
         looks, cells = range(len(trace.iteration)), range(len(self.cell_size))
         self.amounts = [[amount(trace, view, e, k) for k in cells] for e in looks]
         self.overlooked = [[overlooked(trace, view, e, k) for k in cells] for e in looks]
+        self.targets = [int(target) for target in trace.cell_target]
+        self.predicted: dict[int, list[int]] = {}
+        """Predicted output of each sample, by evaluation with the phase END; -1 without one."""
+        if view in trace.predicted:
+            none = 255 if trace.predicted[view].dtype == np.uint8 else 65_535
+            at_end = [e for e in range(len(trace.phase)) if trace.phase[e] == Phase.END]
+            for e, row in zip(at_end, trace.predicted[view].tolist(), strict=True):
+                self.predicted[e] = [-1 if output == none else output for output in row]
         self.visits: list[set[int]] = []
         joined: list[int] = []
         for u, row in enumerate(trace.visits):
@@ -349,10 +357,14 @@ def build(plan: Plan) -> Trace:
         done += updates
         rows.append((done, v, Phase.END))
     known = [min((v for v, visited in enumerate(plan.visits) if i in visited), default=experiences) for i in owner]
-    correct, bits = {}, {}
+    correct, bits, predicted = {}, {}, {}
+    classes = [k // 2 * 3 if plan.seed % 2 else k for k in range(len(sizes))]
+    targets = [sorted(set(classes)).index(c) % (3 if plan.seed % 5 == 0 else 99) for c in classes]
+    at_end = [e for e, (_, _, phase) in enumerate(rows) if phase is Phase.END]
     for view in plan.views:
         counts = np.zeros((len(rows), len(sizes)), np.int32)
         right = np.zeros((len(rows), sum(sizes)), np.bool_)
+        known_outputs = np.ones((len(rows), sum(sizes)), np.bool_)
         offsets = [sum(sizes[:k]) for k in range(len(sizes))]
         for k, n in enumerate(sizes):
             count = 0 if plan.style == "learn" else rng.randint(0, n)
@@ -369,16 +381,21 @@ def build(plan: Plan) -> Trace:
                 absent = view.startswith("class") and v < known[k]
                 if absent or rng.random() < plan.missing:
                     counts[e, k] = rng.choice((NOT_EVALUATED, UNAVAILABLE))
+                    known_outputs[e, offsets[k] : offsets[k] + n] = False
                     continue
                 counts[e, k] = count
                 right[e, [offsets[k] + s for s in rng.sample(range(n), count)]] = True
         correct[view] = counts
         if plan.recorded:
             bits[view] = np.packbits(right, axis=1)
+            true = np.repeat(targets, sizes)
+            wrong = (true + np.array([rng.randint(1, 3) for _ in true])) % (max(targets) + 2)
+            outputs = np.where(known_outputs, np.where(right, true, wrong), 65_535)[at_end]
+            predicted[view] = outputs.astype(np.uint16) if plan.seed % 3 else np.minimum(outputs, 255).astype(np.uint8)
     return Trace(
         correct=correct,
         cell_domain=np.zeros(len(sizes), np.int32),
-        cell_class=np.array([k // 2 * 3 if plan.seed % 2 else k for k in range(len(sizes))], np.int32),
+        cell_class=np.array(classes, np.int32),
         cell_size=np.array(sizes, np.int32),
         cell_population=np.array(sizes, np.int32),
         task_cells=np.array([[i == j for j in owner] for i in range(tasks)]),
@@ -392,6 +409,8 @@ def build(plan: Plan) -> Trace:
         dense=plan.dense,
         rows=np.arange(sum(sizes), dtype=np.int64),
         bits=bits,
+        predicted=predicted,
+        cell_target=np.array(targets if plan.recorded else [], np.int64),
     )
 
 
@@ -400,6 +419,7 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
     take: list[int] = []
     part_of: list[int] = []
     phases: list[int] = []
+    end_rows: list[int] = []
     visits: list[NDArray[np.bool_]] = []
     origin: list[int] = []
     for v in range(len(trace.visits)):
@@ -409,8 +429,11 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
         rows = [e for e in range(len(trace.iteration)) if trace.experience[e] == v]
         for e in rows:
             take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(trace.phase[e])]
+            if trace.phase[e] == Phase.END:
+                end_rows.append(int((trace.phase[:e] == Phase.END).sum()))
             if trace.phase[e] == Phase.ITERATION and rng.random() < share:
                 take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(Phase.END)]
+                end_rows.append(rng.randrange(int((trace.phase == Phase.END).sum())))  # of no experience's end
                 visits.append(trace.visits[v].copy())
                 origin.append(origin[-1])
                 take, part_of, phases = [*take, e], [*part_of, len(visits) - 1], [*phases, int(Phase.BEFORE)]
@@ -425,6 +448,7 @@ def cut(trace: Trace, rng: random.Random, share: float = 0.3) -> Trace:
         trace,
         correct={view: counts[take] for view, counts in trace.correct.items()},
         bits={view: packed[take] for view, packed in trace.bits.items()},
+        predicted={view: outputs[end_rows] for view, outputs in trace.predicted.items()},
         visits=np.array(visits),
         origin=np.array(origin, np.int32),
         iteration=trace.iteration[take],

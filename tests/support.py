@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from clbench import resolve
+from clbench import registry, resolve
 from clbench.evaluation.recorder import Recorder
 from clbench.run_config import RunConfig
 from clbench.runner import training_loop
@@ -28,6 +28,9 @@ __all__ = ["execute"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACES = ROOT / "tests" / "traces"
+FORECASTERS = ("persistence",)
+"""Strategies of the table that are refused where classes are told."""
+CLASSIFIERS = sorted(set(registry.strategies()) - set(FORECASTERS))
 SPLIT, DIGITS, DOMAIN = "split_synthetic-v1", "split_digits-v1", "permuted_digits-v1"
 USER_MODULE = "a_users_module"
 

@@ -26,7 +26,7 @@ training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
 TRAINING = "epochs, iterations, budget, batch_size, drop_last, optimizer, optimizer_state, loss, active_outputs, "
 TRAINING += "augmentation"
-FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given"
+FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given, time"
 MODELS = "mlp, linear, cnn, slim_resnet18, imported"
 REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
 STRATEGIES = f"{', '.join(sorted(registry.strategies()))}, or an import path like package.module:Name"
@@ -253,8 +253,9 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: mnst",
             "stream.data: unknown data set 'mnst'. Did you mean 'mnist'? "
-            f"Allowed: {DATASETS}, npz:PATH, npy:FOLDER, package.module:Name, lazy:package.module:Name, or any NAME "
-            "for which CLBENCH_DATA (data) holds a NAME.npz.",
+            f"Allowed: {DATASETS}, npz:PATH, npy:FOLDER, csv:PATH, parquet:PATH, hf:FOLDER, folder:PATH, "
+            "package.module:Name, lazy:package.module:Name, or any NAME for which CLBENCH_DATA (data) holds a "
+            "NAME.npz.",
         ),
         (
             "data: synthetic\n  synthetic: {classes: 4, features: 8}", "data: npz:mine.npz",

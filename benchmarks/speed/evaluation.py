@@ -52,7 +52,7 @@ from torch import Tensor, nn
 
 from clbench import registry, resolve
 from clbench.errors import UserError
-from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.evaluation import Evaluation
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.reduced_precision import fast_here
 from clbench.formatting import telling_places

@@ -1,10 +1,11 @@
 """The price of an evaluation after every update over whole runs, beside a bare forward pass over the same samples.
 
-    python benchmarks/speed/watching.py [--only mlp,cnn,resnet,restless] [--audit] [--points 30] [--out DIR]
+    python benchmarks/speed/watching.py [--only mlp,cnn,resnet,probe,restless] [--audit] [--points 30] [--out DIR]
 
 Each row is a class-incremental run, all seen test samples evaluated after each of its updates by the runner's own
-parts: `mlp` at the length of its benchmark, `cnn` and `resnet` (on 1,000 test images) shorter, `restless` with steps so
-large that everything moves. At equal distances in the run the same weights do, in turns:
+parts: `mlp` at the length of its benchmark, `cnn` and `resnet` (on 1,000 test images) shorter, `probe` with a front
+that does not learn, whose features are computed once, `restless` with steps so large that everything moves. At equal
+distances in the run the same weights do, in turns:
 
 bare    a plain PyTorch forward pass in inference mode over the same samples, ready in memory, in the fastest of chunks
         of 250, 500 or 1,000; predictions are compared with the labels, nothing is recorded; the smallest of three
@@ -36,7 +37,7 @@ from evaluation import describe, load_data
 from pairs import table, write_json
 
 from clbench import resolve
-from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.evaluation import Evaluation
 from clbench.runner.components import assemble
 from clbench.runner.numerics import numerics
 from clbench.streams.compile import compile_stream
@@ -73,6 +74,17 @@ SETTINGS = {
         "er",
         ("training.batch_size=32", "training.epochs=null", "training.iterations=60", "evaluation.subset=200"),
         0.08,
+    ),
+    "probe": Setting(
+        "split_cifar100-v1",
+        "linear_probe",
+        (
+            "model={name: cnn, channels: [32, 64], hidden: 512}",
+            "training.epochs=null",
+            "training.iterations=100",
+            "training.augmentation=[]",
+        ),
+        None,
     ),
     "restless": Setting(
         "split_mnist-v1",

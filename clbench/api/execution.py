@@ -137,7 +137,7 @@ def _with_machine(plan: RunConfig) -> RunConfig:
 
     benchmark = plan.benchmark
     try:
-        registry.datasets().require(benchmark.stream.data, benchmark.stream.synthetic)
+        registry.datasets().require(benchmark.stream.data, **benchmark.stream.reading)
         usual: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{benchmark.id}: stream.data: {problem}" for problem in error.problems)) from None

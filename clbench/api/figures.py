@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from clbench.reports.seed_curves import Band
     from clbench.results import load
 
-KINDS = ("runs", "methods", "boundaries", "matrix", "cost")
+KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "prequential")
 
 
 def plot(
     *runs: Source | Iterable[Source],
-    kind: Literal["runs", "methods", "boundaries", "matrix", "cost"] = "runs",
+    kind: Literal["runs", "methods", "boundaries", "matrix", "cost", "prequential"] = "runs",
     view: str | None = None,
     tasks: Sequence[int] | None = None,
     loss: bool = False,
     first: int | None = None,
+    window: int = 100,
     band: Band = "interval",
     labels: Mapping[str, str] | None = None,
     order: Sequence[str] = (),
@@ -39,11 +40,13 @@ def plot(
         runs: runs, or folders with runs at or below them; of several together those without a result are left out.
         kind: "runs" is a panel for each of up to 12 runs: accuracy on every task at every evaluation. The others stand
             for strategies, over their seeds: "methods" has the mean accuracy at every evaluation, "boundaries" that on
-            earlier tasks after task boundaries, "matrix" the accuracy matrix, "cost" accuracy against memory and time.
+            earlier tasks after task boundaries, "matrix" the accuracy matrix, "cost" accuracy against memory and time,
+            "prequential" the accuracy on the last incoming samples before they are learnt.
         view: the view; default: each run's primary one.
         tasks: of "runs", tasks to draw; of "methods", a panel for each; default: all, and their mean.
         loss: of "runs", whether the training loss is drawn below each panel.
         first: of "runs" and "boundaries", only that many updates of each experience, >= 1.
+        window: of "prequential", incoming samples, >= 1.
         band: over seeds: "interval" (95 % Student t), "deviation", "seeds" (each a thin line) or "none".
         labels: names in the figure by strategy or row.
         order: strategies or rows that come first.
@@ -67,7 +70,9 @@ def plot(
     look, renames = Look(width, title, dark), [f"{row}={label}" for row, label in (labels or {}).items()]
     if kind != "runs":
         of = Runs(several)
-        return Plot(_of_methods(kind, of, look, renames, order, view=view, tasks=tasks, first=first, band=band))
+        return Plot(
+            _of_methods(kind, of, look, renames, order, view=view, tasks=tasks, first=first, window=window, band=band)
+        )
     if len(several) > run_figure.MOST_RUNS:
         raise UserError(f"plot(): got {len(several)} runs. Allowed: up to {run_figure.MOST_RUNS}; kind='methods' more.")
     loaded = [run.loaded() for run in several]
@@ -85,6 +90,7 @@ def _of_methods(
     view: str | None,
     tasks: Sequence[int] | None,
     first: int | None,
+    window: int,
     band: Band,
 ) -> Figure:
     from clbench.reports import after_boundaries
@@ -96,6 +102,11 @@ def _of_methods(
             return matrix_figure.reduced(run.trace, name)
         if kind == "boundaries":
             return after_boundaries.reduced(run.trace, name, first)
+        if kind == "prequential":
+            drawn = study_curves.incoming(run.trace, name, window)
+            if drawn is None:
+                raise UserError(f"{run.directory}: no incoming samples; they are recorded with watch.prequential.")
+            return drawn
         count = run.trace.visits.shape[1]
         wrong = [task for task in tasks or () if not 0 <= task < count]
         if wrong:

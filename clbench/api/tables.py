@@ -144,10 +144,10 @@ def leaderboard(
             raise UserError(f"leaderboard(): {unknown('benchmark', benchmark, known)}")
         several = Runs((run for run in several if run.benchmark == benchmark), several.left_out)
     from clbench.reports import leaderboard as boards
-    from clbench.reports.columns import SHOWN
+    from clbench.reports.columns import default_metrics
 
     frame = boards.table(run.record for run in several)
-    return Leaderboard(frame, metric_names(metrics, "leaderboard()") or SHOWN, several.left_out)
+    return Leaderboard(frame, metric_names(metrics, "leaderboard()") or default_metrics(frame), several.left_out)
 
 
 def metric_names(metrics: Sequence[str] | None, function: str) -> list[str]:

@@ -19,7 +19,8 @@ from clbench.avalanche.predictions import scores
 from clbench.config.benchmark import Benchmark
 from clbench.errors import UserError
 from clbench.evaluation.cells import Cells, lay_out_cells
-from clbench.evaluation.evaluator import Evaluation, Evaluator
+from clbench.evaluation.evaluation import Evaluation
+from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.recorder import Recorder
 from clbench.rng import fenced
 from clbench.stream import Stream
@@ -151,7 +152,7 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         self._clock.pause()
         self._evaluator.renew()
-        self._end = self._counts(strategy, self._seen)
+        self._end = self._counts(strategy, self._seen, predictions=True)
 
     def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         if self._end is not None:  # some strategies (SCR) are not ready before all their plugins are
@@ -164,9 +165,9 @@ class ContinualEvaluation(SupervisedPlugin[Any]):  # type: ignore[misc]
             self._record(self._end, Phase.END)
         self._end = None
 
-    def _counts(self, strategy: Any, scope: Iterable[int]) -> Evaluation:
+    def _counts(self, strategy: Any, scope: Iterable[int], predictions: bool = False) -> Evaluation:
         with self._clock.evaluation():
-            return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen)
+            return self._evaluator.evaluate(_Watched(strategy, self._labels), set(scope), self._seen, predictions)
 
     def _record(self, evaluation: Evaluation, phase: Phase) -> None:
         self._recorder.add(evaluation, self._iterations, len(self._visits) - 1, phase)

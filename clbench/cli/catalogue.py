@@ -51,6 +51,10 @@ def catalogue(kind: str) -> dict[str, str]:
             **names,
             "npz:PATH": "your arrays: train_x, train_y, test_x, test_y, or x, y; with task labels if they exist",
             "npy:FOLDER": "the same as files train_x.npy, ..., left on the disk: for data larger than memory",
+            "csv:PATH": "a table, whose columns stream.columns names; also compressed, .csv.gz",
+            "parquet:PATH": "the same as Parquet; needs pyarrow",
+            "hf:FOLDER": "a table or images that Hugging Face's save_to_disk wrote; needs pyarrow",
+            "folder:PATH": "images in class folders, below train and test or in one level",
             "lazy:package.module:Name": "a torch data set whose items are read on demand",
             "package.module:Name": "your function that returns such arrays, or a data set class",
         }

@@ -77,19 +77,20 @@ def _leaderboard(options: argparse.Namespace) -> int:
     chosen = None if options.columns is None else columns.chosen(listed(options.columns), spread)
     choice = tables.Choice(chosen, spread, options.rename, listed(options.strategies))
     frame = leaderboard.table(records)
+    shown_metrics = metrics or columns.default_metrics(frame)
     shown = tables.row_ids(frame, choice)
     if options.best:
-        of = [column.metric for column in choice.of(metrics or columns.SHOWN) if column.metric is not None]
+        of = [column.metric for column in choice.of(shown_metrics) if column.metric is not None]
         choice = dataclasses.replace(choice, best=best_rows.best(records, of, shown))
     if options.csv is not None:
         files.write_bytes(options.csv, tables.to_csv(frame))
     if options.runs is not None:
         files.write_bytes(options.runs, tables.to_csv(leaderboard.runs(records)))
     if options.markdown:
-        print(tables.to_markdown(frame, metrics or columns.SHOWN, choice))
+        print(tables.to_markdown(frame, shown_metrics, choice))
     elif options.latex:
-        print(tables.to_latex(frame, metrics or columns.SHOWN, choice))
+        print(tables.to_latex(frame, shown_metrics, choice))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(tables.to_text(frame, metrics or columns.SHOWN, choice, width))
+        print(tables.to_text(frame, shown_metrics, choice, width))
     return 0

@@ -12,14 +12,16 @@ from clbench import registry, resolve
 from clbench.cli.arguments import integer, integers
 from clbench.cli.stream_argument import compiled, is_stream, named, outline
 from clbench.errors import UserError, hint, unknown
+from clbench.measures import measure_of
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Verbs
-    from clbench.reports.figures.confusion_figure import Confusion
+    from clbench.reports.figures.confusion_figure import Confusions
     from clbench.reports.figures.figure_style import Look
     from clbench.reports.figures.study_runs import Board, Member
     from clbench.reports.seed_curves import Band
     from clbench.results.load import Run
+    from clbench.trace import Trace
 
 KINDS = {
     "runs": "a panel for each run: accuracy on every task at every evaluation",
@@ -27,21 +29,24 @@ KINDS = {
     "boundaries": "accuracy on earlier tasks after task boundaries: depth of the gap and recovery",
     "matrix": "the accuracy matrix of each method",
     "cost": "accuracy against memory and time, with the Pareto front",
-    "confusion": "the confusion matrix of each method, of runs with --keep weights",
+    "prequential": "accuracy on the last incoming samples before they are learnt, of runs with watch.prequential",
+    "confusion": "the confusion matrix of each method at the end, or after some experiences",
 }
 
 MOST_RUNS = 10_000
 """Largest number of runs of a figure of methods."""
 
 _FLAGS = {
-    "view": {"runs", "methods", "boundaries", "matrix", "confusion"},
+    "view": {"runs", "methods", "boundaries", "matrix", "prequential", "confusion"},
     "tasks": {"runs", "methods"},
     "loss": {"runs"},
     "first": {"runs", "boundaries"},
     "per_task": {"methods"},
-    "band": {"methods", "boundaries", "cost"},
+    "window": {"prequential"},
+    "band": {"methods", "boundaries", "cost", "prequential"},
     "absolute": {"boundaries"},
     "metric": {"cost"},
+    "experience": {"confusion"},
 }
 """Flags that some kinds of figures have not."""
 
@@ -70,6 +75,10 @@ def add(verbs: Verbs) -> None:
     plot.add_argument(
         "--kind", choices=list(KINDS), help=f"{kinds}; default: methods where runs share a benchmark, else runs"
     )
+    plot.add_argument("--confusion", dest="kind", action="store_const", const="confusion", help="--kind confusion")
+    plot.add_argument(
+        "--experience", type=integers, metavar="N,N", help="confusion: after these experiences; default: at the end"
+    )
     plot.add_argument("--view", metavar="VIEW", help="default: each run's primary view")
     plot.add_argument("--tasks", type=integers, metavar="N,N", help="tasks to draw; default: all")
     plot.add_argument("--loss", action="store_true", help="runs: also the training loss")
@@ -78,6 +87,9 @@ def add(verbs: Verbs) -> None:
         type=integer(1, 2**31 - 1),
         metavar="N",
         help="runs: only the first N updates of each experience; boundaries: only N updates after a boundary",
+    )
+    plot.add_argument(
+        "--window", type=integer(1, 2**31 - 1), metavar="N", help="prequential: incoming samples; default 100"
     )
     plot.add_argument("--per-task", action="store_true", help="methods: a panel for each task")
     plot.add_argument(
@@ -172,7 +184,12 @@ def _check_flags(options: argparse.Namespace, kind: str | None) -> None:
 
 def _usual_kind(options: argparse.Namespace, raws: dict[Path, dict[str, Any]]) -> str:
     """The kind of a figure where none is named."""
-    for flag, kind in (("per_task", "methods"), ("absolute", "boundaries"), ("metric", "cost")):
+    for flag, kind in (
+        ("per_task", "methods"),
+        ("absolute", "boundaries"),
+        ("metric", "cost"),
+        ("window", "prequential"),
+    ):
         if _is_set(options, flag):
             return kind
     if _is_set(options, "loss") or _is_set(options, "first") or _is_set(options, "tasks"):
@@ -230,7 +247,7 @@ def _study(
         return cost_figure.draw(boards, suffix, metric=metrics[0], band=band, look=look), copies
     if kind == "confusion":
         members, copies = _finished(raws)
-        drawn = _named(options, [_confusion(member, options.view) for member in members])
+        drawn = _named(options, [_confusions(member, options.view, options.experience) for member in members])
         return confusion_figure.draw(drawn, suffix, look=look), copies
     if kind == "matrix":
         matrices, copies = _boards(options, raws, lambda run: matrix_figure.reduced(run.trace, run.view(options.view)))
@@ -240,6 +257,23 @@ def _study(
             options, raws, lambda run: after_boundaries.reduced(run.trace, run.view(options.view), options.first)
         )
         return boundary_figure.draw(after, suffix, band=band, absolute=options.absolute, look=look), copies
+    if kind == "prequential":
+
+        def incoming(run: Run) -> study_curves.Drawn:
+            drawn = study_curves.incoming(run.trace, run.view(options.view), options.window or study_curves.WINDOW)
+            if measure_of(run.view(options.view)):
+                raise UserError(f"{run.directory}: --kind prequential draws accuracies; this run predicts numbers.")
+            if drawn is None:
+                raise UserError(f"{run.directory}: no incoming samples as yet.")
+            return drawn
+
+        watched = {path: raw for path, raw in raws.items() if (raw["config"].get("watch") or {}).get("prequential")}
+        if not watched:
+            where = ", ".join(options.runs)
+            raise UserError(f"{where}: no run with incoming samples; they are recorded with -o watch.prequential=true.")
+        arriving, copies = _boards(options, watched, incoming)
+        copies += [f"{path}: no incoming samples were recorded." for path in raws if path not in watched]
+        return study_curves.draw(arriving, suffix, band=band, look=look), copies
 
     def curves(run: Run) -> study_curves.Drawn:
         tasks = None
@@ -285,49 +319,66 @@ def _named(options: argparse.Namespace, members: list[Member[_T]]) -> list[Board
 
 
 def _finished(raws: dict[Path, dict[str, Any]]) -> tuple[list[Member[None]], list[str]]:
-    """The finished runs, all of them with kept weights, and a sentence for each other one."""
+    """The finished runs, and a sentence for each other one."""
     from clbench.reports.figures import study_runs
-    from clbench.results import files, load, record
+    from clbench.results import load, record
 
     left_out = [f"{path}: {reason}." for path, raw in raws.items() if (reason := load.unfinished(raw))]
     done = [path for path, raw in raws.items() if load.unfinished(raw) is None]
     if not done:
         raise UserError(*left_out)
-    lacking = [path / name for path in done for name in (files.WEIGHTS, files.STRATEGY) if not (path / name).exists()]
-    if lacking:
-        more = f" (and {len(lacking) - 1} more files)" if len(lacking) > 1 else ""
-        raise UserError(
-            f"{lacking[0]}: no such file{more}; predictions need what `clbench run --keep weights` writes; "
-            "a run that finished without it is done again with --force."
-        )
     members = [study_runs.Member(path, record.check(path / "run.json", raws[path]), None) for path in done]
     once, copies = study_runs.once(members)
     return once, [*left_out, *copies]
 
 
-def _confusion(member: Member[None], view: str | None) -> Member[Confusion]:
-    """The confusion matrix of a run with kept weights."""
+def _confusions(member: Member[None], view: str | None, experiences: list[int] | None) -> Member[Confusions]:
+    """The confusion matrices of a run: from its trace, or from kept weights where that holds no predictions."""
+    from clbench.metrics import confusion
+    from clbench.reports.figures import study_runs
+    from clbench.reports.figures.confusion_figure import Confusion
+    from clbench.results import load
+
+    run = load.read(member.directory, member.record.raw, bits=False)
+    trace, name = run.trace, run.view(view)
+    if name not in trace.predicted:
+        trace = _predicted_again(run, name, experiences)
+    ends: list[int | None] = [None] if experiences is None else [*experiences]
+    try:
+        drawn = [Confusion.of(name, e, *confusion(trace, name, -1 if e is None else e)) for e in ends]
+    except UserError as error:
+        raise UserError(f"{member.directory}: --experience: {error}") from None
+    return study_runs.Member(member.directory, member.record, tuple(drawn))
+
+
+def _predicted_again(run: Run, view: str, experiences: list[int] | None) -> Trace:
+    """The trace of a run without recorded predictions, with those that its kept weights make at its end."""
+    import dataclasses
+
     import numpy as np
 
-    from clbench.reports.figures import study_runs
-    from clbench.reports.figures.confusion_figure import confusion
+    from clbench.results import files
     from clbench.runner import kept_weights
+    from clbench.trace import Phase
 
-    learned = kept_weights.load(member.directory)
+    missing = [name for name in (files.WEIGHTS, files.STRATEGY) if not (run.directory / name).exists()]
+    if missing or experiences:
+        again = "and its weights give those after the last experience alone"
+        again = f"and {missing[0]}, which gives those at the end, is missing" if missing else again
+        raise UserError(
+            f"{run.directory}: its predictions were not recorded, {again}; with watch.predictions and --force "
+            "the run is done again."
+        )
+    learned = kept_weights.load(run.directory)
     predictions = learned.predictions()
-    name = view or member.record.primary_view
-    if name not in predictions:
-        raise UserError(f"{member.directory}: {unknown('view', name, predictions)}")
-    cells = learned.components.evaluator.cells
-    classes: dict[int, set[int]] = {}
-    for target, label in zip(cells.target.tolist(), cells.label.tolist(), strict=True):
-        classes.setdefault(target, set()).add(label)
-    if all(len(labels) == 1 for labels in classes.values()):
-        outputs, of_cell = {target: min(labels) for target, labels in classes.items()}, cells.label.astype(np.int64)
-    else:  # classes share outputs
-        outputs, of_cell = {target: target for target in classes}, cells.target
-    true = np.repeat(of_cell, cells.size)
-    return study_runs.Member(member.directory, member.record, confusion(name, true, predictions[name], outputs))
+    if view not in predictions:
+        raise UserError(f"{run.directory}: {unknown('view', view, predictions)}")
+    ends = int((run.trace.phase == Phase.END).sum())
+    outputs = predictions[view].astype(np.uint16)  # -1 is the largest number
+    target = learned.components.evaluator.cells.target
+    return dataclasses.replace(
+        run.trace, predicted={view: np.broadcast_to(outputs, (ends, len(outputs)))}, cell_target=target
+    )
 
 
 # ------------------------------------------------------------------------------------------------ streams

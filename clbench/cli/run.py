@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     benchmark = planned[0].benchmark
     stream = benchmark.stream
     try:
-        registry.datasets().require(stream.data, stream.synthetic)
+        registry.datasets().require(stream.data, **stream.reading)
         defaults: dict[str, Any] = {"threads": threads(benchmark)}
     except UserError as error:
         raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None
@@ -270,13 +270,15 @@ def _line(label: str, outcome: Any) -> str:
         mark = f"{sign} " if values[name].get("resolution") not in (None, 1) else ""  # extremes are bounds
         return mark + quantity(values[name]["value"], unit, undefined="-")
 
-    costs = record["costs"]
+    costs, incoming = record["costs"], ""
+    for name in ("prequential.accuracy", "prequential.average"):
+        incoming += f", {name} {printed(name)}" if name in values else ""
     first, least, worst = ("average", "worst", "worst_case") if measure else ("average_accuracy", "min_acc", "wc_acc")
     words = (f"{measure.title}: {first}", least, worst) if measure else ("ACC", "min-ACC", "WC-ACC")
     return (
         f"{label}: {words[0]} {printed(first)}, "
         f"forgetting.after_learning {printed('forgetting.after_learning')}, "
-        f"{words[1]} {printed(least)}, {words[2]} {printed(worst)}; "
+        f"{words[1]} {printed(least)}, {words[2]} {printed(worst)}{incoming}; "
         + (
             f"finished earlier{_code(outcome)}, not repeated"
             if outcome.skipped

@@ -33,13 +33,13 @@ def is_stream(name: str) -> bool:
 def outline(config: StreamConfig) -> Any:
     """The data set without its inputs. Output of downloads and of user-defined code goes to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
-        return registry.datasets().outline(config.data, config.synthetic, config.size)
+        return registry.datasets().outline(config.data, size=config.size, **config.reading)
 
 
 def load(config: StreamConfig) -> Any:
     """The whole data set; prints as `outline` does."""
     with contextlib.redirect_stdout(sys.stderr):
-        return registry.datasets().load(config.data, config.synthetic, config.size)
+        return registry.datasets().load(config.data, size=config.size, **config.reading)
 
 
 def compiled(name: str, benchmark: Benchmark, seeds: Seeds, seed: int | None, data: Any) -> Any:

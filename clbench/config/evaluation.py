@@ -49,6 +49,9 @@ class Watch(Model):
     """The number of each sample is recorded for these. Default: if that takes up to 128 MiB uncompressed."""
     bits: bool | None = None
     """Per-sample correctness is recorded. Default: if that takes up to 128 MiB uncompressed."""
+    predictions: bool | None = None
+    """The output predicted for each test sample is recorded at the ends of experiences. Default: if that takes up to
+    32 MiB uncompressed."""
     precision: Literal["auto", "float32"] = "auto"
     """auto: bfloat16 and int8 decide what they decide safely, where the processor is fast; counts are float32's."""
     samples: Literal["auto", "all"] = "auto"
@@ -61,6 +64,11 @@ class Watch(Model):
     """Gradient norms are recorded, of each update and of each task's test loss. Several times the cost."""
     features: bool = False
     """Drift of each task's features is recorded. About twice the cost."""
+    prequential: bool = False
+    """Each incoming sample is predicted before the update that learns it, in its first pass alone, and recorded."""
+    prequential_delay: Annotated[int, Field(ge=0)] = 0
+    """Updates between the prediction of an incoming sample and the update that learns it: a forecast's target arrives
+    later. For streams whose samples are learnt once."""
 
     @pydantic.model_validator(mode="after")
     def _distinct(self) -> Watch:
@@ -68,4 +76,6 @@ class Watch(Model):
             values = getattr(self, key) or []
             if len(set(values)) < len(values):
                 raise mistake(f"got {shown(values)}. Allowed: each value once", key)
+        if self.prequential_delay and not self.prequential:
+            raise mistake(f"got {self.prequential_delay}, which needs prequential: true", "prequential_delay")
         return self

@@ -49,6 +49,13 @@ class SlimResNet18(_Network):
     filters: Annotated[int, Field(ge=1)] = 20
 
 
+class Liquid(_Network):
+    """A liquid network over the steps of a forecast's input, closed-form or by a solver, by the package ncps."""
+
+    name: Literal["cfc", "ltc"]
+    units: Annotated[int, Field(ge=1)] = 32
+
+
 class Imported(_Network):
     """A user-defined network: `factory` is called with an input's shape and the number of outputs. One that takes other
     arguments is refused. An `nn.Sequential` that ends in an `nn.Linear` has a feature extractor that can be frozen."""
@@ -59,4 +66,4 @@ class Imported(_Network):
     ]
 
 
-Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Imported, Field(discriminator="name")]
+Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Liquid | Imported, Field(discriminator="name")]

@@ -40,6 +40,9 @@ class Training(Model):
     drop_last: bool = False
     """Drops the last batch of a pass if it is smaller than the others, such as a single sample, which a network with
     batch normalisation cannot learn from."""
+    order: Literal["shuffled", "data"] = "shuffled"
+    """Order of the samples within an experience: drawn for each pass, or that of the data, as a series needs. Hosted
+    strategies of Avalanche keep their own."""
     optimizer: Optimizer
     optimizer_state: Literal["keep", "reset"] = "keep"
     """Treatment of the optimiser's state (moments) at the start of each experience."""

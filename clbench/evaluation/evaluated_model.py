@@ -85,6 +85,7 @@ class EvaluatedModel:
         key: tuple[tuple[int, ...], tuple[int, ...]],
         judge: Judge,
         targets: Tensor,
+        taken: Callable[[tuple[int, int], Tensor], None] | None = None,
     ) -> list[Judged]:
         """The verdict on samples, by a model whose rows do not depend on each other.
 
@@ -95,6 +96,8 @@ class EvaluatedModel:
             key: the tasks evaluated, and the outputs seen: a verdict depends on them.
             judge: see there; with leads.
             targets: output unit of every sample, int64 (N,).
+            taken: called with each span and its scores in float32, at a boundary of experiences alone, where they are
+                all computed.
 
         Returns:
             One for each span.
@@ -108,6 +111,8 @@ class EvaluatedModel:
             self.kept.begin(network, inputs)
             least = passes.rows_alike(network, inputs)
             scored = partial(self.kept.of, compute=scored, least=least)
+        if taken is not None:
+            scored = _telling(scored, taken)
         selection = self.selection if n * passes.work > _WORTH else None
         if selection is not None and self.bound.begin(network, inputs, spans, key, targets):
             return self._within_bound(spans, scored, judge)
@@ -173,6 +178,18 @@ class EvaluatedModel:
         """The verdict on selected samples."""
         mode = self._begin(network, inputs, passes, False, True) if len(which) > _FEW else "plain"
         return self._one(mode, which, passes, scored, judge)
+
+
+def _telling(scored: Scored, taken: Callable[[tuple[int, int], Tensor], None]) -> Scored:
+    """The same, with the scores of spans told."""
+
+    def told(which: Which) -> Tensor:
+        scores = scored(which)
+        if not isinstance(which, Tensor):
+            taken(which, scores)
+        return scores
+
+    return told
 
 
 def _spread(n: int) -> Tensor:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,6 +30,7 @@ from clbench.evaluation.audits import Clock
 from clbench.evaluation.cells import Cells, lay_out_cells
 from clbench.evaluation.competition import Competition, Judged, views_of
 from clbench.evaluation.evaluated_model import EvaluatedModel
+from clbench.evaluation.evaluation import Evaluation
 from clbench.evaluation.inputs import TestInputs
 from clbench.evaluation.numbers import Numbers, blocks
 from clbench.evaluation.passes import Passes, Which
@@ -58,24 +58,6 @@ class Predictor(Protocol):
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None: ...
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Result of one evaluation, on the device; on a GPU it is not waited for.
-
-    Attributes:
-        counts: per view, int32 (K,): correct predictions, NOT_EVALUATED, UNAVAILABLE, or NAN_SCORES.
-        bits: per view, uint8 (ceil(N / 8),): the samples predicted correctly, the first in the highest bit.
-        extra: per name, float32 (T,): further quantities of `Watch`.
-        sums, values: per view and measure, float64 (K,) and float32 (N,), on the host; see `clbench.trace.Trace`.
-    """
-
-    counts: dict[str, Tensor]
-    bits: dict[str, Tensor]
-    extra: dict[str, Tensor]
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    values: dict[str, Tensor] = field(default_factory=dict)
-
-
 class Evaluator:
     """Counts correct predictions per view and cell.
 
@@ -91,6 +73,7 @@ class Evaluator:
         bits: whether per-sample correctness is kept.
         numbers: of a regression, the numbers to predict, float32 (N, D), in the order of the cells; nothing is counted.
         values: whether the number of each sample is kept.
+        predictions: whether predicted outputs are to be kept at the ends of experiences.
     """
 
     def __init__(
@@ -106,6 +89,7 @@ class Evaluator:
         bits: bool = True,
         numbers: Tensor | None = None,
         values: bool = True,
+        predictions: bool = True,
     ) -> None:
         watch = watch or Watch()
         self.cells = cells
@@ -115,10 +99,12 @@ class Evaluator:
         self._device = device
         self._passes = Passes(self._inputs, device, batch_size)
         self._tell_task = tell_task
-        self._keep_bits = bits
+        self._keep_bits, self.keeps_predictions = bits, predictions
         self._settings: dict[str, Any] = {"views": views, "device": device, "batch_size": batch_size,
                                           "tell_task": tell_task, "watch": watch, "bits": bits,
-                                          "numbers": numbers, "values": values}  # fmt: skip
+                                          "numbers": numbers, "values": values,
+                                          "predictions": predictions}  # fmt: skip
+        self._output_type, self._no_output = (torch.uint8, 255) if cells.outputs <= 255 else (torch.uint16, 65_535)
         self._start = cells.start
         self._competition = Competition(cells, views, device)
         each = torch.from_numpy(np.repeat(np.arange(len(cells.size)), cells.size))
@@ -159,11 +145,13 @@ class Evaluator:
         bits: bool,
         tell_task: bool,
         values: bool = True,
+        predictions: bool = True,
     ) -> Evaluator:
         """The evaluator of a stream.
 
         Args:
             seed: seed "stream"; draws the subset of the test set, if there is one.
+            bits, predictions: see `Evaluator`.
             tell_task: whether `predict` receives the task of each sample.
         """
         cells = lay_out_cells(stream, evaluation.subset, seed)
@@ -181,6 +169,7 @@ class Evaluator:
             bits=bits,
             numbers=None if target is None else torch.from_numpy(target[cells.rows]).to(device),
             values=values,
+            predictions=predictions,
         )
 
     def fresh(self) -> Evaluator:
@@ -291,7 +280,7 @@ class Evaluator:
         strategy: Predictor,
         scope: Iterable[int],
         seen: Iterable[int],
-        predictions: dict[str, Tensor] | None = None,
+        predictions: bool = False,
     ) -> Evaluation:
         """Evaluates the current predictions.
 
@@ -299,7 +288,7 @@ class Evaluator:
             strategy: predicts; its model and its generators are left unchanged.
             scope: tasks to evaluate.
             seen: tasks seen so far, the current ones included.
-            predictions: filled in: by view, the predicted output of each sample that has a prediction, int64 (N,).
+            predictions: whether predicted outputs are returned.
 
         Raises:
             RunFailed: a prediction changed its arguments.
@@ -311,6 +300,7 @@ class Evaluator:
         right = {v: torch.zeros(self.samples, dtype=torch.bool, device=self._device) for v in self.views}
         sums: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
+        predicted = {v: self._without_prediction() for v in self.views} if predictions else {}
         runs = list(consecutive(sorted(scope)))
         outputs = frozenset(o for t in seen for o in self._competition.task_outputs[t])
         cuda = self._device.type == "cuda"
@@ -320,7 +310,7 @@ class Evaluator:
             for evaluated in self._evaluated:
                 with self._model(evaluated, strategy.model) as model:
                     if self._counted:
-                        self._count(evaluated, strategy, model, runs, outputs, counts, right, predictions)
+                        self._count(evaluated, strategy, model, runs, outputs, counts, right, predicted)
                     if self._numbers is not None:
                         scores = partial(self._fixed_scores, evaluated, strategy, model)
                         self._numbers.measure(evaluated.suffix, runs, outputs, scores, sums, values)
@@ -336,7 +326,10 @@ class Evaluator:
         if [t._version for t in shared] != versions:
             raise RunFailed("predict_writes", "a prediction changed the test inputs or the parameters in place")
         bits = {v: self._packed(r) for v, r in right.items()} if self._keep_bits else {}
-        return Evaluation(counts, bits, extra, sums, values)
+        return Evaluation(counts, bits, extra, sums, values, predicted)
+
+    def _without_prediction(self) -> Tensor:
+        return torch.full((self.samples,), self._no_output, dtype=self._output_type, device=self._device)
 
     @contextmanager
     def _model(self, evaluated: EvaluatedModel, model: nn.Module) -> Iterator[nn.Module]:
@@ -352,11 +345,11 @@ class Evaluator:
         seen: frozenset[int],
         counts: dict[str, Tensor],
         right: dict[str, Tensor],
-        predictions: dict[str, Tensor] | None,
+        predicted: dict[str, Tensor],
     ) -> None:
-        """Fills in the counts and bits of one model's views."""
+        """Fills in the counts and bits of one model's views, and the predicted outputs where there is room for them."""
         alone, cpu, runs = self._is_alone(strategy, model), self._device.type == "cpu", list(runs)
-        if alone and predictions is None:
+        if alone and (not predicted or evaluated.clock.since == 0):
             tasks = tuple(t for run in runs for t in run)
             key = tasks, tuple(sorted(seen))
             verdicts = evaluated.judge(
@@ -366,6 +359,7 @@ class Evaluator:
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
                 self._targets,
+                partial(self._choose, evaluated, list(tasks), seen, predicted) if predicted else None,
             )
             for run, judged in zip(runs, verdicts, strict=True):
                 self._fill(evaluated, run, judged, counts, right)
@@ -385,8 +379,8 @@ class Evaluator:
                     counts[view + evaluated.suffix][first:last] = UNAVAILABLE
                 continue
             self._fill(evaluated, run, self._judge(scores, run, seen, self._span(run), False), counts, right)
-            if predictions is not None:
-                self._choose(evaluated, run, scores, seen, predictions)
+            if predicted:
+                self._choose(evaluated, run, seen, predicted, self._span(run), scores)
 
     def _span(self, tasks: list[int]) -> tuple[int, int]:
         """First sample, and one past the last, of consecutive tasks."""
@@ -401,16 +395,21 @@ class Evaluator:
         self,
         evaluated: EvaluatedModel,
         tasks: list[int],
-        scores: Tensor,
         seen: frozenset[int],
-        predictions: dict[str, Tensor],
+        predicted: dict[str, Tensor],
+        span: tuple[int, int],
+        scores: Tensor,
     ) -> None:
-        """Fills in the predicted outputs."""
-        a, b = self._span(tasks)
-        missing = self.cells.outputs - scores.shape[1]
+        """Fills in the predicted outputs of a span; none for samples of a class that has no score yet."""
+        a, b = span
+        width = scores.shape[1]
+        missing = self.cells.outputs - width
         scores = nn.functional.pad(scores, (0, missing), value=float("-inf")) if missing > 0 else scores
         for view in self._views:
-            predictions[view + evaluated.suffix][a:b] = self._competition.best(scores, view, tasks, seen, a)
+            best = self._competition.best(scores, view, tasks, seen, a)
+            if missing > 0:
+                best = best.masked_fill(self._targets[a:b] >= width, self._no_output)
+            predicted[view + evaluated.suffix][a:b] = best.to(self._output_type)
 
     def _fill(
         self,

@@ -7,7 +7,9 @@ all views of a trace; each family of definitions has a module:
     worst_case   minima and largest changes on the way
     learning     how fast and how lastingly things are learnt
     sessions     few-shot streams: accuracy over all classes so far
+    predicted    predicted outputs: confusion, and the share that falls on the newest classes
     gap          anatomy of the stability gap
+    prequential  incoming samples, each predicted before it is learnt; of runs that recorded it
     sampling     standard errors
     dialects     definitions of other libraries under the same names
     measured     all of these for errors and losses
@@ -23,8 +25,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from clbench.measures import measure_of
-from clbench.metrics import gap, learning, matrix, measured, sessions, worst_case
+from clbench.metrics import gap, learning, matrix, measured, predicted, prequential, sessions, worst_case
 from clbench.metrics.definition import Metric, Remembering, Value, accuracy_matrix, first_visit
+from clbench.metrics.predicted import confusion
 from clbench.metrics.sampling import standard_error
 from clbench.metrics.worst_case import minimum_accuracy, worst_case_accuracy
 from clbench.trace import Trace
@@ -35,6 +38,7 @@ __all__ = [
     "Value",
     "accuracy_matrix",
     "compute",
+    "confusion",
     "first_visit",
     "metrics_of",
     "minimum_accuracy",
@@ -42,9 +46,9 @@ __all__ = [
     "worst_case_accuracy",
 ]
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric for family in (matrix, worst_case, learning, sessions, gap) for metric in family.METRICS
-}
+_FAMILIES = (matrix, worst_case, learning, sessions, predicted, gap, prequential)
+
+METRICS: dict[str, Metric] = {metric.name: metric for family in _FAMILIES for metric in family.METRICS}
 
 
 def metrics_of(view: str) -> dict[str, Metric]:
@@ -66,7 +70,7 @@ def compute(
 
     Args:
         trace: of a run.
-        metrics: definitions; default: all of `metrics_of` each view.
+        metrics: definitions; default: all of `metrics_of` each view whose record the trace has.
         views: of the trace, those of measures included; default: all.
 
     Returns:
@@ -84,11 +88,12 @@ def compute(
     """
     joined = Remembering.of(trace.by_origin())
     chosen = None if metrics is None else list(metrics)
+
+    def definitions(view: str) -> Iterable[Metric]:
+        return [m for m in metrics_of(view).values() if m.is_recorded(joined, view)] if chosen is None else chosen
+
     return {
-        view: {
-            metric.name: _plain(metric, metric.compute(joined, view), joined, view)
-            for metric in (metrics_of(view).values() if chosen is None else chosen)
-        }
+        view: {metric.name: _plain(metric, metric.compute(joined, view), joined, view) for metric in definitions(view)}
         for view in (trace.views if views is None else views)
     }
 

@@ -66,6 +66,7 @@ class Metric:
         compute: (trace joined by origin, view) -> `Value`.
         bound: kind of bound that a minimum or maximum is where `Value.resolution` exceeds 1; None for other metrics.
         reach: the evaluations that it needs besides those before and after each experience; None where it needs none.
+        record: the record beside that of the test set that it is computed from; None where it needs none.
     """
 
     name: str
@@ -79,6 +80,11 @@ class Metric:
     compute: Callable[[Trace, str], Value]
     bound: Literal["upper", "lower"] | None = None
     reach: Reach | None = None
+    record: Literal["prequential"] | None = None
+
+    def is_recorded(self, trace: Trace, view: str) -> bool:
+        """True if a trace has the record that the metric is computed from."""
+        return self.record is None or (trace.prequential is not None and trace.prequential.of(view) is not None)
 
     def worth(self, value: float) -> float:
         """A value on a scale on which higher is better: itself, its negative, or its negative distance from 0."""

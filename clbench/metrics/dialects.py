@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from clbench.metrics import matrix, sessions
-from clbench.metrics.definition import Floats, Value, accuracy_matrix, is_square
-from clbench.summation import total
-from clbench.trace import Trace
+import numpy as np
+
+from clbench.metrics import matrix, prequential, sessions
+from clbench.metrics.definition import Floats, Value, accuracy_matrix, at, boundaries, is_square
+from clbench.summation import mean, total
+from clbench.trace import Phase, Trace
 
 ONLY_ONCE = "defined for streams that visit each task once, in order"
 
@@ -86,8 +88,51 @@ def backward_transfer_without_neighbours(R: Floats) -> float:
     return total(float(R[i, j] - R[j, j]) for i in range(tasks) for j in range(i - 1)) / pairs
 
 
+def capymoa_matrix(trace: Trace, view: str, looks: int) -> Floats:
+    """R of CapyMOA 0.15.1, (V, T): the last of `continual_evaluations` looks at each task.
+
+    Of a task learnt in N batches the looks are after each floor(N / H) of them, and the last one is after
+    H floor(N / H): before the end of the task where H does not divide N. Fewer batches than looks are refused there.
+
+    >>> from clbench.testing import make_trace
+    >>> curve = np.array([[0.0, 0.2, 0.4, 0.6, 0.6]])[:, :, None]  # after 0, 1, 2 and 3 batches
+    >>> [capymoa_matrix(make_trace(curve), "class", looks).tolist() for looks in (1, 2, 3, 4)]
+    [[[0.6]], [[0.4]], [[0.6]], [[nan]]]
+    """
+    bounds, found = boundaries(trace), np.full(len(trace.visits), -1, np.int64)
+    for v, (begin, n) in enumerate(zip(bounds[:-1].tolist(), np.diff(bounds).tolist(), strict=True)):
+        moment = begin + looks * (n // looks)
+        after = (trace.experience == v) & (trace.iteration == moment) & (trace.phase == Phase.ITERATION)
+        if n >= looks and after.any():
+            found[v] = np.flatnonzero(after)[-1]
+    return at(trace.task_accuracy(view), found)
+
+
+def _after_looks(trace: Trace, view: str) -> Value:
+    """`accuracy_final` of CapyMOA 0.15.1 with `continual_evaluations=10`; no parts."""
+    return Value(mean(capymoa_matrix(trace, view, LOOKS)[-1]), np.zeros(0))
+
+
+def _gained_after_looks(trace: Trace, view: str) -> Value:
+    """`backward_transfer` of CapyMOA 0.15.1 with `continual_evaluations=10`; no parts."""
+    R = capymoa_matrix(trace, view, LOOKS)
+    pairs = [(i, j) for i in range(len(R)) for j in range(i)]
+    return Value(mean([float(R[i, j] - R[j, j]) for i, j in pairs]), np.zeros(0))
+
+
+def _single_pass(trace: Trace, view: str) -> Value:
+    """`prequential.accuracy`, where no sample came in again; no parts."""
+    record = trace.prequential
+    if record is None or record.repeated.any():
+        return Value(math.nan, np.zeros(0))
+    return prequential.accuracy(trace, view)
+
+
+LOOKS = 10
+"""`continual_evaluations` of the rows of CapyMOA that depend on it."""
+
 _Rule = Callable[[Trace, str], Value]
-_SHARED: tuple[tuple[str, Literal["accuracy", "forgetting", "backward transfer"], str, str, str, _Rule], ...] = (
+_SHARED: tuple[tuple[str, Literal["accuracy", "forgetting", "backward transfer"], str, str, str | None, _Rule], ...] = (
     ("Avalanche 0.6", "accuracy", "Top1_Acc_Stream", "samples of all tasks pooled", "sessions.final", sessions.final),
     ("Avalanche 0.6", "forgetting", "StreamForgetting", "after learning - now, signed",
      "forgetting.after_learning", matrix.forgetting_after_learning),
@@ -119,6 +164,17 @@ _SHARED: tuple[tuple[str, Literal["accuracy", "forgetting", "backward transfer"]
      "average_accuracy", matrix.average_accuracy),
     ("LibContinual a399ed4", "accuracy", "Overall Avg Acc", "mean over tasks so far, mean over the ends of tasks",
      "average_incremental_accuracy", matrix.average_incremental_accuracy),
+    ("CapyMOA 0.15.1", "accuracy", "ttt.cumulative",
+     "each batch before its update, every epoch anew; where samples come in again it is another number, not here",
+     "prequential.accuracy", _single_pass),
+    ("CapyMOA 0.15.1", "accuracy", "accuracy_final", "mean over tasks, one look at each task, at its end",
+     "average_accuracy", matrix.average_accuracy),
+    ("CapyMOA 0.15.1", "accuracy", "accuracy_final, 10 looks",
+     "mean over tasks after batch 10 floor(N / 10) of the N of the last task", None, _after_looks),
+    ("CapyMOA 0.15.1", "backward transfer", "backward_transfer", "now - after learning, mean over all pairs",
+     "backward_transfer.all_pairs", matrix.backward_transfer_all_pairs),
+    ("CapyMOA 0.15.1", "backward transfer", "backward_transfer, 10 looks",
+     "the same with each task after batch 10 floor(N / 10) of its N", None, _gained_after_looks),
 )  # fmt: skip
 _OWN: tuple[tuple[str, Literal["forgetting", "backward transfer"], str, str, Callable[[Floats], float]], ...] = (
     ("Continuum 1.2.7", "forgetting", "forgetting",
@@ -142,8 +198,8 @@ def dialects(trace: Trace, view: str) -> list[Dialect]:
     """Metrics of other libraries at the end of a run, accuracies in [0, 1].
 
     Defined where every task is visited once, in order, and there are two or more; elsewhere the values are None and
-    the rule says so. Every library evaluates once, at the end of each task. None of a measure: the rules were read in
-    code that counts right answers.
+    the rule says so. Every library evaluates once, at the end of each task; CapyMOA more often where it is told so. Of
+    a measure there are none: the rules were read in code that counts right answers.
 
     >>> import numpy as np
     >>> from clbench.testing import make_trace

@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 
 from clbench.measures import MEASURES, Measure
-from clbench.metrics import gap, learning, matrix, sessions, worst_case
+from clbench.metrics import gap, learning, matrix, prequential, sessions, worst_case
 from clbench.metrics.definition import (
     WITHIN,
     Floats,
@@ -420,7 +420,7 @@ def metrics_of(name: str) -> dict[str, Metric]:
     measure = MEASURES[name]
     levels = (_of_level(measure, name, *row) for name, row in _LEVELS.items())
     differences = (_of_difference(measure, name, *row) for name, row in _DIFFERENCES.items())
-    return {metric.name: metric for metric in (*levels, *differences, *_OTHERS)}
+    return {metric.name: metric for metric in (*levels, *differences, *_OTHERS, *prequential.of_measure(measure))}
 
 
 def _of_level(measure: Measure, name: str, base: str, title: str, formula: str) -> Metric:

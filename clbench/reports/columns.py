@@ -14,10 +14,15 @@ from clbench.reports.leaderboard import RANKED_BY
 from clbench.reports.rows import marked
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from clbench.metrics.field_names import Asked
 
 SHOWN = (RANKED_BY, "forgetting.after_learning", "min_acc", "wc_acc")
 """Default metrics of a table; the one of the ranking first."""
+
+FURTHER = ("prequential.accuracy",)
+"""Further default metrics, of runs with the record that they are computed from."""
 
 Spread = Literal["interval", "std"]
 """What stands behind ±: half of the 95 % Student t interval, or the standard deviation over seeds."""
@@ -86,6 +91,15 @@ def of_metric(metric: str, title: str | None = None, note: str | None = None, sp
     """
     above = f"{title or metric} {printed_unit(METRICS[metric].unit)}"
     return Column(metric, above, partial(_score, metric=metric, spread=spread), metric=metric, note=note)
+
+
+def default_metrics(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Default metrics of a table: `SHOWN`, and those of `FURTHER` that its runs have.
+
+    Args:
+        frame: the leaderboard.
+    """
+    return (*SHOWN, *(name for name in FURTHER if f"{name}_mean" in frame.columns))
 
 
 def usual(metrics: Sequence[str | Asked] = SHOWN, spread: Spread = "interval") -> tuple[Column, ...]:
@@ -164,9 +178,9 @@ def bound_sign(metric: str, every: int) -> str:
 
 def _score(row: dict[str, Any], label: str, metric: str, spread: Spread) -> str:
     name = metric
-    mean, std, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "std", "ci95_lo", "ci95_hi"))
+    mean, std, low, high = (row.get(f"{name}_{statistic}") for statistic in ("mean", "std", "ci95_lo", "ci95_hi"))
     if mean is None:
-        return f"undefined in {row['n'] - row[f'{name}_n']}" if row["n"] else ""
+        return f"undefined in {row['n'] - row.get(f'{name}_n', 0)}" if row["n"] else ""
     width = std if spread == "std" else None if low is None else (high - low) / 2
     half = "" if width is None else f" ± {points(name, width):.2f}"
     sign = bound_sign(name, row["eval_every"])

@@ -92,11 +92,14 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     The same records in another order give the same table. A row's rank is 1 + the number of ranked rows of its board
     whose 95 % interval of `average_accuracy` lies wholly above its own: rows that share a rank are ties. Overlap is not
     transitive, so a row may share its rank with one that is above another of that rank; a difference of two rows is for
-    `clbench compare`, which pairs by seed. `unranked` says why a row has no rank.
+    `clbench compare`, which pairs by seed. `unranked` says why a row has no rank. Metrics of a further record, such as
+    the prequential one, have columns where a run has it.
     """
     grouped = groups(records)
     tuning = sorted({"by", *(key for _, group in grouped for r in group for key in r.tuning)})
-    rows = [_row(row, group, tuning) for row, group in grouped]
+    scored = {name for _, group in grouped for r in group for name in r.scores}
+    names = [name for name, metric in METRICS.items() if metric.record is None or name in scored]
+    rows = [_row(row, group, tuning, names) for row, group in grouped]
     boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         boards.setdefault((row["definition_hash"], row["data_sha256"] or "", row["view"]), []).append(row)
@@ -118,7 +121,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(out, dtype=object)
 
 
-def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
+def _row(row: str, group: list[Record], tuning: list[str], names: Sequence[str]) -> dict[str, Any]:
     first, config = group[0], group[0].config
     done = [r for r in group if r.status == "completed"]
     failed = [r for r in group if r.status == "failed"]
@@ -189,7 +192,7 @@ def _row(row: str, group: list[Record], tuning: list[str]) -> dict[str, Any]:
     }
     for key in tuning:
         out[f"tuning_{key}"] = _agreed([r.tuning.get(key) for r in group])
-    for name in METRICS:
+    for name in names:
         values = [r.scores[name].value if name in r.scores else None for r in done]
         out |= {f"{name}_{statistic}": value for statistic, value in statistics.summary(values).items()}
         out[f"{name}_iqm"] = statistics.interquartile_mean(values)

@@ -41,9 +41,13 @@ def of_run(directory: Path, record: Record, in_use: str | None = None, deep: boo
     ]
     if deep:
         lines += _section("configuration", [f"{key}: {shown(value)}" for key, value in _flat(raw["config"])])
-    from clbench.reports.columns import SHOWN
+    from clbench.reports.columns import FURTHER, SHOWN
 
-    scores = {name: score for name, score in record.scores.items() if deep or name in SHOWN}
+    scores = {
+        name: score
+        for name, score in record.scores.items()
+        if deep or name in (*SHOWN, *FURTHER, "prequential.average")
+    }
     lines += _section(f"metrics, view {record.primary_view}", _metrics(scores, record.primary_view))
     lines += _section("costs", _costs(record))
     lines += _section("hashes", _hashes(record))

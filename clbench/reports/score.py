@@ -49,11 +49,11 @@ def of_trace(trace: Trace, view: str, definitions: Sequence[Metric] | None = Non
     Args:
         trace: of a run.
         view: of the trace.
-        definitions: of the metrics; default: all of `METRICS`.
+        definitions: of the metrics; default: all of `METRICS` whose record the trace has.
     """
     rows, shown = [], []
     by_name = METRICS if definitions is None else {metric.name: metric for metric in definitions}
-    for name, entry in compute(trace, by_name.values(), [view])[view].items():
+    for name, entry in compute(trace, definitions, [view])[view].items():
         metric = by_name[name]
         value, se, resolution = entry["value"], entry.get("se"), entry.get("resolution")
         rows.append((name, value, metric.unit, se, resolution, metric.better))
@@ -63,15 +63,17 @@ def of_trace(trace: Trace, view: str, definitions: Sequence[Metric] | None = Non
                 quantity(value, metric.unit),
                 "" if se is None else f"± {quantity(se, metric.unit)}",
                 metric.direction,
-                _left_open(metric, value, resolution, trace),
+                _left_open(metric, value, resolution, trace, view),
             )
         )
     columns = ("name", "value", "unit", "se", "resolution", "better")
     return Table("metric", columns, ("metric", "value", "sampling error", "", ""), rows, shown)
 
 
-def _left_open(metric: Metric, value: float | None, resolution: int | None, trace: Trace) -> str:
+def _left_open(metric: Metric, value: float | None, resolution: int | None, trace: Trace, view: str) -> str:
     """The bound or the reason that a schedule of evaluations leaves of a value."""
+    if not metric.is_recorded(trace, view):
+        return f"needs watch.{metric.record}, which was off"
     if value is None:
         return metric.unreached(trace.every, trace.dense) or ""
     if resolution is None or resolution == 1:

@@ -155,7 +155,7 @@ def _board(
     notes += [f"{', '.join(dict.fromkeys(more))}: {EQUAL_UPDATES}"] if more else []
     notes += _processors(rows, names)
     metrics = [column.metric for column in shown if column.metric is not None]
-    undefined = [name for name in metrics if any(row["n"] and row[f"{name}_mean"] is None for row in rows)]
+    undefined = [name for name in metrics if any(row["n"] and row.get(f"{name}_mean") is None for row in rows)]
     notes += columns.left_open(metrics, undefined, rows[0]["eval_every"], rows[0]["eval_dense"])
     return Board(
         plain(title),

@@ -3,6 +3,7 @@
     OUT/<benchmark id>/<strategy>/<config hash>/seed-<n>/
         run.json      configuration, hashes, metrics, costs, provenance, status
         trace.npz     the whole trace, at the end
+        predictions.npz  its predicted outputs
         weights.pt    with --keep weights: the final state dictionary
         strategy.pt   with --keep weights: the state of the strategy beside it
         trace/        chunks of it, during the run
@@ -158,6 +159,9 @@ def read_run(directory: Path) -> dict[str, Any]:
     return record
 
 
+PREDICTIONS = "predictions.npz"
+"""File of the outputs predicted at the ends of experiences."""
+
 WEIGHTS, STRATEGY = "weights.pt", "strategy.pt"
 """Files of final weights and of the state of the strategy."""
 
@@ -186,7 +190,8 @@ def find_runs(root: Path, superseded: list[Path] | None = None) -> Iterator[Path
 
 
 OF_A_RUN = {
-    "run.json", "trace.npz", WEIGHTS, STRATEGY, "trace", "checkpoint", "accuracy.png", "tensorboard", "wandb",
+    "run.json", "trace.npz", PREDICTIONS, WEIGHTS, STRATEGY, "trace", "checkpoint", "accuracy.png", "tensorboard",
+    "wandb",
 }  # fmt: skip
 """Files and folders that clbench writes into a run's folder, beside replaced results and the lock."""
 

@@ -224,8 +224,10 @@ def _implausible(trace: Trace) -> str | None:
         return "it holds no evaluation"
     whole = {
         name: getattr(trace, name)
-        for name in ("iteration", "experience", "phase", "origin", "cell_size", "cell_class", "cell_domain")
-    }
+        for name in (
+            "iteration", "experience", "phase", "origin", "cell_size", "cell_class", "cell_domain", "cell_target",
+        )
+    }  # fmt: skip
     whole |= {f"correct.{view}": counts for view, counts in trace.correct.items()}
     for name, array in whole.items():
         if array.dtype.kind != "i":
@@ -239,6 +241,9 @@ def _implausible(trace: Trace) -> str | None:
             return f"array 'sums.{view}' is of no known measure"
         if (sums < 0).any():
             return f"array 'sums.{view}' holds a sum below 0"
+    for view, outputs in trace.predicted.items():
+        if outputs.dtype not in (np.uint8, np.uint16):
+            return f"array 'predicted.{view}' is of the kind {outputs.dtype}, expected uint8 or uint16"
     for name in ("visits", "task_cells"):
         if getattr(trace, name).dtype != np.bool_:
             return f"array '{name}' is of the kind {getattr(trace, name).dtype}, expected bool"

@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import UserError
-from clbench.results.files import read_arrays, write_arrays
+from clbench.prequential import GROWING
+from clbench.results.files import PREDICTIONS, read_arrays, write_arrays
 from clbench.trace import Trace, concatenated, differences
 
-_GROWING = ("correct", "bits", "extra", "sums", "values", "iteration", "experience", "phase", "loss")
+_GROWING = (
+    "correct", "bits", "extra", "sums", "values", "predicted", "iteration", "experience", "phase", "loss", *GROWING,
+)  # fmt: skip
 """Fields of a trace that grow during a run."""
+
+_OF_PREDICTIONS = ("predicted", "cell_target")
+"""Fields in a file of their own: `trace.npz`, by whose SHA-256 a run is verified, has the bytes that it had before
+predictions were recorded."""
 
 
 def _layout(directory: Path) -> Path:
@@ -48,7 +55,8 @@ class TraceWriter:
     def start(self) -> None:
         """Removes the chunks of an unfinished earlier attempt, and the result of a finished one."""
         self.resume([])
-        (self.directory / "trace.npz").unlink(missing_ok=True)
+        for name in ("trace.npz", PREDICTIONS):
+            (self.directory / name).unlink(missing_ok=True)
 
     def resume(self, chunks: list[str]) -> None:
         """Resumes from the first chunks of an unfinished attempt, and removes those after them.
@@ -86,8 +94,13 @@ class TraceWriter:
         return _chunk(self.directory, number)
 
     def finish(self, trace: Trace) -> str:
-        """Writes the whole trace to one file. Returns its SHA-256."""
-        return write_arrays(self.directory / "trace.npz", trace.arrays())
+        """Writes the whole trace: `trace.npz`, and `predictions.npz` where there are any. Returns the SHA-256 of the
+        first."""
+        arrays = trace.arrays()
+        predictions = {n: arrays.pop(n) for n in list(arrays) if n.partition(".")[0] in _OF_PREDICTIONS}
+        if trace.predicted:
+            write_arrays(self.directory / PREDICTIONS, predictions)
+        return write_arrays(self.directory / "trace.npz", arrays)
 
     def clear(self) -> None:
         """Removes the chunks."""
@@ -105,7 +118,10 @@ def read_trace(directory: Path, *, bits: bool = True) -> Trace:
         UserError: missing or damaged, of another schema version, or with sizes that disagree.
     """
     path = directory / "trace.npz"
-    return _made(path, read_arrays(path, without=() if bits else ("bits.", "values.")))
+    arrays = read_arrays(path, without=() if bits else ("bits.", "values."))
+    if (directory / PREDICTIONS).exists():
+        arrays |= read_arrays(directory / PREDICTIONS)
+    return _made(path, arrays)
 
 
 def has_begun(directory: Path) -> bool:
@@ -131,6 +147,7 @@ def read_unfinished_trace(directory: Path) -> Trace:
     except ValueError as error:  # parts whose shapes disagree
         raise UserError(f"{path.parent}: damaged ({error}).") from None
     arrays |= {name: differences(a) for name, a in arrays.items() if name.startswith("bits.")}
+    arrays |= {name: np.packbits(a) for name, a in arrays.items() if name.startswith("prequential.")}
     trace = _made(path.parent, arrays)
     if not trace.iteration.size:
         raise UserError(f"{directory}: no evaluation is written yet.")

@@ -227,7 +227,8 @@ class Attempt:
         bench, evaluation = self._bench, self._bench.run.benchmark.evaluation
         visits, origins = bench.stream.visit_matrix(), bench.stream.origins()
         cells, every, dense = bench.evaluator.cells, evaluation.every, evaluation.dense
-        return self._recorder.trace(cells, visits, origins, every, dense, chunks)
+        delay = None if bench.prequential is None else bench.prequential.delay
+        return self._recorder.trace(cells, visits, origins, every, dense, chunks, delay)
 
     # ---------------------------------------------------------------------------------------- stops and checkpoints
     def _on_iteration(self) -> None:

@@ -18,9 +18,11 @@ from clbench.evaluation.cells import lay_out_cells
 from clbench.evaluation.competition import views_of
 from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.schedule import evaluations
+from clbench.evaluation.test_then_train import TestThenTrain
 from clbench.rng import Chance, global_state, set_global_state
 from clbench.runner.build_strategy import build_strategy, check_measures, configuration_of, imported
 from clbench.runner.malloc import give_back
+from clbench.runner.watching import test_then_train
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
 from clbench.training import models
@@ -34,6 +36,9 @@ from clbench.training.training_set import TrainingSet
 
 _SAMPLES_BYTES = 128 << 20
 """Largest size of packed per-sample correctness, or of the numbers of a measure, that is recorded by default."""
+
+_PREDICTIONS_BYTES = 32 << 20
+"""Largest size of predicted outputs that are recorded by default."""
 
 
 @dataclass
@@ -53,6 +58,8 @@ class Components:
     augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
     """Called after a change of the strategy's predictions without an update."""
+    prequential: TestThenTrain | None
+    """Predicts incoming samples; None where that is not watched, or the strategy's batches cannot be seen."""
     remake: Callable[[], Learner]
     """Another strategy as constructed, on the same samples. The caller fences the global generators."""
 
@@ -73,6 +80,7 @@ class Components:
             "batches": self.batches.state_dict(),
             "augmenters": [augmenter.state_dict() for augmenter in self.augmenters],
             "evaluator": self.evaluator.state_dict(),
+            "prequential": None if self.prequential is None else self.prequential.state_dict(),
             "globals": global_state(self.device.type == "cuda"),
         }
 
@@ -88,6 +96,8 @@ class Components:
         for augmenter, its_state in zip(self.augmenters, state["augmenters"], strict=True):
             augmenter.load_state_dict(its_state)
         self.evaluator.load_state_dict(state["evaluator"])
+        if self.prequential is not None:
+            self.prequential.load_state_dict(state["prequential"])
         set_global_state(state["globals"])
 
     def release(self) -> None:
@@ -136,6 +146,7 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
             _keeps(run, stream, run.watch.bits, 1 / 8),
             bench.task_at_test,
             _keeps(run, stream, run.watch.values, 4),
+            _keeps_predictions(run, stream),
         )
     else:
         samples, new_evaluator = beside.samples.fresh(), lambda: beside.evaluator.fresh()
@@ -173,6 +184,8 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     for_batches = samples.augmented(augmenters[0]) if augmenters else samples
     listeners: list[Callable[[], None]] = []
     strategy = learner(augmenters, partial(_notify, listeners))
+    batches = Batches(for_batches, chance.generator("order"), bench.training, device)
+    of_experiences = budgets(bench.training, stream)
     built = Components(
         run=run,
         stream=stream,
@@ -180,11 +193,12 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
         samples=samples,
         evaluator=new_evaluator(),  # no local variable, which would be kept with this frame: see `release`
         strategy=strategy,
-        batches=Batches(for_batches, chance.generator("order"), bench.training, device),
-        budgets=budgets(bench.training, stream),
+        batches=batches,
+        budgets=of_experiences,
         experiences=Experiences(stream, strategy.access, bench.protocol),
         augmenters=augmenters,
         listeners=listeners,
+        prequential=test_then_train(run, stream, samples, strategy, batches, of_experiences, device),
         remake=lambda: learner((augmenter("strategy"),) if training.augmentation else (), lambda: None),
     )
     give_back()  # memory of the transform of the inputs
@@ -204,6 +218,26 @@ def _keeps(run: run_config.RunConfig, stream: Stream, configured: bool | None, e
     evaluation = run.benchmark.evaluation
     of_block = updates_by_task_block(budgets(run.benchmark.training, stream), stream)
     looks = sum(evaluations(evaluation, n) for n in of_block)
-    samples = int(lay_out_cells(stream, evaluation.subset).size.sum())
-    views = len(views_of(stream.setting, evaluation)) * (1 + len(run.watch.ema) + len(run.watch.last))
-    return looks * views * math.ceil(samples * each) <= _SAMPLES_BYTES
+    return looks * _views(run, stream) * math.ceil(_tested(run, stream) * each) <= _SAMPLES_BYTES
+
+
+def _keeps_predictions(run: run_config.RunConfig, stream: Stream) -> bool:
+    """True if predicted outputs are recorded at the ends of experiences: as configured, by default if the record stays
+    small. Numbers to predict have none."""
+    if stream.data.train_target is not None:
+        return False
+    if run.watch.predictions is not None:
+        return run.watch.predictions
+    ends, each = len(set(stream.origins().tolist())), 1 if stream.outputs <= 255 else 2
+    return ends * _views(run, stream) * _tested(run, stream) * each <= _PREDICTIONS_BYTES
+
+
+def _tested(run: run_config.RunConfig, stream: Stream) -> int:
+    """Number of evaluated test samples."""
+    return int(lay_out_cells(stream, run.benchmark.evaluation.subset).size.sum())
+
+
+def _views(run: run_config.RunConfig, stream: Stream) -> int:
+    """Number of recorded views, those of averaged weights included."""
+    views = len(views_of(stream.setting, run.benchmark.evaluation))
+    return views * (1 + len(run.watch.ema) + len(run.watch.last))

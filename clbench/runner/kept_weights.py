@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from clbench.config.evaluation import Watch
 from clbench.errors import RunFailed, Unsaveable, UserError
-from clbench.evaluation.evaluator import Evaluation
+from clbench.evaluation.evaluation import Evaluation
 from clbench.evaluation.twin import Twin
 from clbench.results import files
 from clbench.rng import fenced
@@ -34,6 +34,7 @@ from clbench.runner.components import Components, assemble
 from clbench.runner.numerics import numerics
 from clbench.strategy import Learner
 from clbench.streams.compile import compile_stream
+from clbench.trace import outputs_of
 from clbench.training.weights import state_sha256
 
 _NAMED = "tensor of weights.pt"
@@ -132,16 +133,14 @@ class Learned:
 
     def predictions(self) -> dict[str, NDArray[np.int64]]:
         """Predicted output of each test sample by view, (N,), in the order of the trace's `rows`; -1 without one."""
-        evaluator, device = self.components.evaluator, self.components.device
-        chosen = {view: torch.full((evaluator.samples,), -1, device=device) for view in evaluator.views}
-        self._evaluate(chosen)
-        return {view: outputs.cpu().numpy() for view, outputs in chosen.items()}
+        predicted = self._evaluate(predictions=True).predicted
+        return {view: outputs_of(outputs.cpu().numpy()) for view, outputs in predicted.items()}
 
     def correct(self) -> dict[str, NDArray[np.int32]]:
         """Correct test samples by view and cell, (K,): the last row of the trace, without averages of weights."""
         return {view: counts.cpu().numpy() for view, counts in self._evaluate().counts.items()}
 
-    def _evaluate(self, predictions: dict[str, Tensor] | None = None) -> Evaluation:
+    def _evaluate(self, predictions: bool = False) -> Evaluation:
         parts = self.components
         seen = {task for number in range(len(parts.budgets)) for task in parts.experiences.tasks(number)}
         scope = range(len(parts.stream.tasks)) if self.run.benchmark.evaluation.scope == "all" else seen

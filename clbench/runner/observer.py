@@ -12,8 +12,9 @@ from torch import Tensor
 from clbench.evaluation.probes import norm
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.schedule import is_due
+from clbench.evaluation.test_then_train import Arrived
 from clbench.runner.components import Components
-from clbench.strategy import Watcher
+from clbench.strategy import Batch, Watcher
 from clbench.trace import Phase
 from clbench.weak import weakly
 
@@ -62,6 +63,7 @@ class Observation(Watcher):
         self._origins = bench.stream.origins().tolist()
         self._in_block = 0
         self._budget = 0
+        self._arrived: Arrived | None = None
         self.position = Position()
         self.iterations = 0
         self.evaluations = 0
@@ -76,14 +78,30 @@ class Observation(Watcher):
             return
         if self._block_begins:
             self._in_block = 0
-        self._bench.evaluator.renew()
+        self._renew()
         if self._recorder is not None and not self.iterations:
             self._bench.evaluator.begin(self._bench.strategy.model)
 
     def before_first_update(self) -> None:
-        self._bench.evaluator.renew()
+        self._renew()
         if self._block_begins:
             self._evaluate(Phase.BEFORE)
+
+    def before_update(self, batch: Batch) -> None:
+        """Called before the strategy learns a batch."""
+        predictions = self._bench.prequential
+        if self._recorder is None or predictions is None:
+            return
+        start = time.perf_counter()
+        plain = not self._bench.augmenters
+        places = self._bench.batches.places
+        self._arrived = predictions.before_update(self._bench.strategy, batch, places, plain, self._seen)
+        self.eval_s += time.perf_counter() - start
+
+    def _renew(self) -> None:
+        self._bench.evaluator.renew()
+        if self._bench.prequential is not None:
+            self._bench.prequential.renew()
 
     @property
     def _block_begins(self) -> bool:
@@ -104,6 +122,9 @@ class Observation(Watcher):
         if self._recorder is not None:
             start = time.perf_counter()
             model = self._bench.strategy.model
+            if self._arrived is not None and self._bench.prequential is not None:
+                predictions = self._bench.prequential
+                self._recorder.add_arrived(self._arrived, predictions.views, predictions.measures)
             gradients = [p.grad for p in model.parameters() if p.grad is not None] if self._gradients else None
             self._recorder.add_loss(loss, None if gradients is None else norm(gradients))
             self._bench.evaluator.after_update(model)
@@ -115,12 +136,12 @@ class Observation(Watcher):
 
     def after_change(self) -> None:
         """Called after a change of the strategy's predictions without an update."""
-        self._bench.evaluator.renew()
+        self._renew()
         self._evaluate(Phase.CHANGE)
 
     def leave(self) -> None:
         """Called at the end of the experience."""
-        self._bench.evaluator.renew()
+        self._renew()
         if self.block_ends:
             self._bench.evaluator.learned(self._bench.stream.experiences[self.position.experience].tasks)
             self._evaluate(Phase.END)
@@ -130,9 +151,9 @@ class Observation(Watcher):
             return
         start = time.perf_counter()
         everything = phase is Phase.BEFORE or self._evaluation.scope == "all"
-        evaluation = self._bench.evaluator.evaluate(
-            self._bench.strategy, self._tasks if everything else self._seen, self._seen
-        )
+        evaluator, scope = self._bench.evaluator, self._tasks if everything else self._seen
+        predictions = phase is Phase.END and evaluator.keeps_predictions
+        evaluation = evaluator.evaluate(self._bench.strategy, scope, self._seen, predictions)
         self._recorder.add(evaluation, self.iterations, self.position.experience, phase)
         self.evaluations += 1
         self.eval_s += time.perf_counter() - start

@@ -30,6 +30,7 @@ from clbench.runner.profiler import Profile
 from clbench.runner.run_record import is_completed, new_record, record_failure
 from clbench.runner.single_samples import refuse_single_samples
 from clbench.runner.user_code import OtherCode
+from clbench.runner.watching import not_watched
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
 from clbench.training import models
@@ -139,6 +140,8 @@ def execute(
             saved = _saved(checkpoints, writer, made_by, warn)
             bench = assemble(run, stream)
             held.callback(bench.release)
+            if reason := not_watched(run, bench.strategy):
+                warn(reason)
             if saved is None:
                 refuse_single_samples(bench)
                 if say is not None:
@@ -154,7 +157,8 @@ def execute(
                 return Outcome(directory, record)  # a result is kept though its data are unavailable now
             if _finished(directory, True, checkpoints, warn) is not None:
                 files.supersede(directory)
-            (directory / "trace.npz").unlink(missing_ok=True)  # files of a checkpoint stay
+            for name in ("trace.npz", files.PREDICTIONS):  # files of a checkpoint stay
+                (directory / name).unlink(missing_ok=True)
             files.write_json(directory / "run.json", record)
             return Outcome(directory, record)
         if finished is not None:

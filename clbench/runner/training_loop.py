@@ -40,6 +40,7 @@ def train(
                     strategy.begin_experience(visible)
                 watcher.before_first_update()
             for batch in bench.batches.of(experience, budget, done):
+                watcher.before_update(batch)
                 loss = strategy.step(batch)
                 remove_denormals(getattr(strategy, "optimizer", None))
                 watcher.after_iteration(loss)

@@ -26,13 +26,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clbench import import_paths, source
+from clbench.dataset import FILE_KINDS
 from clbench.run_config import RunConfig
 
 RECORDED = frozenset({"torch", "torchvision", "numpy", "sklearn", "pandas", "avalanche"})
 """Packages whose version is in `provenance.packages`."""
-
-_OTHER_KINDS = ("npz:", "npy:")
-"""Names of data sets that look like import paths."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,18 @@ def of_paths(paths: Iterable[str], as_imported: bool = True) -> UserCode:
 def paths_in(run: RunConfig) -> frozenset[str]:
     """Import paths in a configuration: of a strategy, its parts and parameters, a network, a data set."""
     benchmark = run.benchmark.model_dump(mode="json", exclude={"id", "title", "source"})
-    return frozenset(_paths_in([benchmark, run.strategy.model_dump(mode="json")]))
+    stream = benchmark["stream"]
+    stream.pop("columns", None)  # a name such as "speed:max" is no import path
+    names = stream.pop("data")
+    data = [name for name in ([names] if isinstance(names, str) else names) if not name.startswith(FILE_KINDS)]
+    return frozenset(_paths_in([benchmark, data, run.strategy.model_dump(mode="json")]))
 
 
 def _paths_in(value: Any) -> Iterator[str]:
     if isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _paths_in(part)
-    elif isinstance(value, str) and ":" in value and not value.startswith(_OTHER_KINDS):
+    elif isinstance(value, str) and ":" in value:
         for part in value.split("+"):
             path = part.strip().removeprefix("lazy:")
             if import_paths.is_import_path(path):

@@ -190,9 +190,10 @@ class Grid:
 
     def _check_data(self, runs: Iterable[RunConfig]) -> None:
         problems = []
-        for run in {canonical(r.benchmark.stream.data): r for r in runs}.values():
+        for run in {canonical([r.benchmark.stream.data, r.benchmark.stream.labels]): r for r in runs}.values():
+            stream = run.benchmark.stream
             try:
-                registry.datasets().require(run.benchmark.stream.data, run.benchmark.stream.synthetic)
+                registry.datasets().require(stream.data, **stream.reading)
             except UserError as error:
                 problems += [f"{run.benchmark.id}: stream.data: {p}" for p in error.problems]
         if problems:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.prequential import Prequential
 from clbench.trace import Phase, Trace
 
 
@@ -18,6 +19,8 @@ def make_trace(
     every: int = 1,
     origin: NDArray[np.int32] | None = None,
     view: str = "class",
+    predicted: NDArray[np.int64] | None = None,
+    prequential: NDArray[np.bool_] | None = None,
 ) -> Trace:
     """A trace with given accuracies, to try a metric on: tasks of one cell, experiences of equal length.
 
@@ -29,6 +32,10 @@ def make_trace(
         every: iterations between evaluations.
         origin: (V,); default: every experience its own.
         view: name of the view.
+        predicted: output predicted for each sample at the end of each experience, (V, T * size), -1 without one, where
+            task t has the output t; default: not recorded.
+        prequential: (V, n): whether each incoming sample of an experience was predicted correctly before it was learnt;
+            the updates of an experience share them as equally as they can. Default: not recorded.
 
     The bits have the first `count` samples of a task right.
     """
@@ -55,6 +62,9 @@ def make_trace(
         dense=0,
         rows=np.arange(tasks * size, dtype=np.int64),
         bits={view: np.packbits(right.reshape(len(flat), -1), axis=1)},
+        predicted={} if predicted is None else {view: np.where(predicted < 0, 255, predicted).astype(np.uint8)},
+        cell_target=np.arange(0 if predicted is None else tasks, dtype=np.int64),
+        prequential=None if prequential is None else _incoming(view, prequential, last),
     )
 
 
@@ -83,3 +93,10 @@ def make_measured_trace(
     flat = level.reshape(-1, level.shape[2]).astype(np.float64)
     values = flat.repeat(size, axis=1).astype(np.float32)
     return replace(shape, correct={}, bits={}, sums={view: flat * size}, values={view: values})
+
+
+def _incoming(view: str, right: NDArray[np.bool_], updates: int) -> Prequential:
+    """A prequential record of experiences of so many updates."""
+    n = right.shape[1]
+    incoming = np.tile(np.diff(np.arange(updates + 1) * n // updates), len(right)).astype(np.int32)
+    return Prequential({view: right.reshape(-1)}, incoming, np.zeros_like(incoming), np.zeros_like(incoming))

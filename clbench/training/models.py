@@ -14,7 +14,7 @@ from clbench import import_paths
 from clbench.config import networks
 from clbench.errors import UserError, hint
 from clbench.tracebacks import described
-from clbench.training import factories
+from clbench.training import factories, liquid
 from clbench.training.weights import read, state_sha256
 
 
@@ -56,10 +56,12 @@ def import_parts(network: networks.Network) -> None:
     """Imports what a network needs, before anything is seeded: a module may draw when it is imported.
 
     Raises:
-        UserError: it does not import.
+        UserError: it does not import, or its package is not installed.
     """
     if isinstance(network, networks.Imported):
         _factory(network.factory)
+    elif isinstance(network, networks.Liquid):
+        liquid.require()
 
 
 def _factory(path: str) -> Any:
@@ -131,6 +133,8 @@ def _built_in(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequenti
         for inputs, units in itertools.pairwise(sizes):
             layers += [nn.Linear(inputs, units), nn.ReLU(), *([nn.Dropout(network.dropout)] if network.dropout else [])]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+    if isinstance(network, networks.Liquid):
+        return liquid.build(network.name, network.units, shape, outputs)
     if len(shape) != 3:
         raise UserError(f"model.name: '{network.name}' needs images, and the data set holds vectors.")
     channels, height, width = shape

@@ -65,9 +65,14 @@ class TrainingSet:
 
     def fresh(self) -> TrainingSet:
         """The same samples behind a fence of their own, which has admitted none; not augmented."""
+        view = self.unfenced()
+        view.fence()
+        return view
+
+    def unfenced(self) -> TrainingSet:
+        """The same samples, all of them accessible; not augmented."""
         view = copy.copy(self)
         view._augmenter, view._fence = None, _Fence()
-        view.fence()
         return view
 
     def fetch(self, index: Tensor, task: Tensor | int, *, plain: bool = False) -> tuple[Tensor, Tensor]:

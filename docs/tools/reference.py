@@ -346,14 +346,16 @@ def _trace() -> str:
     from clbench.testing import make_trace
     from clbench.trace import Trace
 
-    arrays = make_trace(np.full((2, 12, 3), 0.5), size=100).arrays()
+    arrays = make_trace(np.full((2, 12, 3), 0.5), size=100, prequential=np.ones((2, 250), bool)).arrays()
     rows = [f"| `{name}` | {array.dtype} | {array.shape or 'one number'} |" for name, array in arrays.items()]
     return (
         "# Arrays of trace.npz\n\n[Files of a run](../../results/README.md#tracenpz) says how the file is written, "
         "[Read a trace](../howto/read_a_trace.md) how it is used.\n\n"
         f"{markdown(Trace.__doc__)}\n\n## An example\n\n"
         "The arrays of two experiences of ten updates each, on three tasks of one class with 100 test samples each, "
-        "evaluated after every update:\n\n| array | kind | shape |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        "evaluated after every update, and with 500 incoming samples:\n\n| array | kind | shape |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
     )
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench import import_paths
+from clbench.dataset import FILE_KINDS
 from clbench.errors import UserError
 from clbench.on_disk import Items, OnDisk, Stored
 from clbench.rng import Chance, fenced
@@ -45,7 +46,7 @@ LAZY = "lazy:"
 
 def is_import_path(name: str) -> bool:
     """True if a name is an import path; no other name runs user-defined code."""
-    return ":" in name and not name.startswith(("npz:", "npy:"))
+    return ":" in name and not name.startswith(FILE_KINDS)
 
 
 def check(name: str) -> None:

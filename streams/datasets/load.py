@@ -11,7 +11,10 @@ test sample.
 
 A name with a colon, `package.module:Name`, runs user-defined code (`clbench.streams.datasets.imported`); no other name
 does. A list of names is one data set whose tasks are its members: images, converted to one size and one number of
-channels.
+channels, whose classes are the same or their own (`clbench.streams.datasets.lists`).
+
+`csv:PATH`, `parquet:PATH`, `hf:FOLDER` and `gapminder` are tables, whose columns a stream names
+(`clbench.streams.datasets.tables`); `folder:PATH` holds images in class folders.
 
 Data that do not fit in memory stay on the disk (`clbench.on_disk`): `npy:FOLDER` has each of these arrays in a separate
 file, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of PyTorch whose items are read singly.
@@ -19,28 +22,27 @@ file, `train_x.npy` and so on, and `lazy:package.module:Name` is a data set of P
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.dataset import DataSet, Facts, Outline
+from clbench.dataset import FILE_KINDS, DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
-from clbench.on_disk import OnDisk, Stored, layout, parts
-from clbench.streams.datasets import imported, labels, outline_cache, sources
+from clbench.on_disk import OnDisk, Stored
+from clbench.streams.datasets import frames, generated, image_folders, imported, lists, outline_cache, sources, tables
 from clbench.streams.datasets import published as published_files
-from clbench.streams.datasets.class_names import moved
-from clbench.streams.datasets.moments import moments_for, moments_of
+from clbench.streams.datasets.columns import Table, is_table
+from clbench.streams.datasets.embedded import EMBEDDED
+from clbench.streams.datasets.finish import finish, read_through
+from clbench.streams.datasets.generated import Generated
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
 from clbench.streams.datasets.sources import Arrays, data_root
-from clbench.streams.datasets.synthetic import SyntheticData
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ DATASETS: dict[str, _Known] = {
         Facts(10, True, "8x8 grey digits, 1,442 train, 355 test; ships with scikit-learn"),
         sha256="145b48fcae08296daf13c0658f889701ddab5cb9bb3ec66f13264349e063c6e0",
     ),
+    "digits_inverted": _Known(Facts(10, True, "the same digits in another domain, dark on light")),
+    "digits_parity": _Known(Facts(2, True, "the same images as another task: even or odd")),
     "mnist": _Known(
         Facts(10, True, "28x28 grey digits, 60,000 train, 10,000 test"),
         Published("MNIST", ("MNIST/raw",), "ossci-datasets.s3.amazonaws.com"),
@@ -95,7 +99,10 @@ DATASETS: dict[str, _Known] = {
         Published("Omniglot", ("omniglot-py/images_evaluation",), "raw.githubusercontent.com"),
         (9_885, 3_295),
     ),
-    "synthetic": _Known(Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download")),
+    **{name: _Known(facts) for name, facts in generated.FACTS.items()},
+    "gapminder": _Known(
+        Facts(None, False, "table of 142 countries in 12 years, 1952 to 2007; ships with plotly; needs `columns`")
+    ),
 }
 
 
@@ -109,16 +116,22 @@ def available() -> dict[str, str]:
     return names
 
 
-def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Facts:
+def facts(
+    name: str | Sequence[str],
+    parameters: Generated | None = None,
+    size: int | None = None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
+) -> Facts:
     """Number of classes and kind of input, without loading images, without torch, and without user-defined code.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
-        UserError: unknown name, a damaged npz file, a list of incompatible members, or a size for vectors.
+        UserError: unknown name, a damaged file, a list of incompatible members, or a size for vectors.
     """
-    known = _facts(name, synthetic) if isinstance(name, str) else _facts_of_list(name, synthetic)
+    known = _facts(name, parameters, table) if isinstance(name, str) else _facts_of_list(name, parameters, labels)
     if size is not None and isinstance(name, str) and _stays(name):
         raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
     if size is not None and known.image is False:
@@ -126,9 +139,14 @@ def facts(name: str | Sequence[str], synthetic: SyntheticData | None = None, siz
     return known
 
 
-def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
-    if name == "synthetic":
-        return Facts((synthetic or SyntheticData()).classes, False)
+def _facts(name: str, parameters: Generated | None, table: Table | None = None) -> Facts:
+    if name in generated.NAMES:
+        return generated.facts(name, parameters)
+    if is_table(name):
+        return _facts_of_table(tables.load(name, _columned(name, table)))
+    pictures = image_folders.folder_of(name)
+    if pictures is not None:
+        return Facts(len(image_folders.classes_of(pictures)), True)
     if imported.is_import_path(name):
         imported.check(name)
         return Facts(None, None, "user-defined data")
@@ -142,15 +160,29 @@ def _facts(name: str, synthetic: SyntheticData | None) -> Facts:
         return DATASETS[name].facts
     message = unknown("data set", name, available()).rstrip(".")
     raise UserError(
-        f"{message}, npz:PATH, npy:FOLDER, package.module:Name, lazy:package.module:Name, or any NAME for which "
-        f"CLBENCH_DATA ({data_root()}) holds a NAME.npz."
+        f"{message}, npz:PATH, npy:FOLDER, csv:PATH, parquet:PATH, hf:FOLDER, folder:PATH, package.module:Name, "
+        f"lazy:package.module:Name, or any NAME for which CLBENCH_DATA ({data_root()}) holds a NAME.npz."
     )
 
 
-def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Facts:
+def _columned(name: str, table: Table | None) -> Table:
+    if table is None:
+        raise UserError(f"data set '{name}' is a table, whose columns stream.columns names: {{target: COLUMN}}.")
+    return table
+
+
+def _facts_of_table(arrays: Arrays) -> Facts:
+    task = arrays.train_task
+    return Facts(
+        int(arrays.train_y.max()) + 1, arrays.train_x.ndim > 2,
+        tasks=None if task is None else int(task.max()) + 1, numbers=arrays.train_target is not None,
+    )  # fmt: skip
+
+
+def _facts_of_list(names: Sequence[str], parameters: Generated | None, labels: lists.Labels) -> Facts:
     if not names:
         raise UserError("an empty list of data sets; it needs one at least.")
-    members = [_facts(n, synthetic) for n in names]
+    members = [_facts(n, parameters) for n in names]
     for member, known in zip(names, members, strict=True):
         if _stays(member):
             raise UserError(f"data set '{member}' stays on the disk as it is; a list needs images in memory.")
@@ -158,9 +190,13 @@ def _facts_of_list(names: Sequence[str], synthetic: SyntheticData | None) -> Fac
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
         if known.tasks is not None:
             raise UserError(f"data set '{member}' has tasks; in a list each data set is one task.")
-    classes = {n: m.classes for n, m in zip(names, members, strict=True) if m.classes is not None}
-    _same_classes(classes)
-    return Facts(next(iter(classes.values()), None), True, tasks=len(names))
+    of, classes = lists.spaces(names, labels), [m.classes for m in members]
+    lists.same_classes(names, classes, of)
+    total: int | None = None
+    held = {space: n for space, n in zip(of.of, classes, strict=True) if n is not None}
+    if len(held) == len(set(of.of)):
+        total = sum(held.values())
+    return Facts(total, True, tasks=len(names))
 
 
 def _stays(name: str) -> bool:
@@ -168,33 +204,25 @@ def _stays(name: str) -> bool:
     return name.startswith(("npy:", imported.LAZY))
 
 
-def _same_classes(classes: dict[str, int]) -> None:
-    if len(set(classes.values())) > 1:
-        counts = ", ".join(f"'{name}' has {n}" for name, n in classes.items())
-        raise UserError(f"the data sets of a list need the same number of classes: {counts}.")
-
-
-def _same_names(members: Sequence[DataSet]) -> None:
-    """Checks that no class of one member has another number in the next that names its classes."""
-    named = [m for m in members if m.class_names]
-    for one, other in combinations(named, 2):
-        if name := moved(one.class_names, other.class_names):
-            numbers = (m.class_names.index(name) for m in (one, other))
-            places = " and ".join(f"class {c} in '{m.name}'" for c, m in zip(numbers, (one, other), strict=True))
-            raise UserError(f"the data sets of a list need the same classes: '{name}' is {places}.")
-
-
-def require(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> None:
+def require(
+    name: str | Sequence[str],
+    parameters: Generated | None = None,
+    size: int | None = None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
+) -> None:
     """Fails early, and without importing torch, if a data set is unavailable.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
         UserError: as `facts`, or missing and not downloadable; of an import path only that it does not exist.
     """
-    facts(name, synthetic, size)
+    facts(name, parameters, size, table, labels)
     for member in [name] if isinstance(name, str) else name:
+        if member in generated.NAMES:
+            generated.check(member)
         published = DATASETS[member].published if member in DATASETS else None
         if published is None or sources.npz_path(member) is not None:
             continue
@@ -206,67 +234,86 @@ def is_local(name: str | Sequence[str]) -> bool:
     """True if a data set can be read without a download and without code of the user's."""
     for member in [name] if isinstance(name, str) else name:
         known = DATASETS.get(member)
-        if sources.npz_path(member) is not None or member.startswith("npy:"):
+        if sources.npz_path(member) is not None or member.startswith(FILE_KINDS):
             continue
         if known is None or (known.published is not None and not known.published.local()):
             return False
     return True
 
 
-def outline(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> Outline:
+def outline(
+    name: str | Sequence[str],
+    parameters: Generated | None = None,
+    size: int | None = None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
+) -> Outline:
     """A data set without its inputs: from a cache file of `load`, else by loading it.
 
     User-defined code (an import path) is run each time.
 
     Args:
-        name, synthetic, size: as for `load`.
+        name, parameters, size, table, labels: as for `load`.
 
     Raises:
         UserError: as `load`.
     """
-    key = _key(name, synthetic, size)
+    key = _key(name, parameters, size, table, labels)
     kept = None if key is None else outline_cache.read(key)
     if kept is not None:
         return Outline(name=_title(name), **kept)
-    data = load(name, synthetic, size)
+    data = load(name, parameters, size, table, labels)
     return Outline(**{field.name: getattr(data, field.name) for field in fields(Outline)})
 
 
-def load(name: str | Sequence[str], synthetic: SyntheticData | None = None, size: int | None = None) -> DataSet:
+def load(
+    name: str | Sequence[str],
+    parameters: Generated | None = None,
+    size: int | None = None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
+) -> DataSet:
     """A data set, checked.
 
     Args:
         name: a built-in name, `npz:PATH`, NAME where the data root holds NAME.npz, an import path, or, for data on the
-            disk, `npy:FOLDER` and `lazy:` before an import path; or a list of these but the last: images (uint8)
-            with the same number of classes each and without tasks, converted to one size and, where any is in
-            colour, to three channels, of top 255. Its tasks are the members in their order.
-        synthetic: parameters of the data set `synthetic`.
+            disk, `npy:FOLDER` and `lazy:` before an import path; `folder:PATH` of images; a table, `csv:PATH`,
+            `parquet:PATH`, `hf:FOLDER` or `gapminder`; or a list of those in memory but tables: images (uint8)
+            without tasks, converted to one size and, where any is in colour, to three channels, of top 255. Its tasks
+            are the members in their order.
+        parameters: of a generated data set; default: its default ones.
         size: height and width that images (uint8) are resized to, >= 1; by default they keep theirs, and those of a
             list get the first member's. Images that change size have the top 255.
+        table: columns and blocks of a table; for that kind alone.
+        labels: of a list, see `lists.Labels`: members that share a label space have the same number of classes.
 
     Raises:
         UserError: unavailable, or a file is damaged; the message names the file and the mistake.
     """
-    require(name, synthetic, size)
-    before = _key(name, synthetic, size)
+    require(name, parameters, size, table, labels)
+    before = _key(name, parameters, size, table, labels)
     if isinstance(name, str):
-        data = _one(name, synthetic)
+        data = _one(name, parameters, size, table)
         if size is not None:
             data = _resized(data, (size, size))
     else:
-        data = _joined(name, synthetic, size)
-    after = _key(name, synthetic, size)
+        data = _joined(name, parameters, size, labels)
+    after = _key(name, parameters, size, table, labels)
     if after is not None and before in (None, after):  # files that change meanwhile are not what was read
         outline_cache.write(after, data)
     return data
 
 
-def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
-    """A single data set in its stored form."""
+def _one(name: str, parameters: Generated | None, size: int | None = None, table: Table | None = None) -> DataSet:
+    """A single data set in its stored form; images of mixed sizes are brought to `size`."""
     path, folder = sources.npz_path(name), sources.npy_folder(name)
     published = DATASETS[name].published if name in DATASETS else None
-    if name == "synthetic":
-        arrays = sources.synthetic(synthetic or SyntheticData())
+    if name in generated.NAMES:
+        arrays = generated.make(name, parameters)
+    elif is_table(name):
+        arrays = tables.load(name, _columned(name, table), size)
+    elif (pictures := image_folders.folder_of(name)) is not None:
+        arrays = image_folders.read(pictures, size)
     elif imported.is_import_path(name):
         arrays = imported.load(name)
     elif folder is not None:
@@ -275,12 +322,12 @@ def _one(name: str, synthetic: SyntheticData | None) -> DataSet:
     elif path is not None:
         arrays = sources.read_npz(path)
     elif published is None:
-        arrays = sources.digits()
+        arrays = EMBEDDED[name]()
     elif name == "omniglot":
         arrays = published_files.read_omniglot(published)
     else:
         arrays = published_files.read_torchvision(name, published)
-    data = _finish(name, arrays)
+    data = finish(name, arrays)
     if name in DATASETS:
         _check_published(data, DATASETS[name])
     return data
@@ -338,54 +385,33 @@ def _resized(data: DataSet, size: tuple[int, int]) -> DataSet:
         return data
     data = _levels(data)
     train_x, test_x = (resize(_held(x), *size) for x in (data.train_x, data.test_x))
-    return _read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
+    return read_through(replace(data, train_x=train_x, test_x=test_x, shape=train_x.shape[1:]))
 
 
-def _joined(names: Sequence[str], synthetic: SyntheticData | None, size: int | None) -> DataSet:
-    """Data sets as the domains of one."""
+def _joined(names: Sequence[str], parameters: Generated | None, size: int | None, labels: lists.Labels) -> DataSet:
+    """Data sets as the tasks of one."""
     members: list[DataSet] = []
-    digest = hashlib.sha256()
+    digests: list[str] = []
     for name in names:
-        data = _one(name, synthetic)
+        data = _one(name, parameters, size)
         if data.train_task is not None:
             raise UserError(f"data set '{name}' has tasks; in a list each data set is one task.")
-        digest.update(f"{data.sha256}\n".encode())
+        digests.append(data.sha256)
         data = _levels(data)
         height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
         members.append(_resized(data, (height, width)))
-    _same_classes({m.name: m.classes for m in members})
-    _same_names(members)
-    depths = {m.shape[0] for m in members}
-    channels = max(depths)
-    if depths - {1, channels}:
-        counts = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
-        raise UserError(f"the data sets of a list need one channel, or as many as the others: {counts}.")
-    digest.update(f"{height}x{width}".encode())
-    sizes = [len(m.train_y) for m in members], [len(m.test_y) for m in members]
-    train_task, test_task = (np.repeat(np.arange(len(members), dtype=np.int64), n) for n in sizes)
-    train_y, test_y = (np.concatenate([getattr(m, y) for m in members]) for y in ("train_y", "test_y"))
-    origin = ", ".join(dict.fromkeys(m.origin for m in members))
-    train_x, test_x = (_stacked([getattr(m, x) for m in members], channels) for x in ("train_x", "test_x"))
-    mean, std = moments_of(train_x, 255.0)
-    return DataSet(
-        name=_title(names), train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
-        test_task=test_task, classes=members[0].classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
-        origin=origin, top=255.0, mean=mean, std=std,
-        class_names=next((m.class_names for m in members if m.class_names), ()),
-    )  # fmt: skip
+    of = lists.spaces(names, labels)
+    lists.same_classes(names, [m.classes for m in members], of)
+    return lists.joined(_title(names), members, digests, of)
 
 
-def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
-    """Images one after the other, grey ones repeated in every channel."""
-    out = np.empty((sum(map(len, parts)), channels, *parts[0].shape[2:]), np.uint8)
-    start = 0
-    for x in parts:
-        out[start : start + len(x)] = x
-        start += len(x)
-    return out
-
-
-def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int | None) -> str | None:
+def _key(
+    name: str | Sequence[str],
+    parameters: Generated | None,
+    size: int | None,
+    table: Table | None = None,
+    labels: lists.Labels = "shared",
+) -> str | None:
     """The key of an outline; None if nothing lies on this machine yet, or for user-defined code."""
     members: list[Any] = []
     for member in [name] if isinstance(name, str) else name:
@@ -393,13 +419,17 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
         files: tuple[Path, ...] = ()
         detail: Any = None
         path, folder = sources.npz_path(member), sources.npy_folder(member)
-        if member == "synthetic":
-            detail = (synthetic or SyntheticData()).model_dump(mode="json")
-        elif member == "digits":
+        if member in generated.NAMES:
+            detail = generated.settled(member, parameters).model_dump(mode="json")
+        elif member in EMBEDDED:
             try:
                 detail = version("scikit-learn")
             except PackageNotFoundError:
                 return None
+        elif is_table(member):
+            files, detail = (frames.path_of(member),), [version("pandas"), _columned(member, table).content()]
+        elif (pictures := image_folders.folder_of(member)) is not None:
+            files, detail = (pictures,), version("pillow")
         elif path is not None:
             files = (path,)
         elif folder is not None:
@@ -409,88 +439,5 @@ def _key(name: str | Sequence[str], synthetic: SyntheticData | None, size: int |
         else:
             return None
         members.append([member, detail, known.sha256 if known else None, outline_cache.stamps(*files)])
-    return outline_cache.key("one" if isinstance(name, str) else "list", members, size)
-
-
-def _finish(name: str, arrays: Arrays) -> DataSet:
-    """Checks the arrays and converts them to the stored layout."""
-    train_x, train_y, test_x, test_y = arrays.train_x, arrays.train_y, arrays.test_x, arrays.test_y
-    origin = arrays.origin
-    for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
-        problem = _problem(part, x, y)
-        if problem:
-            raise UserError(f"{origin}: {problem}.")
-    if train_x.shape[1:] != test_x.shape[1:]:
-        raise UserError(f"{origin}: train_x has samples of {train_x.shape[1:]}, test_x of {test_x.shape[1:]}.")
-    problem = labels.parts_problem(train_y, test_y, arrays.class_names)
-    if problem:
-        raise UserError(f"{origin}: {problem}.")
-    classes = len(np.unique(train_y))
-    tasks: dict[str, Any] = {}
-    if arrays.train_task is not None and arrays.test_task is not None:
-        problem = labels.tasks_problem(train_y, arrays.train_task, test_y, arrays.test_task, arrays.class_names)
-        if problem:
-            raise UserError(f"{origin}: {problem}.")
-        tasks = {
-            "train_task": arrays.train_task.astype(np.int64), "test_task": arrays.test_task.astype(np.int64)
-        }  # fmt: skip
-    targets: dict[str, Any] = {}
-    if arrays.train_target is not None and arrays.test_target is not None:
-        targets = {"target_names": arrays.target_names}
-        for part, t, x in (("train", arrays.train_target, train_x), ("test", arrays.test_target, test_x)):
-            if problem := labels.target_problem(f"{part}_target", t, len(x)):
-                raise UserError(f"{origin}: {problem}.")
-            targets[f"{part}_target"] = t.astype(np.float32).reshape(len(t), -1)
-        if (widths := {targets[name].shape[1] for name in ("train_target", "test_target")}) and len(widths) > 1:
-            raise UserError(f"{origin}: train_target and test_target have {sorted(widths)} numbers a sample.")
-    train, test = (_laid_out(x, arrays.fresh) for x in (train_x, test_x))
-    scale = arrays.top or (255.0 if train.dtype == np.uint8 else 1.0)
-    data = DataSet(
-        name=name, train_x=train, train_y=train_y.astype(np.int64), test_x=test, test_y=test_y.astype(np.int64),
-        **tasks, **targets, classes=classes, top=scale, mean=(), std=(), shape=train.shape[1:], sha256="",
-        origin=origin, class_names=arrays.class_names,
-    )  # fmt: skip
-    if arrays.stamp is None:
-        return _read_through(data)
-    before = arrays.stamp()
-    contents = outline_cache.recall(outline_cache.key("contents", before))
-    if contents is not None:
-        return replace(data, **contents)
-    data = _read_through(data)
-    if arrays.stamp() == before:
-        outline_cache.keep(outline_cache.key("contents", before), data.sha256, data.mean, data.std)
-    return data
-
-
-def _problem(part: str, x: Stored, y: NDArray[Any]) -> str | None:
-    problem = labels.label_problem(f"{part}_x", f"{part}_y", y, len(x) if x.ndim else 0)
-    return problem or sources.input_problem(f"{part}_x", x)
-
-
-def _laid_out(x: Stored, reuse: bool) -> Stored:
-    return replace(x, laid_out=True) if isinstance(x, OnDisk) else layout(x, reuse)
-
-
-def _read_through(data: DataSet) -> DataSet:
-    """Adds moments and digest, in one pass over all samples.
-
-    Raises:
-        UserError: a float is not finite. (Arrays in memory were checked before.)
-    """
-    moments, digest = moments_for(data.train_x), hashlib.sha256()
-    names = ("train_x", "train_y", "test_x", "test_y", "train_task", "test_task", "train_target", "test_target")
-    for name in names:
-        array: Stored | None = getattr(data, name)
-        if array is None:
-            continue
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        for start, part in parts(array):
-            if isinstance(array, OnDisk) and part.dtype.kind == "f":
-                problem = sources.finite_problem(*array.origin(name, start), part)
-                if problem:
-                    raise UserError(f"{data.origin}: {problem}.")
-            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
-            if name == "train_x":
-                moments.add(part)
-    mean, std = moments.result(data.top)
-    return replace(data, sha256=digest.hexdigest(), mean=mean, std=std)
+    of = [] if labels == "shared" else [labels if isinstance(labels, str) else list(labels)]
+    return outline_cache.key("one" if isinstance(name, str) else "list", members, size, *of)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clbench.streams.datasets.sources import cache_folder
 
-_FORMAT = 2
+_FORMAT = 3
 """Incremented when the same files give another outline."""
 _KEPT = 256
 _LABELS = ("train_y", "test_y", "train_task", "test_task")
@@ -44,6 +44,7 @@ def read(name: str) -> dict[str, Any] | None:
             "shape": tuple(map(int, facts["shape"])),
             "sha256": str(facts["sha256"]),
             "origin": str(facts["origin"]),
+            "class_names": tuple(map(str, facts["class_names"])),
         }
     except Exception:  # whatever a damaged file leads to: it is loaded again and written again
         return None
@@ -57,7 +58,7 @@ def write(name: str, outline: Any) -> None:
     arrays = {n: getattr(outline, n) for n in _LABELS if getattr(outline, n) is not None}
     facts = {
         "has": {n: n in arrays for n in _LABELS}, "classes": outline.classes, "shape": list(outline.shape),
-        "sha256": outline.sha256, "origin": outline.origin,
+        "sha256": outline.sha256, "origin": outline.origin, "class_names": list(outline.class_names),
     }  # fmt: skip
     _write(name, facts, {n: a.astype(np.min_scalar_type(a.max())) for n, a in arrays.items()})
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clbench.streams.datasets.embedded import EMBEDDED
 from clbench.streams.datasets.load import DATASETS
 from clbench.streams.datasets.sources import data_root, npz_path, offline
+
+_PACKAGES = {**dict.fromkeys(EMBEDDED, "scikit-learn"), "gapminder": "plotly"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def presence(name: str) -> Presence:
     if path is not None:
         return Presence(str(path))
     if published is None:
-        return Presence("scikit-learn" if name == "digits" else "clbench, which generates it")
+        return Presence(_PACKAGES.get(name, "clbench, which generates it"))
     if published.local():
         return Presence(str(published.place()))
     files = " and ".join(published.files)

@@ -42,6 +42,13 @@ REGRESSION = ("train_x", "train_target", "test_x", "test_target")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
+_TAKEN = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
+"""Names that no file of the data root replaces."""
+MEDMNIST = {
+    "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
+}  # fmt: skip
+"""Names of these arrays in the files of MedMNIST, with labels (N, 1); `val_images` and `val_labels` stay unread."""
+
 _COLOURS = 4
 """Most channels of ordinary images: red, green, blue, opacity."""
 
@@ -67,6 +74,7 @@ class Arrays:
         train_target, test_target: numbers to predict, (N, D), of a regression, whose labels are all 0; else None.
         target_names: see `Outline`.
         fresh: whether nobody else has the inputs, so that their memory may be reused.
+        basis: number of first training samples whose mean and deviation standardise all; None for all of them.
     """
 
     train_x: Stored
@@ -83,6 +91,7 @@ class Arrays:
     test_target: NDArray[Any] | None = None
     target_names: tuple[str, ...] = ()
     fresh: bool = False
+    basis: int | None = None
 
 
 def data_root() -> Path:
@@ -210,6 +219,23 @@ def split(
     )
     if problem:
         raise UserError(f"{where}: {problem}.")
+    test = fifths(y, task, where, class_names)
+    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
+    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
+    return Arrays(
+        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
+        top=top, origin=where, class_names=class_names,
+    )  # fmt: skip
+
+
+def fifths(
+    y: NDArray[Any], task: NDArray[Any] | None, where: str, class_names: tuple[str, ...] = ()
+) -> NDArray[np.bool_]:
+    """A mask of every fifth sample of each class (of each class in each task), bool (N,).
+
+    Raises:
+        UserError: a class with fewer than five samples in a task.
+    """
     cells = y.astype(np.int64) if task is None else task.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     if len(few := np.flatnonzero(counts < 5)):
@@ -224,12 +250,7 @@ def split(
     rank = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
     test = np.empty(len(cells), np.bool_)
     test[order] = rank % 5 == 4
-    train_task, test_task = (None, None) if task is None else (task[~test], task[test])
-    train_x, test_x = (x.only(part) if isinstance(x, OnDisk) else x[part] for part in (~test, test))
-    return Arrays(
-        train_x=train_x, train_y=y[~test], test_x=test_x, test_y=y[test], train_task=train_task, test_task=test_task,
-        top=top, origin=where, class_names=class_names,
-    )  # fmt: skip
+    return test
 
 
 def input_problem(name: str, x: Stored) -> str | None:
@@ -281,24 +302,47 @@ def npz_path(name: str) -> Path | None:
     if "/" in name or name.startswith(".") or ":" in name:
         return None
     path = data_root() / f"{name}.npz"
-    return path if path.is_file() and name not in ("digits", "synthetic") else None
+    return path if path.is_file() and name not in _TAKEN else None
 
 
 def read_npz(path: Path) -> Arrays:
     """The arrays of a file, of either layout."""
     with _open(path) as archive:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
-        arrays = arrange(_names(archive), lambda name: _member(archive, path, name, copies), str(path), "the file")
+        held = _called(_names(archive))
+        arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
     return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> Facts:
     """Facts of a file: labels are read, inputs are not."""
     with _open(path) as archive:
+        held = _called(_names(archive))
         return _facts(
-            _names(archive), lambda name: _member(archive, path, name), lambda name: _header(archive, path, name),
-            str(path), "the file",
+            held, lambda name: _array(archive, path, name, held[name]),
+            lambda name: _header(archive, path, held[name]), str(path), "the file",
         )  # fmt: skip
+
+
+def _called(held: Sequence[str]) -> dict[str, str]:
+    """The arrays of a file by our names: as they are called there, or as MedMNIST calls them."""
+    if set(MEDMNIST.values()) <= set(held) and not {*DIVIDED, *WHOLE} & set(held):
+        return MEDMNIST
+    return {name: name for name in held}
+
+
+def _array(
+    archive: zipfile.ZipFile, path: Path, name: str, called: str, copies: Decompressed | None = None
+) -> NDArray[Any]:
+    array = _member(archive, path, called, copies)
+    if name == called or not name.endswith("_y") or array.ndim != 2:
+        return array
+    if array.shape[1] != 1:
+        raise UserError(
+            f"{path}: {called} has the shape {array.shape}, several labels a sample, as of ChestMNIST; a sample needs "
+            "one, (N, 1)."
+        )
+    return array[:, 0]
 
 
 def _facts(
@@ -436,14 +480,6 @@ def _whole(folder: Path, name: str) -> NDArray[Any]:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: damaged or truncated, not readable as npy ({error}).") from None
-
-
-def digits() -> Arrays:
-    """scikit-learn's copy of the UCI handwritten digits; every fifth sample of a class is a test sample."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return split(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), None, "scikit-learn", top=16.0)
 
 
 def synthetic(spec: SyntheticData) -> Arrays:

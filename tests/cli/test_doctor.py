@@ -66,7 +66,7 @@ def test_this_environment_fits() -> None:
     assert findings["torch"].text == f"{metadata.version('torch')} (allowed >=2.6)"
     assert findings["python"].text.endswith(sys.executable)
     assert "ray" not in findings
-    assert by_name(doctor.extras()).keys() == {"tensorboard", "wandb", "optuna", "ray", "submitit"}
+    assert by_name(doctor.extras()).keys() == {"tensorboard", "wandb", "optuna", "ray", "submitit", "pyarrow"}
 
 
 def test_packages_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

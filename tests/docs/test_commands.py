@@ -45,7 +45,9 @@ LESSONS = {f"docs/tutorials/own_{thing}.md" for thing in ("strategy", "stream", 
 PARSED = ("doctor", "remove")
 """Verbs whose arguments are parsed alone: one judges the machine, one removes what later commands read."""
 
-EMBEDDED = ("digits", "synthetic")
+EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder")
+WRITTEN = ("csv:", "folder:", "npz:")
+"""Kinds of data that a page itself writes before it uses them."""
 SECTIONS = {"stream", "model", "training", "evaluation", "protocol", "watch", "strategy", "seeds"}
 """Keys of a benchmark's file; a block of these alone is part of one."""
 
@@ -80,7 +82,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for benchmark, second in (("split_digits-v1", "er+ewc"), ("permuted_digits-v1", "ewc")):
         names = ["--strategy", "er", "--strategy", "naive", "--strategy", second]
         seeds = ["--seed", "0", "--seed", "1"]
-        flags = ["-o", BUDGET, "--quiet", "--out", str(folder)]
+        more = ["-o", "watch.prequential=true"] if benchmark.startswith("permuted") else []
+        flags = ["-o", BUDGET, *more, "--quiet", "--out", str(folder)]
         assert cli.main(["run", benchmark, *names, *seeds, *flags]) == 0
     return folder
 
@@ -222,9 +225,11 @@ class Reader:
             assert cli.main(arguments) == 0, shlex.join(arguments)
 
     def shorten(self, study: Path) -> None:
-        """Gives a study a budget of two updates and embedded data."""
+        """Gives a study a budget of two updates, and embedded data or those of the page."""
         content = yaml.safe_load(study.read_text(encoding="utf-8"))
-        content |= {"budget": {"iterations": 2}, "seeds": 2, "streams": ["split_digits-v1", "permuted_digits-v1"]}
+        of_page = [name for name in content["streams"] if str(name).endswith(".yaml")]
+        streams = of_page or ["split_digits-v1", "permuted_digits-v1"]
+        content |= {"budget": {"iterations": 2}, "seeds": 2, "streams": streams}
         if "changes" in content:
             del content["changes"]
         study.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -234,7 +239,7 @@ class Reader:
         import_paths.add_working_directory()
         strategies = options.strategy or [None]
         resolved = [resolve.make_run(options.benchmark, strategy=s, overrides=options.overrides) for s in strategies]
-        if not all(run.benchmark.stream.data in EMBEDDED for run in resolved) or options.device == "cuda":
+        if not all(at_hand(run.benchmark.stream.data) for run in resolved) or options.device == "cuda":
             return []
         kept = [word for word in arguments if word != "--profile"]
         lesson = self.page.startswith("docs/tutorials/")  # whose later commands read what earlier ones made
@@ -258,7 +263,12 @@ def alternatives(arguments: list[str]) -> list[list[str]]:
 
 def embedded(name: str) -> bool:
     """True if a benchmark's data are always at hand."""
-    return resolve.resolve(name, need_strategy=False)[0].stream.data in EMBEDDED
+    return at_hand(resolve.resolve(name, need_strategy=False)[0].stream.data)
+
+
+def at_hand(data: str | list[str]) -> bool:
+    """True if data sets are embedded, or written by the page."""
+    return all(name in EMBEDDED or name.startswith(WRITTEN) for name in ([data] if isinstance(data, str) else data))
 
 
 def extras() -> dict[str, Any]:

@@ -25,9 +25,21 @@ from clbench.streams.compile import compile_stream
 from clbench.testing.states import assert_same
 from clbench.trace import UNAVAILABLE
 from clbench.training.inputs import InputTransform
-from support import DIGITS, DOMAIN, SPLIT, assembled, execute, generators, learned, make_run, trained, user_module
+from support import (
+    CLASSIFIERS,
+    DIGITS,
+    DOMAIN,
+    SPLIT,
+    assembled,
+    execute,
+    generators,
+    learned,
+    make_run,
+    trained,
+    user_module,
+)
 
-STRATEGIES = sorted(registry.strategies())
+STRATEGIES = CLASSIFIERS
 FEW = "stream.tasks.count=3"  # in the third experience two are past
 
 
@@ -56,8 +68,9 @@ def assert_unchanged(
 @pytest.mark.parametrize("benchmark", [SPLIT, DOMAIN])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_watching_changes_nothing(strategy: str, benchmark: str) -> None:
-    """After every update the tasks met so far, after some updates all tasks, and around experiences alone."""
-    ways = ("evaluation.every=1", "evaluation={every: 3, scope: all}", "evaluation.every=0")
+    """After every update the tasks met so far, after some updates all tasks, and around experiences alone with
+    predictions of incoming samples."""
+    ways = ("evaluation.every=1", "evaluation={every: 3, scope: all}", ("evaluation.every=0", "watch.prequential=true"))
     assert_unchanged(strategy, FEW, evaluation=ways, benchmark=benchmark)
 
 
@@ -80,7 +93,7 @@ def test_watching_changes_nothing_with_batch_norm(
     module = user_module(monkeypatch, convolution_with_batch_norm)
     plain = f"model={{name: imported, factory: '{module}:convolution_with_batch_norm'}}"
     network = "model={name: slim_resnet18, filters: 2}" if residual else plain
-    everything = "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false}"
+    everything = "watch={ema: [0.9], last: [3], gradients: true, features: true, bits: false, prequential: true}"
     ways = (("evaluation.batch_size=30", everything), ("watch.precision=float32",))
     assert_unchanged(strategy, network, *small, evaluation=ways, benchmark=DIGITS, iterations=2)
 
@@ -97,7 +110,7 @@ STREAMS: dict[str, list[str]] = {
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("strategy", ["naive", "er", "cumulative"])
 def test_watching_changes_nothing_on_other_streams(strategy: str, kind: str) -> None:
-    ways = ("evaluation.every=1", "evaluation={every: 4, scope: all}", "evaluation.every=0")
+    ways = ("evaluation.every=1", "evaluation={every: 4, scope: all}", ("evaluation.every=0", "watch.prequential=true"))
     assert_unchanged(strategy, "training.batch_size=16", *STREAMS[kind], evaluation=ways, iterations=3)
 
 
@@ -136,7 +149,8 @@ class Noisy(Strategy):
 
 def test_a_strategy_that_draws_from_global_generators_is_fenced(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = f"{user_module(monkeypatch, Noisy)}:Noisy"
-    assert_unchanged(noisy, evaluation=tuple(f"evaluation.every={every}" for every in (1, 2, 0)))
+    ways = tuple(f"evaluation.every={every}" for every in (1, 2, 0))
+    assert_unchanged(noisy, evaluation=(*ways, ("evaluation.every=0", "watch.prequential=true")))
     assert never_watched(noisy)["modes"].count(False) == 1, "the module that the user froze stays frozen, alone"
 
 
@@ -205,7 +219,7 @@ def test_a_model_of_constant_accuracy_is_evaluated_as_one(tmp_path: Path) -> Non
     assert (last == last[0]).all()
 
 
-LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm"}
+LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm", "refit"}
 """Strategies that learn by more than the benchmark's optimiser."""
 
 

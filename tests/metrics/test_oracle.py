@@ -409,6 +409,37 @@ def _(r: Record, c: int) -> Number:
     return Number(right / size - right_all / size_all)
 
 
+@part("recency.predicted_newest")
+def predicted_newest(r: Record, v: int) -> Number:
+    newest = {r.targets[k] for i in r.visits[v] for k in r.cells[i]} if r.predicted else set()
+    ends = [e for p, e in zip(r.points[v], r.rows[v], strict=True) if p.phase is Phase.END]
+    if not newest or not ends or r.view.startswith("task"):
+        raise Undefined
+    earlier = {k for i in r.visited(v) for k in r.cells[i] if r.targets[k] not in newest}
+    hits, samples, n = 0, 0, 0
+    for k, size in enumerate(r.cell_size):
+        for output in r.predicted[ends[-1]][n : n + size]:
+            if k in earlier and output < 0:
+                raise Undefined
+            hits, samples = hits + (k in earlier and output in newest), samples + (k in earlier)
+        n += size
+    if not samples:
+        raise Undefined
+    return Number(Fraction(hits, samples))
+
+
+@value("recency.predicted_newest")
+def _(r: Record) -> Number:
+    if not r.predicted:
+        raise Undefined
+    shares = []
+    for v, tasks in enumerate(r.visits):
+        newest = {r.targets[k] for i in tasks for k in r.cells[i]}
+        if newest and any(r.targets[k] not in newest for i in r.visited(v) for k in r.cells[i]):
+            shares.append(predicted_newest(r, v))
+    return mean(shares)
+
+
 # ---------------------------------------------------------------- sessions
 
 
@@ -661,7 +692,8 @@ def test_the_oracle_by_hand() -> None:
 
 
 def test_the_oracle_knows_every_metric() -> None:
-    assert set(metrics.METRICS) == set(VALUE)
+    """Those of incoming samples have an oracle of their own, `test_prequential.py`."""
+    assert {name for name, metric in metrics.METRICS.items() if metric.record is None} == set(VALUE)
 
 
 @bounded(60)
@@ -796,6 +828,8 @@ def test_the_order_of_cells_means_nothing(plan: Plan, data: st.DataObject) -> No
         trace,
         correct={view: counts[:, order] for view, counts in trace.correct.items()},
         bits={view: np.packbits(trace.sample_correct(view)[:, samples], axis=1) for view in trace.bits},
+        predicted={view: outputs[:, samples] for view, outputs in trace.predicted.items()},
+        cell_target=trace.cell_target[order] if trace.predicted else trace.cell_target,
         cell_domain=trace.cell_domain[order],
         cell_class=trace.cell_class[order],
         cell_size=trace.cell_size[order],
@@ -846,6 +880,7 @@ def test_a_constant_model_neither_forgets_nor_falls(count: int, plan: Plan) -> N
         shape,
         correct={"domain": counts},
         bits={},
+        predicted={},
         cell_domain=np.zeros_like(each),
         cell_class=np.arange(len(each), dtype=np.int32),
         cell_size=each,
@@ -1075,6 +1110,7 @@ def printed(R: list[list[Fraction]]) -> dict[tuple[str, str], Fraction]:
         ("continuum", "backward"): not_adjacent,
         ("renate", "backward"): -first,
         ("libcontinual", "backward"): not_adjacent,
+        ("capymoa", "backward"): sum((R[i][j] - R[j][j] for i, j in pairs), Fraction(0)) / len(pairs),
     }
 
 
@@ -1082,11 +1118,15 @@ def compare_dialects(trace: Trace, R: list[list[Fraction]]) -> None:
     rows = dialects(trace, "domain")
     for (library, quantity), expected in printed(R).items():
         found = [d for d in rows if library in d.library.lower() and d.quantity.lower().startswith(quantity)]
+        found = [d for d in found if not d.name.endswith("looks")]
         assert found, (library, quantity)
         for d in found:
             same(d.value, expected, f"{library} {d.name}")
     computed = metrics.compute(trace)["domain"]
     for d in rows:
+        if d.name == "ttt.cumulative":
+            assert d.value is None, "no incoming samples are recorded"
+            continue
         if d.quantity.lower().startswith("accuracy") and d.ours == "average_accuracy":
             same(d.value, sum(R[-1]) / len(R), d.library)
         if d.name == "Overall Avg Acc":

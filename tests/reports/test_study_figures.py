@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zlib
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 
 from clbench.cli import main
 from clbench.errors import UserError
+from clbench.metrics.predicted import tabulated
+from clbench.prequential import Prequential
 from clbench.reports import after_boundaries
 from clbench.reports.figures import (
     boundary_figure,
@@ -104,6 +107,13 @@ def curves(trace: Trace) -> study_curves.Drawn:
     return study_curves.reduced(trace, "class")
 
 
+def with_incoming(trace: Trace) -> Trace:
+    """Four updates learn two new samples, none, one and one: right, wrong, wrong and right."""
+    incoming = np.array([2, 0, 1, 1], np.int32)
+    record = Prequential({"class": np.array([True, False, False, True])}, incoming, 0 * incoming, 0 * incoming)
+    return dataclasses.replace(trace, prequential=record)
+
+
 def lines(axes: Any) -> list[tuple[list[float], list[float]]]:
     """The lines of methods, without markers and boundaries."""
     out = []
@@ -143,6 +153,16 @@ def test_bands_by_hand() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ methods
+def test_a_line_of_incoming_samples_is_the_mean_of_a_window_at_each_update_that_learnt_one(tmp_path: Path) -> None:
+    study(tmp_path)
+    whole = study_curves.figure(boards(tmp_path, lambda t: study_curves.incoming(with_incoming(t), "class", 3)))
+    (axes,) = whole.axes
+    assert lines(axes) == [([1, 3, 4], [50, pytest.approx(100 / 3), pytest.approx(100 / 3)])] * 2
+    assert axes.get_ylabel() == "accuracy on incoming samples (%)"
+    assert "accuracy on the last 3 incoming samples, each predicted before it is learnt" in caption(whole)
+    assert study_curves.incoming(make_trace(accuracies(0.1, 0.2)), "class", 3) is None
+
+
 def test_a_line_is_the_mean_over_seeds_of_the_mean_over_tasks_so_far(tmp_path: Path) -> None:
     whole = study_curves.figure(boards(study(tmp_path), curves), band="deviation")
     (axes,) = whole.axes
@@ -307,38 +327,72 @@ def test_numbers_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
     assert not whole.axes[0].texts
 
 
+def confused(true: list[int], predicted: list[int]) -> confusion_figure.Confusion:
+    """The confusion of the classes 1 and 2, which have the outputs 1 and 0."""
+    table = tabulated(np.array(true), np.array(predicted), {0: 2, 1: 1})
+    return confusion_figure.Confusion.of("class", None, *table)
+
+
 def test_a_confusion_matrix_by_hand() -> None:
-    one = confusion_figure.confusion("class", np.array([1, 1, 1, 1, 2]), np.array([1, 1, 1, 0, 0]), {0: 2, 1: 1})
+    one = confused([1, 1, 1, 1, 2], [1, 1, 1, 0, 0])
     assert one.names == ("1", "2")
     assert one.share.tolist() == [[0.75, 0.25, 0], [0, 1, 0]]
-    two = confusion_figure.confusion("class", np.array([1, 2]), np.array([1, 1]), {0: 2, 1: 1})
-    members = [study_runs.Member(Path(str(i)), Record.of(raw(seed=i)), data) for i, data in enumerate((one, two))]
+    two = confused([1, 2], [1, 1])
+    members = [study_runs.Member(Path(str(i)), Record.of(raw(seed=i)), (data,)) for i, data in enumerate((one, two))]
     whole = confusion_figure.figure(study_runs.boards(members))
     assert [text.get_text() for text in whole.axes[0].texts] == ["88", "12", "50", "50"]
     assert "mean over seeds. View: class." in caption(whole)
 
 
-def test_confusion_of_kept_weights_is_that_of_the_trace(
+def test_confusion_is_that_of_the_trace_or_of_kept_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(confusion_figure, "draw", lambda of, suffix, look: drawn.extend(of) or b"")
     monkeypatch.chdir(tmp_path)
     outcome = execute(make_run("er", "evaluation.every=0"), Path("kept"), keep=["weights"])
-    assert main(["plot", "kept", "--kind", "confusion"]) == 0
-    assert capsys.readouterr().out == "confusion.png\n"
-    share = drawn[0].methods[0].finished[0].data.share
+
+    def shares(*more: str) -> list[Any]:
+        drawn.clear()
+        assert main(["plot", "kept", "--confusion", *more]) == 0
+        assert capsys.readouterr().out == "confusion.png\n"
+        return [one.share for one in drawn[0].methods[0].finished[0].data]
+
+    (share,) = shares()
     trace = load.read(outcome.directory).trace
     order = np.argsort(trace.cell_class)
     right = (trace.correct["class"][-1] / trace.cell_size)[order]
     assert np.diag(share) == pytest.approx(right)
     assert share.sum(1) == pytest.approx(1)
+    first, last = shares("--experience", "0,4", "--view", "task")
+    assert np.isnan(first).all(1).tolist() == [c not in trace.cell_class[trace.task_cells[0]] for c in range(10)]
+    assert not np.isnan(last).any()
+
+    (outcome.directory / files.PREDICTIONS).unlink()
+    assert np.array_equal(shares()[0], share), "made again from the weights"
+    assert main(["plot", "kept", "--confusion", "--experience", "0"]) == 2
+    assert capsys.readouterr().err == (
+        f"{outcome.directory}: its predictions were not recorded, and its weights give those after the last experience "
+        "alone; with watch.predictions and --force the run is done again.\n"
+    )
     (outcome.directory / files.WEIGHTS).unlink()
     assert main(["plot", "kept", "--kind", "confusion"]) == 2
     assert capsys.readouterr().err == (
-        f"{outcome.directory / files.WEIGHTS}: no such file; predictions need what `clbench run --keep weights` "
-        "writes; a run that finished without it is done again with --force.\n"
+        f"{outcome.directory}: its predictions were not recorded, and weights.pt, which gives those at the end, is "
+        "missing; with watch.predictions and --force the run is done again.\n"
     )
+
+
+def test_an_experience_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = execute(make_run("naive", "evaluation.every=0"), Path("runs"))
+    assert main(["plot", "runs", "--confusion", "--experience", "5"]) == 2
+    line = f"{outcome.directory}: --experience: there is no experience 5. Allowed: 0 to 4.\n"
+    assert capsys.readouterr().err == line
+    assert main(["plot", "runs", "--kind", "matrix", "--experience", "0"]) == 2
+    assert "--experience is for figures of confusion; this is one of matrix." in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ costs
@@ -417,20 +471,22 @@ def every_figure(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draw]:
     after = boards(root, lambda t: after_boundaries.reduced(t, "class"))
     matrices = boards(root, lambda t: matrix_figure.reduced(t, "class"))
     costs = boards(root, lambda _: None)
+    arriving = boards(root, lambda t: study_curves.incoming(with_incoming(t), "class", 3))
     runs = [load.read(HISTORY)]
-    one = confusion_figure.confusion("class", np.array([1, 2]), np.array([1, 1]), {0: 2, 1: 1})
-    confused = study_runs.boards([study_runs.Member(Path("a"), Record.of(raw()), one)])
+    one = confused([1, 2], [1, 1])
+    several = study_runs.boards([study_runs.Member(Path("a"), Record.of(raw()), (one,))])
     return {
-        "confusion": lambda suffix, look: confusion_figure.draw(confused, suffix, look=look),
+        "confusion": lambda suffix, look: confusion_figure.draw(several, suffix, look=look),
         "runs": lambda suffix, look: run_figure.draw(runs, suffix, look=look),
         "methods": lambda suffix, look: study_curves.draw(drawn, suffix, look=look),
         "boundaries": lambda suffix, look: boundary_figure.draw(after, suffix, look=look),
         "matrix": lambda suffix, look: matrix_figure.draw(matrices, suffix, look=look),
         "cost": lambda suffix, look: cost_figure.draw(costs, suffix, look=look),
+        "prequential": lambda suffix, look: study_curves.draw(arriving, suffix, look=look),
     }
 
 
-KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "confusion")
+KINDS = ("runs", "methods", "boundaries", "matrix", "cost", "prequential", "confusion")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -505,6 +561,21 @@ def test_runs_of_one_benchmark_are_drawn_as_methods(
     assert Path("methods.png").read_bytes() == study_curves.draw(both, ".png")
 
 
+def test_runs_that_recorded_no_incoming_samples_are_left_out_of_their_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study(Path("runs"))
+    for seed in (0, 1):
+        trace = with_incoming(make_trace(accuracies(0.1, 0.2)))
+        saved(Path(f"runs/watched-{seed}"), trace, raw("ewc", seed, config__watch={"prequential": True}))
+    status, out, err = answered(capsys, "runs", "--kind", "prequential")
+    assert (status, out) == (0, "prequential.png\n")
+    assert err.splitlines() == [
+        f"left out: runs/{name}: no incoming samples were recorded." for name in ("er-0", "er-1", "naive-0", "naive-1")
+    ]
+
+
 def test_each_trace_is_read_once_and_without_the_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -531,7 +602,10 @@ def test_each_trace_is_read_once_and_without_the_bits(
     [
         (["--kind", "cost", "--loss"], "--loss is for figures of runs; this is one of cost."),
         (["--kind", "matrix", "--band", "none"],
-         "--band is for figures of methods and boundaries and cost; this is one of matrix."),
+         "--band is for figures of methods and boundaries and cost and prequential; this is one of matrix."),
+        (["--kind", "prequential"],
+         "runs: no run with incoming samples; they are recorded with -o watch.prequential=true."),
+        (["--kind", "cost", "--window", "5"], "--window is for figures of prequential; this is one of cost."),
         (["--kind", "methods", "--tasks", "1"], "--tasks of methods needs --per-task, a panel for each of them."),
         (["--per-task", "--tasks", "2"], "runs/er-0: --tasks: there is no task 2. Allowed: 0 to 1."),
         (["--view", "clas"], "runs/er-0: unknown view 'clas'. Did you mean 'class'? Allowed: class."),

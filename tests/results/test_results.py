@@ -69,7 +69,10 @@ def test_the_tree_is_the_one_that_is_documented(finished: Path) -> None:
         assert record["config_hash"].startswith(config_hash)
         assert seed == f"seed-{record['config']['seed']}"
         files = {p.name for p in directory.iterdir()}
-        assert files == {"run.json", "trace.npz" if record["status"] == "completed" else "trace"}
+        assert files == {
+            "run.json",
+            *(["trace.npz", "predictions.npz"] if record["status"] == "completed" else ["trace"]),
+        }
 
 
 def test_a_record_says_what_ran_where_and_at_what_cost(finished: Path) -> None:

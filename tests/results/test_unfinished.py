@@ -50,6 +50,9 @@ def test_its_trace_is_the_beginning_of_the_finished_one(tmp_path: Path, whole: P
     rows = len(run.trace.iteration)
     for name, array in run.trace.arrays().items():
         expected = finished.arrays()[name]
+        if name.startswith("predicted."):
+            assert_same(array, expected[:1])
+            continue
         grows = name.partition(".")[0] in ("correct", "bits", "extra", "iteration", "experience", "phase")
         assert_same(array, expected[: 7 if name == "loss" else rows] if grows or name == "loss" else expected)
     assert len(run.trace.loss) == 7

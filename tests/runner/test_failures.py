@@ -250,7 +250,9 @@ def test_a_run_that_fails_while_it_is_built_leaves_no_older_trace(lab: Any, tmp_
     assert again.directory == first.directory
     assert again.record["failure"]["message"].startswith("OSError: no luck")
     assert {p.name for p in first.directory.iterdir()} == {"run.json", files.SUPERSEDED}
-    assert {p.name for p in (first.directory / files.SUPERSEDED / "1").iterdir()} == {"run.json", "trace.npz"}
+    assert {p.name for p in (first.directory / files.SUPERSEDED / "1").iterdir()} == {
+        *("run.json", "trace.npz", "predictions.npz")
+    }
 
 
 def test_scores_that_are_nan_from_the_start_are_said_to_be(lab: Any, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_predictions_made_again_are_those_of_the_trace(kind: str, tmp_path: Path
     targets = np.repeat(cells.target, cells.size)
     for view in views:
         assert np.array_equal(correct[view], trace.correct[view][-1]), view
+        assert np.array_equal(predictions[view], trace.predictions(view)[-1]), view
         right = (predictions[view] == targets).astype(int)
         cell = np.repeat(np.arange(len(cells.size)), cells.size)
         assert np.array_equal(np.bincount(cell, right, len(cells.size)), trace.correct[view][-1]), view
@@ -109,14 +110,14 @@ def test_a_run_from_given_weights_needs_them_no_more(tmp_path: Path) -> None:
 def test_they_change_nothing_and_a_resumed_run_keeps_the_same(tmp_path: Path) -> None:
     run = make_run("ncm", "evaluation.every=0")
     plain = execute(run, tmp_path / "plain")
-    assert {path.name for path in plain.directory.iterdir()} == {"run.json", "trace.npz"}
+    assert {path.name for path in plain.directory.iterdir()} == {"run.json", "trace.npz", "predictions.npz"}
     whole = execute(run, tmp_path / "whole", keep=["weights"])
     with pytest.raises(Interrupted):
         execute(run, tmp_path / "out", every=Every(0, 3), progress=CrashAt(7), keep=["weights"])
     resumed = execute(run, tmp_path / "out", keep=["weights"])
     assert resumed.record["costs"]["resumed_at"] == [6]
-    for name in ("trace.npz", "weights.pt", "strategy.pt"):
-        others = [whole] if name != "trace.npz" else [whole, plain]
+    for name in ("trace.npz", "predictions.npz", "weights.pt", "strategy.pt"):
+        others = [whole] if name.endswith(".pt") else [whole, plain]
         for other in others:
             assert (other.directory / name).read_bytes() == (resumed.directory / name).read_bytes()
 
@@ -181,7 +182,8 @@ def test_what_cannot_be_saved_is_said_and_the_weights_are_kept(tmp_path: Path, n
     outcome = execute(run, tmp_path / "out", keep=["weights"], warn=lines.append)
     assert outcome.record["status"] == "completed"
     assert any(line.startswith("weights are kept, but predictions cannot be made from them: ") for line in lines)
-    assert {path.name for path in outcome.directory.iterdir()} == {"run.json", "trace.npz", "weights.pt"}
+    left = {path.name for path in outcome.directory.iterdir()}
+    assert left == {"run.json", "trace.npz", "predictions.npz", "weights.pt"}
 
 
 def test_the_commands_keep_them_and_say_where_there_are_none(

@@ -39,9 +39,9 @@ from clbench.schema import Model
 from clbench.strategy import Batch, Strategy
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
-from support import SPLIT, execute, make_run
+from support import CLASSIFIERS, SPLIT, execute, make_run
 
-TABLE = sorted(registry.strategies())
+TABLE = CLASSIFIERS
 SMALL = "training={iterations: 7, epochs: null, batch_size: 60}"  # 4 updates a pass, 35 in all
 NEVER = Every(0, 0)
 
@@ -65,6 +65,8 @@ CONFIGURATIONS: dict[str, tuple[str, list[str]]] = {
         "split_digits-v1",
         ["model={name: slim_resnet18, filters: 2}", "training={iterations: 2, batch_size: 16}", "stream.tasks.count=3"],
     ),
+    "prequential": (SPLIT, ["watch.prequential=true"]),
+    "prequential, delayed": (SPLIT, ["training.batch_size=30", "watch={prequential: true, prequential_delay: 2}"]),
     "augmented": ("split_digits-v1", ["training.augmentation=[{name: random_crop, padding: 1}]"]),
 }  # fmt: skip
 FEW = "stream.tasks.count=3"  # 21 updates in all, 24 online; the third experience has two past ones
@@ -117,8 +119,9 @@ def outcome(directory: Path) -> tuple[bytes, dict[str, Any]]:
     record = files.read_run(directory)
     assert record["status"] == "completed", record["failure"]
     left = {p.name for p in directory.iterdir()} - {files.SUPERSEDED}
-    assert left == {"run.json", "trace.npz"}, "nothing else is left"
-    return (directory / "trace.npz").read_bytes(), {k: v for k, v in record.items() if k not in ("costs", "provenance")}
+    assert left - {files.PREDICTIONS} == {"run.json", "trace.npz"}, "nothing else is left"
+    written = b"".join((directory / name).read_bytes() for name in sorted(left - {"run.json"}))
+    return written, {k: v for k, v in record.items() if k not in ("costs", "provenance")}
 
 
 def stopped(run: RunConfig, out: Path, stops: list[tuple[int, Callable[[], None]]], every: Every) -> attempt.Outcome:
@@ -538,7 +541,8 @@ def test_killed_after_its_end_nothing_is_left_and_nothing_repeated(tmp_path: Pat
         patch.setattr(trace_files.TraceWriter, "clear", lambda self: crash())
         with pytest.raises(KeyboardInterrupt):
             execute(run, tmp_path, every=Every(0, 5))
-    assert {p.name for p in folder(run, tmp_path).iterdir()} == {"run.json", "trace.npz", "trace", "checkpoint"}
+    left = {p.name for p in folder(run, tmp_path).iterdir()}
+    assert left == {"run.json", "trace.npz", "predictions.npz", "trace", "checkpoint"}
     again = execute(run, tmp_path)
     assert again.skipped
     outcome(again.directory)
@@ -869,7 +873,7 @@ def test_a_damaged_record(left: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         execute(run, tmp_path / "out")
     assert str(caught.value).endswith("Repeat the run with --force, or remove the file.")
-    assert {p.name for p in place.iterdir()} == {"run.json", "trace.npz"}
+    assert {p.name for p in place.iterdir()} == {"run.json", "trace.npz", "predictions.npz"}
     assert outcome(execute(run, tmp_path / "out", force=True).directory) == whole
 
 

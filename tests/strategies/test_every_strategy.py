@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clbench import registry
 from clbench.testing.strategies import check_strategy
+from support import CLASSIFIERS
 
 MEMORY = ["strategy.memory=60"]
 TASK = ["stream.setting=task"]
@@ -34,6 +34,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "er_agem": (MEMORY, NAIVE),
     "power_law_rehearsal": (MEMORY, NAIVE),
     "ncm": ([], NAIVE),
+    "refit": (["strategy={window: 400, every: 50}"], {}),
     "fetril": ([], NAIVE),
     "pass": (["strategy.optimizer={name: adam}"], NAIVE),  # the rate that its temperature and weights are made for
     "napa_vq": ([], NAIVE),
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*registry.strategies(), *CASES}))
+@pytest.mark.parametrize("name", sorted({*CLASSIFIERS, *CASES}))
 def test_a_strategy_of_the_table_keeps_the_laws(name: str) -> None:
     overrides, options = CASES.get(name, ([], {}))
     check_strategy(name, overrides, **options)

@@ -21,7 +21,7 @@ from clbench.errors import UserError
 from clbench.rng import global_state
 from clbench.runner.run import execute
 from clbench.streams.compile import compile_stream
-from clbench.streams.datasets import load, outline_cache
+from clbench.streams.datasets import finish, load, outline_cache
 from clbench.testing.resume import check_resume
 from clbench.testing.states import assert_same
 from support import assembled
@@ -283,13 +283,13 @@ def test_the_fence_holds(lab: str) -> None:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Number of times that contents were read through since the last call."""
-    count, original = [0], load._read_through
+    count, original = [0], finish.read_through
 
-    def counted(data: dataset.DataSet) -> dataset.DataSet:
+    def counted(data: dataset.DataSet, basis: int | None = None) -> dataset.DataSet:
         count[0] += 1
         return original(data)
 
-    monkeypatch.setattr(load, "_read_through", counted)
+    monkeypatch.setattr(finish, "read_through", counted)
 
     def since() -> int:
         found, count[0] = count[0], 0
@@ -329,13 +329,13 @@ def test_items_are_read_through_once(lab: str, tmp_path: Path, reads: Callable[[
 def test_files_that_change_while_they_are_read_are_not_kept(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, original = write(tmp_path, **arrays()), load._read_through
+    name, original = write(tmp_path, **arrays()), finish.read_through
 
     def changes(data: dataset.DataSet) -> dataset.DataSet:
         os.utime(tmp_path / "held" / "train_x.npy", ns=(1, 1))
         return original(data)
 
-    monkeypatch.setattr(load, "_read_through", changes)
+    monkeypatch.setattr(finish, "read_through", changes)
     load.load(name)
     assert not list(cache.glob("*"))
 

@@ -147,7 +147,8 @@ TASKS = [
            tasks="{by: transforms, transforms: [{}, {rotation: 30}]}"),
     domain("stream.tasks.transforms[1].invert: needs images, and 'synthetic' holds vectors.",
            tasks="{by: transforms, transforms: [{}, {invert: true}]}"),
-    case("stream.tasks.by: got 'given', but 'synthetic' has no tasks; a file gives them by train_task and test_task.",
+    case("stream.tasks.by: got 'given', but 'synthetic' has no tasks; a file gives them by train_task and test_task, "
+         "a table by columns.task.",
          tasks="{by: given}"),
     case("stream.data: a list of data sets needs tasks by given, not by classes.", data="data: [digits, usps]"),
     case("stream.synthetic: is for the data set 'synthetic', not for ['digits', 'usps']; null unsets it.",
@@ -458,7 +459,7 @@ def test_a_selection_of_one_class() -> None:
 @pytest.mark.parametrize("name", sorted(registry.benchmarks()))
 def test_answers_of_every_shipped_benchmark_can_be_wrong(name: str) -> None:
     stream = resolve.resolve(name, need_strategy=False)[0].stream
-    classes = registry.datasets().facts(stream.data, stream.synthetic).classes
+    classes = registry.datasets().facts(stream.data, **stream.reading).classes
     assert stream.setting != "task" or min(stream.tasks.sizes(classes) or [2]) > 1
 
 

@@ -249,6 +249,7 @@ def starts(trace: Trace, updates: int) -> Trace:
         loss=trace.loss[used[used < len(trace.loss)]],
         bits={},
         extra={},
+        predicted={},
     )
 
 

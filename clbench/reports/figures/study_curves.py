@@ -1,7 +1,8 @@
 """The figure of methods: mean accuracy over seeds at every evaluation, with a band, all methods on one axis.
 
-One panel for each benchmark, of the accuracy averaged over the tasks visited so far; or one for each task of a
-benchmark. Each method is drawn on the evaluations of its own runs; only updates are common.
+One panel for each benchmark, of the accuracy averaged over the tasks visited so far, or of the accuracy on the last
+incoming samples, each predicted before it was learnt; or one for each task of a benchmark. Each method is drawn on the
+evaluations of its own runs; only updates are common.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from clbench.errors import UserError
 from clbench.metrics.definition import boundaries, visited_so_far
+from clbench.metrics.prequential import window_curve
 from clbench.reports.figures.figure_lines import thinned
 from clbench.reports.figures.figure_sheet import Entry, Grid, Sheet, balanced
 from clbench.reports.figures.figure_style import PLAIN, Look, rendered
@@ -26,6 +28,9 @@ from clbench.trace import Trace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+WINDOW = 100
+"""Default window, in incoming samples."""
 
 MOST_TASKS = 40
 """Largest number of panels of a figure with one for each task."""
@@ -44,12 +49,31 @@ class Drawn:
         tasks: of the columns of `curve`; empty where it is the mean over the tasks visited so far.
         curve: accuracy in [0, 1] by updates.
         boundaries: updates done before each experience, and at the end, (V + 1,).
+        window: of incoming samples, in samples; 0 where the curve is of test samples.
     """
 
     view: str
     tasks: tuple[int, ...]
     curve: Curve
     boundaries: NDArray[np.int64]
+    window: int = 0
+
+
+def incoming(trace: Trace, view: str, window: int) -> Drawn | None:
+    """The curve of incoming samples: accuracy on the last ones at every update that learnt a new one; None where the
+    trace has no such record.
+
+    Args:
+        trace: of a run.
+        view: one that it holds.
+        window: in samples; fewer at the start.
+    """
+    record, trace = trace.prequential, trace.by_origin()
+    if record is None or not len(record.right.get(view, ())):
+        return None
+    at = np.flatnonzero(record.incoming)
+    curve = window_curve(record.right[view], np.cumsum(record.incoming, dtype=np.int64)[at], window)
+    return Drawn(view, (), Curve(at.astype(np.float64) + 1, curve[:, None]), boundaries(trace), window)
 
 
 def reduced(trace: Trace, view: str, tasks: Sequence[int] | None = None) -> Drawn:
@@ -108,7 +132,8 @@ def figure(boards: Sequence[Board[Drawn]], *, band: Band = "interval", look: Loo
             drawn.append((axes, f"task {tasks[column]}" if tasks else title(board)))
             lowest.append(_panel(axes, board, column, band, sheet, round(grid.wide * sheet.dpi)))
             if i % grid.columns == 0:
-                axes.set_ylabel("accuracy (%)" if tasks else "accuracy on tasks so far (%)", fontsize=sheet.sizes.text)
+                of = "on incoming samples" if _windows(boards) else "on tasks so far"
+                axes.set_ylabel("accuracy (%)" if tasks else f"accuracy {of} (%)", fontsize=sheet.sizes.text)
             elif tasks:
                 axes.tick_params(labelleft=False)
             if grid.lowest(i):
@@ -149,9 +174,20 @@ def _tasks(boards: Sequence[Board[Drawn]]) -> tuple[int, ...]:
     return tasks
 
 
+def _windows(boards: Sequence[Board[Drawn]]) -> set[int]:
+    """Sizes of the windows of incoming samples."""
+    members = [m for b in boards for method in b.methods for m in (*method.finished, *method.unfinished)]
+    return {member.data.window for member in members} - {0}
+
+
 def _caption(boards: Sequence[Board[Drawn]], band: Band, tasks: Sequence[int]) -> list[str]:
     what = "a task" if tasks else "the tasks visited so far, averaged over tasks"
     lines = [f"Line: test accuracy on {what}, mean over seeds, straight between a method's evaluations."]
+    if windows := _windows(boards):
+        last = " or ".join(f"{window:,}" for window in sorted(windows))
+        lines = [
+            f"Line: accuracy on the last {last} incoming samples, each predicted before it is learnt; mean over seeds."
+        ]
     if any(len(method.finished) > 1 for board in boards for method in board.methods):
         lines += [BANDS[band]] if BANDS[band] else []
     common = [common_boundaries(board) is not None for board in boards]

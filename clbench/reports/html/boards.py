@@ -9,7 +9,7 @@ from typing import Any
 
 from clbench.reports import leaderboard, tables
 from clbench.reports.board_layout import Board
-from clbench.reports.columns import SHOWN
+from clbench.reports.columns import SHOWN, default_metrics
 from clbench.reports.html.curves import Aligned, align
 from clbench.reports.html.digest import Digest
 from clbench.reports.html.sources import Source
@@ -86,15 +86,17 @@ def boards(sources: Sequence[Source], metrics: Sequence[str] = SHOWN) -> list[Bo
 
     Args:
         sources: the runs.
-        metrics: names of those to show; the one of the ranking is shown in any case.
+        metrics: names of those to show; the one of the ranking is shown in any case, and beside the default ones those
+            of `columns.FURTHER`.
     """
-    shown = tuple(dict.fromkeys([leaderboard.RANKED_BY, *metrics]))
     of = {id(source.record): source for source in sources}
     records = [source.record for source in sources]
     runs = {row: tuple(of[id(record)] for record in group) for row, group in groups(records)}
     frame = leaderboard.table(records)
     if not len(frame):
         return []
+    several = default_metrics(frame) if tuple(metrics) == SHOWN else metrics
+    shown = tuple(dict.fromkeys([leaderboard.RANKED_BY, *several]))
     out = []
     grouped = zip(tables.by_board(frame), tables.boards(frame, shown), strict=True)
     for number, ((_, rows), table) in enumerate(grouped):

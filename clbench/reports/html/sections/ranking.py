@@ -32,7 +32,7 @@ def section(board: BoardRuns) -> dict[str, Any]:
             method.name,
             row["row_id"],
             row["n"],
-            *(row[f"{metric}_mean"] for metric in board.metrics),
+            *(row.get(f"{metric}_mean") for metric in board.metrics),
             *(row[name] for name in _NUMBERS),
         ]
         rows.append(

@@ -43,7 +43,7 @@ def _compiled(record: Record) -> Stream | None:
         config = StreamConfig.model_validate(record.raw["config"]["benchmark"]["stream"])
         if not datasets.is_local(config.data):
             return None
-        outline = datasets.outline(config.data, config.synthetic, config.size)
+        outline = datasets.outline(config.data, size=config.size, **config.reading)
         seed = record.config.seeds.stream
         stream = compile_stream(config, record.seed if seed is None else seed, outline)
     except (UserError, pydantic.ValidationError):
