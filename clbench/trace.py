@@ -14,11 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.measures import MEASURES
 from clbench.prequential import Prequential
 from clbench.summation import row_totals
 
 SCHEMA = 2
-"""Version of the trace's layout; raised when a field changes its meaning. Older ones are read (`_upgraded`)."""
+"""Version of the trace's layout; raised when a field changes its meaning. Older ones are read (`_upgraded`).
+
+Not raised for `sums` and `values`: a program that does not know them reads the counts beside them as before, and of a
+record without counts it says that there are none.
+"""
 
 NOT_EVALUATED = -1
 """Count of a cell outside the evaluation's scope."""
@@ -126,6 +131,9 @@ class Trace:
         """Accuracy of each task at each evaluation, (E, T), in [0, 1].
 
         NaN where a cell of the task was not evaluated, or the strategy could not predict.
+
+        Raises:
+            KeyError: the trace has no counts of this view; means of a measure are `task_mean`.
         """
         counts = self.correct[view]
         member = self.task_cells.astype(np.int64)
@@ -288,7 +296,10 @@ class Trace:
             else:
                 values[name] = arrays[name]
         if not (values["correct"] or values["sums"]):
-            raise ValueError("no array 'correct.*'")
+            raise ValueError("no array 'correct.*' and none 'sums.*'")
+        for name in values["sums"]:
+            if name.partition(":")[2] not in MEASURES:
+                raise ValueError(f"array 'sums.{name}' is of an unknown measure (known: {', '.join(MEASURES)})")
         for detail, whole in (("bits", "correct"), ("predicted", "correct"), ("values", "sums")):
             if absent := sorted(set(values[detail]) - set(values[whole])):
                 raise ValueError(f"array '{whole}.{absent[0]}' is missing")

@@ -28,8 +28,9 @@ import numpy as np
 import checkout
 
 SENSITIVE = (
-    "config", "doctests", "failures", "numerics", "reference", "reference_results", "rescore", "results", "score",
-    "statistics", "streams", "strict_yaml", "supervision", "verify",
+    "config", "doctests", "failures", "numbers", "numerics", "oracle_of_losses", "reference", "reference_results",
+    "rescore", "results", "score", "statistics", "streams", "strict_yaml", "supervision", "traces_of_measures",
+    "verify",
 )  # fmt: skip
 """Names of test files: hashes, index lists, metrics, files, and a row that is trained again."""
 

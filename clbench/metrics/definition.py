@@ -2,7 +2,8 @@
 
 Letters: E evaluations, K cells, T tasks, V experiences, I iterations (updates), C classes. A(e, i) is the accuracy on
 task i at evaluation e, n(e) the updates done before it, b_v the updates done at the end of experience v (b_{-1} = 0),
-R[v, j] the accuracy on task j at the end of experience v, f(j) the first experience that visits task j.
+R[v, j] the accuracy on task j at the end of experience v, f(j) the first experience that visits task j. In a record of
+a measure, L(e, i) is its mean over the test samples of task i, and `worth` is -L in place of A.
 
 *Earlier tasks* are those with f(j) < V - 1. A value that needs something which was not evaluated is NaN: a gap in the
 record is never averaged away, and never 0. So is a value that has no definition, such as forgetting with one task, and
@@ -19,7 +20,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.summation import mean
+from clbench.summation import ROUNDING, mean
 from clbench.trace import Phase, Trace
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Value:
         value: NaN where undefined.
         parts: for each task (T,), experience (V,) or class (C,), as `Metric.per` says; NaN where undefined.
         weights: (E, T) where the metric is a sum of accuracies, so that value = sum of weights * A over the non-zero
-            weights; None where it is not.
+            weights, or of weights * `worth` in a record of a measure; None where it is not.
         resolution: of a minimum or a maximum: the largest number of iterations between two successive evaluations
             among those that it was taken over. At 1 it is exact; else it is a bound. None where undefined.
     """
@@ -166,22 +167,19 @@ class Remembering(Trace):
         return {}
 
     def task_accuracy(self, view: str) -> Floats:
-        """See `Trace.task_accuracy`; of a measure that is better when lower the negative of its mean, the worth, by
-        which metrics of accuracy are metrics of it (`clbench.metrics.measured`). The array cannot be written to."""
-        if view not in self.memory:
-            self.memory[view] = super().task_mean(view) if view in self.sums else super().task_accuracy(view)
-            self.memory[view].flags.writeable = False
-        accuracy: Floats = self.memory[view]
-        return accuracy
+        """See `Trace.task_accuracy`. The array cannot be written to."""
+        return self._once(("accuracy", view), super().task_accuracy)
 
     def task_total(self, view: str) -> Floats:
-        """See `Trace.task_total`; with the sign of `task_accuracy`."""
-        key = ("total", view)
+        """See `Trace.task_total`. The array cannot be written to."""
+        return self._once(("total", view), super().task_total)
+
+    def _once(self, key: tuple[str, str], compute: Callable[[str], Floats]) -> Floats:
         if key not in self.memory:
-            total = super().task_total(view)
-            self.memory[key] = 0.0 - total if view in self.sums else total
-        out: Floats = self.memory[key]
-        return out
+            self.memory[key] = compute(key[1])
+            self.memory[key].flags.writeable = False
+        result: Floats = self.memory[key]
+        return result
 
 
 def remembered(function: Callable[Concatenate[Trace, _P], _T]) -> Callable[Concatenate[Trace, _P], _T]:
@@ -287,8 +285,44 @@ def befores(trace: Trace) -> Indices:
 
 
 @remembered
+def worth(trace: Trace, view: str) -> Floats:
+    """The number of each task at each evaluation by which metrics compare, (E, T): higher is better.
+
+    Accuracy, in [0, 1]; of a measure -L, in its unit. NaN where a cell was not evaluated, or the strategy could not
+    predict; and where L is infinite, from which no difference is a number.
+
+    >>> from dataclasses import replace
+    >>> from clbench.testing import make_trace
+    >>> counted = make_trace(np.full((1, 3, 1), 0.75), size=4)
+    >>> sums = {"domain:squared_error": np.array([[2.0], [np.inf], [1.0]])}
+    >>> measured = replace(counted, correct={}, bits={}, sums=sums)
+    >>> worth(counted, "class")[:, 0].tolist(), worth(measured, "domain:squared_error")[:, 0].tolist()
+    ([0.75, 0.75, 0.75], [-0.5, nan, -0.25])
+    """
+    return _negative(trace.task_mean(view)) if view in trace.sums else trace.task_accuracy(view)
+
+
+@remembered
+def worth_total(trace: Trace, view: str) -> Floats:
+    """`worth` times the task's test samples: right answers, or the negative sum of a measure, (E, T)."""
+    return _negative(trace.task_total(view)) if view in trace.sums else trace.task_total(view)
+
+
+def _negative(loss: Floats) -> Floats:
+    """The negative of finite numbers, without a negative zero; NaN of others."""
+    return np.where(np.isfinite(loss), 0.0 - loss, np.nan)
+
+
+def rounding(trace: Trace, view: str, *worths: float | Floats) -> float:
+    """Difference up to which two worths are equal: of accuracies `ROUNDING`, of a measure that share of the largest."""
+    if view not in trace.sums:
+        return ROUNDING
+    return ROUNDING * max((float(np.abs(of).max()) for of in worths if np.size(of)), default=0.0)
+
+
+@remembered
 def accuracy_matrix(trace: Trace, view: str) -> Floats:
-    """R, (V, T): accuracy on each task at the last END evaluation of each experience, in [0, 1].
+    """R, (V, T): accuracy on each task at the last END evaluation of each experience, in [0, 1]; of a measure `worth`.
 
     NaN where a task was not evaluated then. Of a trace that is not joined by origin, V counts the parts.
 
@@ -300,20 +334,21 @@ def accuracy_matrix(trace: Trace, view: str) -> Floats:
     array([[0.9, 0. ],
            [0.5, 0.8]])
     """
-    return at(trace.task_accuracy(view), ends(trace))
+    return at(worth(trace, view), ends(trace))
 
 
 @remembered
 def right_matrix(trace: Trace, view: str) -> Floats:
     """Right test samples of each task at the end of each experience, (V, T): `accuracy_matrix` times the task's size.
 
-    Whole numbers, so that sums over tasks are exact in any order; NaN where a task was not evaluated then.
+    Whole numbers, so that sums over tasks are exact in any order; of a measure `worth_total`. NaN where a task was not
+    evaluated then.
 
     >>> from clbench.testing import make_trace
     >>> right_matrix(make_trace(np.full((1, 3, 1), 0.29), size=100), "class")
     array([[29.]])
     """
-    return at(trace.task_total(view), ends(trace))
+    return at(worth_total(trace, view), ends(trace))
 
 
 def at(accuracy: Floats, evaluations: Indices) -> Floats:

@@ -29,10 +29,12 @@ from clbench.metrics.definition import (
     mean_over,
     points,
     remembered,
+    rounding,
     seen_within,
     spacing,
+    worth,
 )
-from clbench.summation import ROUNDING, total
+from clbench.summation import total
 from clbench.trace import NOT_EVALUATED, Trace
 
 LEVELS = (0.90, 0.95, 1.00)
@@ -44,7 +46,8 @@ class Gap:
     """Stability gap of one task after one task boundary.
 
     NaN where an evaluation in the experience is missing; all but `before` and `permanent` also where nothing was
-    evaluated between its start and its end.
+    evaluated between its start and its end. In a record of a measure, accuracy is the worth -L, and `depth`, `area`,
+    `transient` and `permanent` are of the rise of L, in its unit.
 
     Attributes:
         experience: v >= 1, the experience after the boundary; neighbours that share their origin are one.
@@ -54,7 +57,8 @@ class Gap:
         depth: max(0, a0 - min A) over the experience, in [0, 1].
         iterations_to_trough: from the boundary to the first minimum, a whole number; 0 where depth is 0.
         recovery: for each of `LEVELS` q, iterations from the boundary until A >= q * a0 for the first time after the
-            trough, interpolated; 0 where A was never below; None where not within the experience.
+            trough, interpolated; 0 where A was never below; None where not within the experience. NaN of a measure, of
+            which a share has no meaning.
         area: integral over the experience of max(0, a0 - A(n)) dn, in accuracy x iterations, exact for the curve.
         transient: depth - permanent.
         permanent: max(0, a0 - A) at the end of the experience.
@@ -93,7 +97,7 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
     {0.9: None, 0.95: None, 1.0: None}
     """
     trace = trace.by_origin()
-    accuracy, matrix, first = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
+    accuracy, matrix, first = worth(trace, view), accuracy_matrix(trace, view), first_visit(trace.visits)
     started, within, gaps = boundaries(trace), seen_within(trace), []
     for v in range(1, len(matrix)):
         inside = points(trace, v)
@@ -103,20 +107,29 @@ def anatomy(trace: Trace, view: str) -> list[Gap]:
             if np.isnan(curve).any() and len(inside) and _out_of_scope(trace, view, inside, int(i)):
                 continue
             again = bool(trace.visits[v, i])
-            gap = _gap(v, int(i), again, float(matrix[v - 1, i]), n, curve, int(started[v]))
+            short = rounding(trace, view, matrix[v - 1, i], curve)
+            gap = _gap(v, int(i), again, float(matrix[v - 1, i]), n, curve, int(started[v]), short)
+            if view in trace.sums:
+                gap = replace(gap, recovery=dict.fromkeys(LEVELS, math.nan))
             gaps.append(gap if within[v] else _unseen(gap))
     return gaps
 
 
 def _out_of_scope(trace: Trace, view: str, evaluations: Indices, task: int) -> bool:
     """True if each of the evaluations left out a cell of the task."""
-    place = np.ix_(evaluations, np.flatnonzero(trace.task_cells[task]))
-    left_out = np.isnan(trace.sums[view][place]) if view in trace.sums else trace.correct[view][place] == NOT_EVALUATED
+    place, counted = np.ix_(evaluations, np.flatnonzero(trace.task_cells[task])), view.partition(":")[0]
+    if counted in trace.correct:  # beside sums too, which do not tell what nobody looked at from what had no prediction
+        left_out = trace.correct[counted][place] == NOT_EVALUATED
+    else:
+        left_out = np.isnan(trace.sums[view][place])
     return bool(left_out.any(1).all())
 
 
-def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, start: int) -> Gap:
-    """The anatomy of one curve over the points of an experience that starts after `start` updates."""
+def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, start: int, short: float) -> Gap:
+    """The anatomy of one curve over the points of an experience that starts after `start` updates.
+
+    A level is reached where no more than `short` is missing.
+    """
     if not len(curve) or np.isnan(a0) or np.isnan(curve).any():
         missing = math.nan
         unknown: dict[float, float | None] = dict.fromkeys(LEVELS, missing)
@@ -126,7 +139,7 @@ def _gap(v: int, task: int, again: bool, a0: float, n: Indices, curve: Floats, s
     permanent = max(0.0, float(a0 - curve[-1]))
 
     def back_at(level: float) -> float | None:
-        back = trough + np.flatnonzero(curve[trough:] >= level - ROUNDING)
+        back = trough + np.flatnonzero(curve[trough:] >= level - short)
         if not len(back):
             return None
         return 0.0 if back[0] == trough else crossing(n, curve, int(back[0]), level) - start

@@ -26,6 +26,8 @@ from clbench.metrics.definition import (
     seen_within,
     undefined,
     visited_so_far,
+    worth,
+    worth_total,
 )
 from clbench.summation import ROUNDING, column_totals, mean, total
 from clbench.trace import Trace
@@ -68,7 +70,7 @@ def learning_curve_area_de_lange(trace: Trace, view: str) -> Value:
 
 
 def _learning_curve_area(trace: Trace, view: str, from_shot: int) -> Value:
-    accuracy, first, started = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
+    accuracy, first, started = worth(trace, view), first_visit(trace.visits), boundaries(trace)
     visited = np.flatnonzero(trace.visits.any(0))
     shots = range(from_shot, SHOTS + 1)
     parts, weights = undefined(trace), Weights(trace)
@@ -102,7 +104,7 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
     >>> round(anytime_accuracy(make_trace(curve), "class").value, 6)  # (0.0 / 2 + 0.4 + 0.8 / 2) / 2
     0.4
     """
-    totals, first, ended = trace.task_total(view), first_visit(trace.visits), boundaries(trace)
+    totals, first, ended = worth_total(trace, view), first_visit(trace.visits), boundaries(trace)
     so_far, updates, size = visited_so_far(trace.visits), int(ended[-1]), trace.task_size
     areas, weights, within = np.zeros(so_far.shape), Weights(trace), seen_within(trace)
     for v, seen in enumerate(so_far):
@@ -127,16 +129,19 @@ def anytime_accuracy(trace: Trace, view: str) -> Value:
 
 
 # ---------------------------------------------------------------------------------------- updates until learnt
-def updates_until(trace: Trace, curve: Floats, experience: int, level: float) -> float:
+def updates_until(trace: Trace, curve: Floats, experience: int, level: float, short: float = ROUNDING) -> float:
     """Updates since the start of an experience until a curve (E,) first reaches a level, interpolated linearly.
 
     Infinite where it does not within the experience; NaN where that cannot be told.
+
+    Args:
+        short: what may be missing from the level, see `definition.rounding`.
     """
     inside = points(trace, experience)
     n, start = trace.iteration[inside], boundaries(trace)[experience]
     if math.isnan(level) or not len(inside) or n[0] != start:
         return math.nan
-    reached = np.flatnonzero(np.isnan(curve[inside]) | (curve[inside] >= level - ROUNDING))
+    reached = np.flatnonzero(np.isnan(curve[inside]) | (curve[inside] >= level - short))
     if not len(reached):
         return math.inf if seen_within(trace)[experience] else math.nan
     if np.isnan(curve[inside][reached[0]]) or (reached[0] and not seen_within(trace)[experience]):
@@ -279,25 +284,28 @@ def recency_bias(trace: Trace, view: str) -> Value:
     for v in both:
         now, before = trace.visits[v], so_far[v - 1] & ~trace.visits[v]
         samples_now, samples_before = size[now].sum(), size[before].sum()
-        biases.append(right[v, now].sum() / samples_now - right[v, before].sum() / samples_before)
+        biases.append(total(right[v, now]) / samples_now - total(right[v, before]) / samples_before)
         weights.add(last[v], now, size[now] / samples_now / len(both))
         weights.add(last[v], before, -size[before] / samples_before / len(both))
     return Value(mean(np.array(biases)), _class_bias(trace, view, last[-1]), weights.array)
 
 
 def _class_bias(trace: Trace, view: str, evaluation: int) -> Floats:
-    """Accuracy on each class minus that on all, over the cells of visited tasks, (C,)."""
+    """Accuracy on each class, or the worth of a measure, minus that on all, over the cells of visited tasks, (C,)."""
     taught = trace.task_cells[trace.visits.any(0)].any(0)
     classes = np.unique(trace.cell_class)
     if view in trace.sums:
+        right = 0.0 - trace.sums[view][evaluation]
+        missing = ~np.isfinite(right)
+    else:
+        right = trace.correct[view][evaluation].astype(np.float64)
+        missing = right < 0
+    if evaluation < 0 or not taught.any() or missing[taught].any():
         return np.full(len(classes), np.nan)
-    right = trace.correct[view][max(evaluation, 0)].astype(np.int64)
-    if evaluation < 0 or not taught.any() or (right[taught] < 0).any():
-        return np.full(len(classes), np.nan)
-    overall = right[taught].sum() / trace.cell_size[taught].sum()
+    overall = total(right[taught]) / int(trace.cell_size[taught].sum())
     of_class = [taught & (trace.cell_class == c) for c in classes]
     sizes = [int(trace.cell_size[c].sum()) for c in of_class]  # 0 where a subset leaves a class out
-    return np.array([right[c].sum() / n - overall if n else np.nan for c, n in zip(of_class, sizes, strict=True)])
+    return np.array([total(right[c]) / n - overall if n else np.nan for c, n in zip(of_class, sizes, strict=True)])
 
 
 METRICS = (

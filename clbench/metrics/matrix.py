@@ -18,6 +18,7 @@ from clbench.metrics.definition import (
     is_square,
     undefined,
     visited_so_far,
+    worth,
 )
 from clbench.summation import mean
 from clbench.trace import Trace
@@ -191,7 +192,7 @@ def forward_transfer_gem(trace: Trace, view: str) -> Value:
     later = np.flatnonzero((first >= 1) & (first < len(trace.visits)))
     if view.partition(":")[0].partition(".")[0] == "class" or not len(later):
         return Value(float("nan"), parts, weights.array)
-    untrained = at(trace.task_accuracy(view), start)
+    untrained = at(worth(trace, view), start)
     for i in later:
         parts[i] = untrained[first[i], i] - untrained[0, i]
         weights.add(start[first[i]], i, 1 / len(later))
@@ -217,7 +218,7 @@ def forward_transfer_all_pairs(trace: Trace, view: str) -> Value:
     if not is_square(trace.visits):
         return Value(float("nan"), parts, weights.array)
     start, tasks = befores(trace), len(trace.visits)
-    after = at(trace.task_accuracy(view), start)[1:]  # Z[i], i = 0 .. T - 2
+    after = at(worth(trace, view), start)[1:]  # Z[i], i = 0 .. T - 2
     pairs = tasks * (tasks - 1) // 2
     for j in range(1, tasks):
         parts[j] = mean(after[:j, j])

@@ -1,11 +1,11 @@
 """Metrics of measures that are numbers, for which lower is better: errors and losses.
 
 They are the metrics of accuracy with the worth W = -L in place of A, L(e, i) the mean of the measure over the test
-samples of task i at evaluation e; values are given in the measure's own unit. So a *level* is a mean of L, and a
-*difference*, such as forgetting, is what L has risen by: the same number as the fall of W. Shares of a level say
-nothing of a loss, which has no greatest value; where accuracy has them, these have shares of a gain or of a drop,
-under names that say so. Counts have metrics that numbers do not: samples that are drawn anew, knowledge as
-a share of all.
+samples of task i at evaluation e; values are given in the measure's own unit. A *level* is a mean of L, >= 0. A
+*difference*, such as forgetting, is what L has risen by, the same number as the fall of W; transfer is what it has
+fallen by. Shares of a level say nothing of a loss, which has no greatest value; where accuracy has them, these have
+shares of a gain or of a drop, under names that say so. Counts have metrics that numbers do not: samples that are drawn
+anew, knowledge as a share of all, a harmonic mean. What touches an infinite loss is undefined.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from clbench.metrics.definition import (
     accuracy_matrix,
     at,
     befores,
-    ends,
     first_visit,
     mean_over,
+    rounding,
     undefined,
+    worth,
 )
 from clbench.summation import mean
 from clbench.trace import Trace
@@ -173,70 +174,157 @@ def _level(compute: Callable[[Trace, str], Value]) -> Callable[[Trace, str], Val
 def forgetting_share_of_learnt(trace: Trace, view: str) -> Value:
     """Mean over earlier tasks of (L(end, j) - L(end of f(j), j)) / (L(before f(j), j) - L(end of f(j), j)).
 
-    Share of what the first visit taught that is lost: 0 where nothing is, 1 where it is as if never visited, more where
-    it is worse than before; negative where the task got better. Undefined for a task that its visit taught nothing.
+    Share of what the first visit taught that is lost, in (-inf, inf), lower is better: 0 where nothing is, 1 where the
+    task is as before its visit, more where it is worse; negative where it got better. Parts for each task (T,).
+    Undefined where a first visit taught nothing.
 
-    Source: a normalised `forgetting.after_learning`.
+    Source: `forgetting.after_learning` divided by what was learnt.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> curve = np.array([[[5.0, 9.0], [1.0, 9.0], [1.0, 9.0]], [[1.0, 9.0], [2.0, 3.0], [2.0, 3.0]]])
+    >>> forgetting_share_of_learnt(make_measured_trace(curve), "domain:squared_error").value  # (2 - 1) / (5 - 1)
+    0.25
     """
-    value, last, first = trace.task_accuracy(view), ends(trace), first_visit(trace.visits)
-    matrix, start = accuracy_matrix(trace, view), at(value, befores(trace))
+    first, matrix = first_visit(trace.visits), accuracy_matrix(trace, view)
+    start = at(worth(trace, view), befores(trace))
     parts, earlier = undefined(trace), np.flatnonzero(first < len(trace.visits) - 1)
     for j in earlier:
-        learnt = matrix[first[j], j] - start[first[j], j]
-        parts[j] = (matrix[first[j], j] - matrix[-1, j]) / learnt if learnt > 0 and last[-1] >= 0 else math.nan
+        after = matrix[first[j], j]
+        learnt = after - start[first[j], j]
+        parts[j] = (after - matrix[-1, j]) / learnt if learnt > 0 else math.nan
     return Value(mean(parts[earlier]), parts)
 
 
-def updates_to_learn(trace: Trace, view: str) -> tuple[Floats, Floats]:
-    """Updates of a task's first visit until 90 % of its gain for the first time, (T,), and the worth then, (T,)."""
-    worth, matrix, first = trace.task_accuracy(view), accuracy_matrix(trace, view), first_visit(trace.visits)
-    start, n, level = at(worth, befores(trace)), undefined(trace), undefined(trace)
+def updates_to_learn(trace: Trace, view: str) -> tuple[Floats, Floats, Floats]:
+    """Updates of a task's first visit until 90 % of its gain for the first time, (T,), in iterations, >= 0.
+
+    Interpolated linearly between evaluations. NaN where the first visit taught nothing, and as for accuracies.
+
+    Returns:
+        The updates; the worth that is 90 % of the gain, (T,); and what may be missing from it by rounding, (T,).
+
+    >>> from clbench.testing import make_measured_trace
+    >>> curve = np.array([5.0, 3.0, 1.0, 1.0]).reshape(1, 4, 1)  # down to 5 - 0.9 * 4 = 1.4
+    >>> n, level, _ = updates_to_learn(make_measured_trace(curve), "domain:squared_error")
+    >>> n.round(6).tolist(), level.round(6).tolist()
+    ([1.8], [-1.4])
+    """
+    curve, matrix, first = worth(trace, view), accuracy_matrix(trace, view), first_visit(trace.visits)
+    start = at(curve, befores(trace))
+    n, level, short = undefined(trace), undefined(trace), undefined(trace)
     for i in np.flatnonzero(first < len(matrix)):
         before, after = start[first[i], i], matrix[first[i], i]
         if after > before:
-            level[i] = before + LEARNT * (after - before)
-            n[i] = learning.updates_until(trace, worth[:, i], int(first[i]), level[i])
-    return n, level
+            level[i], short[i] = before + LEARNT * (after - before), rounding(trace, view, before, after)
+            n[i] = learning.updates_until(trace, curve[:, i], int(first[i]), level[i], short[i])
+    return n, level, short
 
 
 def forward_facilitation(trace: Trace, view: str) -> Value:
-    """Mean over tasks with f(i) >= 1 of 1 - n_i / n_first, n_i the updates until 90 % of the first visit's gain."""
-    n, _ = updates_to_learn(trace, view)
-    first = first_visit(trace.visits)
+    """Mean over tasks with f(i) >= 1 of 1 - n_i / n_first, n_i the updates until 90 % of the first visit's gain.
+
+    n_first is of the lowest numbered task of experience 0. A share in (-inf, 1], higher is better: 0.5 is twice as fast
+    as the first task. Parts, (T,): n_i, in iterations. Undefined where a first visit taught nothing.
+
+    Source: after the savings of Ebbinghaus 1885, between tasks.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> curve = np.full((2, 4, 2), 5.0)
+    >>> curve[0, :, 0] = 5.0, 3.0, 1.0, 1.0  # 90 % of the gain after 1.8 updates
+    >>> curve[1, :, 1] = 5.0, 1.0, 1.0, 1.0  # and here after 0.9
+    >>> round(forward_facilitation(make_measured_trace(curve), "domain:squared_error").value, 6)
+    0.5
+    """
+    n, first = updates_to_learn(trace, view)[0], first_visit(trace.visits)
     later = (first >= 1) & (first < len(trace.visits))
     n_first = n[np.flatnonzero(first == 0)[0]] if (first == 0).any() else math.nan
     return Value(mean(1 - n[later] / n_first) if n_first > 0 else math.nan, n)
 
 
 def savings(trace: Trace, view: str) -> Value:
-    """1 - m / n_i over later visits that reached it, m the updates until the level of 90 % of the first gain."""
-    n, level = updates_to_learn(trace, view)
-    worth, first = trace.task_accuracy(view), first_visit(trace.visits)
-    entries = []
-    for v, i in np.argwhere(trace.visits):
-        if v > first[i]:
-            m = learning.updates_until(trace, worth[:, i], int(v), level[i])
-            if m != math.inf:
-                entries.append((int(i), 1 - m / n[i] if n[i] > 0 else math.nan))
-    return mean_over(trace, entries)
+    """1 - m / n_i: how much faster a task is learnt again, over the later visits in which it was.
+
+    m counts the updates of a later visit until L is at the level that was 90 % of the first visit's gain, 0 if at once,
+    and n_i those of the first visit; both are interpolated. A share in (-inf, 1], higher is better: 1 where nothing had
+    been lost. Parts, (T,): mean over a task's own later visits. Undefined without any such visit, and where a first
+    visit taught nothing.
+
+    Source: Ebbinghaus 1885.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> visits = np.array([[True, False], [False, True], [True, False]])
+    >>> curve = np.full((3, 4, 2), 5.0)
+    >>> curve[0, :, 0] = 5.0, 3.0, 1.0, 1.0  # n = 1.8
+    >>> curve[2, :, 0] = 5.0, 1.0, 1.0, 1.0  # m = 0.9
+    >>> round(savings(make_measured_trace(curve, visits), "domain:squared_error").value, 6)
+    0.5
+    """
+    n = updates_to_learn(trace, view)[0]
+    reached = [(i, m) for i, m in _relearning(trace, view) if m != math.inf]
+    return mean_over(trace, [(i, 1 - m / n[i] if n[i] > 0 else math.nan) for i, m in reached])
+
+
+def savings_reached(trace: Trace, view: str) -> Value:
+    """Share of later visits in which L is again at the level of 90 % of the first gain. In [0, 1], higher is better.
+
+    Parts, (T,): of a task's own later visits. Undefined without any later visit, and where a first visit taught
+    nothing.
+
+    Source: what `savings.90_of_gain` leaves out.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> visits = np.array([[True, False], [False, True], [True, False]])
+    >>> curve = np.full((3, 4, 2), 5.0)
+    >>> curve[0, :, 0] = 5.0, 3.0, 1.0, 1.0
+    >>> curve[2, :, 0] = 5.0, 3.0, 1.5, 1.5  # 1.4 is not reached
+    >>> savings_reached(make_measured_trace(curve, visits), "domain:squared_error").value
+    0.0
+    """
+    relearning = _relearning(trace, view)
+    return mean_over(trace, [(i, math.nan if math.isnan(m) else float(m < math.inf)) for i, m in relearning])
+
+
+def _relearning(trace: Trace, view: str) -> list[tuple[int, float]]:
+    """(task, m) of every later visit: the updates until it is learnt again, as `learning.updates_until` gives them."""
+    (_, level, short), curve, first = updates_to_learn(trace, view), worth(trace, view), first_visit(trace.visits)
+    later = [(int(v), int(i)) for v, i in np.argwhere(trace.visits) if v > first[i]]
+    return [(i, learning.updates_until(trace, curve[:, i], v, level[i], short[i])) for v, i in later]
 
 
 def recovery_of_drop(trace: Trace, view: str) -> Value:
-    """Mean iterations from a boundary until 90 % of the drop is regained, over gaps of a height that were."""
-    gaps = [
-        g for g in gap.anatomy(trace, view) if not g.trained_again and g.depth != 0 and g.recovery_of_drop is not None
-    ]
-    return mean_over(trace, [(g.task, float(g.recovery_of_drop or 0.0)) for g in gaps])
+    """Mean iterations from a boundary until 90 % of a gap's height are regained, over gaps of a height that were.
+
+    Until L <= l0 + 0.1 height for the first time after the maximum, interpolated. In [0, inf), lower is better; parts
+    (T,).
+
+    Source: after De Lange et al. 2023.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> curve = np.array([[9, 9, 1, 1, 1], [1, 5, 3, 1, 1.0]])[:, :, None].repeat(2, 2)
+    >>> round(recovery_of_drop(make_measured_trace(curve), "domain:squared_error").value, 6)  # 1.4, from 3 down to 1
+    2.8
+    """
+    regained = [(g.task, g.recovery_of_drop) for g in _high(trace, view)]
+    return mean_over(trace, [(task, n) for task, n in regained if n is not None])
 
 
 def recovered_of_drop(trace: Trace, view: str) -> Value:
-    """Share of gaps of a height after which 90 % of the drop is regained within the experience."""
-    entries = []
-    for g in gap.anatomy(trace, view):
-        if not g.trained_again and g.depth != 0:
-            back = g.recovery_of_drop
-            entries.append((g.task, 0.0 if back is None else math.nan if math.isnan(back) else 1.0))
-    return mean_over(trace, entries)
+    """Share of gaps of a height of which 90 % are regained within the experience. In [0, 1], higher is better; (T,).
+
+    Source: after De Lange et al. 2023.
+
+    >>> from clbench.testing import make_measured_trace
+    >>> curve = np.array([[9, 9, 1, 1, 1], [1, 5, 3, 2, 2.0]])[:, :, None].repeat(2, 2)
+    >>> recovered_of_drop(make_measured_trace(curve), "domain:squared_error").value  # never down to 1.4
+    0.0
+    """
+    regained = [(g.task, g.recovery_of_drop) for g in _high(trace, view)]
+    return mean_over(trace, [(task, 0.0 if n is None else n if math.isnan(n) else 1.0) for task, n in regained])
+
+
+def _high(trace: Trace, view: str) -> list[gap.Gap]:
+    """The gaps of tasks that are not trained on, but those that are known to have no height."""
+    return [g for g in gap.anatomy(trace, view) if not g.trained_again and g.depth != 0]
 
 
 _OTHERS = (
@@ -244,7 +332,7 @@ _OTHERS = (
         "forgetting.share_of_learnt",
         "share of what the first visit taught that is lost",
         "mean_j (L(end, j) - L(end of f(j), j)) / (L(before f(j), j) - L(end of f(j), j))",
-        "after De Lange et al. 2023",
+        "forgetting.after_learning over what was learnt",
         "lower",
         (-math.inf, math.inf),
         "share",
@@ -274,6 +362,19 @@ _OTHERS = (
         "share",
         "task",
         savings,
+        None,
+        WITHIN,
+    ),
+    Metric(
+        "savings.90_of_gain_reached",
+        "share of later visits in which a task is learnt again",
+        "mean over later visits of [L reached the level of 90 % of the first gain]",
+        "after Ebbinghaus 1885",
+        "higher",
+        (0, 1),
+        "share",
+        "task",
+        savings_reached,
         None,
         WITHIN,
     ),

@@ -20,13 +20,13 @@ from clbench.metrics.definition import (
     right_matrix,
     visited_so_far,
 )
-from clbench.summation import mean
+from clbench.summation import mean, row_totals
 from clbench.trace import Trace
 
 
 def pooled(trace: Trace, view: str, tasks: Bools) -> Floats:
     """Accuracy at the end of each experience over the samples of some tasks (V, T): (V,), NaN where there are none."""
-    right = np.where(tasks, right_matrix(trace, view), 0).sum(1)
+    right = row_totals(np.where(tasks, right_matrix(trace, view), 0.0))
     size = np.where(tasks, trace.task_size, 0).sum(1)
     out: Floats = np.divide(right, size, out=np.full(len(tasks), np.nan), where=size > 0)
     return out

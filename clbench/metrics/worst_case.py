@@ -22,6 +22,7 @@ from clbench.metrics.definition import (
     remembered,
     spacing,
     undefined,
+    worth,
 )
 from clbench.rng import Generator
 from clbench.summation import mean
@@ -75,7 +76,7 @@ def worst_case_accuracy(trace: Trace, view: str) -> Value:
 
 def _minima_and_ends(trace: Trace, view: str, least: Indices, final: Indices) -> Value:
     """Mean over the minima of some tasks and the accuracies at the end of others."""
-    accuracy, last = trace.task_accuracy(view), ends(trace)[-1]
+    accuracy, last = worth(trace, view), ends(trace)[-1]
     parts, weights, used, tasks = undefined(trace), Weights(trace), [], len(least) + len(final)
     for i in least:
         counted = _after_learning(trace, i)
@@ -110,7 +111,7 @@ def _spacing(trace: Trace, used: list[Indices], value: float) -> int | None:
 # ---------------------------------------------------------------------------------------- windows
 def _largest_change(trace: Trace, view: str, window: int, sign: int) -> Value:
     """Largest rise of sign * A(e, i) between two evaluations at most window - 1 iterations apart, at least 0."""
-    accuracy, first, ended = trace.task_accuracy(view), first_visit(trace.visits), boundaries(trace)
+    accuracy, first, ended = worth(trace, view), first_visit(trace.visits), boundaries(trace)
     visited = np.flatnonzero(trace.visits.any(0))
     parts, used = undefined(trace), []
     for i in visited:

@@ -114,7 +114,7 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
-def read_arrays(path: Path, without: str | None = None) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, without: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, nothing unpickled.
 
     Args:
@@ -126,7 +126,7 @@ def read_arrays(path: Path, without: str | None = None) -> dict[str, NDArray[Any
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            names = [name for name in archive.files if without is None or not name.startswith(without)]
+            names = [name for name in archive.files if not name.startswith(without)]
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None

@@ -112,13 +112,13 @@ def read_trace(directory: Path, *, bits: bool = True) -> Trace:
 
     Args:
         directory: the run's folder.
-        bits: whether the correctness of single samples is read, most of a long trace.
+        bits: whether the correctness and the numbers of single samples are read, most of a long trace.
 
     Raises:
         UserError: missing or damaged, of another schema version, or with sizes that disagree.
     """
     path = directory / "trace.npz"
-    arrays = read_arrays(path, without=None if bits else "bits.")
+    arrays = read_arrays(path, without=() if bits else ("bits.", "values."))
     if (directory / PREDICTIONS).exists():
         arrays |= read_arrays(directory / PREDICTIONS)
     return _made(path, arrays)

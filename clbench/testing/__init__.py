@@ -1,6 +1,6 @@
 """Contract checks for authors of strategies and streams; traces for tests of metrics, and folders of runs around them.
 
-Names are imported lazily: most need torch, and `make_trace` does not.
+Names are imported lazily: most need torch, and `make_trace` and `make_measured_trace` do not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from clbench.testing.states import assert_same
     from clbench.testing.strategies import check_strategy, needed_overrides
     from clbench.testing.streams import check_stream
-    from clbench.testing.traces import make_trace
+    from clbench.testing.traces import make_measured_trace, make_trace
 
 __all__ = [
     "assert_same",
     "check_resume",
     "check_strategy",
     "check_stream",
+    "make_measured_trace",
     "make_trace",
     "needed_overrides",
     "write_run",
@@ -33,6 +34,7 @@ _HOME = {
     "check_resume": "resume",
     "check_strategy": "strategies",
     "check_stream": "streams",
+    "make_measured_trace": "traces",
     "make_trace": "traces",
     "needed_overrides": "strategies",
     "write_run": "runs",

@@ -1,6 +1,8 @@
-"""Traces from given accuracies."""
+"""Traces from given accuracies, errors or losses."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,33 @@ def make_trace(
         cell_target=np.arange(0 if predicted is None else tasks, dtype=np.int64),
         prequential=None if prequential is None else _incoming(view, prequential, last),
     )
+
+
+def make_measured_trace(
+    level: NDArray[np.float64],
+    visits: NDArray[np.bool_] | None = None,
+    *,
+    size: int = 4,
+    every: int = 1,
+    origin: NDArray[np.int32] | None = None,
+    view: str = "domain:squared_error",
+) -> Trace:
+    """A trace with given means of a measure, to try a metric of errors or losses on, as `make_trace` of accuracies.
+
+    Args:
+        level: (V, P, T): the mean of the measure over the test samples of a task, each of which has this number. NaN
+            is not evaluated.
+        visits, size, every, origin: see `make_trace`.
+        view: name of the record, by view and measure.
+
+    >>> trace = make_measured_trace(np.array([[[2.0], [0.5], [0.5]]]))
+    >>> trace.views, trace.task_mean("domain:squared_error")[:, 0].tolist()
+    (['domain:squared_error'], [2.0, 0.5, 0.5])
+    """
+    shape = make_trace(np.zeros_like(level), visits, size=size, every=every, origin=origin)
+    flat = level.reshape(-1, level.shape[2]).astype(np.float64)
+    values = flat.repeat(size, axis=1).astype(np.float32)
+    return replace(shape, correct={}, bits={}, sums={view: flat * size}, values={view: values})
 
 
 def _incoming(view: str, right: NDArray[np.bool_], updates: int) -> Prequential:

@@ -200,7 +200,7 @@ def test_damaged_traces_are_named(finished: Path, tmp_path: Path) -> None:
     assert said(phase=None) == f"{path}: array 'phase' is missing."
     assert said(**{"correct.class": None}) == f"{path}: array 'correct.class' is missing."
     views = [name for name in arrays if name.startswith(("correct.", "bits."))]
-    assert said(**dict.fromkeys(views)) == f"{path}: no array 'correct.*'."
+    assert said(**dict.fromkeys(views)) == f"{path}: no array 'correct.*' and none 'sums.*'."
     n, samples = len(arrays["iteration"]), len(arrays["rows"])
     cut = {"bits.task": arrays["bits.task"][:, :-1]}
     size = -(-samples // 8)
