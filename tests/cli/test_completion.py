@@ -143,7 +143,8 @@ def test_every_argument_has_a_kind() -> None:
     """A new argument is a path, a name, a word of a closed set, or a number or text of the user's."""
     numbers_and_texts = {
         "--seed", "--seeds", "--threads", "--checkpoint", "--processes", "--address", "--view", "--tasks", "--first",
-        "--columns", "--strategies", "--rename", "--width", "--title", "--label", "--order", "--experience", "--window", "row",
+        "--columns", "--strategies", "--rename", "--width", "--title", "--label", "--order", "--experience",
+        "--window", "row",
     }  # fmt: skip
     verbs, _ = completion.described(parser())
     assert [verb.name for verb in verbs] == list(VERBS)
