@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clbench import registry, resolve
-from clbench.config.benchmark import Numerics
+from clbench.config.benchmark import Benchmark, Numerics
 from clbench.config.evaluation import Watch
 from clbench.errors import UserError, shown
 from clbench.formatting import compact, duration, quantity, ranges
@@ -200,6 +201,8 @@ def _sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:
         yield "benchmark", benchmark, None, f"{shown(name)} is not shipped; --deep prints all of it"
     else:
         usual = resolve.resolve(name, need_strategy=False)[0].model_dump(mode="json")
+        with contextlib.suppress(ValueError):  # keys that came later than the run have their defaults
+            benchmark = Benchmark.model_validate(benchmark).model_dump(mode="json")
         yield "", _without(benchmark, _UNSAID), _without(usual, _UNSAID), "shipped:"
     parameters = _without(strategy, {"name"})
     try:
