@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,15 @@ def test_the_best_row_is_that_of_the_lowest_error(runs: Path) -> None:
     records, _ = collect(runs)
     er = next(row for _, row in frame_of(runs).iterrows() if row["strategy"] == "er")
     assert best_rows.best(records, ["average", "average_accuracy"]) == {(er["row_id"], "average")}
+
+
+def test_an_error_of_any_size_is_read_and_told(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["training.iterations=1", "training.optimizer.lr=200"]
+    run = resolve.make_run(str(table), strategy="naive", overrides=settings, threads=1, device="cpu")
+    outcome = execute(run, tmp_path)
+    assert outcome.record["metrics"][VIEW]["average"]["value"] > 2**53
+    text = said(capsys, "leaderboard", tmp_path, "--metric", "average")
+    assert re.search(r"^- +naive .* [0-9.]+e\+[0-9]+ ", text, re.MULTILINE)
 
 
 # ------------------------------------------------------------------------------------------------ names
