@@ -53,7 +53,7 @@ class Pair:
     @property
     def view(self) -> str:
         """The primary view."""
-        return self.left.records[0].primary_view
+        return self.left.view
 
 
 @dataclass(frozen=True)

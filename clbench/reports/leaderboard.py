@@ -17,7 +17,7 @@ import pandas as pd
 from clbench.measures import measure_of
 from clbench.metrics import metrics_of
 from clbench.reports import statistics
-from clbench.reports.rows import codes, groups
+from clbench.reports.rows import codes, groups, view_of
 from clbench.reports.rows import row_id as row_id
 from clbench.results.record import Record
 from clbench.rng import ROLES
@@ -108,7 +108,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     """
     grouped = groups(records)
     tuning = sorted({"by", *(key for _, group in grouped for r in group for key in r.tuning)})
-    names = list(dict.fromkeys(name for _, of in grouped for r in of for name in metrics_of(r.primary_view)))
+    names = list(dict.fromkeys(name for _, group in grouped for name in metrics_of(view_of(group))))
     rows = [_row(row, group, tuning, names) for row, group in grouped]
     boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -160,7 +160,7 @@ def _row(row: str, group: list[Record], tuning: list[str], metrics: list[str]) -
         "benchmark": _agreed([r.benchmark for r in group]),
         "modified": any(r.modified for r in group),
         "definition_hash": first.definition_hash,
-        "view": first.primary_view,
+        "view": view_of(group),
         "setting": bench.stream.setting,
         "data": None if bench.stream.data is None else data_name(bench.stream.data),
         "data_sha256": _agreed([s.data_sha256 for s in streams]),
