@@ -26,7 +26,7 @@ class Point(NamedTuple):
         number: its index in the run's record, from 0, independent of the pieces of the trace.
         iteration: updates done.
         values: by name, each one that is defined: `loss`; or `experience`, and for each view `VIEW/task_I`,
-            `VIEW/average_so_far` and `VIEW/min_acc_so_far`.
+            `VIEW/average_so_far` and `VIEW/min_acc_so_far`, of a measure `VIEW/worst_so_far`.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Curves:
     are of every evaluation. *average_so_far* is the mean of A(e, i) over the tasks visited up to the experience of e;
     *min_acc_so_far* is `min_acc` of the evaluations up to e, over the tasks first visited in an earlier experience
     (neighbours of one origin are one, also in `experience`). At the end of a run they are its `average_accuracy` and
-    its `min_acc`.
+    its `min_acc`; of a measure, with *worst_so_far* in place of the latter, its `average` and its `worst`.
 
     Args:
         updates: of the whole run, as planned.
@@ -52,6 +52,7 @@ class Curves:
         self._losses = self._number = self._experience = self._iteration = 0
         self._ended = np.zeros(0, np.int64)  # updates done at the end of each experience; 0 where it has not ended
         self._least: dict[str, NDArray[np.float64]] = {}  # per view, (T,)
+        self._most: dict[str, NDArray[np.float64]] = {}  # per view of a measure, (T,)
 
     def points(self, piece: Trace) -> Iterator[Point]:
         """The points of the next piece, in the order of the record: the loss of an update, then its evaluation.
@@ -86,6 +87,10 @@ class Curves:
                 values[f"{view}/average_so_far"] = mean(curve[e, seen[experience]])
                 values[f"{view}/min_acc_so_far"] = mean(least[earlier])
             for view, curve in numbers.items():
+                most = self._most.setdefault(view, np.full(len(first), -np.inf))
+                counted = learnt & ~visits[experience]
+                most[counted] = np.maximum(most[counted], curve[e, counted])
+                values[f"{view}/worst_so_far"] = mean(most[earlier])
                 values |= {f"{view}/task_{i}": a for i, a in enumerate(curve[e].tolist())}
                 values[f"{view}/average_so_far"] = mean(curve[e, seen[experience]])
             yield self._point(iteration, {name: v for name, v in values.items() if np.isfinite(v)})

@@ -39,7 +39,7 @@ def best(
 
 def _best(rows: Sequence[Row], metric: str) -> list[str]:
     """Ids of the best rows of a board; none where no row differs from the best, or the board has no such metric."""
-    definition = metrics_of(rows[0].records[0].primary_view).get(metric)
+    definition = metrics_of(rows[0].view).get(metric)
     if definition is None:
         return []
     values = {row.id: seeds for row in rows if len(seeds := _values(row, definition)) > 1}

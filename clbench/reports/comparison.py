@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UserError, shown, unknown
-from clbench.formatting import UNITS, decimals, headed, scaled, telling_places
+from clbench.formatting import UNITS, decimals, headed, number, scaled, telling_places
 from clbench.metrics import Metric
 from clbench.metrics.field_names import defined
 from clbench.reports import statistics
@@ -53,7 +53,7 @@ class Pair:
     @property
     def view(self) -> str:
         """The primary view."""
-        return self.left.records[0].primary_view
+        return self.left.view
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def to_text(findings: Sequence[Finding]) -> str:
                 finding.pair.left.benchmark,
                 headed(compared(finding.definition), unit),
                 str(n),
-                *("" if mean is None else f"{scaled(mean, unit, places):.{places}f}" for mean in of_both),
+                *("" if mean is None else number(mean, unit, places) for mean in of_both),
                 "" if d.mean is None else signed(d.mean),
                 "" if d.interval is None else " to ".join(map(signed, d.interval)),
                 "" if improvement is None else f"{improvement:.{chances}f}",
@@ -341,7 +341,8 @@ def compared(metric: Metric) -> str:
 
 
 def _signed(value: float, unit: str, places: int) -> str:
-    return f"{scaled(value, unit, places):+.{places}f}"
+    sign = "-" if scaled(value, unit, places) < 0 else "+"
+    return f"{sign}{number(abs(value), unit, places)}"
 
 
 def _partnerless(pair: Pair) -> str:

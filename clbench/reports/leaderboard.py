@@ -17,7 +17,7 @@ import pandas as pd
 from clbench.measures import measure_of
 from clbench.metrics import metrics_of
 from clbench.reports import statistics
-from clbench.reports.rows import codes, groups
+from clbench.reports.rows import codes, groups, view_of
 from clbench.reports.rows import row_id as row_id
 from clbench.results.record import Record
 from clbench.rng import ROLES
@@ -111,7 +111,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     tuning = sorted({"by", *(key for _, group in grouped for r in group for key in r.tuning)})
     several = [r for _, group in grouped for r in group]
     scored = {name for r in several for name in r.scores}
-    views = dict.fromkeys(r.primary_view for r in several)
+    views = dict.fromkeys(view_of(group) for _, group in grouped)
     of_views = [metric for view in views for metric in metrics_of(view).values()]
     names = list(dict.fromkeys(m.name for m in of_views if m.record is None or m.name in scored))
     rows = [_row(row, group, tuning, names) for row, group in grouped]
@@ -165,7 +165,7 @@ def _row(row: str, group: list[Record], tuning: list[str], metrics: list[str]) -
         "benchmark": _agreed([r.benchmark for r in group]),
         "modified": any(r.modified for r in group),
         "definition_hash": first.definition_hash,
-        "view": first.primary_view,
+        "view": view_of(group),
         "setting": bench.stream.setting,
         "data": None if bench.stream.data is None else data_name(bench.stream.data),
         "data_sha256": _agreed([s.data_sha256 for s in streams]),

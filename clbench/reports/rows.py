@@ -89,6 +89,11 @@ def in_view(records: Sequence[Record], view: str, flag: str) -> list[Record]:
     return [record.model_copy(update={"primary_view": view}) for record in records if record.definition_hash in having]
 
 
+def view_of(records: Sequence[Record]) -> str:
+    """The primary view of runs of one row; a run that failed before it had its data does not know its measure."""
+    return next((record.primary_view for record in records if record.stream is not None), records[0].primary_view)
+
+
 @dataclass(frozen=True)
 class Row:
     """The runs of a leaderboard's row.
@@ -116,6 +121,11 @@ class Row:
     @property
     def data(self) -> str:
         return next((record.stream.data_sha256 for record in self.records if record.stream), "")
+
+    @property
+    def view(self) -> str:
+        """The primary view."""
+        return view_of(self.records)
 
     @property
     def tuned_by(self) -> str | None:

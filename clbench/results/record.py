@@ -19,10 +19,12 @@ from pydantic import JsonValue
 
 from clbench import labels
 from clbench.errors import UserError, shown
+from clbench.measures import measure_of
 from clbench.metrics import metrics_of
 from clbench.results import files
 from clbench.results.record_parts import (
     LARGEST,
+    LARGEST_MEASURED,
     Compiled,
     Config,
     Costs,
@@ -107,8 +109,9 @@ class Record(_File):
     def _possible(cls, metrics: dict[str, dict[str, Score]] | None) -> dict[str, dict[str, Score]] | None:
         for view, scores in (metrics or {}).items():
             known = metrics_of(view)
+            most = LARGEST if measure_of(view) is None else LARGEST_MEASURED
             for name, score in scores.items():
-                low, high = known[name].range if name in known else (-LARGEST, LARGEST)
+                low, high = known[name].range if name in known else (-most, most)
                 if score.value is not None and not low - ROUNDING <= score.value <= high + ROUNDING:
                     raise ValueError(f"{view}.{name} is {score.value!r}, outside [{low}, {high}]")
         return metrics

@@ -16,6 +16,9 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
+LARGEST_MEASURED = 1e100
+"""Of a measure: beyond the square of any float32, summed over as many updates as there are; its square is a float."""
+
 
 class Part(pydantic.BaseModel):
     """A mapping of a run.json."""
@@ -128,8 +131,8 @@ class Compiled(Part):
 class Score(Part):
     """A metric's value, its standard error and its resolution, as far as it has them."""
 
-    value: Number | None
-    se: Amount | None = None
+    value: Annotated[float, Field(ge=-LARGEST_MEASURED, le=LARGEST_MEASURED)] | None
+    se: Annotated[float, Field(ge=0, le=LARGEST_MEASURED)] | None = None
     resolution: Count | None = None
 
 

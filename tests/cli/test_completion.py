@@ -12,6 +12,7 @@ import pytest
 from clbench import registry
 from clbench.cli import VERBS, completion, main, parser
 from clbench.metrics import METRICS
+from clbench.metrics.field_names import NUMBERS
 
 STRATEGIES = sorted(registry.strategies())
 WITH_E = [name for name in STRATEGIES if name.startswith("e")]
@@ -27,7 +28,10 @@ ASKED: list[tuple[list[str], list[str]]] = [
     (["run", "x", "--quiet", "--log", "w"], ["wandb"]),
     (["run", "x", "-o", "training.optimizer.nest"], ["training.optimizer.nesterov="]),
     (["run", "x", "--seed", ""], []),
-    (["leaderboard", "--metric", "forgetting."], sorted(name for name in METRICS if name.startswith("forgetting."))),
+    (
+        ["leaderboard", "--metric", "forgetting."],
+        sorted(name for name in {*METRICS, *NUMBERS} if name[:11] == "forgetting."),
+    ),
     (["list", "str"], ["streams", "strategies"]),
     (["show", "er_a"], ["er_ace", "er_agem"]),
     (["completion", ""], ["bash", "zsh", "fish"]),

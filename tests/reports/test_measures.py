@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ import clbench
 from clbench import resolve
 from clbench.cli import main
 from clbench.errors import UserError
+from clbench.loggers.points import Curves
 from clbench.metrics import METRICS
 from clbench.metrics.field_names import COUNTERPARTS, NUMBERS, asked, defined
 from clbench.reports import best_rows, columns, leaderboard, tables
 from clbench.reports.figures import boundary_figure
 from clbench.reports.html.sections import gaps
-from clbench.results.record import Record, collect
+from clbench.results.record import Record, collect, read
 from clbench.runner.run import execute
 from clbench.studies.execute import TRIALS
+from clbench.testing import write_run
 
 TASKS, TRAIN, TEST = 2, 30, 20
 SEEDS = 5
@@ -146,6 +149,15 @@ def test_the_best_row_is_that_of_the_lowest_error(runs: Path) -> None:
     records, _ = collect(runs)
     er = next(row for _, row in frame_of(runs).iterrows() if row["strategy"] == "er")
     assert best_rows.best(records, ["average", "average_accuracy"]) == {(er["row_id"], "average")}
+
+
+def test_an_error_of_any_size_is_read_and_told(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["training.iterations=1", "training.optimizer.lr=200"]
+    run = resolve.make_run(str(table), strategy="naive", overrides=settings, threads=1, device="cpu")
+    outcome = execute(run, tmp_path)
+    assert outcome.record["metrics"][VIEW]["average"]["value"] > 2**53
+    text = said(capsys, "leaderboard", tmp_path, "--metric", "average")
+    assert re.search(r"^- +naive .* [0-9.]+e\+[0-9]+ ", text, re.MULTILINE)
 
 
 # ------------------------------------------------------------------------------------------------ names
@@ -272,6 +284,24 @@ def test_the_card_says_what_is_predicted(table: Path, capsys: pytest.CaptureFixt
     card = said(capsys, "show", table)
     assert "60 training samples, 40 test samples, 2 numbers to predict" in card
     assert "classes" not in card.partition("\n# table")[2]
+
+
+def test_loggers_end_with_the_average_and_the_worst(runs: Path) -> None:
+    run = clbench.read_runs(runs)[0]
+    last = [point.values for point in Curves(0).points(run.trace) if "experience" in point.values][-1]
+    assert last[f"{VIEW}/average_so_far"] == pytest.approx(run.metrics["average"])
+    assert last[f"{VIEW}/worst_so_far"] == pytest.approx(run.metrics["worst"])
+
+
+def test_a_run_that_failed_before_it_had_data_stands_in_its_row(runs: Path, table: Path, tmp_path: Path) -> None:
+    records, _ = collect(runs)
+    er = [record for record in records if record.config.strategy.name == "er"]
+    run = resolve.make_run(str(table), strategy="er", seed=0, threads=1, device="cpu")
+    failed = read(write_run(tmp_path, run, None, failure="no data"))
+    assert failed.primary_view == "domain"
+    [row] = leaderboard.table([failed, *er[1:]]).to_dict("records")
+    assert (row["view"], row["n"], row["n_failed"]) == (VIEW, SEEDS - 1, 1)
+    assert row["average_mean"] is not None
 
 
 # ------------------------------------------------------------------------------------------------ studies

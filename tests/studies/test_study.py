@@ -236,7 +236,8 @@ def test_how_a_row_was_tuned_is_part_of_its_identity(tmp_path: Path) -> None:
     assert study.config.tuning is not None
     plain = study.runs(0, 1, *study.combinations(1)[0])[0].run
     trial = study.trials(0, 1, *study.combinations(1)[0])[0].run
-    rows = [plain.model_copy(update={"tuning": tuning_record(study.config.tuning, trial, n, 0, 100)}) for n in (2, 3)]
+    tuned = [tuning_record(study.config.tuning, "average_accuracy", trial, n, 0, 100) for n in (2, 3)]
+    rows = [plain.model_copy(update={"tuning": each}) for each in tuned]
     assert len({r.config_hash for r in (plain, *rows)}) == 3
     assert len({r.definition_hash for r in (plain, *rows)}) == 1
     assert plain.config_hash == make_run("split_digits-v1", strategy="er", overrides=["strategy.memory=50"]).config_hash

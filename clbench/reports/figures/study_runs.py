@@ -82,7 +82,7 @@ class Board(Generic[_T]):
     @property
     def view(self) -> str:
         """The primary view."""
-        return self.methods[0].row.records[0].primary_view
+        return self.methods[0].row.view
 
     @property
     def seeds(self) -> str:
