@@ -30,7 +30,8 @@ def as_strategy(name: str, target: Any) -> Any:
     if kind is not None:
         body = {"path": name, "target": target, "kind": kind, "regresses": True}  # the instance tells, once it is built
         return type(target.__name__, (hosting.Estimator,), body)
-    if callable(getattr(target, "fit", None)) and callable(getattr(target, "predict", None)):
+    fits = callable(getattr(target, "fit", None)) and callable(getattr(target, "predict", None))
+    if fits and not callable(getattr(target, "train", None)):  # a strategy of Avalanche trains, and may have both too
         raise UserError(
             f"strategy '{name}': learns from all samples at once (fit), not batch by batch. Allowed: classes with "
             "partial_fit and predict (scikit-learn), learn_one and predict_one (river), or classifiers of CapyMOA."

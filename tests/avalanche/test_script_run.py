@@ -88,7 +88,7 @@ def test_a_script_of_the_same_configuration_has_the_trace_of_a_hosted_run_and_st
     ours, theirs = script.trace.arrays(), hosted.trace.arrays()
     same = {name for name in ours if np.array_equal(ours[name], theirs[name])}
     assert ours.keys() - same == set()
-    assert theirs.keys() - ours.keys() == {"bits.task", "correct.task"}
+    assert theirs.keys() - ours.keys() == {"bits.task", "correct.task", "predicted.task"}
     assert script.metrics == pytest.approx(dict(hosted.metrics), nan_ok=True, abs=0)
     board = clbench.leaderboard("results")
     assert len(set(board.frame["definition_hash"])) == 1

@@ -18,6 +18,7 @@ COMMANDS = (
     "speed/evaluation.py --quick",
     "speed/grids.py --quick",
     "speed/hosted.py --quick",
+    "speed/incoming.py --rounds 1",
     "speed/kills.py --strategy naive --kills 2",
     "speed/larger.py --quick --gib 1",
     "speed/long_stream.py recurrence",
@@ -48,7 +49,7 @@ def test_a_benchmark_runs(command: str, tmp_path: Path) -> None:
 
 def test_every_script_is_run() -> None:
     imported = {"speed/pairs.py", "studies/pages.py"}
-    of_hours = {"studies/environments.py", "studies/prototypes.py", "studies/reproduce.py"}
+    of_hours = {"studies/drift_forecast.py", "studies/environments.py", "studies/prototypes.py", "studies/reproduce.py"}
     beside_other_code = {"speed/headline.py"}  # tests/benchmarks/test_headline.py
     scripts = {path.relative_to(BENCHMARKS).as_posix() for path in BENCHMARKS.glob("*/*.py")}
     scripts -= imported | of_hours | beside_other_code

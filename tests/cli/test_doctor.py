@@ -66,7 +66,8 @@ def test_this_environment_fits() -> None:
     assert findings["torch"].text == f"{metadata.version('torch')} (allowed >=2.6)"
     assert findings["python"].text.endswith(sys.executable)
     assert "ray" not in findings
-    assert by_name(doctor.extras()).keys() == {"tensorboard", "wandb", "optuna", "ray", "submitit", "pyarrow"}
+    packages = {"tensorboard", "wandb", "optuna", "ray", "submitit", "pyarrow", "ncps", "river", "capymoa"}
+    assert by_name(doctor.extras()).keys() == packages
 
 
 def test_packages_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

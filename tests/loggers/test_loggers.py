@@ -188,7 +188,7 @@ def test_wandb_shows_the_record_and_is_named_after_the_run(tmp_path: Path, capfd
     summary = dict(item(u) for r in written for u in r.summary.update)
     assert summary["status"] == "completed"
     assert final_metrics(record).items() <= summary.items()
-    assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz", "wandb"}
+    assert {p.name for p in directory.iterdir()} == {"run.json", "trace.npz", "predictions.npz", "wandb"}
 
 
 # ------------------------------------------------------------------------------------------------ changes nothing
