@@ -16,7 +16,7 @@ import yaml
 import checkout
 import clbench
 from clbench import registry, source
-from clbench.metrics import METRICS
+from clbench.metrics import METRICS, metrics_of
 from clbench.results.provenance import code_sha256
 
 ROOT = checkout.ROOT
@@ -95,7 +95,7 @@ def test_the_version_is_in_one_place() -> None:
 def test_the_command_line(python: Path, tmp_path: Path) -> None:
     assert run(python, tmp_path, "-m", "clbench", "--version") == f"clbench {VERSION}\n"
     for kind, names in (
-        ("streams", registry.benchmarks()), ("strategies", registry.strategies()), ("metrics", METRICS)
+        ("streams", registry.benchmarks()), ("strategies", registry.strategies()), ("metrics", {*METRICS, *metrics_of("domain:squared_error")})
     ):  # fmt: skip
         listed = json.loads(run(python, tmp_path, "-m", "clbench", "list", kind, "--json"))
         assert set(listed) == set(names)

@@ -29,10 +29,10 @@ def decoded(where: str, content: Path | bytes) -> Image:
     Raises:
         UserError: it cannot be read, or has more than 8 bits a channel.
     """
-    from PIL import Image as Pillow
+    from PIL import Image
 
     try:
-        with Pillow.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
+        with Image.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of mode {image.mode}, more than 8 bits a channel. Allowed: 8 bits.")
             grey = image.mode in ("1", "L", "LA", "La")

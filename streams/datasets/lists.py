@@ -144,8 +144,7 @@ def _class_names(members: Sequence[DataSet], of: Spaces) -> tuple[str, ...]:
     """Names of the classes: `space/class`, or those of a member where all share one space."""
     of_space: dict[int, list[str]] = {}
     for member, space in zip(members, of.of, strict=True):
-        if member.class_names or space not in of_space:
-            of_space[space] = list(member.class_names)
+        of_space[space] = of_space.get(space) or list(member.class_names)
     if not of.names:
         return tuple(of_space[0])
     return tuple(

@@ -125,8 +125,8 @@ def test_a_run_sees_no_test_sample(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     honest = execute(run, tmp_path / "a").record
     real = load.load
 
-    def poisoned(*args: Any) -> Any:
-        data = real(*args)
+    def poisoned(*args: Any, **more: Any) -> Any:
+        data = real(*args, **more)
         return replace(data, test_x=np.zeros_like(data.test_x), test_y=np.zeros_like(data.test_y))
 
     monkeypatch.setattr(load, "load", poisoned)
