@@ -94,8 +94,9 @@ def test_the_version_is_in_one_place() -> None:
 # ------------------------------------------------------------------------------------------------ what it does
 def test_the_command_line(python: Path, tmp_path: Path) -> None:
     assert run(python, tmp_path, "-m", "clbench", "--version") == f"clbench {VERSION}\n"
+    metrics = {*METRICS, *metrics_of("domain:squared_error")}
     for kind, names in (
-        ("streams", registry.benchmarks()), ("strategies", registry.strategies()), ("metrics", {*METRICS, *metrics_of("domain:squared_error")})
+        ("streams", registry.benchmarks()), ("strategies", registry.strategies()), ("metrics", metrics)
     ):  # fmt: skip
         listed = json.loads(run(python, tmp_path, "-m", "clbench", "list", kind, "--json"))
         assert set(listed) == set(names)
