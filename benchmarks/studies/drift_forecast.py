@@ -69,6 +69,7 @@ _RATES = ("0.001", "0.003", "0.01")
 _FIRST = 40 * 96 * 4 // 5
 _RECENT = ("strategy.buffer=ring", "strategy.memory=384", "strategy.replay_batch=28")
 _CFC = ("model={name: cfc, units: 32}",)
+_LTC = ("model={name: ltc, units: 32}",)
 
 
 def _rates(*more: str) -> tuple[tuple[str, ...], ...]:
@@ -93,6 +94,7 @@ LEARNERS = (
     Learner("linear, re-fitted on a window", "refit", ("model={name: linear}",), _FITS),
     Learner("MLP, kept after the first regime", "drift_tuning", _tuning("none"), _rates()),
     Learner("CfC, kept after the first regime", "drift_tuning", (*_tuning("none"), *_CFC), _rates()),
+    Learner("LTC, kept after the first regime", "drift_tuning", (*_tuning("none"), *_LTC), _rates()),
     Learner("MLP, replay of the last four days", "er", _RECENT, _rates()),
     Learner("CfC, replay of the last four days", "er", (*_RECENT, *_CFC), _rates()),
     Learner("MLP, online", "naive", (), _rates()),
@@ -102,6 +104,7 @@ LEARNERS = (
 )
 PAIRS = (
     ("CfC, kept after the first regime", "MLP, kept after the first regime"),
+    ("LTC, kept after the first regime", "MLP, kept after the first regime"),
     ("CfC, replay of the last four days", "MLP, replay of the last four days"),
     ("CfC, kept after the first regime", "linear, re-fitted on a window"),
     ("CfC, replay of the last four days", "linear, re-fitted on a window"),
