@@ -6,9 +6,9 @@
 
 Assay of serum free light chains of 7,874 residents of Olmsted County (Dispenzieri et al. 2012, Mayo Clinic Proceedings
 87), as scikit-survival ships it in plain text, checked by its SHA-256. The inputs of all tasks are kappa, lambda, the
-year of the sample, and creatinine (missing in 1,350: its median, and a column that says so). Tasks: who
-died within the follow-up, and the decade of life (from 50, 60, 70, and 80 up); each first for women, then for men. Women
-and men share the classes, and so the head, of a task.
+year of the sample, and creatinine (missing in 1,350: its median, and a column that says so). Tasks: who died within
+the follow-up, and the decade of life (from 50, 60, 70, and 80 up); each first for women, then for men. Women and men
+share the classes, and so the head, of a task.
 """
 
 from __future__ import annotations
