@@ -1,4 +1,4 @@
-"""Several data sets as the tasks of one: images of one size and number of channels, with label spaces.
+"""Several data sets as the tasks of one: images of one size and number of channels, or vectors, with label spaces.
 
 A *label space* is a set of classes that members of the list share: class c of one is class c of the others. Without a
 word all members share one; `own` gives each a space of its own; or a list names the space of each member. The classes
@@ -8,11 +8,12 @@ of the spaces follow each other, in the order in which the spaces first occur.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,24 +104,24 @@ def joined(name: str, members: Sequence[DataSet], digests: Sequence[str], of: Sp
 
     Args:
         name: of the result.
-        members: images, uint8, of one height and width and of the top 255.
+        members: images, uint8, of one height and width and of the top 255; or vectors, of the same features.
         digests: SHA-256 of each before it was resized.
         of: their label spaces.
 
     Raises:
-        UserError: members of a space with other classes, or numbers of channels that do not go together.
+        UserError: members of a space with other classes, numbers of channels that do not go together, or vectors of
+            other lengths.
     """
     counts = [m.classes for m in members]
     for space in sorted(set(of.of)):
         _same_names([m for m, s in zip(members, of.of, strict=True) if s == space])
-    depths = {m.shape[0] for m in members}
-    channels = max(depths)
-    if depths - {1, channels}:
-        held = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
-        raise UserError(f"the data sets of a list need one channel, or as many as the others: {held}.")
-    height, width = members[0].shape[1:]
     digest = hashlib.sha256("".join(f"{each}\n" for each in digests).encode())
-    digest.update(f"{height}x{width}".encode())
+    if len(members[0].shape) == 1:
+        top = 1.0
+        stacked: Callable[[str], NDArray[Any]] = partial(_vectors, members)
+    else:
+        top, stacked = 255.0, partial(_stacked, members)
+        digest.update("{}x{}".format(*members[0].shape[1:]).encode())
     *first, classes = of.offsets(counts)
     if of.names:
         digest.update(f"{first}".encode())
@@ -130,12 +131,12 @@ def joined(name: str, members: Sequence[DataSet], digests: Sequence[str], of: Sp
         np.concatenate([getattr(m, y) + start for m, start in zip(members, first, strict=True)])
         for y in ("train_y", "test_y")
     )
-    train_x, test_x = (_stacked([getattr(m, x) for m in members], channels) for x in ("train_x", "test_x"))
-    mean, std = moments_of(train_x, 255.0)
+    train_x, test_x = (stacked(x) for x in ("train_x", "test_x"))
+    mean, std = moments_of(train_x, top)
     return DataSet(
         name=name, train_x=train_x, train_y=train_y, train_task=train_task, test_x=test_x, test_y=test_y,
         test_task=test_task, classes=classes, shape=train_x.shape[1:], sha256=digest.hexdigest(),
-        origin=", ".join(dict.fromkeys(m.origin for m in members)), top=255.0, mean=mean, std=std,
+        origin=", ".join(dict.fromkeys(m.origin for m in members)), top=top, mean=mean, std=std,
         class_names=_class_names(members, of),
     )  # fmt: skip
 
@@ -164,11 +165,25 @@ def _same_names(members: Sequence[DataSet]) -> None:
             raise UserError(f"the data sets of a list need the same classes: '{name}' is {places}.")
 
 
-def _stacked(parts: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
+def _stacked(members: Sequence[DataSet], part: str) -> NDArray[np.uint8]:
     """Images one after the other, grey ones repeated in every channel."""
-    out = np.empty((sum(map(len, parts)), channels, *parts[0].shape[2:]), np.uint8)
+    depths = {m.shape[0] for m in members}
+    channels = max(depths)
+    if depths - {1, channels}:
+        held = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
+        raise UserError(f"the data sets of a list need one channel, or as many as the others: {held}.")
+    several = [getattr(m, part) for m in members]
+    out = np.empty((sum(map(len, several)), channels, *several[0].shape[2:]), np.uint8)
     start = 0
-    for x in parts:
+    for x in several:
         out[start : start + len(x)] = x
         start += len(x)
     return out
+
+
+def _vectors(members: Sequence[DataSet], part: str) -> NDArray[np.float32]:
+    """Vectors one after the other, in units of each member's top."""
+    if len({m.shape for m in members}) > 1:
+        held = ", ".join(f"'{m.name}' has {m.shape[0]}" for m in members)
+        raise UserError(f"the data sets of a list need vectors of the same number of features: {held}.")
+    return np.concatenate([getattr(m, part).astype(np.float32) / np.float32(m.top) for m in members])

@@ -183,11 +183,14 @@ def _facts_of_list(names: Sequence[str], parameters: Generated | None, labels: l
     if not names:
         raise UserError("an empty list of data sets; it needs one at least.")
     members = [_facts(n, parameters) for n in names]
+    vectors = all(known.image is False for known in members)
     for member, known in zip(names, members, strict=True):
         if _stays(member):
             raise UserError(f"data set '{member}' stays on the disk as it is; a list needs images in memory.")
-        if known.image is False:
-            raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images.")
+        if known.numbers:
+            raise UserError(f"data set '{member}' has numbers to predict; a list of data sets needs classes.")
+        if known.image is False and not vectors:
+            raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images, or vectors alone.")
         if known.tasks is not None:
             raise UserError(f"data set '{member}' has tasks; in a list each data set is one task.")
     of, classes = lists.spaces(names, labels), [m.classes for m in members]
@@ -196,7 +199,7 @@ def _facts_of_list(names: Sequence[str], parameters: Generated | None, labels: l
     held = {space: n for space, n in zip(of.of, classes, strict=True) if n is not None}
     if len(held) == len(set(of.of)):
         total = sum(held.values())
-    return Facts(total, True, tasks=len(names))
+    return Facts(total, not vectors, tasks=len(names))
 
 
 def _stays(name: str) -> bool:
@@ -397,6 +400,9 @@ def _joined(names: Sequence[str], parameters: Generated | None, size: int | None
         if data.train_task is not None:
             raise UserError(f"data set '{name}' has tasks; in a list each data set is one task.")
         digests.append(data.sha256)
+        if len(data.shape) == 1:
+            members.append(data)
+            continue
         data = _levels(data)
         height, width = (size, size) if size is not None else (members or [data])[0].shape[1:]
         members.append(_resized(data, (height, width)))

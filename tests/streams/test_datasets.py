@@ -517,7 +517,7 @@ def test_lists_that_do_not_go_together(root: Path) -> None:
         "the data sets of a list need the same number of classes: 'digits' has 10, 'five' has 5."
     )
     assert refused_list(root, "digits", "synthetic") == (
-        "data set 'synthetic' holds vectors; a list of data sets needs images."
+        "data set 'synthetic' holds vectors; a list of data sets needs images, or vectors alone."
     )
     assert refused_list(root, "digits", "own", own=tasked()) == (
         "data set 'own' has tasks; in a list each data set is one task."

@@ -165,3 +165,24 @@ def test_heads_of_their_own_are_learnt_and_tested(strategy: str, setting: str, t
     else:
         parity = trace.predictions("task")[:, trace.task_cells[1][trace.sample_cell]]
         assert set(parity[-1].tolist()) <= {10, 11}
+
+
+# ------------------------------------------------------------------------------------------------ vectors
+def test_vectors_of_the_same_features_are_tasks_with_label_spaces(root: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name, classes, features in (("women", 2, 5), ("men", 2, 5), ("decade", 4, 5), ("wide", 2, 6)):
+        x = draw.normal(size=(10 * classes, features)).astype(np.float32)
+        np.savez(root / f"{name}.npz", x=x, y=np.arange(10 * classes) % classes)
+    names = [f"npz:{root / name}.npz" for name in ("women", "decade", "men")]
+    data = load.load(names, labels=["death", "decade", "death"])
+    assert (data.classes, data.shape, data.top) == (6, (5,), 1.0)
+    assert load.facts(names, labels=["death", "decade", "death"]) == dataset.Facts(6, False, tasks=3)
+    assert data.train_task is not None
+    assert np.array_equal(data.train_x[data.train_task == 2], load.load(names[2]).train_x)
+    np.testing.assert_allclose(data.mean, np.asarray(data.train_x).mean(0), rtol=1e-5)
+    compiled = compile_stream(stream(data=names, labels=["death", "decade", "death"]), 0)
+    assert [t.classes for t in compiled.tasks] == [(0, 1), (2, 3, 4, 5), (0, 1)]
+    with pytest.raises(UserError, match=r"the same number of features: .*women.npz' has 5, .*wide.npz' has 6"):
+        load.load([names[0], f"npz:{root / 'wide.npz'}"])
+    with pytest.raises(UserError, match="holds vectors; a list of data sets needs images, or vectors alone"):
+        load.load(["digits", names[0]])
