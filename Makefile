@@ -139,7 +139,7 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- published numbers
-.PHONY: reproduce optimisers drift-forecast domains-and-tasks
+.PHONY: reproduce optimisers drift-forecast domains-and-tasks medical-table
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
 	$(BIN)/python benchmarks/studies/reproduce.py --out $(OUT)/reproduction $(ARGS)
@@ -150,6 +150,11 @@ domains-and-tasks: install ## rehearsal against sequential training over domains
 
 optimisers: install ## the study of CLASSP: ARGS="--reviews text_amazon4.npz" (strategies/studies/classp_study.md; about 40 minutes)
 	$(BIN)/python benchmarks/studies/optimisers.py $(ARGS)
+
+medical-table: install ## the same of a medical table, which scikit-survival holds (benchmarks/results/domains_and_tasks.md)
+	@$(BIN)/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('sksurv') is None)" || $(BIN)/python -m pip install --quiet --no-deps scikit-survival==0.28.0
+	$(BIN)/python benchmarks/studies/medical_tables.py $(OUT)/medical_table
+	cd $(OUT)/medical_table && $(abspath $(BIN))/clbench grid study.yaml && $(abspath $(BIN))/clbench leaderboard
 
 drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (long; ARGS="--only refit")
 	@$(BIN)/python -c "import ncps, river" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[liquid,river]'

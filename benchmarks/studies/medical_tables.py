@@ -1,6 +1,6 @@
 """A medical table as a stream over domains and tasks: two label spaces, in women and in men, one after the other.
 
-    pip install --no-deps scikit-survival==0.28.0
+    pip install --no-deps scikit-survival==0.28.0        # or all of it: make medical-table
     python benchmarks/studies/medical_tables.py FOLDER   # writes the data sets, the benchmark and the study
     cd FOLDER && clbench grid study.yaml && clbench leaderboard --columns strategy,ACC,forgetting
 
@@ -19,6 +19,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 SHA256 = "bf2600ec437dd19071f73bdad82de681780457d1141ec36ed551b0026e6e5773"
 FILE = "datasets/data/flchain.arff"
@@ -41,7 +42,7 @@ seeds: 5
 """
 
 
-def table() -> tuple[list[str], np.ndarray]:  # type: ignore[type-arg]
+def table() -> tuple[list[str], NDArray[np.str_]]:
     """The names of the columns, and the rows as text."""
     spec = importlib.util.find_spec("sksurv")
     if spec is None or not spec.submodule_search_locations:
