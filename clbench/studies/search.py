@@ -48,7 +48,7 @@ def metric_of(study: Study, run: RunConfig) -> Metric:
     stream = run.benchmark.stream
     view: str = stream.setting
     if run.benchmark.training.loss in MEASURES:  # of classes, or of a regression
-        data = registry.datasets().outline(stream.data, stream.synthetic, stream.size)
+        data = registry.datasets().outline(stream.data, size=stream.size, **stream.reading)
         view = view if data.train_target is None else named(view, (run.watch.measures or DEFAULT)[0])
     return defined(study.config.tuning.metric or ranked_by(view), view, f"{study.source}: tuning.metric")
 

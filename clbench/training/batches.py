@@ -53,7 +53,7 @@ class Batches:
         before = self._pass[1] if done else 0
         while before < iterations:
             self._pass = self._order.state_dict(), before
-            order = self._order.permutation(n) if self._training.order == "shuffled" else np.arange(n)
+            order = _order_of_a_pass(self._training, self._order, n)
             rows, tasks = experience.index[order], experience.task[order]
             index = torch.from_numpy(rows).to(self._device)
             task = one if single else torch.from_numpy(tasks).to(self._device)
@@ -73,7 +73,7 @@ class Batches:
         """
         order = Generator(0, "order")
         order.load_state_dict(self._order.state_dict())
-        return ToCome(experience, budgets, self._training.batch_size, order)
+        return ToCome(experience, budgets, self._training, order)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the order before the current pass, and the updates of the experience before it."""
@@ -85,39 +85,45 @@ class Batches:
         self._order.load_state_dict(state["order"] if within else state["now"])
 
 
+def _order_of_a_pass(training: Training, order: Generator, n: int) -> NDArray[np.int64]:
+    """The order of n samples in a pass: drawn, or that of the data."""
+    return order.permutation(n) if training.order == "shuffled" else np.arange(n)
+
+
 class ToCome:
     """The places of the batches of a single-pass stream, ahead of training; resumable.
 
     Args:
         experience: number -> places of its samples.
         budgets: updates in each experience, (V,), of a pass or less.
-        batch_size: samples of a batch.
+        training: size of a batch, and whether a pass is shuffled.
         order: a copy of the generator of the order.
     """
 
     def __init__(
-        self, experience: Callable[[int], Places], budgets: Sequence[int], batch_size: int, order: Generator
+        self, experience: Callable[[int], Places], budgets: Sequence[int], training: Training, order: Generator
     ) -> None:
-        self._of, self._budgets, self._size, self._order = experience, budgets, batch_size, order
+        self._of, self._budgets, self._training, self._order = experience, budgets, training, order
         self._number = self._done = 0
         self._before = order.state_dict()
-        self._shuffled: Places | None = None
+        self._ordered: Places | None = None
 
     def next(self) -> Places | None:
         """Places of the next batch; None at the end of the stream."""
         while self._number < len(self._budgets) and self._done == self._budgets[self._number]:
-            self._number, self._done, self._shuffled = self._number + 1, 0, None
+            self._number, self._done, self._ordered = self._number + 1, 0, None
             self._before = self._order.state_dict()
         if self._number == len(self._budgets):
             return None
-        if self._shuffled is None:
+        if self._ordered is None:
             rows, tasks = self._of(self._number)
-            order = self._order.permutation(len(rows))
-            self._shuffled = rows[order], tasks[order]
-        rows, tasks = self._shuffled
-        a = self._done * self._size
+            order = _order_of_a_pass(self._training, self._order, len(rows))
+            self._ordered = rows[order], tasks[order]
+        rows, tasks = self._ordered
+        size = self._training.batch_size
+        a = self._done * size
         self._done += 1
-        return rows[a : a + self._size], tasks[a : a + self._size]
+        return rows[a : a + size], tasks[a : a + size]
 
     def state_dict(self) -> dict[str, Any]:
         """Experience, updates done in it, and the order's state before it."""
@@ -125,7 +131,7 @@ class ToCome:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self._number, self._done, self._before, self._shuffled = (
+        self._number, self._done, self._before, self._ordered = (
             state["experience"],
             state["done"],
             state["order"],

@@ -119,7 +119,14 @@ def test_the_record_is_that_of_its_definition(case: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("delay", [1, 3, 8])
-@pytest.mark.parametrize("overrides", [["training.batch_size=60"], ["stream.online=50", "training.batch_size=20"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.batch_size=60"],
+        ["stream.online=50", "training.batch_size=20"],
+        ["training.batch_size=60", "training.order=data"],
+    ],
+)
 def test_with_a_delay_the_learner_of_so_many_updates_earlier_predicts(
     delay: int, overrides: list[str], tmp_path: Path
 ) -> None:
