@@ -6,6 +6,7 @@ counts them. Others are numbers of each sample, and their record is named by vie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,28 @@ MEASURES: dict[str, Measure] = {
 
 DEFAULT: tuple[Name, ...] = ("squared_error", "absolute_error")
 """Measures of a regression that are recorded where none is named; the first is the primary one."""
+
+
+def recorded(chosen: Sequence[Name] | None, numbers: bool) -> tuple[Name, ...]:
+    """The measures that a run records beside counts, or in their place.
+
+    Args:
+        chosen: by its configuration; None for the default.
+        numbers: whether numbers are to be predicted.
+
+    >>> recorded(None, True), recorded(["log_loss"], False), recorded(None, False)
+    (('squared_error', 'absolute_error'), ('log_loss',), ())
+    """
+    return tuple(chosen or (DEFAULT if numbers else ()))
+
+
+def primary_view(setting: str, chosen: Sequence[Name] | None, numbers: bool) -> str:
+    """The name of a run's primary record: the setting's view, of numbers with the first measure; see `recorded`.
+
+    >>> primary_view("class", ["log_loss"], False), primary_view("domain", None, True)
+    ('class', 'domain:squared_error')
+    """
+    return named(setting, recorded(chosen, True)[0]) if numbers else setting
 
 
 def named(view: str, measure: str) -> str:

@@ -68,13 +68,19 @@ def run(epochs: int, looks: int):
 
 print(f"capymoa {capymoa.__version__}, two tasks of 15 batches; a learner that only memorises")
 print("epochs   test-then-train accuracy (%)   samples counted")
+seen: list[object] = []
 for epochs in (1, 2, 10):
     result = run(epochs, 1)
     counted = int(result.boundaries[-1])
+    seen.append((round(result.ttt.cumulative.accuracy(), 1), counted))
     print(f"{epochs:6}   {result.ttt.cumulative.accuracy():28.1f}   {counted:15}")
 print("looks H   R (%), one epoch       accuracy_final   backward_transfer")
 for looks in (1, 3, 10):
     result = run(1, looks)
     R = [[round(100 * float(a), 1) for a in row] for row in result.accuracy_matrix]
+    seen.append(R)
     print(f"{looks:7}   {R!s:22} {result.accuracy_final:14.3f} {result.backward_transfer:19.3f}")
+exact, late = [[100.0, 0.0], [100.0, 100.0]], [[66.7, 0.0], [100.0, 66.7]]
+assert seen == [(0.0, 300), (50.0, 600), (90.0, 3000), exact, exact, late], seen
+print("as stated")
 PYTHON

@@ -128,7 +128,7 @@ class Evaluator:
         ]
         self._internals = Internals(watch.gradients, watch.features, cells.tasks)
         self._counted = views if numbers is None else ()
-        names = watch.measures or (() if numbers is None else measures.DEFAULT)
+        names = measures.recorded(watch.measures, numbers is not None)
         targets = self._targets if numbers is None else numbers
         self._numbers = Numbers(names, cells, targets, views, self._competition, values) if names else None
         self.views = tuple(view + evaluated.suffix for evaluated in self._evaluated for view in self._counted)

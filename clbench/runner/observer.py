@@ -13,7 +13,7 @@ from clbench.evaluation.probes import norm
 from clbench.evaluation.recorder import Recorder
 from clbench.evaluation.schedule import is_due
 from clbench.evaluation.test_then_train import Arrived
-from clbench.measures import DEFAULT, named
+from clbench.measures import primary_view
 from clbench.runner.components import Components
 from clbench.strategy import Batch, Watcher
 from clbench.trace import Phase
@@ -165,9 +165,7 @@ class Observation(Watcher):
     def view(self) -> str:
         """The primary view, with its measure where it does not count."""
         setting: str = self._bench.run.benchmark.stream.setting
-        if self._bench.stream.data.train_target is None:
-            return setting
-        return named(setting, (self._bench.run.watch.measures or DEFAULT)[0])
+        return primary_view(setting, self._bench.run.watch.measures, self._bench.stream.data.train_target is not None)
 
     def latest(self) -> tuple[float | None, float | None]:
         """Accuracy in the primary view on the classes visited so far, in [0, 1], or the mean of its measure, and the

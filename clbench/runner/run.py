@@ -15,7 +15,7 @@ from clbench import run_config
 from clbench.dataset import identity
 from clbench.errors import UserError
 from clbench.loggers.base import Loggers, check
-from clbench.measures import DEFAULT, named
+from clbench.measures import primary_view
 from clbench.results import files, provenance, trace_files
 from clbench.rng import fenced
 from clbench.runner import user_code
@@ -123,8 +123,8 @@ def execute(
             if read_only is not None:
                 raise read_only
             record["stream"] = provenance.describe_stream(stream)
-            if stream.data.train_target is not None:
-                record["primary_view"] = named(stream.setting, (run.watch.measures or DEFAULT)[0])
+            numbers = stream.data.train_target is not None
+            record["primary_view"] = primary_view(stream.setting, run.watch.measures, numbers)
             record["provenance"]["data"] = stream.data.origin
             made_by = {
                 "run_id": run.run_id,

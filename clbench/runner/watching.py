@@ -8,7 +8,7 @@ from clbench import run_config
 from clbench.errors import UserError
 from clbench.evaluation.competition import views_of
 from clbench.evaluation.test_then_train import TestThenTrain
-from clbench.measures import DEFAULT
+from clbench.measures import recorded
 from clbench.strategy import Learner, SelfDrivenLearner
 from clbench.stream import Stream
 from clbench.training.batches import Batches
@@ -50,7 +50,7 @@ def test_then_train(
     if not_watched(run, strategy):
         return None
     views = views_of(stream.setting, bench.evaluation)
-    names = watch.measures or (() if stream.data.train_target is None else DEFAULT)
+    names = recorded(watch.measures, stream.data.train_target is not None)
     delay = watch.prequential_delay
     return TestThenTrain(stream, views, samples, bench.task_at_test, device, delay, to_come, names)
 

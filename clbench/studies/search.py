@@ -13,7 +13,7 @@ from typing import Any
 from clbench import registry
 from clbench.config.study import Range, TuningConfig
 from clbench.errors import UserError
-from clbench.measures import DEFAULT, MEASURES, named
+from clbench.measures import MEASURES, primary_view
 from clbench.metrics import Metric
 from clbench.metrics.field_names import defined
 from clbench.reports.leaderboard import ranked_by
@@ -49,7 +49,7 @@ def metric_of(study: Study, run: RunConfig) -> Metric:
     view: str = stream.setting
     if run.benchmark.training.loss in MEASURES:  # of classes, or of a regression
         data = registry.datasets().outline(stream.data, size=stream.size, **stream.reading)
-        view = view if data.train_target is None else named(view, (run.watch.measures or DEFAULT)[0])
+        view = primary_view(view, run.watch.measures, data.train_target is not None)
     return defined(study.config.tuning.metric or ranked_by(view), view, f"{study.source}: tuning.metric")
 
 
