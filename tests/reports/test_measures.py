@@ -430,3 +430,17 @@ def test_numbers_of_any_size_are_told_with_four_digits() -> None:
     assert columns.with_half(4.2e12, 3e11, "squared units") == "4.2e+12 ± 3e+11"
     assert columns.with_half(0.0, None, "units") == "0.000"
     assert math.isclose(float(columns.with_half(12345.678, None, "units")), 12346)
+
+
+def test_a_search_on_a_table_reads_it_by_its_columns(tmp_path: Path) -> None:
+    rows = "".join(f"2024-01-{day:02},{day % 5},{3 * (day % 5) + day // 15}\n" for day in range(1, 29))
+    (tmp_path / "days.csv").write_text(f"day,x,load\n{rows}")
+    benchmark = tmp_path / "days.yaml"
+    benchmark.write_text(
+        f"id: days\nstream:\n  data: 'csv:{tmp_path / 'days.csv'}'\n"
+        "  columns: {target: load, target_kind: number, time: day}\n  tasks: {by: time, count: 2}\n  setting: domain\n"
+        "model: {name: linear}\ntraining:\n  {iterations: 4, batch_size: 5, loss: squared_error, "
+        "optimizer: {name: sgd, lr: 0.1}}\n"
+    )
+    assert tuned(benchmark, tmp_path, "") == 0
+    assert [r.tuning["metric"] for r in collect(tmp_path / "out")[0] if r.tuning] == ["average"]
