@@ -22,7 +22,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet capymoa==0.15.1 torch==2.15.0
+"$folder/venv/bin/pip" install --quiet "capymoa[torch]==0.15.1" torch==2.15.0
 "$folder/venv/bin/python" - <<'PYTHON'
 import warnings
 
