@@ -49,6 +49,19 @@ class SlimResNet18(_Network):
     filters: Annotated[int, Field(ge=1)] = 20
 
 
+class Transformer(_Network):
+    """A vision transformer (Dosovitskiy et al. 2021) with a class token and learned positions; takes prompts."""
+
+    name: Literal["transformer"]
+    patch: Annotated[int, Field(ge=1)] = 4
+    """Edge of a patch, a divisor of the image's."""
+    width: Annotated[int, Field(ge=1)] = 64
+    depth: Annotated[int, Field(ge=1)] = 4
+    """Blocks."""
+    heads: Annotated[int, Field(ge=1)] = 4
+    """Attention heads, a divisor of the width."""
+
+
 class Liquid(_Network):
     """A liquid network over the steps of a forecast's input, closed-form or by a solver, by the package ncps."""
 
@@ -66,4 +79,4 @@ class Imported(_Network):
     ]
 
 
-Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Liquid | Imported, Field(discriminator="name")]
+Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Transformer | Liquid | Imported, Field(discriminator="name")]

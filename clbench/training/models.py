@@ -152,6 +152,12 @@ def _built_in(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequenti
         return nn.Sequential(
             *blocks, nn.Flatten(), nn.Linear(features, network.hidden), nn.ReLU(), nn.Linear(network.hidden, outputs)
         )
+    if isinstance(network, networks.Transformer):
+        from clbench.training import transformers  # which uses `split`
+
+        return transformers.vision_transformer(
+            shape, network.patch, network.width, network.depth, network.heads, outputs
+        )
     return _slim_resnet18(channels, network.filters, outputs)
 
 
