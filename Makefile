@@ -172,7 +172,7 @@ benchmark-engine: install ## what training, hosting, files and memory cost, besi
 benchmark-evaluation: install ## what evaluation costs, beside plain PyTorch and Avalanche (minutes, an idle machine)
 	$(BIN)/python benchmarks/speed/evaluation.py $(ARGS)
 
-benchmark-watching: install ## what evaluation costs over whole runs (half an hour, an idle machine; ARGS=--audit compares every bit)
+benchmark-watching: install ## what evaluation costs over whole runs (an hour, an idle machine; ARGS=--audit compares every bit)
 	$(BIN)/python benchmarks/speed/watching.py --out benchmarks/results $(ARGS)
 
 benchmark-report: install ## size and speed of the report of 200 runs (a minute, an idle machine, chromium)
