@@ -9,7 +9,7 @@ from pathlib import Path
 from clbench import source
 
 FLOORS = (
-    "errors lazy source apportion summation formatting labels rng moved names weak prequential measures",
+    "errors lazy malloc source apportion summation formatting labels rng moved names weak prequential measures",
     "__init__",
     "schema trace on_disk import_paths tracebacks",
     "messages dataset metrics",

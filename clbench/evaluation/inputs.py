@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clbench.evaluation.cells import Cells
+from clbench.malloc import give_back
 from clbench.stream import Stream
 from clbench.training.inputs import InputTransform, StoredInputs
 
@@ -117,6 +118,7 @@ class TestInputs:
             tasks = torch.cat([torch.full((b - a,), t, device=positions.device) for t, a, b in parts])
             return self._make(positions, tasks)
         made = [self._make(positions[a:b], t) for t, a, b in parts]
+        give_back()  # a pass over 200,000 of them left up to 2 GiB of free pieces
         return torch.cat(made) if len(made) > 1 else made[0]
 
 

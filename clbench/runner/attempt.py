@@ -16,12 +16,12 @@ from clbench import metrics, registry
 from clbench.errors import Unsaveable, UserError
 from clbench.evaluation.recorder import Recorder
 from clbench.loggers.base import Loggers
+from clbench.malloc import give_back
 from clbench.results import files, provenance, trace_files
 from clbench.runner import kept_weights, user_code
 from clbench.runner.build_strategy import imported
 from clbench.runner.checkpoint import Checkpoints, Due, Every
 from clbench.runner.components import Components
-from clbench.runner.malloc import give_back
 from clbench.runner.observer import Observation, Position
 from clbench.runner.profiler import Profile
 from clbench.runner.run_record import record_failure

@@ -19,9 +19,9 @@ from clbench.evaluation.competition import views_of
 from clbench.evaluation.evaluator import Evaluator
 from clbench.evaluation.schedule import evaluations
 from clbench.evaluation.test_then_train import TestThenTrain
+from clbench.malloc import give_back
 from clbench.rng import Chance, global_state, set_global_state
 from clbench.runner.build_strategy import build_strategy, check_measures, configuration_of, imported
-from clbench.runner.malloc import give_back
 from clbench.runner.watching import test_then_train
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream

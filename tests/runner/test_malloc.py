@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from clbench.runner.malloc import Allocator, malloc_trim
+from clbench.malloc import Allocator, malloc_trim
 
 
 def test_memory_is_given_back_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
