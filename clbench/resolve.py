@@ -21,7 +21,7 @@ from clbench.config import strategy_names, strict_yaml
 from clbench.config.augmentation import augmentation_mistakes
 from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, contradictions
 from clbench.config.evaluation import Watch
-from clbench.config.networks import Network
+from clbench.config.networks import Imported, Network
 from clbench.config.optimizers import Optimizer
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
@@ -36,6 +36,7 @@ from clbench.messages import (
     unknown_key,
     where,
 )
+from clbench.pretrained import packages
 from clbench.run_config import RunConfig
 from clbench.schema import Mistake, Model
 from clbench.streams.definition import StreamConfig
@@ -350,7 +351,7 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
 def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
     """The network with the SHA-256 of its weights' file and tensors written out, and mistakes about the file."""
     if model.weights is None:
-        return model, []
+        return _pretrained(source, model, layers)
     giver = f"{where(source, layers, ['model', 'weights'])}: model.weights"
     try:
         with open(model.weights, "rb") as file:
@@ -370,6 +371,17 @@ def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Net
         sentence = f"has tensors with the SHA-256 {tensors}, not that of model.tensors_sha256"
         return model, [f"{giver}: {shown(model.weights)} {sentence}."]
     return model.model_copy(update={"weights_sha256": sha256, "tensors_sha256": tensors}), []
+
+
+def _pretrained(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
+    """A network of `clbench.pretrained` with the SHA-256 of its weights written out, and a mistake about it."""
+    sha256 = packages.weights_sha256(model.factory) if isinstance(model, Imported) else None
+    if sha256 is None:
+        return model, []
+    if model.weights_sha256 not in (None, sha256):
+        giver = f"{where(source, layers, ['model', 'weights_sha256'])}: model.weights_sha256"
+        return model, [f"{giver}: got {model.weights_sha256}, and the weights of this factory have {sha256}."]
+    return model.model_copy(update={"weights_sha256": sha256}), []
 
 
 def check_augmentation(stream: StreamConfig, training: Training | None) -> list[Mistake]:

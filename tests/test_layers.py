@@ -18,7 +18,7 @@ FLOORS = (
     "config",
     "strategy results",
     "composition training",
-    "strategies registry",
+    "strategies registry pretrained",
     "run_config",
     "resolve loggers evaluation",
     "reports",

@@ -77,6 +77,8 @@ class Imported(_Network):
     factory: Annotated[
         str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", title="an import path like package.module:name")
     ]
+    options: dict[str, bool | int | float | str] = {}
+    """Further arguments of the factory, by name."""
 
 
 Network = Annotated[Mlp | Linear | Cnn | SlimResNet18 | Transformer | Liquid | Imported, Field(discriminator="name")]

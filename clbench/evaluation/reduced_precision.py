@@ -327,7 +327,9 @@ class Reduced:
         else:
             if self._bfloat16 is None or self._bfloat16[0] is not inputs:
                 last = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
-                self._bfloat16, self._int8 = (inputs, inputs.to(torch.bfloat16, memory_format=last)), None
+                indices = any(vars(type(m)).get("takes_indices") is True for m in model.modules())
+                rounded_inputs = inputs if indices else inputs.to(torch.bfloat16, memory_format=last)
+                self._bfloat16, self._int8 = (inputs, rounded_inputs), None
             self._inputs = self._bfloat16
         return True
 

@@ -6,10 +6,12 @@ a download. So the signature is read before anything is called.
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from clbench.errors import UserError
+from clbench.errors import UserError, unknown
 
 _SHAPES = frozenset({
     "shape", "input_shape", "in_shape", "image_shape", "img_shape", "x_shape", "input_size", "in_size", "image_size",
@@ -28,7 +30,9 @@ _OTHERS = frozenset({
 _Parameter = inspect.Parameter
 
 
-def call(factory: Any, path: str, shape: tuple[int, ...], outputs: int) -> Any:
+def call(
+    factory: Any, path: str, shape: tuple[int, ...], outputs: int, options: Mapping[str, Any] | None = None
+) -> Any:
     """The network of a factory: a function, a class, or anything else that is callable.
 
     Its two arguments are passed by position, or, where the signature's first two are others, by such names as `shape`
@@ -39,6 +43,7 @@ def call(factory: Any, path: str, shape: tuple[int, ...], outputs: int) -> Any:
         path: its import path, for messages.
         shape: of one input.
         outputs: number of output units.
+        options: further arguments, by name.
 
     Raises:
         UserError: it takes other arguments, or is not callable.
@@ -48,13 +53,30 @@ def call(factory: Any, path: str, shape: tuple[int, ...], outputs: int) -> Any:
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except (TypeError, ValueError):  # of an extension module: nothing is known of it
-        return factory(shape, outputs)
+        return factory(shape, outputs, **(options or {}))
+    if options:
+        factory = functools.partial(factory, **_known(options, parameters))
+        parameters = list(inspect.signature(factory).parameters.values())
     if _takes_two(parameters):
         return factory(shape, outputs)
     by_name = _by_name(parameters, shape, outputs)
     if by_name is None:
         raise _refusal(path, parameters)
     return factory(**by_name)
+
+
+def _known(options: Mapping[str, Any], parameters: list[_Parameter]) -> Mapping[str, Any]:
+    """The options, all of which are parameters beside the shape and the number of outputs.
+
+    Raises:
+        UserError: one is not.
+    """
+    kinds = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
+    taken = [p.name for p in parameters if p.kind in kinds and p.name not in _SHAPES | _OUTPUTS]
+    others = [name for name in options if name not in taken]
+    if others and not any(p.kind is _Parameter.VAR_KEYWORD for p in parameters):
+        raise UserError(f"model.options: {unknown('argument', others[0], taken)}")
+    return options
 
 
 def _by_name(parameters: list[_Parameter], shape: tuple[int, ...], outputs: int) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
 def _imported(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Module:
     factory = _factory(network.factory)
     try:
-        model = factories.call(factory, network.factory, shape, outputs)
+        model = factories.call(factory, network.factory, shape, outputs, network.options)
     except UserError:
         raise
     except Exception as error:  # a user's function may do anything

