@@ -178,7 +178,7 @@ def main() -> None:
         made = arrays(parts)
         if name == "text_topics":  # the tasks are blocks of classes, which the benchmark makes
             made = {key: array for key, array in made.items() if not key.endswith("_task")}
-        np.savez_compressed(options.root / f"{name}.npz", **made)
+        np.savez_compressed(options.root / f"{name}.npz", allow_pickle=False, **made)
         print(f"{options.root / name}.npz: {len(made['train_y'])} training and {len(made['test_y'])} test texts")
 
 

@@ -107,7 +107,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(F.relu6(self.norm0(self.stem(self.scaling(x)))))
-        return F.relu6(self.norm1(self.top(x))).mean((2, 3))
+        features: Tensor = F.relu6(self.norm1(self.top(x))).mean((2, 3))
+        return features
 
 
 def network(shape: tuple[int, ...], outputs: int, pixels: int = 160) -> nn.Sequential:

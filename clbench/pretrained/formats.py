@@ -33,23 +33,29 @@ def onnx(data: bytes) -> dict[str, Tensor]:
     Fields of ONNX's protocol buffers: 7 of a model is its graph; 1 and 5 of a graph are nodes and initialisers; 1, 3
     and 4 of a node are inputs, name and operator; 1, 2, 8 and 9 of a tensor are sizes, data type, name and bytes.
     """
-    graph = next(value for number, value in _fields(memoryview(data)) if number == 7)
+    graph = _messages(memoryview(data), 7)[0]
     tensors: dict[str, Tensor] = {}
-    for number, value in _fields(graph):
-        if number == 5:
-            parts = list(_fields(value))
-            sizes = [part for n, part in parts if n == 1]
-            single = dict(parts)
-            if single.get(2) == _FLOAT and 9 in single:
-                array = np.frombuffer(single[9], "<f4").reshape(sizes)
-                tensors[bytes(single[8]).decode()] = torch.from_numpy(array.copy())
-    for number, value in _fields(graph):
-        if number == 1:
-            parts = [(n, bytes(part).decode()) for n, part in _fields(value) if n in (1, 3, 4)]
-            inputs, single = [part for n, part in parts if n == 1], dict(parts)
-            if single.get(4) == "MatMul" and inputs[1] in tensors:
-                tensors[single[3]] = tensors.pop(inputs[1])
+    for tensor in _messages(graph, 5):
+        sizes, dtype = _numbers(tensor, 1), _numbers(tensor, 2)
+        name, values = _messages(tensor, 8), _messages(tensor, 9)
+        if dtype == [_FLOAT] and values:
+            array = np.frombuffer(values[0], "<f4").reshape(sizes)
+            tensors[bytes(name[0]).decode()] = torch.from_numpy(array.copy())
+    for node in _messages(graph, 1):
+        inputs, names, operators = ([bytes(text).decode() for text in _messages(node, n)] for n in (1, 3, 4))
+        if operators == ["MatMul"] and inputs[1] in tensors:
+            tensors[names[0]] = tensors.pop(inputs[1])
     return tensors
+
+
+def _messages(data: memoryview, number: int) -> list[memoryview]:
+    """The fields of a number that are bytes."""
+    return [value for n, value in _fields(data) if n == number and not isinstance(value, int)]
+
+
+def _numbers(data: memoryview, number: int) -> list[int]:
+    """The fields of a number that are whole numbers."""
+    return [value for n, value in _fields(data) if n == number and isinstance(value, int)]
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

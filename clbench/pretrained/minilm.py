@@ -101,7 +101,8 @@ class Encoder(nn.Module):
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, keep, None if prefixes is None else prefixes.get(i))
         weight = text[..., None].to(tokens.dtype)
-        return (tokens[:, entered:] * weight).sum(1) / weight.sum(1)
+        features: Tensor = (tokens[:, entered:] * weight).sum(1) / weight.sum(1)
+        return features
 
 
 def network(shape: tuple[int, ...], outputs: int) -> nn.Sequential:

@@ -52,7 +52,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, prefix: Prefix | None = None) -> Tensor:
         x = x + self.scale1 * self.out(attend(self.qkv(self.norm1(x)), self.heads, prefix))
-        return x + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        y: Tensor = x + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return y
 
 
 class Encoder(nn.Module):
@@ -78,7 +79,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, prompts: Tensor | None = None, prefixes: Mapping[int, Prefix] | None = None) -> Tensor:
         """See `clbench.training.transformers`."""
         patches = self.embed(self.scaling(x))
-        positions = self.position[:, 1:].unflatten(1, (_GRID, _GRID)).permute(0, 3, 1, 2)
+        positions = self.position[:, 1:].reshape(1, _GRID, _GRID, -1).permute(0, 3, 1, 2)
         if patches.shape[-2:] != (_GRID, _GRID):
             positions = F.interpolate(positions, patches.shape[-2:], mode="bicubic", align_corners=False)
         first = (self.token + self.position[:, :1]).expand(len(x), -1, -1)

@@ -55,7 +55,7 @@ def call(
     except (TypeError, ValueError):  # of an extension module: nothing is known of it
         return factory(shape, outputs, **(options or {}))
     if options:
-        factory = functools.partial(factory, **_known(options, parameters))
+        factory = functools.partial(factory, **_known(options, path, parameters))
         parameters = list(inspect.signature(factory).parameters.values())
     if _takes_two(parameters):
         return factory(shape, outputs)
@@ -65,7 +65,7 @@ def call(
     return factory(**by_name)
 
 
-def _known(options: Mapping[str, Any], parameters: list[_Parameter]) -> Mapping[str, Any]:
+def _known(options: Mapping[str, Any], path: str, parameters: list[_Parameter]) -> Mapping[str, Any]:
     """The options, all of which are parameters beside the shape and the number of outputs.
 
     Raises:
@@ -75,6 +75,8 @@ def _known(options: Mapping[str, Any], parameters: list[_Parameter]) -> Mapping[
     taken = [p.name for p in parameters if p.kind in kinds and p.name not in _SHAPES | _OUTPUTS]
     others = [name for name in options if name not in taken]
     if others and not any(p.kind is _Parameter.VAR_KEYWORD for p in parameters):
+        if not taken:
+            raise UserError(f"model.options: got '{others[0]}', and '{path}' takes no further arguments.")
         raise UserError(f"model.options: {unknown('argument', others[0], taken)}")
     return options
 
