@@ -17,7 +17,6 @@ from clbench.errors import UserError
 from clbench.pretrained import minilm, packages
 from clbench.resolve import make_run
 from clbench.runner.run import execute
-from clbench.streams.datasets import load
 from clbench.training import models
 
 texts: Any = importlib.import_module("pretrained_texts")
@@ -143,13 +142,13 @@ def test_a_run_on_texts_watched_in_any_way_has_one_trace(tmp_path: Path, monkeyp
 @pytest.mark.slow
 @needs_minilm
 @pytest.mark.needs("text_sentences")
-def test_types_of_questions_are_linear_in_the_features() -> None:
+def test_types_of_questions_are_linear_in_the_features(real_data: Path) -> None:
     """TREC-6 by ridge regression on the first 600 training sentences: 85.7 % of the first 300 of the test part.
 
     An earlier port of the network, whose hidden states were those of transformers to 3.2e-6, reached it; one sentence
     more or less may fall to rounding.
     """
-    held = texts.read(load.data_root() / "text_sentences.npz")
+    held = texts.read(real_data / "text_sentences.npz")
     sentences, y = texts.strings(held, "trec_text"), held["trec_y"]
     model, of, features = build("minilm", (40,)), {}, {}
     for part, split, count in (("train", 0, 600), ("test", 2, 300)):
