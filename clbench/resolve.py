@@ -364,7 +364,7 @@ def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Net
     from clbench.training import weights  # imports torch
 
     try:
-        tensors = weights.tensors_sha256(model.weights)
+        tensors = weights.tensors_sha256(model.weights, model.tensors_sha256)
     except UserError as error:
         return model, [f"{giver}: {error}"]
     if model.tensors_sha256 not in (None, tensors):
@@ -425,7 +425,7 @@ def _contradictions(source: str, parts: dict[str, Any], layers: list[Layer]) -> 
         return []
     return [
         f"{where(source, layers, list(key.split('.')))}: {key}: {sentence}."
-        for key, sentence in contradictions(*sections)
+        for key, sentence in contradictions(*sections, parts.get("model"))
     ]
 
 

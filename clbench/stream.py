@@ -136,6 +136,7 @@ class Stream:
             that has its class.
         held_out: rows of the training set that the test part consists of, where hyper-parameters are chosen on it.
         instance_hash: SHA-256 over data, domains, tasks, labels and index lists.
+        own_outputs: whether each task has output units of its own, which alone compete in any view: a multi head.
     """
 
     data: DataSet
@@ -152,6 +153,7 @@ class Stream:
     task_labels_given: bool = False
     held_out: Rows | None = None
     instance_hash: str = field(default="")
+    own_outputs: bool = False
     visits = moved.OldAttribute()
 
     def __repr__(self) -> str:

@@ -70,9 +70,11 @@ class Refit(Strategy):
     learns_by_outputs = False
 
     def __init__(self, config: RefitConfig, setup: Setup) -> None:
+        from clbench.training.heads import require_linear
         from clbench.training.models import split
 
-        front, _ = split(setup.model)
+        front, head = split(setup.model)
+        require_linear(head)
         front.requires_grad_(False).eval()
         super().__init__(config, setup)
         self.config: RefitConfig = config

@@ -27,7 +27,7 @@ KEYS = "id, title, source, stream, model, training, evaluation, protocol, strate
 TRAINING = "epochs, iterations, budget, batch_size, drop_last, order, optimizer, optimizer_state, loss, "
 TRAINING += "active_outputs, augmentation"
 FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given, time"
-MODELS = "mlp, linear, cnn, slim_resnet18, cfc, ltc, imported"
+MODELS = "mlp, linear, cnn, slim_resnet18, resnet18, resnet32, torchvision, transformer, cfc, ltc, imported"
 REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
 STRATEGIES = f"{', '.join(sorted(registry.strategies()))}, or an import path like package.module:Name"
 BENCHMARKS = f"{', '.join(sorted(registry.benchmarks()))}, or a path to a YAML file"
@@ -120,12 +120,13 @@ def test_the_file_that_is_changed_below_is_good(capsys: pytest.CaptureFixture[st
         ),
         (
             "count: 2", "count: 2, order: 5",
-            "stream.tasks.order: got 5. Allowed: seed, natural, or a list of integers >= 0.",
+            "stream.tasks.order: got 5. "
+            "Allowed: seed, natural, or seed-N such as seed-1993, or a list of integers >= 0.",
         ),
         (
             "count: 2", "count: 2, order: sead",
             "stream.tasks.order: got 'sead'. Did you mean 'seed'? "
-            "Allowed: seed, natural, or a list of integers >= 0.",
+            "Allowed: seed, natural, or seed-N such as seed-1993, or a list of integers >= 0.",
         ),
         ("count: 2", "count: 2, order: [0, 0, 1, 2, 3]", "stream.tasks.order: class 0 is listed twice."),
         ("count: 2", "count: 2, order: [0, 1, 3]", "stream.tasks.order: class 2 is missing."),
@@ -319,7 +320,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(capsys: pytest.CaptureFixture[s
     assert check(capsys, text + "strategy: {name: er, memroy: 3, loss: x}\nfoo: 1\nseeds: {stream: -1}\n") == [
         f"foo: unknown key. Allowed: {KEYS}.",
         "model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, hidden, dropout, weights, weights_sha256, "
-        "tensors_sha256.",
+        "tensors_sha256, head.",
         "training.optimizer.lr: got -1. Allowed: a number > 0.",
         "seeds.stream: got -1. Allowed: an integer >= 0.",
         "stream.tasks.count: 9 tasks, but 'synthetic' has 4 classes.",

@@ -289,6 +289,7 @@ def _differences(script: Script, defined: Benchmark) -> list[str]:
     unseen = {
         "augmentation": bool(training.augmentation),
         "the initial weights": defined.model.weights is not None,
+        "the head": defined.model.head is not None,
         f"active outputs '{active}'": active != "all",
         "the protocol": defined.protocol != Protocol(),
     }

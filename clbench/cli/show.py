@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "stream": definition.StreamConfig,
+    "head": networks.Head,
     "protocol": Protocol,
     "training": training.Training,
     "evaluation": evaluation.Evaluation,

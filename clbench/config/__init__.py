@@ -3,7 +3,18 @@
 from clbench.config.augmentation import Augmentation, ColorJitter, HorizontalFlip, RandomCrop, Rotation
 from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, Tuning
 from clbench.config.evaluation import Evaluation, View, Watch
-from clbench.config.networks import Cnn, Imported, Linear, Mlp, Network, SlimResNet18
+from clbench.config.networks import (
+    Cnn,
+    Head,
+    Imported,
+    Linear,
+    Mlp,
+    Network,
+    ResNet18,
+    ResNet32,
+    SlimResNet18,
+    Torchvision,
+)
 from clbench.config.optimizers import Adagrad, Adam, AdamW, Optimizer, RmsProp, Sgd
 from clbench.config.training import Parameters, Training
 from clbench.schema import Model
@@ -18,6 +29,7 @@ __all__ = [
     "Cnn",
     "ColorJitter",
     "Evaluation",
+    "Head",
     "HorizontalFlip",
     "Imported",
     "Linear",
@@ -29,6 +41,8 @@ __all__ = [
     "Parameters",
     "Protocol",
     "RandomCrop",
+    "ResNet18",
+    "ResNet32",
     "RmsProp",
     "Rotation",
     "Seeds",
@@ -36,6 +50,7 @@ __all__ = [
     "SlimResNet18",
     "StrategyConfig",
     "StreamConfig",
+    "Torchvision",
     "Training",
     "Tuning",
     "View",

@@ -112,12 +112,14 @@ class Benchmark(Model):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Benchmark:
-        for key, sentence in contradictions(self.stream, self.training, self.protocol):
+        for key, sentence in contradictions(self.stream, self.training, self.protocol, self.model):
             raise mistake(sentence, key)
         return self
 
 
-def contradictions(stream: StreamConfig, training: Training, protocol: Protocol) -> list[tuple[str, str]]:
+def contradictions(
+    stream: StreamConfig, training: Training, protocol: Protocol, model: Network | None = None
+) -> list[tuple[str, str]]:
     """Sections that do not fit each other: key paths, and sentences without a full stop."""
     setting, active = stream.setting, training.active_outputs
     if active is None and setting == "task":
@@ -133,6 +135,22 @@ def contradictions(stream: StreamConfig, training: Training, protocol: Protocol)
         mistakes.append(("training.active_outputs", f"got 'seen', {denied}"))
     if not protocol.boundaries and training.optimizer_state == "reset":
         mistakes.append(("training.optimizer_state", f"got 'reset', {denied}"))
+    head = None if model is None else model.head
+    if head is not None and head.growing:
+        if not protocol.boundaries:
+            mistakes.append(("model.head.growing", f"got true, {denied}"))
+        if training.active_outputs == "all":
+            allowed = "Allowed with a growing head: seen, task, batch"
+            mistakes.append(("training.active_outputs", f"got 'all'. {allowed}"))
+    if head is not None and head.multi:
+        if not (granted and protocol.task_in_training):
+            asked = "set protocol.task_at_test to true" if setting == "domain" else "take the setting task"
+            asked = asked if protocol.task_in_training else "set protocol.task_in_training to true"
+            sentence = f"got true, which needs the task of each sample, in training and at test; {asked}"
+            mistakes.append(("model.head.multi", sentence))
+        if training.active_outputs not in (None, "task"):
+            sentence = f"got '{training.active_outputs}'. Allowed with a multi head: task"
+            mistakes.append(("training.active_outputs", sentence))
     return mistakes
 
 

@@ -34,6 +34,7 @@ class Cells:
     target: NDArray[np.int64]
     outputs: int
     rows: NDArray[np.int64]
+    own_outputs: bool = False
 
     @property
     def tasks(self) -> int:
@@ -83,5 +84,6 @@ def lay_out_cells(stream: Stream, subset: int | None = None, seed: int = 0) -> C
         task=task,
         target=np.array([target for _, _, target in members], np.int64),
         outputs=stream.outputs,
+        own_outputs=stream.own_outputs,
         rows=np.concatenate(rows).astype(np.int64),
     )

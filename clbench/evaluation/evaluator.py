@@ -45,6 +45,7 @@ from clbench.rng import fenced
 from clbench.strategy import Learner
 from clbench.stream import Stream
 from clbench.trace import NAN_SCORES, NOT_EVALUATED, UNAVAILABLE
+from clbench.training import heads
 from clbench.training.inputs import InputTransform
 
 _BYTE = (128, 64, 32, 16, 8, 4, 2, 1)
@@ -111,6 +112,7 @@ class Evaluator:
         self._cell = each.to(device)
         self._targets = torch.from_numpy(cells.target)[each].to(device)
         self._task = torch.from_numpy(cells.task)[each].to(device)
+        self._without: tuple[frozenset[int], Tensor | None] = frozenset(), None
         self._outputs = PredictedOutputs(cells, views, self._targets, self._competition)
         self._byte = torch.tensor(_BYTE, dtype=torch.uint8, device=device)
         self._twin = Twin()
@@ -347,6 +349,7 @@ class Evaluator:
     ) -> None:
         """Fills in the counts and bits of one model's views, and the predicted outputs where there is room for them."""
         alone, cpu, runs = self._is_alone(strategy, model), self._device.type == "cpu", list(runs)
+        absent = self._absent(strategy.model)
         if alone and (not predicted or evaluated.clock.since == 0):
             tasks = tuple(t for run in runs for t in run)
             key = tasks, tuple(sorted(seen))
@@ -357,10 +360,12 @@ class Evaluator:
                 key,
                 lambda scores, which: self._judge(scores, list(tasks), seen, which, cpu),
                 self._targets,
-                partial(self._outputs.fill, evaluated.suffix, list(tasks), seen, predicted) if predicted else None,
+                partial(self._outputs.fill, evaluated.suffix, list(tasks), seen, predicted, absent=absent)
+                if predicted
+                else None,
             )
             for run, judged in zip(runs, verdicts, strict=True):
-                self._fill(evaluated, run, judged, counts, right)
+                self._fill(evaluated, run, judged, counts, right, absent)
             return
         for run in runs:
             scores = None
@@ -376,9 +381,18 @@ class Evaluator:
                 for view in self._views:
                     counts[view + evaluated.suffix][first:last] = UNAVAILABLE
                 continue
-            self._fill(evaluated, run, self._judge(scores, run, seen, self._span(run), False), counts, right)
+            self._fill(evaluated, run, self._judge(scores, run, seen, self._span(run), False), counts, right, absent)
             if predicted:
-                self._outputs.fill(evaluated.suffix, run, seen, predicted, self._span(run), scores)
+                self._outputs.fill(evaluated.suffix, run, seen, predicted, self._span(run), scores, absent)
+
+    def _absent(self, model: nn.Module) -> Tensor | None:
+        """Outputs that a head that grows does not have yet, bool (outputs,); None where it has all."""
+        outputs = heads.absent(model)
+        if outputs != self._without[0]:
+            mask = torch.zeros(self.cells.outputs, dtype=torch.bool)
+            mask[sorted(outputs)] = True
+            self._without = outputs, mask.to(self._device) if outputs else None
+        return self._without[1]
 
     def _span(self, tasks: list[int]) -> tuple[int, int]:
         """First sample, and one past the last, of consecutive tasks."""
@@ -396,11 +410,19 @@ class Evaluator:
         judged: Judged,
         counts: dict[str, Tensor],
         right: dict[str, Tensor],
+        without: Tensor | None,
     ) -> None:
-        """Fills in the counts and bits of consecutive tasks."""
+        """Fills in the counts and bits of consecutive tasks; cells of classes without a score are unavailable.
+
+        Args:
+            without: outputs without a score, bool (outputs,), beside those from `judged.width` on.
+        """
         a, b = self._span(tasks)
         first, last = self.cells.span(tasks)
-        absent = np.flatnonzero(self.cells.target[first:last] >= judged.width) + first
+        missing = self.cells.target[first:last] >= judged.width
+        if without is not None:
+            missing = missing | np.isin(self.cells.target[first:last], sorted(self._without[0]))
+        absent = np.flatnonzero(missing) + first
         for v, view in enumerate(self._views):
             into = counts[view + evaluated.suffix]
             hit = judged.right[v]
@@ -410,6 +432,7 @@ class Evaluator:
             if len(absent):  # a head that grows has no score for them yet, whatever the others are
                 into[torch.from_numpy(absent).to(self._device)] = UNAVAILABLE
                 hit = hit & (self._targets[a:b] < judged.width)
+                hit = hit if without is None else hit & ~without[self._targets[a:b]]
             right[view + evaluated.suffix][a:b] = hit
 
     def _packed(self, right: Tensor) -> Tensor:

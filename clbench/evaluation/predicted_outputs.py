@@ -38,6 +38,7 @@ class PredictedOutputs:
         predicted: dict[str, Tensor],
         span: tuple[int, int],
         scores: Tensor,
+        absent: Tensor | None = None,
     ) -> None:
         """Fills in a span of samples; none for those of a class that has no score yet.
 
@@ -48,6 +49,7 @@ class PredictedOutputs:
             predicted: as `empty` returned it.
             span: first and one past the last of the samples.
             scores: (n, outputs so far).
+            absent: outputs without a score, bool (outputs,).
         """
         a, b = span
         width = scores.shape[1]
@@ -57,4 +59,6 @@ class PredictedOutputs:
             best = self._competition.best(scores, view, tasks, seen, a)
             if missing > 0:
                 best = best.masked_fill(self._targets[a:b] >= width, self._none)
+            if absent is not None:
+                best = best.masked_fill(absent[self._targets[a:b]], self._none)
             predicted[view + suffix][a:b] = best.to(self._type)

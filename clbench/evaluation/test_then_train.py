@@ -97,7 +97,7 @@ class TestThenTrain:
         own = torch.zeros((len(stream.all_tasks), stream.outputs), dtype=torch.bool)
         for task in stream.all_tasks:
             own[task.id, list(task.targets)] = True
-        self._own = own.to(device)
+        self._own, self._own_outputs = own.to(device), stream.own_outputs
         self._task_outputs = [frozenset(task.targets) for task in stream.tasks]
         self._seen: tuple[frozenset[int], Tensor] = frozenset(), self._own
 
@@ -238,10 +238,10 @@ class TestThenTrain:
 
     def _active(self, view: str, task: Tensor | int, seen: frozenset[int]) -> Tensor | None:
         """Active logits of samples of a task, or of each of its samples; None for all."""
+        if view == "task" or self._own_outputs:
+            return self._own[task]
         if view == "domain":
             return None
-        if view == "task":
-            return self._own[task]
         if seen != self._seen[0]:
             outputs = torch.zeros(self._own.shape[1], dtype=torch.bool)
             outputs[sorted(frozenset[int]().union(*(self._task_outputs[t] for t in seen)))] = True

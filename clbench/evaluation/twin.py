@@ -10,23 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clbench.training import models
+_MODES = ("training", "predicting")
 
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """A module's numbers, flags, texts and tensors that are no parameters; without `training`."""
+    """A module's numbers, flags, texts and tensors that are no parameters; without its modes, such as `training`."""
     kinds = (bool, int, float, str, type(None), Tensor)
-    return {n: v for n, v in module.__dict__.items() if n != "training" and isinstance(v, kinds)}
+    return {n: v for n, v in module.__dict__.items() if n not in _MODES and isinstance(v, kinds)}
 
 
 ROWWISE = (
     nn.Sequential, nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d,
     nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh,
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
-    nn.Dropout2d, nn.Flatten, models.Block, models.MeanOverSpace,
+    nn.Dropout2d, nn.Flatten, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.MultiheadAttention,
+    nn.modules.linear.NonDynamicallyQuantizableLinear,
 )  # fmt: skip
 """Modules that compute each row independently in evaluation mode, from parameters, buffers and flags alone. A class
 that guarantees the same has the attribute `rowwise`, true."""
+
+_ROWWISE_PACKAGES = ("torchvision.models.", "torchvision.ops.")
+"""Packages whose modules do."""
 
 
 def is_ordinary(model: nn.Module) -> bool:
@@ -39,6 +43,7 @@ def is_ordinary(model: nn.Module) -> bool:
         batchwise = isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.running_mean is None or m.training)
         flattened = isinstance(m, nn.Flatten) and m.start_dim != 1
         rowwise = type(m) in ROWWISE or vars(type(m)).get("rowwise") is True
+        rowwise = rowwise or type(m).__module__.startswith(_ROWWISE_PACKAGES)
         if not rowwise or batchwise or flattened or "forward" in vars(m) or is_hooked(m):
             return False
     return not any(isinstance(v, Tensor) for m in model.modules() for v in vars(m).values())
@@ -102,11 +107,19 @@ class Twin:
             if isinstance(value, Tensor) and not value.is_leaf:  # kept from a forward pass; cannot be copied
                 memo[id(value)] = value.detach().clone()
         twin = copy.deepcopy(model, memo)
-        twin.eval()
+        _predict(twin)
         self._source, self._twin, self._tensors = model, twin, tensors
         self._pairs = list(zip(model.modules(), twin.modules(), strict=True))
         self._from = [b for m, _ in self._pairs for b in m._buffers.values() if b is not None]
         self._to = [b for _, m in self._pairs for b in m._buffers.values() if b is not None]
+
+
+def _predict(model: nn.Module) -> None:
+    """Evaluation mode; a head that grows answers -inf for classes that have not come."""
+    model.eval()
+    for module in model.modules():
+        if hasattr(module, "predicting"):
+            module.predicting = True  # type: ignore[assignment]
 
 
 @contextmanager
@@ -116,7 +129,7 @@ def _put_back(model: nn.Module) -> Iterator[None]:
     held = [(m, name, b) for m in model.modules() for name, b in m._buffers.items()]
     values = [None if b is None else b.clone() for _, _, b in held]
     try:
-        model.eval()
+        _predict(model)
         yield
     finally:
         for module, before in attributes:

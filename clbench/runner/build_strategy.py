@@ -66,6 +66,8 @@ def check_measures(run: run_config.RunConfig, target: Any, stream: Stream) -> No
             )
         if training.active_outputs not in (None, "all"):
             problems.append(f"training.active_outputs: got '{training.active_outputs}', but {data} has no classes.")
+        if run.benchmark.model.head is not None:
+            problems.append(f"model.head: is for classes, and {data} has numbers to predict.")
         for key in ("gradients", "features"):
             if getattr(run.watch, key):
                 problems.append(f"watch.{key}: is for classes, and {data} has numbers to predict.")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from clbench import composition, run_config
+from clbench.config.networks import Head
 from clbench.evaluation.cells import lay_out_cells
 from clbench.evaluation.competition import views_of
 from clbench.evaluation.evaluator import Evaluator
@@ -25,7 +26,7 @@ from clbench.runner.build_strategy import build_strategy, check_measures, config
 from clbench.runner.watching import test_then_train
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
-from clbench.training import models
+from clbench.training import heads, models
 from clbench.training.augmentation import Augmenter
 from clbench.training.batches import Batches
 from clbench.training.budget import budgets, updates_by_task_block
@@ -67,7 +68,9 @@ class Components:
         """The strategy's view of an experience, whose samples become accessible."""
         for accessible in self.experiences.newly_accessible(number):
             self.samples.admit(accessible)
-        return self.experiences(number)
+        experience = self.experiences(number)
+        heads.admit(self.strategy.model, experience.outputs)
+        return experience
 
     def state_dict(self) -> dict[str, Any]:
         """State that training changes.
@@ -126,6 +129,9 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     """
     target = imported(run.strategy)
     models.import_parts(run.benchmark.model)
+    head = run.benchmark.model.head or Head()
+    if head.multi:
+        stream = heads.by_task(stream)
     config = configuration_of(target, run.strategy) if is_strategy(target) else None
     check_measures(run, target, stream)
     settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
@@ -153,7 +159,8 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     shape = tuple(stream.data.train_x.shape[1:])
     training = bench.training
     if training.active_outputs is None:
-        training = training.model_copy(update={"active_outputs": "task" if stream.setting == "task" else "all"})
+        active = "task" if stream.setting == "task" or head.multi else "seen" if head.growing else "all"
+        training = training.model_copy(update={"active_outputs": active})
 
     def augmenter(consumer: str) -> Augmenter:
         of_consumer = chance.generator("augmentation", consumer)

@@ -33,7 +33,7 @@ from clbench.runner.user_code import OtherCode
 from clbench.runner.watching import not_watched
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
-from clbench.training import models
+from clbench.training import models, weights
 
 
 def execute(
@@ -99,6 +99,8 @@ def execute(
             stream = compile_stream(run.benchmark.stream, run.stream_seed)
             with contextlib.suppress(UserError):  # raised again when it is built
                 models.import_parts(run.benchmark.model)
+                if run.benchmark.model.weights is not None and say is not None:
+                    _say_wrapping(run.benchmark.model.weights, say)
             code = user_code.of(run)
             code_sha256 = provenance.code_sha256(code.modules)
             if code.stale:
@@ -180,6 +182,13 @@ def execute(
 
 
 def _silence(text: str) -> None: ...
+
+
+def _say_wrapping(path: str, say: Callable[[str], None]) -> None:
+    """Says what was taken off the state dictionary of a file of weights; a file that is none fails later."""
+    with contextlib.suppress(OSError):
+        if wrapping := weights.wrapping(path):
+            say(f"{path}: {wrapping}")
 
 
 def _finished(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from clbench import import_paths
 from clbench.config import networks
-from clbench.errors import UserError, hint
+from clbench.errors import UserError
 from clbench.tracebacks import described
-from clbench.training import factories, liquid
-from clbench.training.weights import read, state_sha256
+from clbench.training import factories, heads, liquid, transformers, weights
+from clbench.training.heads import split
+from clbench.training.networks import of_torchvision, plain, residual
+
+__all__ = ["build", "import_parts", "split"]
 
 
 def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -27,12 +27,23 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
         outputs: number of output units.
 
     Raises:
-        UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit.
+        UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit; a head
+            on a network that does not end in a linear layer.
     """
-    make = _imported if isinstance(network, networks.Imported) else _built_in
-    model = make(network, shape, outputs)
+    last = ""
+    if isinstance(network, networks.Torchvision):
+        _require_images(network, shape)
+        model, last = of_torchvision.build(network.model, shape, outputs)
+    else:
+        make = _imported if isinstance(network, networks.Imported) else _built_in
+        model = make(network, shape, outputs)
+    if network.head is not None:
+        model = heads.with_head(model, network.head)
     if network.weights is not None:
-        _load(model, network.weights, network.tensors_sha256)
+        weights.load(model, network.weights, network.tensors_sha256, last)
+    for head in heads.heads_of(model):
+        if head.growing:
+            head.withhold()
     return model
 
 
@@ -60,6 +71,8 @@ def import_parts(network: networks.Network) -> None:
     """
     if isinstance(network, networks.Imported):
         _factory(network.factory)
+    elif isinstance(network, networks.Torchvision):
+        importlib.import_module("torchvision.models")
     elif isinstance(network, networks.Liquid):
         liquid.require()
 
@@ -75,49 +88,9 @@ def _factory(path: str) -> Any:
         raise UserError(f"model.factory: '{path}' does not import: {described(error)}.") from error
 
 
-def _load(model: nn.Module, path: str, sha256: str | None) -> None:
-    """Loads the weights of a file into a network; its last layer may be missing there.
-
-    Raises:
-        UserError: a file that is no state dictionary, one of another network, or with other tensors than `sha256`.
-    """
-    try:
-        content = read(path)
-    except UserError as error:
-        raise UserError(f"model.weights: {error}") from None
-    weights = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    if sha256 not in (None, state_sha256(weights)):
-        raise UserError(f"model.weights: {path} has other tensors than those that the run is named by.")
-    expected = model.state_dict()
-    head = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
-    unknown = next((name for name in weights if name not in expected), None)
-    missing = next((name for name in expected if name not in weights and not name.startswith(tuple(head))), None)
-    other = next((name for name in weights if name in expected and weights[name].shape != expected[name].shape), None)
-    if unknown is not None:
-        raise UserError(
-            f"model.weights: {path} has '{unknown}', unknown to the network.{hint(unknown, list(expected))}"
-        )
-    if missing is not None:
-        keys = ", ".join(itertools.islice(content, 5)) + (", ..." if len(content) > 5 else "")
-        raise UserError(f"model.weights: {path} lacks '{missing}' of the network; it has {keys or 'nothing'}.")
-    if other is not None:
-        sizes = " and the network's ".join(str(tuple(d[other].shape)) for d in (weights, expected))
-        raise UserError(f"model.weights: '{other}' of {path} has the shape {sizes}.")
-    broken = next((name for name, tensor in weights.items() if not bool(tensor.isfinite().all())), None)
-    if broken is not None:
-        raise UserError(f"model.weights: '{broken}' of {path} has values that are not finite.")
-    model.load_state_dict(weights, strict=False)
-
-
-def split(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
-    """The feature extractor of a network and its last layer; they share the network's modules.
-
-    Raises:
-        UserError: a network that is no sequence ending in a linear layer.
-    """
-    if type(model) is not nn.Sequential or len(model) < 2 or not isinstance(model[-1], nn.Linear):
-        raise UserError("model: features need a network that is an nn.Sequential and ends in an nn.Linear.")
-    return model[:-1], model[-1]
+def _require_images(network: Any, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3:
+        raise UserError(f"model.name: '{network.name}' needs images, and the data set holds vectors.")
 
 
 def _built_in(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -126,77 +99,20 @@ def _built_in(network: Any, shape: tuple[int, ...], outputs: int) -> nn.Sequenti
         UserError: a convolutional network for vectors, or for images too small for it.
     """
     if isinstance(network, networks.Linear):
-        return nn.Sequential(nn.Flatten(), nn.Linear(_size(shape), outputs))
+        return plain.linear(shape, outputs)
     if isinstance(network, networks.Mlp):
-        sizes = [_size(shape), *network.hidden]
-        layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, units in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, units), nn.ReLU(), *([nn.Dropout(network.dropout)] if network.dropout else [])]
-        return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+        return plain.mlp(shape, network.hidden, network.dropout, outputs)
     if isinstance(network, networks.Liquid):
         return liquid.build(network.name, network.units, shape, outputs)
-    if len(shape) != 3:
-        raise UserError(f"model.name: '{network.name}' needs images, and the data set holds vectors.")
-    channels, height, width = shape
+    _require_images(network, shape)
     if isinstance(network, networks.Cnn):
-        shrunk = min(height, width) >> len(network.channels)
-        if shrunk < 1:
-            raise UserError(
-                f"model.channels: {len(network.channels)} poolings are too many for {height}x{width} images."
-            )
-        blocks: list[nn.Module] = []
-        for filters in network.channels:
-            blocks += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-            channels, height, width = filters, height // 2, width // 2
-        features = channels * height * width
-        return nn.Sequential(
-            *blocks, nn.Flatten(), nn.Linear(features, network.hidden), nn.ReLU(), nn.Linear(network.hidden, outputs)
-        )
+        return plain.cnn(shape, network.channels, network.hidden, outputs)
     if isinstance(network, networks.Transformer):
-        from clbench.training import transformers  # which uses `split`
-
         return transformers.vision_transformer(
             shape, network.patch, network.width, network.depth, network.heads, outputs
         )
-    return _slim_resnet18(channels, network.filters, outputs)
-
-
-def _slim_resnet18(channels: int, filters: int, outputs: int) -> nn.Sequential:
-    """ResNet-18 for small images: 3x3 stem, no first pooling, `filters` initial filters (20 in GEM's paper)."""
-    stem = nn.Sequential(nn.Conv2d(channels, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU())
-    blocks: list[nn.Module] = []
-    inputs = filters
-    for stage in range(4):
-        for i in range(2):
-            blocks.append(Block(inputs, filters << stage, 2 if stage and not i else 1))
-            inputs = filters << stage
-    return nn.Sequential(stem, *blocks, MeanOverSpace(), nn.Linear(inputs, outputs))
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(torch.Size(shape).numel())
-
-
-class Block(nn.Module):
-    """The basic residual block of He et al. (2016)."""
-
-    def __init__(self, inputs: int, filters: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != filters:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
-
-
-class MeanOverSpace(nn.Module):
-    """(N, C, H, W) to (N, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
+    if isinstance(network, networks.ResNet18):
+        return residual.resnet18(shape[0], network.stem, outputs)
+    if isinstance(network, networks.ResNet32):
+        return residual.resnet32(shape[0], network.shortcut, network.last_relu, outputs)
+    return residual.slim_resnet18(shape[0], network.filters, outputs)

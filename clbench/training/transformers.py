@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench.errors import UserError
-from clbench.training.models import split
+from clbench.training.heads import split
 
 Prefix = tuple[Tensor, Tensor]
 """Keys and values, each (N, M, width) or (M, width)."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clbench.training.heads import require_linear
+
 if TYPE_CHECKING:
     from clbench.rng import Generator
 
@@ -21,6 +23,7 @@ class _Head(nn.Linear):
     """Takes over the parameters of a linear layer (C, F); nothing is drawn."""
 
     def __init__(self, linear: nn.Linear) -> None:
+        require_linear(linear)
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias

@@ -25,6 +25,25 @@ from clbench.stream import Domain, Layout, Rows, Task
 from clbench.streams.families import TaskFamily
 from clbench.streams.tasks.instances import deal
 
+SeededOrder = Annotated[str, Field(pattern=r"^seed-(0|[1-9][0-9]*)$", title="seed-N such as seed-1993")]
+
+
+def legacy_order(seed: int, classes: int) -> list[int]:
+    """The order of classes that NumPy's legacy generator draws.
+
+    Its numbers are frozen (NumPy's NEP 19). It is the order of `np.random.seed(seed); np.random.permutation(classes)`,
+    the convention of Rebuffi et al. 2017 (CVPR, iCaRL) with the seed 1993, and of PyCIL, PILOT and their descendants.
+
+    Args:
+        seed: 0 to 2^32 - 1.
+        classes: C.
+
+    >>> legacy_order(1993, 10)
+    [4, 2, 7, 6, 0, 3, 5, 8, 9, 1]
+    """
+    order: list[int] = np.random.RandomState(seed).permutation(classes).tolist()
+    return order
+
 
 class ClassTasks(TaskFamily):
     """Each task is a block of classes."""
@@ -34,8 +53,9 @@ class ClassTasks(TaskFamily):
     """Number of tasks; classes are distributed as equally as possible, earlier tasks take one more."""
     first: Count | None = None
     """Classes of the first task, where it is larger than the others; the others share the rest."""
-    order: Literal["seed", "natural"] | list[ClassNumber] = "seed"
-    """Order in which classes enter: drawn by the stream seed, 0..C-1, or a list."""
+    order: Literal["seed", "natural"] | SeededOrder | list[ClassNumber] = "seed"
+    """Order in which classes enter: drawn by the stream seed, 0..C-1, or a list. `seed-N`, such as `seed-1993` of many
+    papers: `numpy.random.RandomState(N).permutation(C)`, as PyCIL and PILOT draw it, the same for every stream seed."""
     blocks: Annotated[list[Annotated[list[ClassNumber], Field(min_length=1)]], Field(min_length=1)] | None = None
     """The classes of each task, instead of `count` and `order`."""
     labels: Literal["class", "within_task"] = "class"
@@ -43,9 +63,11 @@ class ClassTasks(TaskFamily):
 
     @pydantic.field_validator("order")
     @classmethod
-    def _order_unique(cls, order: str | list[int]) -> str | list[int]:
+    def _order_possible(cls, order: str | list[int]) -> str | list[int]:
         if isinstance(order, list):
             unique_classes(order)
+        elif order.startswith("seed-") and int(order[5:]) >= 2**32:
+            raise mistake(f"got '{order}'. Allowed: seed-0 to seed-{2**32 - 1}")
         return order
 
     @pydantic.field_validator("blocks")
@@ -160,6 +182,8 @@ def blocks(config: ClassTasks, classes: int, generator: Generator) -> list[list[
         order = list(config.order)
     elif config.order == "natural":
         order = list(range(classes))
+    elif config.order != "seed":
+        order = legacy_order(int(config.order.removeprefix("seed-")), classes)
     else:
         order = generator.permutation(classes).tolist()
     ends = itertools.accumulate(config.sizes(len(order)))

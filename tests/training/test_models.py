@@ -37,11 +37,11 @@ def nan_in_a_weight() -> dict[str, torch.Tensor]:
     ("content", "sentence"),
     [
         (nan_in_a_weight, "'1.weight' of PATH has values that are not finite."),
-        (lambda: {"model": right(), "epoch": 3}, "PATH lacks '1.weight' of the network; it has model, epoch."),
+        (lambda: {"net": 3, "epoch": 3}, "PATH lacks '1.weight' of the network; it has net, epoch."),
         (
             lambda: nn.Linear(2, 2),
             "PATH is no state dictionary (UnpicklingError). Allowed: a file written by "
-            "torch.save(model.state_dict(), path).",
+            "torch.save(model.state_dict(), path), or by safetensors.",
         ),
     ],
 )
