@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from clbench import resolve
-from clbench.config.networks import Mlp
+from clbench.config.networks import Head, Mlp
 from clbench.errors import UserError
 from clbench.training import models, weights
+from support import execute, make_run
 
 
 def network(path: Path) -> Mlp:
@@ -37,6 +39,29 @@ def nan_in_a_weight() -> dict[str, torch.Tensor]:
     ("content", "sentence"),
     [
         (nan_in_a_weight, "'1.weight' of PATH has values that are not finite."),
+        (
+            lambda: {"model": right(), "state_dict": right()},
+            "PATH has state dictionaries under 'state_dict' and 'model'; which one is meant is not clear. Allowed: a "
+            "file with one, by itself or under one of state_dict, model_state_dict, model.",
+        ),
+        (
+            lambda: {"teacher": right(), "student": right(), "epoch": 3},
+            "PATH has state dictionaries under 'teacher' and 'student'; which one is meant is not clear. Allowed: a "
+            "file with one, by itself or under one of state_dict, model_state_dict, model.",
+        ),
+        (
+            lambda: {"net": right()},
+            "PATH has a state dictionary under 'net'; which one is meant is not clear. Allowed: a file with one, by "
+            "itself or under one of state_dict, model_state_dict, model.",
+        ),
+        (
+            lambda: {"model": right() | {"1.weight": torch.zeros(5, 4)}},
+            "'1.weight' of PATH has the shape (5, 4) and the network's (3, 4).",
+        ),
+        (
+            lambda: {"model": {f"module.{name}": t for name, t in right().items() if name != "1.bias"}},
+            "PATH lacks '1.bias' of the network; it has module.1.weight, module.3.weight, module.3.bias.",
+        ),
         (lambda: {"net": 3, "epoch": 3}, "PATH lacks '1.weight' of the network; it has net, epoch."),
         (
             lambda: nn.Linear(2, 2),
@@ -61,6 +86,78 @@ def test_weights_that_are_right(tmp_path: Path) -> None:
     torch.save(kept := right(), tmp_path / "w.pt")
     made = models.build(network(tmp_path / "w.pt"), (4,), 2).state_dict()
     assert all(torch.equal(made[name], kept[name]) for name in kept)
+
+
+FILES: dict[str, Callable[[dict[str, torch.Tensor], Path], None]] = {
+    "a.pt": torch.save,
+    "b.pth": torch.save,
+    "c.safetensors": save_file,
+    "state_dict.pt": lambda state, path: torch.save({"state_dict": state, "epoch": 3, "best": torch.ones(1)}, path),
+    "model.pth": lambda state, path: torch.save({"model": state, "optimizer": {"state": {}, "param_groups": []}}, path),
+    "model_state_dict.pt": lambda state, path: torch.save({"model_state_dict": state, "ema": state}, path),
+    "module.pt": lambda state, path: torch.save({f"module.{name}": t for name, t in state.items()}, path),
+    "backbone.safetensors": lambda state, path: save_file({f"backbone.{name}": t for name, t in state.items()}, path),
+    "both.pt": lambda state, path: torch.save(
+        {"state_dict": {f"module._orig_mod.encoder.{name}": t for name, t in state.items()}}, path
+    ),
+}
+
+
+def test_one_network_in_any_file_is_one_run(tmp_path: Path) -> None:
+    state, ids = dict(network_of_digits().state_dict()), set()
+    for name, save in FILES.items():
+        save(state, tmp_path / name)
+        ids.add(identity(tmp_path / name))
+        run = resolve.make_run(
+            "split_digits-v1",
+            strategy="naive",
+            overrides=[f"model={{name: mlp, hidden: [3], weights: '{tmp_path / name}'}}"],
+        )
+        made = models.build(run.benchmark.model, (1, 8, 8), 10).state_dict()
+        assert all(torch.equal(made[key], state[key]) for key in state)
+    assert len(ids) == 1
+
+
+def test_what_was_taken_off_is_said_where_verbose(tmp_path: Path) -> None:
+    state, path, lines = dict(network_of_digits().state_dict()), tmp_path / "both.pt", list[str]()
+    FILES["both.pt"](state, path)
+    model = f"model={{name: mlp, hidden: [3], weights: '{path}'}}"
+    run = make_run("naive", model, "stream.tasks.count=2", benchmark="split_digits-v1", iterations=1)
+    execute(run, tmp_path / "out", say=lines.append)
+    assert lines[0] == f"{path}: the state dictionary under 'state_dict', names without 'module._orig_mod.encoder.'"
+    torch.save(state, path := tmp_path / "plain.pt")
+    assert weights.wrapping(str(path)) == ""
+
+
+def test_a_network_whose_names_begin_so_keeps_them(tmp_path: Path) -> None:
+    """Also where the file has all but the last layer, and under the hash of earlier versions."""
+    network = nn.Sequential(OrderedDict(encoder=nn.Linear(4, 3), head=nn.Linear(3, 2)))
+    state = {name: t for name, t in network.state_dict().items() if name.startswith("encoder.")}
+    torch.save(state, path := tmp_path / "w.pt")
+    others = nn.Sequential(OrderedDict(encoder=nn.Linear(4, 3), head=nn.Linear(3, 2)))
+    for sha256 in (None, weights.tensors_sha256(str(path)), weights.state_sha256(state)):
+        weights.load(others, str(path), sha256)
+        assert torch.equal(others.encoder.weight, network.encoder.weight)
+    assert weights.tensors_sha256(str(path), weights.state_sha256(state)) == weights.state_sha256(state)
+
+
+def test_weights_of_a_feature_extractor_alone(tmp_path: Path) -> None:
+    """A network that is one encoder and a head takes the encoder's own names."""
+    save_file(nn.Linear(4, 3).state_dict() | {}, path := tmp_path / "w.safetensors")
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    before = model[1].weight.detach().clone()
+    weights.load(model, str(path), None)
+    assert torch.equal(model[0].weight, weights.read(str(path)).tensors["weight"])
+    assert torch.equal(model[1].weight, before)
+
+
+def test_weights_of_another_kind_of_head(tmp_path: Path) -> None:
+    """The feature extractor is loaded, and so is what both heads have."""
+    linear, cosine = (Mlp(name="mlp", hidden=[3], head=head) for head in (None, Head(kind="cosine", growing=True)))
+    for number, (saved, loaded) in enumerate([(linear, cosine), (cosine, linear)]):
+        torch.save(models.build(saved, (4,), 2).state_dict(), path := tmp_path / f"{number}.pt")
+        model = models.build(loaded.model_copy(update={"weights": str(path)}), (4,), 2)
+        assert torch.equal(model[1].weight, torch.load(path)["1.weight"])
 
 
 CONTAINERS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
@@ -151,3 +248,13 @@ def test_where_a_relative_path_was_looked_for(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"'w.pt' cannot be read .from {tmp_path}, where this runs.: No such file"):
         resolve.make_run("split_digits-v1", strategy="naive", overrides=["model.weights=w.pt"])
+
+
+def test_a_file_that_is_no_safetensors(tmp_path: Path) -> None:
+    (path := tmp_path / "w.safetensors").write_bytes(b"no such file")
+    with pytest.raises(UserError) as told:
+        models.build(network(path), (4,), 2)
+    assert str(told.value) == (
+        f"model.weights: {path} is no state dictionary (SafetensorError). Allowed: a file written by "
+        "torch.save(model.state_dict(), path), or by safetensors."
+    )
