@@ -423,9 +423,10 @@ def _contradictions(source: str, parts: dict[str, Any], layers: list[Layer]) -> 
     sections = [parts.get("stream"), parts.get("training"), parts.get("protocol", Protocol())]
     if any(section is None for section in sections):
         return []
+    sections.append(parts.get("model"))
     return [
         f"{where(source, layers, list(key.split('.')))}: {key}: {sentence}."
-        for key, sentence in contradictions(*sections, parts.get("model"))
+        for key, sentence in contradictions(*sections)
     ]
 
 

@@ -59,13 +59,14 @@ class Head(nn.Linear):
     def __init__(self, linear: nn.Linear, config: networks.Head) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.scale = linear.weight, None
+        self.weight = linear.weight
+        self.scale: nn.Parameter | float | None = None
         cosine = config.kind == "cosine"
         self.register_parameter("bias", None if cosine else linear.bias)
         if cosine and config.scale == "learned":
             self.scale = nn.Parameter(torch.ones(1))
         elif cosine:
-            self.scale = config.scale
+            self.scale = float(config.scale)
         self.growing, self.predicting = config.growing, False
         self.absent: frozenset[int] = frozenset()
         self._initial: list[Tensor] = []  # not saved: a resumed run initialises the same
@@ -107,7 +108,7 @@ class Head(nn.Linear):
         if self.growing:
             self.absent = frozenset(torch.nonzero(~self.came).flatten().tolist())
 
-    def _rows(self) -> list[nn.Parameter]:
+    def _rows(self) -> list[Tensor]:
         return [self.weight, *([] if self.bias is None else [self.bias])]
 
 

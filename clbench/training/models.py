@@ -30,6 +30,7 @@ def build(network: networks.Network, shape: tuple[int, ...], outputs: int) -> nn
         UserError: a convolutional network for vectors, or for images too small for it; weights that do not fit; a head
             on a network that does not end in a linear layer.
     """
+    model: nn.Module
     last = ""
     if isinstance(network, networks.Torchvision):
         _require_images(network, shape)
