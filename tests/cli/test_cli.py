@@ -311,7 +311,7 @@ def test_a_summary_is_of_whole_sentences(capsys: pytest.CaptureFixture[str]) -> 
     [
         ("stream", ["  setting: class, task, domain; required", "      by: rotations, with degrees",
                     "  schedule: keys and values; default {by: sequential}"]),
-        ("model", ["  name: mlp, with hidden, dropout, weights, weights_sha256, tensors_sha256"]),
+        ("model", ["  name: mlp, with hidden, dropout, weights, weights_sha256, tensors_sha256, head"]),
         ("strategy", ["  name: text; required", "  optimizer: keys and values; default null"]),
         ("protocol", ["  boundaries: true or false; default true"]),
         ("training", ["  optimizer: keys and values; required",
