@@ -147,7 +147,7 @@ class Composed(Learner):
 
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
-        maker = self.optimizer_maker(config, setup)
+        maker = self.recipe_maker(config, setup)
         self.main = main = self._member(self.main_key, maker, setup.model)
         others = [key for key in self.parts if key != self.main_key]
         self.members = {self.main_key: main}

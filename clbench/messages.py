@@ -181,7 +181,10 @@ def key_paths(annotation: Any, value: Any = None, above: str = "") -> list[str]:
     """
     value = value if isinstance(value, dict) else {}
     models = [
-        m for branch in _branches(annotation) if typing.get_origin(branch) is not list for m in member_models(branch)
+        m
+        for branch in _branches(annotation)
+        if typing.get_origin(branch) not in (list, dict)
+        for m in member_models(branch)
     ]
     tag_values = {str(value[tag]) for tag in ("by", "name") if tag in value}
     paths: list[str] = []

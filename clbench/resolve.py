@@ -23,6 +23,7 @@ from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, Strat
 from clbench.config.evaluation import Watch
 from clbench.config.networks import Imported, Network
 from clbench.config.optimizers import Optimizer
+from clbench.config.schedules import Schedule
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
 from clbench.messages import (
@@ -44,6 +45,9 @@ from clbench.streams.definition import StreamConfig
 _BESIDE: dict[str, type[Model]] = {"seeds": Seeds, "numerics": Numerics, "watch": Watch}
 
 _SECTIONS: dict[str, Any] = {**Benchmark.model_fields, "strategy": StrategyConfig, **_BESIDE}
+
+_NUMBERED = ["training", "experiences"]
+"""Path of the mapping whose keys are numbers."""
 
 _LISTED = "`clbench list strategies` lists them"
 
@@ -139,7 +143,7 @@ def parse_overrides(overrides: Iterable[str]) -> list[Layer]:
         flag = f"-o {text}"
         if not equals or not all(path):
             problems.append(f"{flag}: expected key.path=value, for example -o training.batch_size=64.")
-        elif any(key.isdigit() or "[" in key for key in path):
+        elif any("[" in key or (key.isdigit() and path[:n] != _NUMBERED) for n, key in enumerate(path)):
             problems.append(f"{flag}: items of a list cannot be set alone; give the list, for example [100, 100].")
         elif path == ["base"]:
             problems.append(f"{flag}: only a file can name its base.")
@@ -199,7 +203,13 @@ def _tagged(mapping: dict[str, Any], key: str, annotation: Any) -> dict[str, Any
 
 
 def _training(training: Any) -> Any:
-    return _tagged(training, "optimizer", Optimizer) if isinstance(training, dict) else training
+    if not isinstance(training, dict):
+        return training
+    training = _tagged(_tagged(training, "optimizer", Optimizer), "schedule", Schedule)
+    if isinstance(experiences := training.get("experiences"), dict):
+        single = {str(key) if type(key) is int else key: _training(of) for key, of in experiences.items()}
+        training = {**training, "experiences": single}
+    return training
 
 
 def _stream(stream: Any) -> Any:

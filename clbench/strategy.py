@@ -117,7 +117,8 @@ class Setup:
 
     Attributes:
         model: the freshly initialised network, on the device.
-        make_optimizer: parameters -> the benchmark's optimiser.
+        make_optimizer: parameters, or pairs of a name and a parameter as of `named_parameters`, -> the benchmark's
+            optimiser. Names decide the rates of named parts (`training.rates`).
         samples: see `Samples`.
         training: the budget.
         generator: the strategy's random generator.
@@ -130,10 +131,12 @@ class Setup:
         mark_updated: to be called after a change of the predictions without an update, such as new class means between
             two stages of `end_experience`: an evaluation follows at once. The end of `begin_experience`, every
             update and the end of `end_experience` are evaluated anyway.
+        adapt: makes a factory of optimisers take named parameters and follow the benchmark's recipe.
+        label_smoothing: `training.label_smoothing` of the current experience.
     """
 
     model: nn.Module
-    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    make_optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
     samples: Samples
     training: Training
     generator: Generator
@@ -144,6 +147,10 @@ class Setup:
     device: torch.device
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     mark_updated: Callable[[], None] = lambda: None
+    adapt: Callable[[Callable[[Any], torch.optim.Optimizer]], Callable[[Any], torch.optim.Optimizer]] = lambda make: (
+        make
+    )
+    label_smoothing: Callable[[], float] = lambda: 0.0
     another = moved.OldAttribute()
     changed = moved.OldAttribute()
 
@@ -203,6 +210,12 @@ class Learner:
     def optimizer_maker(cls, config: Any, setup: Setup) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
         """Factory of the optimiser of some parameters; a method that is an optimiser overrides it."""
         return setup.make_optimizer
+
+    @classmethod
+    def recipe_maker(cls, config: Any, setup: Setup) -> Callable[[Iterable[Any]], torch.optim.Optimizer]:
+        """The factory of `optimizer_maker`, which takes named parameters too and follows the benchmark's recipe."""
+        make = cls.optimizer_maker(config, setup)
+        return make if make is setup.make_optimizer else setup.adapt(make)
 
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config
@@ -304,8 +317,8 @@ class Strategy(Learner):
     def __init__(self, config: Any, setup: Setup) -> None:
         super().__init__(config, setup)
         self.model = setup.model
-        self.maker = self.optimizer_maker(config, setup)
-        self.optimizer = self.maker(self.model.parameters())
+        self.maker = self.recipe_maker(config, setup)
+        self.optimizer = self.maker(self.model.named_parameters())
         self.experiences = 0
         """Experiences begun so far; the number of the current one, counted from 1."""
         self.task_blocks = 0
@@ -315,7 +328,7 @@ class Strategy(Learner):
 
     def begin_experience(self, experience: Experience) -> None:
         if self.experiences and self.setup.training.optimizer_state == "reset":
-            self.optimizer = self.maker(self.model.parameters())
+            self.optimizer = self.maker(self.model.named_parameters())
         self.experiences += 1
         self.task_blocks += experience.part == 0
         self._outputs_seen.update(experience.outputs)
@@ -363,7 +376,9 @@ class Strategy(Learner):
         if self.setup.training.loss == "squared_error":
             error = logits - F.one_hot(y, logits.shape[1])
             return 0.5 * (error if allowed is None else error * allowed).square().sum(1).mean()
-        return F.cross_entropy(logits if allowed is None else logits.masked_fill(~allowed, float("-inf")), y)
+        masked = logits if allowed is None else logits.masked_fill(~allowed, float("-inf"))
+        smoothing = self.setup.label_smoothing()
+        return smoothed_cross_entropy(masked, y, smoothing) if smoothing else F.cross_entropy(masked, y)
 
     def plain_batches(self, experience: Experience, size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The labelled samples of an experience, once each in its order and not augmented: inputs, targets, tasks.
@@ -388,6 +403,31 @@ class Strategy(Learner):
         for t, units in enumerate(tasks):
             active[t, sorted({*units, *self._outputs_seen}) if mode == "seen" else list(units)] = True
         return active
+
+
+def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float, reduction: str = "mean") -> Tensor:
+    """Cross-entropy with targets of which a share is spread evenly over the active outputs.
+
+        L = -(1 - s) log p_y - s/A sum over the A active outputs k of log p_k
+
+    That of torch on the active columns alone; on logits that are masked by -inf torch's is infinite.
+
+    Args:
+        logits: (N, outputs), -inf where an output is not active.
+        y: targets, int64 (N,).
+        smoothing: s, in [0, 1).
+        reduction: "mean", "sum" or "none".
+
+    >>> masked = torch.tensor([[1.0, 2.0, float("-inf")]])
+    >>> bool(smoothed_cross_entropy(masked, torch.tensor([0]), 0.1)
+    ...      == F.cross_entropy(masked[:, :2], torch.tensor([0]), label_smoothing=0.1))
+    True
+    """
+    log_p = logits.log_softmax(1)
+    masked = logits == float("-inf")
+    spread = -log_p.masked_fill(masked, 0.0).sum(1) / (~masked).sum(1)
+    each = (1 - smoothing) * F.nll_loss(log_p, y, reduction="none") + smoothing * spread
+    return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
 
 
 @contextmanager

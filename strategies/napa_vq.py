@@ -147,7 +147,7 @@ class NapaVq(PrototypeReplay):
             return
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
-            group["lr"] = group["initial_lr"] * later
+            group["lr"], group["scale"] = group["initial_lr"] * later, later  # of which a schedule takes account
         before = self.moments(self.rotations)
         self.measure(experience, before)
         self.keep(before, before.known & ~self.known)

@@ -26,9 +26,11 @@ from clbench.avalanche.quiet import SilentEvaluator, hushed
 from clbench.avalanche.state import Parts
 from clbench.avalanche.tasks import TargetTasks
 from clbench.config.benchmark import StrategyConfig
+from clbench.config.training import Training
 from clbench.errors import RunFailed, UserError, nearest
-from clbench.strategy import Experience, Memory, SelfDrivenLearner, Setup, Watcher
+from clbench.strategy import Experience, Memory, SelfDrivenLearner, Setup, Watcher, smoothed_cross_entropy
 from clbench.stream import Stream
+from clbench.training.budget import task_blocks
 from clbench.training.training_set import TrainingSet
 
 
@@ -94,6 +96,7 @@ class _ActiveCrossEntropy:
         target_tasks: tasks of the targets in the strategy's batches; None where the target alone determines them.
         labelled: the hosted strategy, where its task labels are tasks.
         reduction: as of torch's losses; a strategy that compares samples sets it for a while (MIR).
+        label_smoothing: of the current experience.
     """
 
     transient = ("_mask",)
@@ -102,6 +105,7 @@ class _ActiveCrossEntropy:
         self._setup = setup
         self.seen: frozenset[int] = frozenset()
         self.reduction = "mean"
+        self.label_smoothing = 0.0
         by_target: dict[int, set[tuple[int, ...]]] = {}
         for outputs in setup.task_outputs:
             for target in outputs:
@@ -119,7 +123,10 @@ class _ActiveCrossEntropy:
             active[y] = True
         else:
             active = self._active(out.device)[self._rows(y)][:, : out.shape[1]]
-        return nn.functional.cross_entropy(out.masked_fill(~active, float("-inf")), y, reduction=self.reduction)
+        masked = out.masked_fill(~active, float("-inf"))
+        if self.label_smoothing:
+            return smoothed_cross_entropy(masked, y, self.label_smoothing, self.reduction)
+        return nn.functional.cross_entropy(masked, y, reduction=self.reduction)
 
     def _rows(self, y: Tensor) -> Tensor:
         """Rows of `_active` for some targets: that of the sample's task, or of its target where it is unknown."""
@@ -163,6 +170,7 @@ class Hosted(SelfDrivenLearner):
         self._calls = _Calls()
         hosted.plugins.append(self._calls)
         self._by_task = stream.setting == "task"
+        self._blocks = task_blocks(stream)
         if isinstance(hosted, Cumulative):
             self.access = "past"
         assert isinstance(setup.samples, TrainingSet)  # Avalanche reads it as a data set too
@@ -185,8 +193,17 @@ class Hosted(SelfDrivenLearner):
         model: nn.Module = self.hosted.model
         return model
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:  # type: ignore[override]
+        """The hosted strategy's current optimiser."""
+        optimizer: torch.optim.Optimizer = self.hosted.optimizer
+        return optimizer
+
     def fit(self, experience: Experience, iterations: int, watcher: Watcher) -> None:
-        training, self.experiences = self.setup.training, self.experiences + 1
+        training = self.setup.training.of_block(self._blocks[experience.number])
+        self.experiences += 1
+        if isinstance(self._criterion, (nn.CrossEntropyLoss, _ActiveCrossEntropy)):
+            self._criterion.label_smoothing = training.label_smoothing
         target_tasks: TargetTasks | None = None
         if isinstance(self._criterion, _ActiveCrossEntropy):
             self._criterion.seen |= set(experience.outputs)
@@ -248,6 +265,10 @@ def _shared_parts(experiences: Any) -> list[Any]:
     return [*data._flat_data._datasets, *targets, *experiences, *whole.values(), experiences, scenario]
 
 
+def _has_recipe(training: Training) -> bool:
+    return bool(training.schedule or training.clip or training.rates or training.experiences)
+
+
 def needs(stream: Stream) -> frozenset[str]:
     """Information that any hosted strategy receives: it is called at each experience, and samples have task labels."""
     return frozenset({"boundaries", "task_in_training"} if stream.setting == "task" else {"boundaries"})
@@ -272,7 +293,7 @@ def host(constructor: Any, config: StrategyConfig, setup: Setup, stream: Stream)
         criterion = _ActiveCrossEntropy(setup)
     offered: dict[str, Any] = {
         "model": lambda: setup.model,
-        "optimizer": lambda: setup.make_optimizer(setup.model.parameters()),
+        "optimizer": lambda: setup.make_optimizer(setup.model.named_parameters()),
         "criterion": lambda: criterion,
         "train_mb_size": lambda: setup.training.batch_size,
         "train_epochs": lambda: setup.training.epochs or 1,
@@ -305,6 +326,18 @@ def host(constructor: Any, config: StrategyConfig, setup: Setup, stream: Stream)
     active = setup.training.active_outputs
     if active in ("seen", "batch") and ("criterion" not in offered or "criterion" in config.parameters):
         raise UserError(f"{where}: has its own criterion, so training.active_outputs '{active}' has no effect on it.")
+    for single in (setup.training, *setup.training.experiences.values()):
+        if single.label_smoothing and ("criterion" not in offered or "criterion" in config.parameters):
+            raise UserError(f"{where}: has its own criterion, so training.label_smoothing has no effect on it.")
+        if single.optimizer is not None and single.optimizer.name != setup.training.optimizer.name:
+            raise UserError(
+                f"{where}: keeps its optimiser, so training.experiences cannot change its kind from "
+                f"'{setup.training.optimizer.name}' to '{single.optimizer.name}'."
+            )
+    if "optimizer" not in accepted and _has_recipe(setup.training):
+        raise UserError(
+            f"{where}: makes its own optimiser, so training.schedule, clip, rates and experiences have no effect on it."
+        )
     with hushed():
         arguments = {k: build(v, f"{where}: {k}") for k, v in config.parameters.items()}
         for key, default in accepted.items():

@@ -288,6 +288,9 @@ def _differences(script: Script, defined: Benchmark) -> list[str]:
     active = training.active_outputs or ("task" if defined.stream.setting == "task" else "all")
     unseen = {
         "augmentation": bool(training.augmentation),
+        "schedule, clipping or label smoothing": bool(training.schedule or training.clip or training.label_smoothing),
+        "rates of parts": bool(training.rates),
+        "settings of single experiences": bool(training.experiences),
         "the initial weights": defined.model.weights is not None,
         "the head": defined.model.head is not None,
         f"active outputs '{active}'": active != "all",

@@ -151,6 +151,11 @@ def contradictions(
         if training.active_outputs not in (None, "task"):
             sentence = f"got '{training.active_outputs}'. Allowed with a multi head: task"
             mistakes.append(("training.active_outputs", sentence))
+    if not protocol.boundaries and training.schedule is not None and training.schedule.over == "experience":
+        mistakes.append(("training.schedule.over", f"got 'experience', {denied}. Allowed: stream"))
+    if not protocol.boundaries and training.experiences:
+        numbers = ", ".join(training.experiences)
+        mistakes.append(("training.experiences", f"got settings of experience {numbers}, {denied}"))
     return mistakes
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clbench.config.schedules import ImportPath
 from clbench.schema import Model
 
 LearningRate = Annotated[float, Field(gt=0)]
@@ -52,4 +53,14 @@ class RmsProp(Model):
     weight_decay: NonNegative = 0.0
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | Adagrad | RmsProp, Field(discriminator="name")]
+class Imported(Model):
+    """A user-defined optimiser: `factory(parameters, lr=lr, **options)` gives a `torch.optim.Optimizer`."""
+
+    name: Literal["imported"]
+    factory: ImportPath
+    lr: LearningRate
+    options: dict[str, Any] = {}
+    """Further arguments, by name."""
+
+
+Optimizer = Annotated[Sgd | Adam | AdamW | Adagrad | RmsProp | Imported, Field(discriminator="name")]

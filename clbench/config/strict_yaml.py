@@ -59,6 +59,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
+        if type(key) is int and isinstance(value_node, yaml.MappingNode):
+            key = str(key)  # the number of an experience
         if not isinstance(key, str):
             raise ConstructorError(None, None, f"the key {shown(key)} is not a word", key_node.start_mark)
         if key in lines:

@@ -140,7 +140,8 @@ def _written(directory: Path) -> list[str]:
 def _planned(record: Record) -> int | None:
     """Updates of the whole run, where the configuration alone says."""
     training, stream = record.config.benchmark.training, record.stream
-    if training.iterations is None or stream is None or stream.experiences is None:
+    varies = any(single.get("epochs") or single.get("iterations") for single in training.experiences.values())
+    if training.iterations is None or varies or stream is None or stream.experiences is None:
         return None
     return training.iterations * (1 if training.budget == "stream" else stream.experiences)
 

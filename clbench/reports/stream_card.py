@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.config.benchmark import Benchmark
+from clbench.errors import UserError
 from clbench.formatting import compact, ranges
 from clbench.reports.tabular import aligned
 from clbench.stream import Stream, joined
+from clbench.training import schedules
 from clbench.training.budget import budgets
 
 if TYPE_CHECKING:
@@ -182,9 +184,12 @@ def make(benchmark: Benchmark, stream: Stream, data: DataSet | None = None) -> C
         data: the data set with its images, to check for leakage.
 
     Raises:
-        UserError: the budget is smaller than the number of experiences.
+        UserError: the budget is smaller than the number of experiences, or a schedule longer than one.
     """
-    contents, updates = count(stream), np.array(budgets(benchmark.training, stream), np.int64)
+    of_experiences = budgets(benchmark.training, stream)
+    if problems := schedules.check(benchmark.training, schedules.Positions(benchmark.training, stream, of_experiences)):
+        raise UserError(*problems)
+    contents, updates = count(stream), np.array(of_experiences, np.int64)
     rows = [
         *_of_data(benchmark, stream),
         *_of_experiences(benchmark, stream, contents),

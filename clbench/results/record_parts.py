@@ -56,6 +56,7 @@ class Training(Open):
     iterations: Count | None = None
     budget: str = "experience"
     optimizer: Named
+    experiences: dict[str, dict[str, JsonValue]] = {}
 
 
 class Evaluation(Open):

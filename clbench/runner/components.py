@@ -27,12 +27,13 @@ from clbench.runner.watching import test_then_train
 from clbench.strategy import Experience, Learner, Setup, is_strategy
 from clbench.stream import Stream
 from clbench.training import heads, models
+from clbench.training import recipe as recipes
 from clbench.training.augmentation import Augmenter
 from clbench.training.batches import Batches
 from clbench.training.budget import budgets, updates_by_task_block
 from clbench.training.experiences import Experiences
 from clbench.training.inputs import InputTransform
-from clbench.training.optimizers import optimizer
+from clbench.training.rates import Rates
 from clbench.training.training_set import TrainingSet
 
 _SAMPLES_BYTES = 128 << 20
@@ -55,6 +56,7 @@ class Components:
     batches: Batches
     budgets: tuple[int, ...]
     """Updates in each experience, (V,)."""
+    recipe: recipes.Recipe
     experiences: Experiences
     augmenters: tuple[Augmenter, ...]
     listeners: list[Callable[[], None]]
@@ -94,6 +96,7 @@ class Components:
                 self.samples.admit(accessible)
         if within:
             self.experience(experience)
+        self.recipe.enter(last_begun(experience, within))
         self.strategy.load_state_dict(state["strategy"])
         self.batches.load_state_dict(state["batches"], within)
         for augmenter, its_state in zip(self.augmenters, state["augmenters"], strict=True):
@@ -116,13 +119,17 @@ class Components:
             gc.collect()
 
 
-def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | None = None) -> Components:
+def assemble(
+    run: run_config.RunConfig, stream: Stream, beside: Components | None = None, experience: int = 0
+) -> Components:
     """Builds model, strategy and evaluator of a run.
 
     Args:
         run, stream: the configuration, and its compiled stream.
         beside: components of the same run and stream, whose samples and test inputs are shared, because training does
             not change them; they stay as they are.
+        experience: number of the one whose optimiser the strategy is made with: of a checkpoint that is to be loaded,
+            the last one that had begun.
 
     Raises:
         UserError: the strategy's name, its hyper-parameters, or a model that does not fit the data.
@@ -134,7 +141,8 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
         stream = heads.by_task(stream)
     config = configuration_of(target, run.strategy) if is_strategy(target) else None
     check_measures(run, target, stream)
-    settings = composition.optimizer_of(config) or run.benchmark.training.optimizer
+    replacement = composition.optimizer_of(config)
+    recipes.import_parts(run.benchmark.training, replacement)
     chance = Chance(run.seed, run.seeds.model_dump(exclude_none=True))
     device, bench = torch.device(run.numerics.device), run.benchmark
     if beside is None:
@@ -166,12 +174,17 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
         of_consumer = chance.generator("augmentation", consumer)
         return Augmenter(training.augmentation, of_consumer, shape, stream.data.top, device)
 
+    of_experiences = budgets(training, stream)
+    recipe = recipes.Recipe(training, stream, of_experiences, replacement, run.numerics.fused)
+    recipe.enter(experience)
+
     def learner(augmenters: tuple[Augmenter, ...], mark_updated: Callable[[], None]) -> Learner:
         chance.seed_globals("init")
         model = models.build(bench.model, shape, stream.outputs).to(device)
+        rates = Rates(training.rates, model)
         setup = Setup(
             model=model,
-            make_optimizer=lambda parameters: optimizer(settings, parameters, run.numerics.fused),
+            make_optimizer=recipe.make_optimizer(rates),
             samples=samples.augmented(augmenters[-1]) if augmenters else samples,
             training=training,
             generator=chance.generator("strategy"),
@@ -182,9 +195,13 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
             device=device,
             autocast=partial(torch.autocast, device.type, torch.bfloat16) if run.numerics.amp else nullcontext,
             mark_updated=mark_updated,
+            adapt=partial(recipe.adapt, rates=rates),
+            label_smoothing=recipe.label_smoothing,
         )
         chance.seed_globals("strategy")
-        return build_strategy(target, config, run, setup, stream)
+        built = build_strategy(target, config, run, setup, stream)
+        rates.check(run.strategy.name)
+        return built
 
     # Samples fetched by a strategy do not change the augmentation of the stream's batches.
     augmenters = tuple(augmenter(who) for who in (("batches", "strategy") if training.augmentation else ()))
@@ -192,7 +209,6 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     listeners: list[Callable[[], None]] = []
     strategy = learner(augmenters, partial(_notify, listeners))
     batches = Batches(for_batches, chance.generator("order"), bench.training, device)
-    of_experiences = budgets(bench.training, stream)
     built = Components(
         run=run,
         stream=stream,
@@ -202,6 +218,7 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
         strategy=strategy,
         batches=batches,
         budgets=of_experiences,
+        recipe=recipe,
         experiences=Experiences(stream, strategy.access, bench.protocol),
         augmenters=augmenters,
         listeners=listeners,
@@ -210,6 +227,11 @@ def assemble(run: run_config.RunConfig, stream: Stream, beside: Components | Non
     )
     give_back()  # memory of the transform of the inputs
     return built
+
+
+def last_begun(experience: int, within: bool) -> int:
+    """Number of the last experience that had begun where a run stopped within an experience, or before it."""
+    return experience if within else max(experience - 1, 0)
 
 
 def _notify(listeners: list[Callable[[], None]]) -> None:

@@ -92,9 +92,11 @@ def _step_s(bench: Components, updates: int) -> float:
     bounded = bench.run.benchmark.protocol.boundaries
     for number in range(min(2, len(bench.stream.experiences))):
         experience, times = bench.experience(number), [time.perf_counter()]
+        bench.recipe.enter(number)
         if bounded or not number:
             bench.strategy.begin_experience(experience if bounded else bench.experiences.unbounded())
-        for batch in bench.batches.of(experience, most if number else min(_PROBE_STEPS, most)):
+        for done, batch in enumerate(bench.batches.of(experience, most if number else min(_PROBE_STEPS, most))):
+            bench.recipe.before_update(bench.strategy, number, done)
             bench.strategy.step(batch)
             times.append(time.perf_counter())
             if number and _enough(times, most):

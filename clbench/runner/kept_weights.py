@@ -188,7 +188,7 @@ def load(directory: Path | str, device: Literal["cpu", "cuda"] | None = None) ->
         # Its initial weights, wherever their file is now, are of no use any more.
         network = run.benchmark.model.model_copy(update={"weights": None})
         bare = run.model_copy(update={"benchmark": run.benchmark.model_copy(update={"model": network})})
-        parts = assemble(bare, stream)
+        parts = assemble(bare, stream, experience=len(stream.experiences) - 1)
         for number in range(len(parts.budgets)):
             parts.experience(number)
         weights = _read(directory / files.WEIGHTS, parts.device)

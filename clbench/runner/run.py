@@ -22,7 +22,7 @@ from clbench.runner import user_code
 from clbench.runner.attempt import Attempt, NoProgress, Outcome, Progress
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints, Every
-from clbench.runner.components import Components, assemble
+from clbench.runner.components import Components, assemble, last_begun
 from clbench.runner.estimate import estimate, unscaled
 from clbench.runner.lock import Busy, Lock
 from clbench.runner.numerics import numerics
@@ -33,7 +33,7 @@ from clbench.runner.user_code import OtherCode
 from clbench.runner.watching import not_watched
 from clbench.stream import Stream
 from clbench.streams.compile import compile_stream
-from clbench.training import models, weights
+from clbench.training import models, recipe, weights
 
 
 def execute(
@@ -101,6 +101,7 @@ def execute(
                 models.import_parts(run.benchmark.model)
                 if run.benchmark.model.weights is not None and say is not None:
                     _say_wrapping(run.benchmark.model.weights, say)
+                recipe.import_parts(run.benchmark.training)
             code = user_code.of(run)
             code_sha256 = provenance.code_sha256(code.modules)
             if code.stale:
@@ -140,7 +141,8 @@ def execute(
             if force:
                 checkpoints.remove()
             saved = _saved(checkpoints, writer, made_by, warn)
-            bench = assemble(run, stream)
+            begun = 0 if saved is None else last_begun(saved["position"][0], bool(saved["position"][1]))
+            bench = assemble(run, stream, experience=begun)
             held.callback(bench.release)
             if reason := not_watched(run, bench.strategy):
                 warn(reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,8 @@ def _tried(bench: Components, number: int, samples: int, last: int) -> str | Non
             _some(first, min(size, first.samples), 0),
             _some(stream.experiences[number], wanted, int(not together)),
         ]
-    short = {"iterations": None, "epochs": 1, "budget": "experience", "batch_size": size}
+    short: dict[str, Any] = {"iterations": None, "epochs": 1, "budget": "experience", "batch_size": size}
+    short |= {"schedule": None, "experiences": {}}
     benchmark = run.benchmark.model_copy(update={"training": run.benchmark.training.model_copy(update=short)})
     try:
         short_stream = dataclasses.replace(stream, experiences=tuple(experiences))

@@ -17,7 +17,7 @@ from clbench.rng import fenced
 from clbench.run_config import RunConfig
 from clbench.runner.build_strategy import completed, imported
 from clbench.runner.checkpoint import Checkpoints
-from clbench.runner.components import Components, assemble
+from clbench.runner.components import Components, assemble, last_begun
 from clbench.runner.numerics import numerics
 from clbench.runner.observer import Observation, Position
 from clbench.runner.state_check import state_of
@@ -68,7 +68,7 @@ def check_resume(run: RunConfig, at: Collection[int] | None = None, *, remade: C
         for position, before in whole.saved.items():
             [(done, state)] = Checkpoints(_place(Path(folder), position)).read()
             assert isinstance(state, dict)
-            again = _Resumable(run, stream)
+            again = _Resumable(run, stream, last_begun(position.experience, bool(position.done)))
             again.restore(state, position)
             forgot = _forgotten(before, _attributes(again.bench.strategy, remade))
             several = len(forgot) > 1
@@ -113,8 +113,8 @@ class _Resumable:
         saved: positions of these, and the strategy's attributes there.
     """
 
-    def __init__(self, run: RunConfig, stream: Stream) -> None:
-        self.bench = assemble(run, stream)
+    def __init__(self, run: RunConfig, stream: Stream, experience: int = 0) -> None:
+        self.bench = assemble(run, stream, experience=experience)
         self._recorder = Recorder(self.bench.device)
         self._seen = Observation(self.bench, self._recorder, self._on_iteration)
         self.stops: set[int] = set()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from torch import nn
 
-from clbench import import_paths
 from clbench.config import networks
 from clbench.errors import UserError
 from clbench.tracebacks import described
 from clbench.training import factories, heads, liquid, transformers, weights
 from clbench.training.heads import split
+from clbench.training.imports import imported
 from clbench.training.networks import of_torchvision, plain, residual
 
 __all__ = ["build", "import_parts", "split"]
@@ -79,14 +78,7 @@ def import_parts(network: networks.Network) -> None:
 
 
 def _factory(path: str) -> Any:
-    try:
-        import_paths.check(path)
-        module, _, name = path.partition(":")
-        return getattr(importlib.import_module(module), name)
-    except UserError as error:
-        raise UserError(f"model.factory: {error}") from None
-    except Exception as error:  # a user's module may do anything when it is imported
-        raise UserError(f"model.factory: '{path}' does not import: {described(error)}.") from error
+    return imported(path, "model.factory")
 
 
 def _require_images(network: Any, shape: tuple[int, ...]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
 
 from clbench.config import optimizers
 from clbench.errors import UserError
+from clbench.tracebacks import described
+from clbench.training.imports import imported
 
 _NEGLIGIBLE, _EPS = 1e-33, 1e-8
 """First moments that move no weight from 1e-17 on, and Adam's least epsilon, by which they are divided, for that."""
@@ -17,24 +20,22 @@ _EVERY = 64
 """Steps from one removal of them to the next."""
 
 
-def optimizer(
-    settings: optimizers.Optimizer, parameters: Iterable[nn.Parameter], fused: bool = False
-) -> torch.optim.Optimizer:
+def optimizer(settings: optimizers.Optimizer, parameters: Iterable[Any], fused: bool = False) -> torch.optim.Optimizer:
     """The benchmark's optimiser over some parameters.
 
     Args:
         settings: its kind and hyper-parameters.
-        parameters: what it changes.
+        parameters: what it changes, or groups of it.
         fused: see `numerics.fused`.
 
     Raises:
-        UserError: torch has no fused step for this kind.
+        UserError: torch has no fused step for this kind; a user's factory that fails or takes other arguments.
     """
-    if fused and isinstance(settings, optimizers.RmsProp):
-        raise UserError("numerics.fused: torch has no fused step for 'rmsprop'. Allowed: false.")
-    options = settings.model_dump(exclude={"name"})
-    if isinstance(settings, optimizers.Adam):
-        options["betas"] = tuple(settings.betas)
+    if fused and isinstance(settings, (optimizers.RmsProp, optimizers.Imported)):
+        raise UserError(f"numerics.fused: torch has no fused step for '{settings.name}'. Allowed: false.")
+    options = settings_of(settings)
+    if isinstance(settings, optimizers.Imported):
+        return _imported(settings.factory, list(parameters), options)
     if fused:
         options["fused"] = True
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -45,6 +46,52 @@ def optimizer(
         "rmsprop": torch.optim.RMSprop,
     }
     return kinds[settings.name](parameters, **options)
+
+
+def settings_of(settings: optimizers.Optimizer) -> dict[str, Any]:
+    """Hyper-parameters as a constructor takes them and a parameter group holds them."""
+    if isinstance(settings, optimizers.Imported):
+        return {"lr": settings.lr, **settings.options}
+    options = settings.model_dump(exclude={"name"})
+    if isinstance(settings, optimizers.Adam):
+        options["betas"] = tuple(settings.betas)
+    return options
+
+
+def _imported(path: str, parameters: list[Any], options: dict[str, Any]) -> torch.optim.Optimizer:
+    """The optimiser of a user's factory.
+
+    Raises:
+        UserError: it takes other arguments, fails, or gives something else.
+    """
+    key = "optimizer.factory"
+    factory = imported(path, key)
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # of an extension module: nothing is known of it
+        signature = None
+    words = ", ".join(options)
+    if signature is not None:
+        try:
+            signature.bind(parameters, **options)
+        except TypeError as error:
+            shown = inspect.Signature(
+                [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+            )
+            raise UserError(
+                f"{key}: '{path}' takes {shown}, and would be called with the parameters and {words} ({error})."
+            ) from None
+    try:
+        made = factory(parameters, **options)
+    except UserError:
+        raise
+    except Exception as error:  # a user's function may do anything
+        raise UserError(
+            f"{key}: '{path}', called with the parameters and {words}, failed: {described(error)}."
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UserError(f"{key}: '{path}' gave {type(made).__name__}. Allowed: a torch.optim.Optimizer.")
+    return made
 
 
 @torch.no_grad()
