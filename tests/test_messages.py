@@ -25,7 +25,7 @@ training: {iterations: 3, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 """
 KEYS = "id, title, source, stream, model, training, evaluation, protocol, strategy, seeds, numerics, watch, base"
 TRAINING = "epochs, iterations, budget, batch_size, drop_last, order, optimizer, optimizer_state, loss, "
-TRAINING += "active_outputs, augmentation"
+TRAINING += "active_outputs, augmentation, schedule, clip, label_smoothing, rates, experiences"
 FAMILIES = "classes, classes_and_instances, instances, permutations, rotations, transforms, given, time"
 MODELS = "mlp, linear, cnn, slim_resnet18, resnet18, resnet32, torchvision, transformer, cfc, ltc, imported"
 REPLAY = ", ".join(keys_of(registry.strategy_config("er")))
@@ -442,7 +442,8 @@ def test_mistake_in_a_base_names_the_base(capsys: pytest.CaptureFixture[str]) ->
         ("stream.tasks.count=77", "stream.tasks.count: 77 tasks, but 'synthetic' has 4 classes."),
         (
             "training.optimizer.name=sdg",
-            "training.optimizer.name: got 'sdg'. Did you mean 'sgd'? Allowed: sgd, adam, adamw, adagrad, rmsprop.",
+            "training.optimizer.name: got 'sdg'. Did you mean 'sgd'? "
+            "Allowed: sgd, adam, adamw, adagrad, rmsprop, imported.",
         ),
         (
             "training.optimizer={name: adam, lrr: 1}",

@@ -185,6 +185,7 @@ class Hosted(SelfDrivenLearner):
             target_tasks=target_tasks,
         ).train_stream
         self._data = [experience.dataset for experience in self._experiences]
+        self._settings()
         self._parts = Parts(hosted, [self._calls, criterion, *_shared_parts(self._experiences)], self._data[0])
 
     @property
@@ -200,10 +201,8 @@ class Hosted(SelfDrivenLearner):
         return optimizer
 
     def fit(self, experience: Experience, iterations: int, watcher: Watcher) -> None:
-        training = self.setup.training.of_block(self._blocks[experience.number])
         self.experiences += 1
-        if isinstance(self._criterion, (nn.CrossEntropyLoss, _ActiveCrossEntropy)):
-            self._criterion.label_smoothing = training.label_smoothing
+        training = self._settings()
         target_tasks: TargetTasks | None = None
         if isinstance(self._criterion, _ActiveCrossEntropy):
             self._criterion.seen |= set(experience.outputs)
@@ -225,6 +224,13 @@ class Hosted(SelfDrivenLearner):
             if isinstance(value, Tensor) and not value.is_leaf:  # of its last batch (ER-ACE)
                 setattr(self.hosted, name, value.detach())
 
+    def _settings(self) -> Training:
+        """Those of the current experience, which the criterion takes over."""
+        training = self.setup.training.of_block(self._blocks[max(self.experiences - 1, 0)])
+        if isinstance(self._criterion, (nn.CrossEntropyLoss, _ActiveCrossEntropy)):
+            self._criterion.label_smoothing = training.label_smoothing
+        return training
+
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         number = max(self.experiences - 1, 0)
         return scores(self.hosted, model, x, task if self._by_task else None, self._experiences[number])
@@ -244,6 +250,7 @@ class Hosted(SelfDrivenLearner):
         self.experiences = state["experiences"]
         if isinstance(self._criterion, _ActiveCrossEntropy):
             self._criterion.seen = frozenset(state["seen"])
+        self._settings()
         for n, data in self._parts.load_state_dict(state["hosted"]).items():
             self._experiences[n].dataset = data
 

@@ -28,6 +28,9 @@ Maker = Callable[[Any], torch.optim.Optimizer]
 _CLIPS: weakref.WeakKeyDictionary[torch.optim.Optimizer, Callable[[], Clip | None]] = weakref.WeakKeyDictionary()
 """What limits the gradients of an optimiser now. Not in a closure: a hosted strategy's parts are searched for state."""
 
+_KEY = -1
+"""Of the hook that clips."""
+
 
 class Recipe:
     """The recipe of a run.
@@ -126,7 +129,9 @@ class Recipe:
         self._adopted.add(made)
         if self._clips:
             _CLIPS[made] = self._clip
-            made.register_step_pre_hook(_clip)
+            # By a key of its own, as those of `register_step_pre_hook` differ from process to process and a hosted
+            # strategy's optimiser is saved with its hooks.
+            made._optimizer_step_pre_hooks[_KEY] = _clip
         for group in made.param_groups:
             if "initial_lr" not in group and (self._sets_rates or "rate" in group):
                 group["lr"] = group["initial_lr"] = group["lr"] * group.get("rate", 1.0)

@@ -118,7 +118,7 @@ ITERATIONS = "{iterations: 7, epochs: null, batch_size: 60}"  # 4 updates a pass
 
 
 @pytest.mark.parametrize(
-    "keys, expected",
+    ("keys", "expected"),
     [
         (UPDATES, [(u, 7) for _ in range(5) for u in range(7)]),
         (EPOCHS, [(u // 4, 2) for _ in range(5) for u in range(7)]),
@@ -160,7 +160,7 @@ COMPOSED = ["er+ewc", "er+classp", "er+agem+ema"]
 
 
 @pytest.mark.parametrize(
-    "strategy, state",
+    ("strategy", "state"),
     [
         *((name, "reset") for name in [*CLASSIFIERS, *COMPOSED]),
         *((name, "keep") for name in ["naive", "napa_vq", *COMPOSED]),
@@ -214,7 +214,7 @@ def half(update: int, updates: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    "overrides, message",
+    ("overrides", "message"),
     [
         (
             ["training.schedule={name: multi_step, milestones: [2, 9], unit: updates}"],
@@ -250,7 +250,8 @@ def half(update: int, updates: int) -> Any:
         ),
         (
             ["training.schedule={name: imported, function: a_users_module:half}"],
-            "training.schedule.function: 'a_users_module:half', called with (0, 5), gave 'half'. Allowed: a number >= 0.",
+            "training.schedule.function: 'a_users_module:half', called with (0, 5), gave 'half'. "
+            "Allowed: a number >= 0.",
         ),
         (
             ["training.schedule={name: imported, function: a_users_module:hlaf}"],
