@@ -333,7 +333,7 @@ def host(constructor: Any, config: StrategyConfig, setup: Setup, stream: Stream)
     active = setup.training.active_outputs
     if active in ("seen", "batch") and ("criterion" not in offered or "criterion" in config.parameters):
         raise UserError(f"{where}: has its own criterion, so training.active_outputs '{active}' has no effect on it.")
-    for single in (setup.training, *setup.training.experiences.values()):
+    for single in setup.training.every_settings:
         if single.label_smoothing and ("criterion" not in offered or "criterion" in config.parameters):
             raise UserError(f"{where}: has its own criterion, so training.label_smoothing has no effect on it.")
         if single.optimizer is not None and single.optimizer.name != setup.training.optimizer.name:

@@ -100,7 +100,7 @@ class Imported(_Schedule):
     function: ImportPath
     options: dict[str, Any] = {}
     """Further arguments, by name."""
-    unit: Literal["updates"] = "updates"  # type: ignore[assignment]
+    unit: Literal["updates"] = "updates"
     """Of its arguments and of the warm-up."""
 
 

@@ -134,6 +134,11 @@ class Training(Model):
         pairs = [(f"experiences.{at}.", getattr(settings, key)) for at, settings in self.experiences.items()]
         return [(at, value) for at, value in pairs if value is not None]
 
+    @property
+    def every_settings(self) -> list[Training | ExperienceSettings]:
+        """The general settings, and those of single experiences."""
+        return [self, *self.experiences.values()]
+
     def of_block(self, number: int) -> Training:
         """The settings of a task block: those of its number over the general ones.
 

@@ -28,9 +28,9 @@ class Rates:
     def __init__(self, rates: Mapping[str, float], model: nn.Module) -> None:
         self.rates = dict(rates)
         self._names = {id(p): name for name, p in model.named_parameters()} if rates else {}
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        self._head, last = layers[-1] if layers else ("", None)
-        self._of_head = {id(p) for p in last.parameters()} if last is not None else set()
+        layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        self._head = next(reversed(layers), "")
+        self._of_head = {id(p) for p in layers[self._head].parameters()} if layers else set()
         self._used: set[str] = set()
         self._modules: set[str] = set()
 

@@ -166,7 +166,7 @@ def import_parts(training: Training, replacement: Optimizer | None = None) -> No
     Raises:
         UserError: it does not import, or cannot be called.
     """
-    for settings in (training, *training.experiences.values()):
+    for settings in training.every_settings:
         if (schedule := settings.schedule) is not None and schedule.name == "imported":
             imported(schedule.function, "training.schedule.function")
         if settings.optimizer is not None and settings.optimizer.name == "imported" and replacement is None:

@@ -58,6 +58,9 @@ SECTIONS = {"stream", "model", "training", "evaluation", "protocol", "watch", "s
 BUDGET = "training={iterations: 2, epochs: null}"
 """In place of a page's."""
 
+RECIPES = "docs/howto/recipes.md"
+"""The page whose budgets belong to what it shows; they are small."""
+
 PLACEHOLDERS = {
     "NAME": "er",
     "ID": "split_digits-v1",
@@ -248,7 +251,8 @@ class Reader:
         kept = [word for word in arguments if word != "--profile"]
         # Later commands read what earlier ones made: of a lesson, and of a page that says where.
         told = self.page.startswith("docs/tutorials/") or options.out != Path("results")
-        return [*kept, "-o", BUDGET, "--quiet", *([] if told else ["--out", "trained"])]
+        budget = [] if self.page == RECIPES else ["-o", BUDGET]
+        return [*kept, *budget, "--quiet", *([] if told else ["--out", "trained"])]
 
     def is_made(self, data: str) -> bool:
         """True if a page's Python wrote the file of a data set."""

@@ -378,7 +378,8 @@ def test_a_users_modules_are_recorded(tmp_path: Any, monkeypatch: pytest.MonkeyP
 RECIPE = (
     "training={clip: {norm: 0.1}, label_smoothing: 0.1, rates: {front: 0.5}, "
     "schedule: {name: cosine, unit: updates, warm_up: {length: 2}}, "
-    "experiences: {0: {iterations: 9, schedule: {name: multi_step, milestones: [5], unit: updates, warm_up: {length: 1}}, "
+    "experiences: {0: {iterations: 9, "
+    "schedule: {name: multi_step, milestones: [5], unit: updates, warm_up: {length: 1}}, "
     "clip: {value: 0.01}, optimizer: {name: OPTIMIZER}}}}"
 )
 
