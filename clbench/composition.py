@@ -205,6 +205,10 @@ class Composed(Learner):
     def available(self) -> bool:
         return self.members[self.asked_key].available()
 
+    def refresh(self) -> None:
+        for member in self.members.values():
+            member.refresh()
+
     def held(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         index, task = zip(*(member.held() for member in self.members.values()), strict=True)
         return np.concatenate(index), np.concatenate(task)

@@ -260,6 +260,13 @@ class Learner:
         """True once the strategy can predict; `predict` is not called before."""
         return True
 
+    def refresh(self) -> None:
+        """Computes what predictions rest on and training does not, such as weights in closed form.
+
+        Called before every evaluation, however many updates come between two; what is learnt must not depend on that.
+        A method that overrides it calls it at the end of an experience and in `state_dict` too.
+        """
+
     def predict(self, model: nn.Module, x: Tensor, task: Tensor | None) -> Tensor | None:
         """Scores (N, outputs), higher is likelier, or None where there is nothing to predict with yet.
 

@@ -296,6 +296,8 @@ class Evaluator:
         Raises:
             RunFailed: a prediction changed its arguments.
         """
+        if isinstance(strategy, Learner):
+            strategy.refresh()
         counts = {
             v: torch.full((len(self.cells.size),), NOT_EVALUATED, dtype=torch.int32, device=self._device)
             for v in self.views

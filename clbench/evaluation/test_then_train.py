@@ -145,6 +145,8 @@ class TestThenTrain:
             x, y = batch.x.index_select(0, at), batch.y.index_select(0, at)
         else:
             x, y = batch.x, batch.y
+        if isinstance(strategy, Learner):
+            strategy.refresh()
         shared = [x, *strategy.model.parameters()]
         versions = [t._version for t in shared]
         with torch.inference_mode(), self._fence(strategy), self._twin.of(strategy.model) as model:

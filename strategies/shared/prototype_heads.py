@@ -130,3 +130,95 @@ class CodingVectors(_Head):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.normalize(features) @ F.normalize(self.weight[:: self.rotations]).T
+
+
+class LinearRule(_Head):
+    """A linear rule in double precision on features, or on a random projection of them; a class that is not known has
+    the score -inf.
+
+        s = W h + b,   h = max(0, P f)   or   h = f
+
+    W and b are computed, not trained.
+
+    Args:
+        linear: the layer that it replaces; a head to train the feature extractor.
+        projection: P, (M, F), which is brought to the dtype of the layer; None for none.
+    """
+
+    rowwise = True
+    projection: Tensor | None
+    rule: Tensor
+    offset: Tensor
+    known: Tensor
+
+    def __init__(self, linear: nn.Linear, projection: Tensor | None = None) -> None:
+        super().__init__(linear)
+        device = linear.weight.device
+        self.width = linear.in_features if projection is None else len(projection)
+        self.register_buffer("projection", None if projection is None else projection.to(linear.weight.detach()))
+        rule = torch.zeros((linear.out_features, self.width), dtype=torch.float64, device=device)
+        self.register_buffer("rule", rule)
+        self.register_buffer("offset", rule.new_zeros(linear.out_features))
+        self.register_buffer("known", torch.zeros(linear.out_features, dtype=torch.bool, device=device))
+
+    def expand(self, features: Tensor) -> Tensor:
+        """h of features (N, F), (N, M)."""
+        return features if self.projection is None else F.linear(features, self.projection).relu_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores = F.linear(self.expand(features).to(torch.float64), self.rule, self.offset)
+        return scores.masked_fill(~self.known, float("-inf"))
+
+
+class Mahalanobis(_Head):
+    """The class at the smallest Mahalanobis distance; a class that is not known has the score -inf.
+
+        s_c = -|A_c^T (g(f) - m_c)|^2 / 2,   A_c A_c^T the inverse of the covariance of class c
+
+    with g(f) = sgn(f) |f|^power, scaled to length 1 where `unit` is set.
+
+    Args:
+        linear: the layer that it replaces; a head to train the feature extractor.
+        matrices: K, the number of covariances: one of each class; 1 for all; 0 for the identity.
+        power: > 0.
+        unit: whether transformed features have length 1.
+    """
+
+    rowwise = True
+    means: Tensor
+    factors: Tensor
+    known: Tensor
+
+    def __init__(self, linear: nn.Linear, matrices: int, power: float, unit: bool) -> None:
+        super().__init__(linear)
+        self.power, self.unit = power, unit
+        like, f = linear.weight.detach(), linear.in_features
+        self.register_buffer("means", torch.zeros_like(like, dtype=torch.float64))
+        # Functions of the covariances, which are saved: large, so not twice, and in single precision where there are
+        # many, as the products with them are the cost of a prediction.
+        many = like.dtype if matrices > 1 else torch.float64
+        factors = torch.zeros((matrices, f, f), dtype=many, device=like.device)
+        self.register_buffer("factors", factors, persistent=False)
+        self.register_buffer("known", torch.zeros(linear.out_features, dtype=torch.bool, device=like.device))
+
+    def transform(self, features: Tensor) -> Tensor:
+        """sgn(f) |f|^power, double."""
+        features = features.to(torch.float64)
+        return features if self.power == 1 else features.sign() * features.abs() ** self.power
+
+    def scale(self, transformed: Tensor) -> Tensor:
+        """Length 1 where `unit` is set."""
+        return F.normalize(transformed) if self.unit else transformed
+
+    def forward(self, features: Tensor) -> Tensor:
+        x, means = self.scale(self.transform(features)), self.means
+        if len(self.factors) <= 1:
+            if len(self.factors):
+                x, means = x @ self.factors[0], means @ self.factors[0]
+            scores = F.linear(x, means, -0.5 * means.square().sum(1)) - 0.5 * x.square().sum(1, keepdim=True)
+        else:
+            scores = x.new_zeros((len(x), len(means)))
+            for c in torch.nonzero(self.known).flatten().tolist():
+                distance = ((x - means[c]).to(self.factors.dtype) @ self.factors[c]).square().sum(1)
+                scores[:, c] = -0.5 * distance
+        return scores.masked_fill(~self.known, float("-inf"))

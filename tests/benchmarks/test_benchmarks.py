@@ -14,6 +14,7 @@ from support import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 COMMANDS = (
     "speed/augmentation.py --quick",
+    "speed/closed_form.py --samples 2000 --projections 100 --rounds 1",
     "speed/engine.py --quick",
     "speed/evaluation.py --quick",
     "speed/grids.py --quick",

@@ -34,6 +34,10 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "er_agem": (MEMORY, NAIVE),
     "power_law_rehearsal": (MEMORY, NAIVE),
     "ncm": ([], NAIVE),
+    "slda": ([], NAIVE),
+    "fecam": ([], NAIVE),
+    "ranpac": (["strategy.projections=100"], NAIVE),
+    "acil": (["strategy.projections=100"], NAIVE),
     "refit": (["strategy={window: 400, every: 50}"], {}),
     "fetril": ([], NAIVE),
     "pass": (["strategy.optimizer={name: adam}"], NAIVE),  # the rate that its temperature and weights are made for
