@@ -83,12 +83,14 @@ def selected(fit: RidgeSums, held_out: RidgeSums) -> float | None:
     """
     if not fit.count or not held_out.count:
         return None
+    # Weights of a class that is in neither are 0, and so is its part of the error.
+    present = ((fit.cross != 0) | (held_out.cross != 0)).any(1)
     gram, of = mirrored(fit.gram), mirrored(held_out.gram)
     errors = []
     for penalty in PENALTIES:
-        weights = ridge(gram, fit.cross, penalty)
+        weights = ridge(gram, fit.cross[present], penalty)
         if weights is not None:
-            errors.append((squared_error(weights, of, held_out.cross, held_out.count), penalty))
+            errors.append((squared_error(weights, of, held_out.cross[present], held_out.count), penalty))
     return min(errors, default=(0.0, None))[1]
 
 

@@ -572,7 +572,7 @@ def test_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], mes
 
 def test_show_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = told(capsys, "show", "err")
-    assert line.startswith("unknown name 'err'. Did you mean 'er'? Allowed: agem, anytime, anytime_accuracy, ")
+    assert line.startswith("unknown name 'err'. Did you mean 'er'? Allowed: acil, agem, anytime, anytime_accuracy, ")
 
 
 # ------------------------------------------------------------------------------------------------ data and results

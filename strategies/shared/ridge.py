@@ -29,8 +29,8 @@ def ridge(gram: Tensor, cross: Tensor, penalty: float) -> Tensor | None:
         cross: Q^T, double (C, M).
         penalty: lambda > 0.
 
-    >>> gram, cross = torch.eye(2, dtype=torch.float64), torch.tensor([[3.0, 6.0]], dtype=torch.float64)
-    >>> ridge(gram, cross, 2.0).tolist()
+    >>> gram, cross = torch.eye(2, dtype=torch.float64), torch.tensor([[4.0, 8.0]], dtype=torch.float64)
+    >>> ridge(gram, cross, 3.0).tolist()
     [[1.0, 2.0]]
     """
     shifted = gram.clone()

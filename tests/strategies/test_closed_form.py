@@ -432,14 +432,15 @@ def test_a_rule_is_computed_when_it_is_asked_for(name: str) -> None:
     """At the ends of experiences, and before evaluations; not in updates that nobody looks at, nor where nothing is
     new."""
     solved = []
-    for overrides in (["evaluation.every=0"], ["evaluation.every=3"]):
+    for overrides in (["evaluation.every=0"], ["evaluation.every=3"], ["evaluation.every=0", "watch.prequential=true"]):
         bench = assembled(name, FROZEN, *METHODS[name], "training.iterations=6", *overrides)
         solve, calls = bench.strategy.solve, []
         bench.strategy.solve = lambda solve=solve, calls=calls: calls.append(1) or solve()
         training_loop.train(bench, observer.Observation(bench, Recorder(bench.device), lambda: None))
         solved.append(len(calls))
-    # 200 samples in batches of 40 are met in 5 updates: new at the evaluations after updates 3 and 6 of each.
-    assert solved == [5, 10]
+    # 200 samples in batches of 40 are met in 5 updates: new at the evaluations after updates 3 and 6 of each, and
+    # before updates 2 to 5, where the next batch is predicted, and at the end.
+    assert solved == [5, 10, 25]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
