@@ -90,7 +90,7 @@ def correlations(covariance: Tensor) -> Tensor:
     [[1.0, 0.5], [0.5, 1.0]]
     """
     scale = covariance.diagonal().clamp_min(0).rsqrt().nan_to_num(posinf=0.0)
-    made = covariance * scale[:, None] * scale
+    made: Tensor = covariance * scale[:, None] * scale
     made.diagonal().fill_(1)
     return made
 
@@ -100,10 +100,13 @@ def factor(covariance: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(covariance)
     if not int(failed):
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        return torch.linalg.solve_triangular(lower, identity, upper=False).T
+        inverse: Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
+        return inverse.T
     values, vectors = torch.linalg.eigh(covariance)
     least = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
-    return vectors * torch.where(values > least, values, float("inf")).rsqrt()
+    root: Tensor = torch.where(values > least, values, float("inf")).rsqrt()
+    scaled: Tensor = vectors * root
+    return scaled
 
 
 class Fecam(Statistical):
@@ -134,7 +137,7 @@ class Fecam(Statistical):
         if self.config.covariance != "identity":
             self.scatter.add(self.head.transform(features), y)
         if self.config.covariance == "per_class":
-            self._changed.update(y.unique().tolist())
+            self._changed.update(y.tolist())
 
     def solve(self) -> None:
         self.head.means.copy_(self.head.scale(self.head.transform(self.raw.mean())))

@@ -32,6 +32,8 @@ FORECASTERS = ("persistence",)
 """Strategies of the table that are refused where classes are told."""
 CLASSIFIERS = sorted(set(registry.strategies()) - set(FORECASTERS))
 SPLIT, DIGITS, DOMAIN = "split_synthetic-v1", "split_digits-v1", "permuted_digits-v1"
+SMALL = {"ranpac": ["strategy.projections=50"], "acil": ["strategy.projections=50"]}
+"""Overrides of strategies that are made for larger networks."""
 USER_MODULE = "a_users_module"
 
 
@@ -60,7 +62,9 @@ def make_run(
     """
     small = [] if iterations is None else [budget(iterations)]
     needed = needed_overrides(strategy, benchmark) if ":" not in strategy else []
-    return resolve.make_run(benchmark, strategy=strategy, seed=seed, overrides=[*small, *needed, *overrides])
+    return resolve.make_run(
+        benchmark, strategy=strategy, seed=seed, overrides=[*small, *needed, *SMALL.get(strategy, []), *overrides]
+    )
 
 
 # ------------------------------------------------------------------------------------------------ training
