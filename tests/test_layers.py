@@ -24,7 +24,7 @@ FLOORS = (
     "reports",
     "avalanche estimators",
     "runner",
-    "testing studies",
+    "testing studies extraction",
     "cli",
     "api",
     "__main__",

@@ -25,14 +25,14 @@ NONE, FILES, FOLDERS = "none", "files", "folders"
 _KINDS = {
     "strategy": "strategies", "metric": "metrics", "overrides": "keys", "log": "loggers",
     "BENCHMARK": "benchmarks", "ID": "benchmarks", "RUN_DIR|STREAM": "benchmarks", "NAME|RUN|ROW": "names",
-    "A": "rows", "B": "rows",
+    "A": "rows", "B": "rows", "DATA": "datasets", "MODEL": "models",
     "DIR": FOLDERS, "RUN_DIR": FOLDERS, "RUN|ROW": FOLDERS, "ROW": NONE,
     "FILE": FILES, "STUDY.yaml": FILES, "STUDY.yaml|DIR": FILES,
 }  # fmt: skip
 """Kind of a value by the destination of its argument, else by its metavariable. Where it is one of the names, files are
-completed too, except of the first four."""
+completed too, except of `_ALONE`."""
 
-_ALONE = ("strategies", "metrics", "keys", "loggers")
+_ALONE = ("strategies", "metrics", "keys", "loggers", "models")
 """Names that no file can stand for."""
 
 
@@ -103,6 +103,8 @@ def names() -> dict[str, list[str]]:
         "benchmarks": benchmarks,
         "metrics": sorted({*METRICS, *NUMBERS}),
         "keys": [f"{path}=" for path in resolve.all_keys()],
+        "datasets": datasets,
+        "models": sorted(models),
         "loggers": sorted(LOGGERS),
         "names": [*dict.fromkeys(shown)],
         "rows": [*benchmarks, *(f":{name}" for name in strategies)],

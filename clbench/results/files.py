@@ -30,7 +30,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,18 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     Raises:
         UserError: the folder cannot be written to, or the disk is full; an older file is unchanged.
     """
+    with writing(path) as stream:
+        for piece in pieces:
+            stream.write(piece)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """An open file, which takes its name when the block ends; an older file stays as it is if the block fails.
+
+    Raises:
+        UserError: as `write_bytes`.
+    """
     if path.is_dir():
         raise UserError(f"{path}: cannot be written: it is a folder.")
     # The token: containers that share a file system may both be process 1.
@@ -65,14 +77,15 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         _replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
 
 

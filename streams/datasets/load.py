@@ -7,7 +7,7 @@ An npz file holds `train_x`, `train_y`, `test_x`, `test_y`, and where the data d
 (integers 0..T-1); a class of a task then has both training and test samples in that task. Of a regression it holds
 `train_target` and `test_target`, numbers (N,) or (N, D), in place of the labels. Or it holds `x`, `y` and
 optionally `task`: then every fifth sample of each class (of each class in each task), in the order of the file, is a
-test sample.
+test sample. The texts of `class_names`, and of a regression `target_names`, name classes and numbers.
 
 A name with a colon, `package.module:Name`, runs user-defined code (`clbench.streams.datasets.imported`); no other name
 does. A list of names is one data set whose tasks are its members: images, converted to one size and one number of
@@ -34,7 +34,17 @@ from numpy.typing import NDArray
 from clbench.dataset import FILE_KINDS, DataSet, Facts, Outline
 from clbench.errors import UserError, unknown
 from clbench.on_disk import OnDisk, Stored
-from clbench.streams.datasets import frames, generated, image_folders, imported, lists, outline_cache, sources, tables
+from clbench.streams.datasets import (
+    feature_files,
+    frames,
+    generated,
+    image_folders,
+    imported,
+    lists,
+    outline_cache,
+    sources,
+    tables,
+)
 from clbench.streams.datasets import published as published_files
 from clbench.streams.datasets.columns import Table, is_table
 from clbench.streams.datasets.embedded import EMBEDDED
@@ -42,6 +52,7 @@ from clbench.streams.datasets.finish import finish, read_through
 from clbench.streams.datasets.generated import Generated
 from clbench.streams.datasets.published import Published
 from clbench.streams.datasets.resize import resize
+from clbench.streams.datasets.resized import level_table, sizeless
 from clbench.streams.datasets.sources import Arrays, data_root
 
 
@@ -135,7 +146,7 @@ def facts(
     if size is not None and isinstance(name, str) and _stays(name):
         raise UserError(f"data set '{name}' stays on the disk as it is; a size needs images in memory.")
     if size is not None and known.image is False:
-        raise UserError(_sizeless(_title(name)))
+        raise UserError(sizeless(_title(name)))
     return known
 
 
@@ -193,6 +204,7 @@ def _facts_of_list(names: Sequence[str], parameters: Generated | None, labels: l
             raise UserError(f"data set '{member}' holds vectors; a list of data sets needs images, or vectors alone.")
         if known.tasks is not None:
             raise UserError(f"data set '{member}' has tasks; in a list each data set is one task.")
+    feature_files.same_networks(names)
     of, classes = lists.spaces(names, labels), [m.classes for m in members]
     lists.same_classes(names, classes, of)
     total: int | None = None
@@ -360,19 +372,11 @@ def _title(name: str | Sequence[str]) -> str:
     return name if isinstance(name, str) else "+".join(name)
 
 
-def _sizeless(name: str) -> str:
-    return f"data set '{name}' holds vectors; only images have a size."
-
-
 def _levels(data: DataSet) -> DataSet:
     """Images of whole levels 0..255, uint8, where the top is another, rounded to the nearest."""
-    if len(data.shape) != 3:
-        raise UserError(_sizeless(data.name))
-    if data.train_x.dtype != np.uint8:
-        raise UserError(f"data set '{data.name}' holds images of floats; a size, and a list, need uint8.")
-    if data.top == 255:
+    table = level_table(data)
+    if table is None:
         return data
-    table = np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
     return replace(data, train_x=table[_held(data.train_x)], test_x=table[_held(data.test_x)], top=255.0)
 
 

@@ -312,7 +312,8 @@ def read_npz(path: Path) -> Arrays:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
         held = _called(_names(archive))
         arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
-    return replace(arrays, fresh=True)
+        texts = {name: _texts(archive, path, name) for name in ("class_names", "target_names") if name in held}
+    return replace(arrays, fresh=True, **texts)
 
 
 def npz_facts(path: Path) -> Facts:
@@ -344,6 +345,12 @@ def _array(
             "one, (N, 1)."
         )
     return array[:, 0]
+
+
+def _texts(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
+    """Names in a file; none where the array of that name is something else."""
+    array = _member(archive, path, name)
+    return tuple(array.tolist()) if array.ndim == 1 and array.dtype.kind == "U" else ()
 
 
 def _facts(
