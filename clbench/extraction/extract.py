@@ -158,7 +158,9 @@ def _beside(path: Path, data: DataSet) -> tuple[DataSet, dict[str, Any]]:
     sizes = (len(held.train_y), len(held.test_y)), (len(data.train_y), len(data.test_y))
     if sizes[0] != sizes[1]:
         counts = " and ".join(f"{train:,} training and {test:,} test samples" for train, test in sizes)
-        raise UserError(f"--beside {path}: features of '{told['data']['name']}' do not go with '{data.name}': {counts}.")
+        raise UserError(
+            f"--beside {path}: features of '{told['data']['name']}' do not go with '{data.name}': {counts}."
+        )
     if told["data"]["sha256"] != data.sha256:
         raise UserError(
             f"--beside {path}: features of '{told['data']['name']}' do not go with '{data.name}': SHA-256 "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Extraction:
     beside: tuple[Path, ...] = ()
     batch_size: int = 256
     dtype: Literal["float32", "float16"] = "float32"
-    numerics: Numerics = Numerics()
+    numerics: Numerics = field(default_factory=Numerics)
 
 
 def data_of(text: str, size: int | None = None, normalise: str | None = None) -> StreamConfig:

@@ -1,10 +1,10 @@
 """Provenance of features: the array `provenance` of an npz file that `clbench features` writes, a text of JSON.
 
-    {"format": 1,
-     "data": {"name", "sha256", "train", "test"},              the data set whose features these are, and its samples
-     "features": [{"model", "tensors_sha256", "features",      one entry for each network, in the order of the columns
-                   "transform": {"normalise", "size", "mean", "std", "top"},
-                   "dtype", "batch_size", "device", "threads", "software"}, ...]}
+{"format": 1,
+ "data": {"name", "sha256", "train", "test"},              the data set whose features these are, and its samples
+ "features": [{"model", "tensors_sha256", "features",      one entry for each network, in the order of the columns
+               "transform": {"normalise", "size", "mean", "std", "top"},
+               "dtype", "batch_size", "device", "threads", "software"}, ...]}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Features of frozen networks as data sets: equal to a plain loop, to the bytes after interruptions, refused elsewhere."""
+"""Features of frozen networks as data sets: equal to a plain loop, the same bytes after interruptions, refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Counting(torch.nn.Flatten):
         return super().forward(x)
 
 def network(shape, outputs):
-    return torch.nn.Sequential(Counting(), torch.nn.Linear(shape[0] * shape[1] * shape[2], 5), torch.nn.Linear(5, outputs))
+    return torch.nn.Sequential(Counting(), torch.nn.Linear(64, 5), torch.nn.Linear(5, outputs))
 """
 
 
@@ -280,9 +280,7 @@ def test_features_of_other_data_are_refused() -> None:
     )
     with pytest.raises(UserError) as refused:
         extract(of("npz:few.npz", "b.pt", beside=(Path("few.npz"),)), Path("f.npz"))
-    assert str(refused.value) == (
-        "--beside few.npz: no features by `clbench features`; its provenance is missing."
-    )
+    assert str(refused.value) == ("--beside few.npz: no features by `clbench features`; its provenance is missing.")
     assert not Path("f.npz").exists()
 
 
@@ -330,8 +328,8 @@ def test_a_network_twice_and_a_list_of_different_networks_are_refused() -> None:
         ),
         (
             ["{data: digits, colums: {}}", "--model", CNN, "--weights", "a.pt"],
-            "DATA: colums: unknown key. Did you mean 'columns'? Allowed: data, labels, columns, size, normalise, tasks, "
-            "synthetic, concepts, link_load, grid_load.",
+            "DATA: colums: unknown key. Did you mean 'columns'? Allowed: data, labels, columns, size, normalise, "
+            "tasks, synthetic, concepts, link_load, grid_load.",
         ),
         (
             ["digits", "--model", CNN, "--weights", "a.pt", "-o", "f.pt"],
