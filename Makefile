@@ -140,6 +140,7 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 
 # ---------------------------------------------------------------------------------------------- published numbers
 .PHONY: reproduce optimisers drift-forecast domains-and-tasks medical-table pretrained-packages pretrained-real
+.PHONY: rich-features
 
 reproduce: install ## published numbers again, 5 seeds (ARGS="--seeds 20", ARGS="--seeds 1 ER" for rows with ER in their names)
 	$(BIN)/python benchmarks/studies/reproduce.py --out $(OUT)/reproduction $(ARGS)
@@ -167,6 +168,9 @@ pretrained-real: pretrained-packages ## the stability gap of prompts, adapters a
 	$(BIN)/clbench grid $(PRETRAINED)/study.yaml --out $(OUT)/pretrained_real $(ARGS)
 	$(if $(VIT),$(BIN)/clbench grid $(PRETRAINED)/study_vit.yaml --out $(OUT)/pretrained_real $(ARGS))
 	$(BIN)/python benchmarks/studies/pretrained_gap.py $(OUT)/pretrained_real
+
+rich-features: install ## features of four small networks side by side, against one network as large (benchmarks/results/rich_features.md)
+	$(BIN)/python benchmarks/studies/rich_features.py $(ARGS)
 
 drift-forecast: install ## forecasts of link loads through failures: incremental learning beside liquid networks (long; ARGS="--only refit")
 	@$(BIN)/python -c "import ncps, river" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[liquid,river]'

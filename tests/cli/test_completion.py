@@ -148,7 +148,7 @@ def test_every_argument_has_a_kind() -> None:
     numbers_and_texts = {
         "--seed", "--seeds", "--threads", "--checkpoint", "--processes", "--address", "--view", "--tasks", "--first",
         "--columns", "--strategies", "--rename", "--width", "--title", "--label", "--order", "--experience",
-        "--window", "row",
+        "--window", "--size", "--batch-size", "row",
     }  # fmt: skip
     verbs, _ = completion.described(parser())
     assert [verb.name for verb in verbs] == list(VERBS)
