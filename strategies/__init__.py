@@ -24,6 +24,8 @@ STRATEGIES = {
     "si": "clbench.strategies.si:SI",
     "mas": "clbench.strategies.mas:MAS",
     "lwf": "clbench.strategies.lwf:LwF",
+    "lora": "clbench.strategies.lora:Lora",
+    "kappatune": "clbench.strategies.kappatune:KappaTune",
     "ncm": "clbench.strategies.ncm:NearestClassMean",
     "slda": "clbench.strategies.slda:Slda",
     "fecam": "clbench.strategies.fecam:Fecam",

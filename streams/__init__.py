@@ -45,6 +45,8 @@ BENCHMARKS = (
     "domains_shared_digits-v1",
     "domains_and_tasks_digits-v1",
     "split_synthetic-v1",
+    "glyphs_pretraining-v1",
+    "split_glyphs-v1",
     "drifting_table-v1",
     "split_mnist_half-v1",
     "split_fashion_mnist_half-v1",

@@ -18,6 +18,7 @@ from clbench.schema import Count, Mistake, Model, mistake
 from clbench.streams.datasets.columns import EMBEDDED, KINDS, Columns, Table, is_table
 from clbench.streams.datasets.concepts import ConceptsData
 from clbench.streams.datasets.generated import NAMES, Generated
+from clbench.streams.datasets.glyphs import GlyphsData
 from clbench.streams.datasets.grid_load import GridLoadData
 from clbench.streams.datasets.link_load import LinkLoadData
 from clbench.streams.datasets.synthetic import SyntheticData
@@ -99,6 +100,8 @@ class StreamConfig(Model):
     part, per channel of images and per feature of vectors."""
     synthetic: SyntheticData | None = None
     """Parameters of the data set `synthetic`; for that data set alone."""
+    glyphs: GlyphsData | None = None
+    """Parameters of the data set `glyphs`, instead of its default ones."""
     concepts: ConceptsData | None = None
     """Parameters of the data set `concepts`, instead of its default ones."""
     link_load: LinkLoadData | None = None

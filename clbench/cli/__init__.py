@@ -19,7 +19,7 @@ from clbench.studies.engines.environment import waiting
 
 VERBS = (
     "run", "grid", "list", "show", "validate", "init", "leaderboard", "compare", "verify", "plot", "report", "score",
-    "rescore", "features", "remove", "doctor", "completion",
+    "rescore", "features", "weights", "remove", "doctor", "completion",
 )  # fmt: skip
 """Each in a module of that name."""
 

@@ -26,34 +26,21 @@ from clbench.studies.engines.local import cores
 
 if TYPE_CHECKING:
     from clbench.cli.arguments import Parser, Verbs
+    from clbench.run_config import RunConfig
 
 
 def add(verbs: Verbs) -> None:
     """The verb."""
     run = verbs.add_parser("run", help="train a strategy on a benchmark")
-    run.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
-    run.guess = _guess
+    add_benchmark(run)
     run.add_argument(
         "--strategy",
         action="append",
         metavar="NAME",
         help="a name (see `clbench list strategies`), names joined by +, or an import path; repeat for several",
     )
-    run.add_argument(
-        "--seed", action="extend", type=seeds, metavar="N", help="default 0; 0,1,2 or 0-4 for several; repeatable"
-    )
-    run.add_argument("--seeds", type=integer(1, MOST_SEEDS), metavar="K", help="the seeds 0 to K-1")
-    run.add_argument(
-        "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
-    )
+    add_settings(run)
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default ./results")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument(
-        "--threads",
-        type=integer(1, 1024),
-        metavar="N",
-        help="CPU threads; default: 1 for a small network, else the machine's cores",
-    )
     run.add_argument("--json", action="store_true", help="one JSON object on stdout, and nothing else")
     run.add_argument("--quiet", action="store_true", help="no progress, no estimate")
     run.add_argument("--force", action="store_true", help="restart, whatever exists of the run")
@@ -76,6 +63,30 @@ def add(verbs: Verbs) -> None:
     run.set_defaults(act=_run)
 
 
+def add_benchmark(verb: Parser) -> None:
+    """The benchmark that is trained on."""
+    verb.add_argument("benchmark", metavar="BENCHMARK", help="an id (see `clbench list streams`) or a path to YAML")
+    verb.guess = _guess
+
+
+def add_settings(verb: Parser) -> None:
+    """The flags for seeds, keys, device and threads of runs."""
+    verb.add_argument(
+        "--seed", action="extend", type=seeds, metavar="N", help="default 0; 0,1,2 or 0-4 for several; repeatable"
+    )
+    verb.add_argument("--seeds", type=integer(1, MOST_SEEDS), metavar="K", help="the seeds 0 to K-1")
+    verb.add_argument(
+        "-o", dest="overrides", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key"
+    )
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.add_argument(
+        "--threads",
+        type=integer(1, 1024),
+        metavar="N",
+        help="CPU threads; default: 1 for a small network, else the machine's cores",
+    )
+
+
 def _guess(argument: str) -> str:
     known = registry.strategy_name(argument)
     return f". Did you mean '--strategy {known}'?" if registry.built_in(known) else ""
@@ -84,29 +95,11 @@ def _guess(argument: str) -> str:
 def _run(options: argparse.Namespace) -> int:
     from clbench.loggers import base
 
-    strategies, numbers = options.strategy or [None], chosen_seeds(options)
-    several = len(strategies) * len(numbers) > 1
-    if options.json and several:
+    if options.json and len(options.strategy or [None]) * len(chosen_seeds(options)) > 1:
         raise UserError("--json describes one run; give one --strategy and one --seed.")
-    reference, overrides = named(options.benchmark), list(options.overrides)
-    if options.threads is not None:
-        overrides.append(f"numerics.threads={options.threads}")
-    if options.device != "auto":
-        overrides.append(f"numerics.device={options.device}")
-    planned = [  # everything is checked before torch is imported
-        resolve.make_run(reference, strategy=s, seed=n, overrides=overrides) for s in strategies for n in numbers
-    ]
-    benchmark = planned[0].benchmark
-    stream = benchmark.stream
-    try:
-        registry.datasets().require(stream.data, **stream.reading)
-        defaults: dict[str, Any] = {"threads": threads(benchmark)}
-    except UserError as error:
-        raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None
+    plans, defaults = planned(options, options.strategy or [None])
     base.check(options.log)
     writable(options.out)
-
-    import torch
 
     from clbench.results import files
     from clbench.runner.checkpoint import Every
@@ -114,12 +107,9 @@ def _run(options: argparse.Namespace) -> int:
     from clbench.runner.run import execute
 
     every = None if options.checkpoint is None else Every(*options.checkpoint)
-    defaults["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     statuses = list[int]()
     kept, without_weights = list[str](), 0
-    for plan in planned:
-        unsaid = {key: value for key, value in defaults.items() if key not in plan.numerics.model_fields_set}
-        run = plan.model_copy(update={"numerics": plan.numerics.model_copy(update=unsaid)})
+    for run in on_this_machine(plans, defaults):
         label = f"{run.benchmark.id} {run.strategy.name} seed {run.seed}"
         say = None if options.quiet else _say(label)
         profile = Profile() if options.profile else None
@@ -162,6 +152,46 @@ def _run(options: argparse.Namespace) -> int:
     say_kept(kept)
     say_without_weights(without_weights)
     return status.worst(statuses)
+
+
+def planned(options: argparse.Namespace, strategies: Iterable[str | None]) -> tuple[list[RunConfig], dict[str, Any]]:
+    """The runs of `add_benchmark` and `add_settings`, and the numerics where nothing says which: all but the device.
+
+    Everything is checked before torch is imported.
+
+    Args:
+        options: the arguments.
+        strategies: names; None for that of the benchmark's file.
+
+    Raises:
+        UserError: every mistake in the runs, or unavailable data.
+    """
+    reference, overrides = named(options.benchmark), list(options.overrides)
+    if options.threads is not None:
+        overrides.append(f"numerics.threads={options.threads}")
+    if options.device != "auto":
+        overrides.append(f"numerics.device={options.device}")
+    numbers = chosen_seeds(options)
+    plans = [resolve.make_run(reference, strategy=s, seed=n, overrides=overrides) for s in strategies for n in numbers]
+    benchmark = plans[0].benchmark
+    stream = benchmark.stream
+    try:
+        registry.datasets().require(stream.data, **stream.reading)
+        return plans, {"threads": threads(benchmark)}
+    except UserError as error:
+        raise UserError(*(f"{reference}: stream.data: {p}" for p in error.problems)) from None
+
+
+def on_this_machine(plans: Iterable[RunConfig], defaults: dict[str, Any]) -> list[RunConfig]:
+    """The runs with default numerics and the device of this machine written out."""
+    import torch
+
+    defaults = {**defaults, "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    runs = []
+    for plan in plans:
+        unsaid = {key: value for key, value in defaults.items() if key not in plan.numerics.model_fields_set}
+        runs.append(plan.model_copy(update={"numerics": plan.numerics.model_copy(update=unsaid)}))
+    return runs
 
 
 def add_other_code(verb: Parser) -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.dataset import Facts
-from clbench.streams.datasets import concepts, embedded, grid_load, link_load
+from clbench.streams.datasets import concepts, embedded, glyphs, grid_load, link_load
 from clbench.streams.datasets.sources import Arrays
 from clbench.streams.datasets.synthetic import SyntheticData
 
-Generated = SyntheticData | link_load.LinkLoadData | grid_load.GridLoadData | concepts.ConceptsData
+Generated = (
+    SyntheticData | glyphs.GlyphsData | link_load.LinkLoadData | grid_load.GridLoadData | concepts.ConceptsData
+)
 """Parameters of one of them."""
 
 
@@ -32,6 +34,7 @@ def _of_numbers(parameters: Any) -> Facts:
 
 _SOURCES = {
     "synthetic": _Source(SyntheticData, embedded.synthetic, lambda p: Facts(p.classes, False)),
+    "glyphs": _Source(glyphs.GlyphsData, glyphs.glyphs, lambda p: Facts(p.classes, True)),
     "link_load": _Source(link_load.LinkLoadData, link_load.link_load, _of_numbers),
     "grid_load": _Source(grid_load.GridLoadData, grid_load.grid_load, _of_numbers, grid_load.check),
     "concepts": _Source(concepts.ConceptsData, concepts.concepts, _of_numbers),
@@ -39,6 +42,7 @@ _SOURCES = {
 NAMES = tuple(_SOURCES)
 FACTS = {
     "synthetic": Facts(10, False, "Gaussian classes of any size, from a seed; nothing to download"),
+    "glyphs": Facts(20, True, "images of invented characters, from a seed; nothing to download"),
     "concepts": Facts(1, False, "a number by another function of the inputs in each task, from a seed", numbers=True),
     "link_load": Facts(1, False, "forecasts: loads of a network's links through failures, from a seed", numbers=True),
     "grid_load": Facts(

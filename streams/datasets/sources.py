@@ -40,7 +40,10 @@ REGRESSION = ("train_x", "train_target", "test_x", "test_target")
 WHOLE = ("x", "y")
 """Arrays of a data set without a test part: every fifth sample of a class is for testing. `task` is optional."""
 
-_TAKEN = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder", "concepts", "link_load", "grid_load")
+_TAKEN = (
+    "digits", "digits_inverted", "digits_parity", "synthetic", "glyphs", "gapminder", "concepts", "link_load",
+    "grid_load",
+)  # fmt: skip
 """Names that no file of the data root replaces."""
 MEDMNIST = {
     "train_x": "train_images", "train_y": "train_labels", "test_x": "test_images", "test_y": "test_labels",
