@@ -175,7 +175,7 @@ class KappaTune(Strategy):
     def __init__(self, config: KappaTuneConfig, setup: Setup) -> None:
         self.config: KappaTuneConfig = config
         model = setup.model
-        layers, head = linear_layers(model, "kappatune")
+        layers, head = linear_layers(model, "kappatune", needed=int(config.rank is not None))
         freeze_all_but(model, head)
         self.drawn = setup.new_generator("selection")
         self.kappa: dict[str, float] = {}

@@ -13,7 +13,7 @@ from clbench.cli.arguments import chosen_seeds
 from clbench.cli.progress import OneRun
 from clbench.cli.run import add_benchmark, add_settings, on_this_machine, planned
 from clbench.cli.stream_argument import named
-from clbench.errors import UserError
+from clbench.errors import RunFailed, UserError
 from clbench.tracebacks import described
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def add(verbs: Verbs) -> None:
 
 def _weights(options: argparse.Namespace) -> int:
     _check_name(options.out, len(chosen_seeds(options)))
+    options.benchmark = named(options.benchmark)
     strategy = options.strategy
     if strategy is None:
-        chosen = resolve.resolve(named(options.benchmark), options.overrides, need_strategy=False)[1]
+        chosen = resolve.resolve(options.benchmark, options.overrides, need_strategy=False)[1]
         strategy = None if chosen is not None else "naive"
     plans, defaults = planned(options, [strategy])
 
@@ -60,7 +61,8 @@ def _weights(options: argparse.Namespace) -> int:
         except UserError:
             raise
         except Exception as error:  # a user's strategy may do anything
-            print(f"{label}: failed: {described(error)}", file=sys.stderr)
+            reason = error.message if isinstance(error, RunFailed) else described(error)
+            print(f"{label}: failed: {reason}", file=sys.stderr)
             statuses.append(status.FAILED)
             continue
         sha256 = pretraining.write(path, trained, head=not options.no_head)

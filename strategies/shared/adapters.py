@@ -30,7 +30,7 @@ _PROJECTIONS = ("qkv", "q", "query", "q_proj", "q_lin", "c_attn")
 """Those that only attention has: a block without one has none, whatever `out` or `dense` is there."""
 
 
-def linear_layers(model: nn.Module, strategy: str) -> tuple[dict[str, nn.Linear], str]:
+def linear_layers(model: nn.Module, strategy: str, needed: int = 1) -> tuple[dict[str, nn.Linear], str]:
     """The linear layers by name, without the last one, the head; and the head's name.
 
     Layers within an `nn.MultiheadAttention` are left out: it reads their weights and never calls them, so that an
@@ -39,9 +39,10 @@ def linear_layers(model: nn.Module, strategy: str) -> tuple[dict[str, nn.Linear]
     Args:
         model: the network.
         strategy: name of the method, for the message.
+        needed: layers before the head, 0 or 1.
 
     Raises:
-        UserError: a network without a linear layer before the head.
+        UserError: a network with fewer.
     """
     inner = {
         f"{name}.{part}"
@@ -55,8 +56,9 @@ def linear_layers(model: nn.Module, strategy: str) -> tuple[dict[str, nn.Linear]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name not in inner
     }
-    if len(layers) < 2:
-        raise UserError(f"model: '{strategy}' needs a network with a linear layer before the last one, the head.")
+    if len(layers) <= needed:
+        before = " with a linear layer before the last one, the head" if needed else " that ends in a linear layer"
+        raise UserError(f"model: '{strategy}' needs a network{before}.")
     head = list(layers)[-1]
     return {name: layer for name, layer in layers.items() if name != head}, head
 
