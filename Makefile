@@ -138,6 +138,14 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 	$(RUN) digit_domains-v1 $(REFERENCES) --strategy er
 	@$(MAKE) --no-print-directory leaderboard
 
+# ---------------------------------------------------------------------------------------------- pretrained networks
+.PHONY: pretrained
+
+pretrained: install ## methods for a pretrained transformer, 3 seeds: trains its weights on generated characters, then the study on others
+	$(BIN)/clbench weights glyphs_pretraining-v1 --no-head --threads 1 --out $(OUT)/pretrained/glyphs.pt
+	@cd $(OUT)/pretrained && $(abspath $(BIN))/clbench grid $(CURDIR)/benchmarks/studies/pretrained.yaml --out . $(ARGS)
+	@$(BIN)/clbench leaderboard $(OUT)/pretrained
+
 # ---------------------------------------------------------------------------------------------- published numbers
 .PHONY: reproduce optimisers drift-forecast domains-and-tasks medical-table pretrained-packages pretrained-real
 .PHONY: rich-features

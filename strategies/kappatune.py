@@ -1,10 +1,11 @@
 """KappaTune: the best conditioned weight tensors of a pretrained network learn, all others are frozen.
 
-    kappa(W) = sigma_max(W) / sigma_min(W)     of a weight as a matrix: a convolution's (out, in h w) as (out, -1)
+    kappa(W) = sigma_max(W) / sigma_min(W)     of W as a matrix; a convolution (out, in, h, w) as (out, in h w)
 
-and the tensors of lowest kappa learn. Reference: Ludwig 2025, "The condition number as a scale-invariant proxy for
-information encoding in neural units" (arXiv 2506.16289): well conditioned tensors are said to be less specialised and to
-have room to move.
+and the tensors of lowest kappa learn. Well conditioned tensors are said to be less specialised and to have room to move.
+
+Reference: Ludwig 2025, "The condition number as a scale-invariant proxy for information encoding in neural units"
+(arXiv 2506.16289).
 
 Candidates are the weights of two dimensions and more before the head. Those with one row or one column, such as a class
 token, are none: their kappa is 1, whatever they hold. The head always learns; biases and normalisations are frozen.
@@ -91,7 +92,7 @@ def matrix(weight: Tensor) -> Tensor | None:
 
 
 def table(weight: Tensor) -> Tensor:
-    """A view of a weight whose first dimension is that of its rows: of a table of positions (1, T, width), (T, width)."""
+    """A view of a weight whose first dimension is that of its rows: (T, width) of a table of positions (1, T, width)."""
     while weight.ndim > 2 and weight.shape[0] == 1:
         weight = weight[0]
     return weight
@@ -271,7 +272,10 @@ class KappaTune(Strategy):
     def _learning(self) -> int:
         if self.adapters is not None:
             return sum(p.numel() for p in self.adapters.parameters(_ADAPTER))
-        return sum(rows * self._candidates[name].numel() // len(table(self._candidates[name])) for name, rows in self.rows.items())
+        return sum(
+            rows * self._candidates[name].numel() // len(table(self._candidates[name]))
+            for name, rows in self.rows.items()
+        )
 
     def state_dict(self) -> dict[str, Any]:
         fields = {"kappa": dict(self.kappa), "rows": dict(self.rows), "drawn": self.drawn.state_dict()}

@@ -23,8 +23,8 @@ With `orthogonality` lambda > 0 and `prediction: sum` the loss is O-LoRA's,
 `layers`: by default the linear layers of attention, by the names that implementations give them (`qkv`, `out`, `query`,
 ...), and in a network without attention all linear layers before the head.
 
-Differs from the papers: (1) the head always learns, from the benchmark's initialisation, with all of its outputs; (2) the
-frozen network is in evaluation mode throughout, so that its dropout is off and statistics of batch normalisation stay;
+Differs from the papers: (1) the head always learns, from the benchmark's initialisation, with all of its outputs;
+(2) the frozen network is in evaluation mode throughout: its dropout is off, statistics of batch normalisation stay;
 (3) Hu et al. adapt W_q and W_v of language models, here queries, keys, values and output by default; (4) O-LoRA's paper
 sums squares of A_k A_t^T, its code absolute values, which is what is here; (5) InfLoRA's choice of A by the inputs of
 past tasks is not here.

@@ -24,7 +24,9 @@ SUFFIXES = (".pt", ".pth", ".safetensors")
 
 def add(verbs: Verbs) -> None:
     """The verb."""
-    weights = verbs.add_parser("weights", help="train on a benchmark without evaluation, and save the network's weights")
+    weights = verbs.add_parser(
+        "weights", help="train on a benchmark without evaluation, and save the network's weights"
+    )
     add_benchmark(weights)
     weights.add_argument("--strategy", metavar="NAME", help="default: that of the benchmark's file, else naive")
     add_settings(weights)
@@ -35,7 +37,9 @@ def add(verbs: Verbs) -> None:
         metavar="FILE",
         help=f"{', '.join(SUFFIXES)}; with '{{seed}}' in its name where there are several seeds",
     )
-    weights.add_argument("--no-head", action="store_true", help="leave out the last layer, which other classes start anew")
+    weights.add_argument(
+        "--no-head", action="store_true", help="leave out the last layer, which other classes start anew"
+    )
     weights.add_argument("--quiet", action="store_true", help="no progress")
     weights.set_defaults(act=_weights)
 

@@ -31,7 +31,7 @@ from clbench.schema import keys_of
 from clbench.streams import definition
 
 FOLDER = "docs/reference"
-EMBEDDED = ("digits", "synthetic")
+EMBEDDED = ("digits", "synthetic", "glyphs")
 """Data sets that are always at hand; their benchmarks have cards and pictures."""
 
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {

