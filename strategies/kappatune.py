@@ -2,7 +2,7 @@
 
     kappa(W) = sigma_max(W) / sigma_min(W)     of W as a matrix; a convolution (out, in, h, w) as (out, in h w)
 
-and the tensors of lowest kappa learn. Well conditioned tensors are said to be less specialised and to have room to move.
+and the tensors of lowest kappa learn. Well conditioned tensors are said to be less specialised, with room to move.
 
 Reference: Ludwig 2025, "The condition number as a scale-invariant proxy for information encoding in neural units"
 (arXiv 2506.16289).
@@ -92,7 +92,7 @@ def matrix(weight: Tensor) -> Tensor | None:
 
 
 def table(weight: Tensor) -> Tensor:
-    """A view of a weight whose first dimension is that of its rows: (T, width) of a table of positions (1, T, width)."""
+    """A view of a weight whose first dimension is its rows: (T, width) of a table of positions (1, T, width)."""
     while weight.ndim > 2 and weight.shape[0] == 1:
         weight = weight[0]
     return weight
