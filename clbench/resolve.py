@@ -8,7 +8,6 @@ reported at once.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,11 +20,12 @@ from clbench.config import strategy_names, strict_yaml
 from clbench.config.augmentation import augmentation_mistakes
 from clbench.config.benchmark import Benchmark, Numerics, Protocol, Seeds, StrategyConfig, contradictions
 from clbench.config.evaluation import Watch
-from clbench.config.networks import Imported, Network
+from clbench.config.networks import Network
 from clbench.config.optimizers import Optimizer
 from clbench.config.schedules import Schedule
 from clbench.config.training import Training
 from clbench.errors import UserError, shown, unknown
+from clbench.initial_weights import identified
 from clbench.messages import (
     Layer,
     annotation_of,
@@ -37,7 +37,6 @@ from clbench.messages import (
     unknown_key,
     where,
 )
-from clbench.pretrained import packages
 from clbench.run_config import RunConfig
 from clbench.schema import Mistake, Model
 from clbench.streams.definition import StreamConfig
@@ -286,7 +285,7 @@ def resolve(
             ]
         ]
     if parts.get("model") is not None:
-        parts["model"], sentences = _with_weights(source, parts["model"], layers)
+        parts["model"], sentences = identified(source, parts["model"], layers)
         problems += sentences
     problems += _contradictions(source, parts, layers)
     chosen: StrategyConfig | None = parts.get("strategy")
@@ -356,42 +355,6 @@ def check_stream(stream: StreamConfig) -> list[Mistake]:
         return []
     mistakes = stream.data_mistakes(stream.data_name, facts.classes, facts.image, facts.tasks, facts.numbers)
     return [(["stream", *path], sentence) for path, sentence in mistakes]
-
-
-def _with_weights(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
-    """The network with the SHA-256 of its weights' file and tensors written out, and mistakes about the file."""
-    if model.weights is None:
-        return _pretrained(source, model, layers)
-    giver = f"{where(source, layers, ['model', 'weights'])}: model.weights"
-    try:
-        with open(model.weights, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        folder = "" if os.path.isabs(model.weights) else f" (from {os.getcwd()}, where this runs)"
-        return model, [f"{giver}: {shown(model.weights)} cannot be read{folder}: {error.strerror}."]
-    if model.weights_sha256 not in (None, sha256):
-        return model, [f"{giver}: {shown(model.weights)} has the SHA-256 {sha256}, not that of model.weights_sha256."]
-    from clbench.training import weights  # imports torch
-
-    try:
-        tensors = weights.tensors_sha256(model.weights, model.tensors_sha256)
-    except UserError as error:
-        return model, [f"{giver}: {error}"]
-    if model.tensors_sha256 not in (None, tensors):
-        sentence = f"has tensors with the SHA-256 {tensors}, not that of model.tensors_sha256"
-        return model, [f"{giver}: {shown(model.weights)} {sentence}."]
-    return model.model_copy(update={"weights_sha256": sha256, "tensors_sha256": tensors}), []
-
-
-def _pretrained(source: str, model: Network, layers: list[Layer]) -> tuple[Network, list[str]]:
-    """A network of `clbench.pretrained` with the SHA-256 of its weights written out, and a mistake about it."""
-    sha256 = packages.weights_sha256(model.factory) if isinstance(model, Imported) else None
-    if sha256 is None:
-        return model, []
-    if model.weights_sha256 not in (None, sha256):
-        giver = f"{where(source, layers, ['model', 'weights_sha256'])}: model.weights_sha256"
-        return model, [f"{giver}: got {model.weights_sha256}, and the weights of this factory have {sha256}."]
-    return model.model_copy(update={"weights_sha256": sha256}), []
 
 
 def check_augmentation(stream: StreamConfig, training: Training | None) -> list[Mistake]:

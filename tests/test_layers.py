@@ -19,7 +19,7 @@ FLOORS = (
     "strategy results",
     "composition training",
     "strategies registry pretrained",
-    "run_config",
+    "run_config initial_weights",
     "resolve loggers evaluation",
     "reports",
     "avalanche estimators",
