@@ -81,7 +81,7 @@ def test_the_strategy_of_a_file_is_kept() -> None:
         (
             lambda: clbench.load_benchmark({"base": "split_digits-v1", "model": {"name": "mlp", "hiden": [3]}}),
             "benchmark: model.hiden: unknown key. Did you mean 'hidden'? "
-            "Allowed: name, hidden, dropout, weights, weights_sha256, tensors_sha256.",
+            "Allowed: name, hidden, dropout, weights, weights_sha256, tensors_sha256, head.",
         ),
         (
             lambda: clbench.load_benchmark(3),  # type: ignore[arg-type]
