@@ -47,7 +47,7 @@ class Competition:
         self.task_outputs = [tuple(sorted(set(cells.target[cells.task == t].tolist()))) for t in range(cells.tasks)]
         """Output units of each task, ascending."""
         self._all = tuple(range(cells.outputs))
-        self._own = cells.own_outputs
+        self._apart = cells.own_outputs
         self._seen: tuple[frozenset[int], tuple[int, ...]] = frozenset(), ()
         self._index: dict[tuple[int, ...], Tensor] = {}
 
@@ -147,7 +147,7 @@ class Competition:
     def allowed(self, view: str, task: int, seen: frozenset[int]) -> tuple[int, ...]:
         """Active logits of a task, ascending."""
         outputs = self.task_outputs[task]
-        if view == "task" or self._own:
+        if view == "task" or self._apart:
             return outputs
         if view == "domain":
             return self._all

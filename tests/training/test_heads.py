@@ -62,10 +62,10 @@ class Grown:
         self.layer = layer
         self.optimizer = self.make([*self.front.parameters(), *layer.parameters()])
         if before is not None:
-            own = dict(enumerate([*self.front.parameters(), *layer.parameters()]))
+            placed = dict(enumerate([*self.front.parameters(), *layer.parameters()]))
             for p, state in before["state"].items():
                 for key, value in state.items():
-                    if value.ndim and value.shape != own[p].shape:
+                    if value.ndim and value.shape != placed[p].shape:
                         state[key] = torch.cat([value, value.new_zeros(len(new), *value.shape[1:])])
             self.optimizer.load_state_dict(before)
 
