@@ -12,7 +12,8 @@ over the features of the whole batch.
 
 Reference: Zhu, Zhang, Wang, Yin and Liu 2021 (CVPR).
 
-Differs from the authors' code: (1) learning rates do not fall (they: x 0.1 every 45 epochs); (2) all outputs exist from
+Differs from the authors' code: (1) learning rates fall as the benchmark says (they: x 0.1 every 45 epochs, as
+`cifar100_b50_t10-v2` has it); (2) all outputs exist from
 the start, and `training.active_outputs: seen` activates those of seen classes, as a growing head does;
 (3) means and r are of samples as they are stored (they: augmented ones, without a last smaller batch); (4) what is
 past, recurs or comes in pieces: see `clbench.strategies.shared.prototypes.PrototypeReplay`; classes with one sample

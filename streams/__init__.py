@@ -54,6 +54,13 @@ BENCHMARKS = (
     "cifar100_b50_t10-v1",
     "cifar100_b40_t20-v1",
     "cifar100_b40_t60-v1",
+    "cifar100_b50_t5-v2",
+    "cifar100_b50_t10-v2",
+    "cifar100_b40_t20-v2",
+    "cifar100_b40_t60-v2",
+    "cifar100_b50_t5_fetril-v1",
+    "cifar100_b50_t10_fetril-v1",
+    "cifar100_b40_t60_fetril-v1",
     "link_load_abilene-v1",
     "recurring_regression-v1",
 )

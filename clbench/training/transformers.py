@@ -93,6 +93,8 @@ def attend(qkv: Tensor, heads: int, prefix: Prefix | None = None, keep: Tensor |
 class TransformerBlock(nn.Module):
     """Attention and two linear layers, each behind a layer normalisation and beside an identity."""
 
+    rowwise = True
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -115,6 +117,8 @@ class VisionTransformer(nn.Module):
         depth: blocks.
         heads: a divisor of the width.
     """
+
+    rowwise = True
 
     def __init__(self, shape: tuple[int, ...], patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
