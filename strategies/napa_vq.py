@@ -22,9 +22,9 @@ them.
 Reference: Malepathirana, Senanayake and Halgamuge 2023 (ICCV).
 
 Differs from the authors' code, which the above follows where it says more than the paper: (1) learning rates fall as
-the benchmark says, those of vectors by `vector_step` (they: x 0.1 every 45 epochs, of vectors every 20); (2) weights w_j are a softmax, which does
-not underflow where all distances are large (theirs become 0 there), and a link that faded exactly 10 times is there
-(with them rounding decides); (3) what is past, recurs or comes in pieces: see
+the benchmark says, those of vectors by `vector_step` (they: x 0.1 every 45 epochs, of vectors every 20); (2) weights
+w_j are a softmax, which does not underflow where all distances are large (theirs become 0 there), and a link that faded
+exactly 10 times is there (with them rounding decides); (3) what is past, recurs or comes in pieces: see
 `clbench.strategies.shared.prototypes.PrototypeReplay`; (4) prototypes are of samples as they are stored (they:
 augmented ones, without a last smaller batch); (5) vectors and images that are not square are not turned, R = 1; where
 fewer than k units have been met, k is their number; (6) the rate of the vectors is at most half the number of units in
