@@ -17,7 +17,7 @@ from clbench import import_paths, messages, names, registry, resolve
 from clbench.cli.arguments import integer, say_left_out
 from clbench.cli.catalogue import KINDS, catalogue, summary, words
 from clbench.cli.stream_argument import compiled, is_stream, load, named, outline
-from clbench.config import evaluation, networks, strategy_names, training
+from clbench.config import evaluation, networks, schedules, strategy_names, training
 from clbench.config.benchmark import Numerics, Protocol, Seeds, StrategyConfig
 from clbench.errors import UserError, shown
 from clbench.schema import keys_of
@@ -108,6 +108,11 @@ def _show(options: argparse.Namespace) -> int:
         print("model: a network by its name; `clbench show NAME` prints the allowed keys of one.")
         print("\n".join(_kinds(networks.Network)))
         return 0
+    if name == "schedule":
+        print("training.schedule: a factor on the learning rate, one of these.")
+        for model in messages.member_models(schedules.Schedule):
+            print(f"\n{' or '.join(messages.tags(model))}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
+        return 0
     if name == "strategy":
         print(
             "strategy: a method by its name or import path, with its hyper-parameters beside it; `clbench list "
@@ -119,7 +124,7 @@ def _show(options: argparse.Namespace) -> int:
     if name not in known and Path(name).is_dir():
         raise UserError(f"{name}: a folder, not a run's; `clbench list runs {name}` lists the runs below it.")
     if name not in known:
-        allowed = [*known, *_SECTIONS, "model", "strategy"]
+        allowed = [*known, *_SECTIONS, "model", "schedule", "strategy"]
         more = "a strategy's import path like package.module:Name, or a run's folder or row_id"
         raise UserError(registry.unknown_strategy("name", name, allowed, more))
     model = next((m for m in messages.member_models(networks.Network) if name in messages.tags(m)), None)

@@ -110,7 +110,8 @@ Schedule = Annotated[
 
 
 class Clip(Model):
-    """Gradients are clipped after the strategy's changes of them and before the optimiser's step."""
+    """Gradients are clipped after the strategy's changes of them and before the optimiser's step. `watch.gradients`
+    records their norm after it."""
 
     norm: Annotated[float, Field(gt=0)] | None = None
     """Largest Euclidean norm of the gradients of all parameters together."""

@@ -67,6 +67,15 @@ CONFIGURATIONS: dict[str, tuple[str, list[str]]] = {
     ),
     "prequential": (SPLIT, ["watch.prequential=true"]),
     "prequential, delayed": (SPLIT, ["training.batch_size=30", "watch={prequential: true, prequential_delay: 2}"]),
+    "recipe, reset": (SPLIT, [
+        "training={optimizer_state: reset, clip: {norm: 0.1}, schedule: {name: cosine, unit: updates}, "
+        "experiences: {0: {iterations: 9, optimizer: {name: adam}, clip: {value: 0.01}}, 2: {label_smoothing: 0.1}}}",
+    ]),
+    "recipe, kept": (SPLIT, [
+        "training={optimizer: {name: sgd, lr: 0.1, momentum: 0.9}, rates: {front: 0.5}, "
+        "schedule: {name: linear, unit: updates, over: stream}, "
+        "experiences: {1: {iterations: 4, optimizer: {name: sgd, lr: 0.3, weight_decay: 0.1}}}}",
+    ]),
     "augmented": ("split_digits-v1", ["training.augmentation=[{name: random_crop, padding: 1}]"]),
 }  # fmt: skip
 FEW = "stream.tasks.count=3"  # 21 updates in all, 24 online; the third experience has two past ones
