@@ -63,10 +63,11 @@ class Rates:
 
     def _names_of_head(self, named: list[tuple[str, nn.Parameter]]) -> set[str]:
         """Names of the last layer's parameters: those of the network's last linear layer, of what has taken its place,
-        or of that layer in a larger network; else those of the last module."""
+        or of that layer in a larger network; else those of the last module. An optimiser of the front alone has
+        none."""
         of_module = {name: name.rpartition(".")[0] for name, _ in named}
         exact = {name for name, p in named if id(p) in self._of_head or of_module[name] == self._head}
-        if exact:
+        if exact or all(id(p) in self._names for _, p in named):
             return exact
         within = {name for name in of_module if of_module[name].endswith(f".{self._head}")} if self._head else set()
         last = of_module[named[-1][0]]

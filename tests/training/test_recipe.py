@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from clbench.config.optimizers import Sgd
 from clbench.errors import UserError
 from clbench.runner import user_code
-from clbench.strategy import smoothed_cross_entropy
+from clbench.strategy import Batch, Setup, Strategy, smoothed_cross_entropy
 from clbench.testing.resume import check_resume
 from clbench.training.optimizers import optimizer
 from clbench.training.rates import Rates
@@ -409,3 +409,29 @@ def test_an_optimiser_over_a_plain_list_is_as_before() -> None:
     layer = nn.Linear(2, 2)
     made = optimizer(Sgd(name="sgd", lr=0.1), Rates({}, layer).groups(layer.parameters()))
     assert made.param_groups[0]["params"] == list(layer.parameters())
+
+
+class Two(Strategy):
+    """Front and head by an optimiser each."""
+
+    def __init__(self, config: Any, setup: Setup) -> None:
+        super().__init__(config, setup)
+        assert isinstance(self.model, nn.Sequential)
+        self.optimizer = self.maker(self.model[:-1].parameters())
+        self.of_head = self.maker(self.model[-1].parameters())
+
+    def before_update(self, batch: Batch) -> None:
+        self.of_head.step()
+        self.of_head.zero_grad()
+
+
+def test_all_optimisers_of_a_strategy_follow_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = (
+        "training={optimizer: {name: sgd, lr: 0.1}, rates: {front: 0.5, head: 2}, "
+        "schedule: {name: linear, unit: updates}, experiences: {1: {optimizer: {name: sgd, lr: 0.3}}}}"
+    )
+    run = make_run(f"{user_module(monkeypatch, Two)}:Two", FEW, recipe, "training.clip={value: 0.01}")
+    assert same(
+        [p.detach() for p in trained(run, watch=False).strategy.model.parameters()],
+        weights(recipe, "training.clip={value: 0.01}"),
+    )
