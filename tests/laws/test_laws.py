@@ -219,7 +219,7 @@ def test_a_model_of_constant_accuracy_is_evaluated_as_one(tmp_path: Path) -> Non
     assert (last == last[0]).all()
 
 
-LEARN_WITHOUT_A_RATE = {"fetril", "napa_vq", "ncm", "refit"}
+LEARN_WITHOUT_A_RATE = {"acil", "fecam", "fetril", "napa_vq", "ncm", "ranpac", "refit", "slda"}
 """Strategies that learn by more than the benchmark's optimiser."""
 
 
