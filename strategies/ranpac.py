@@ -27,12 +27,12 @@ selected; if it is fixed, negative eigenvalues of G count as 0.
 
 Differs from the paper and its code: (1) M is 2,000 by default, the paper's 10,000: G has 8 M^2 bytes, and where lambda
 is selected there are three of them; (2) the first task block trains the whole front by the benchmark's recipe, or
-nothing (`extractor: frozen`); the paper trains adapters, prompts or scales in it; (3) the fifth is every fifth sample that comes, in the code the last fifth of a
-shuffled pass, and the error on it is computed from sums, so that no feature is kept; (4) within a task block
-predictions use the lambda of the last selection, and before the first one the mean of G's diagonal: the code predicts
-at the ends of tasks alone; (5) sums are in double precision, in the code in single; (6) a class that has not come is
-not predicted, in the code it has no output; (7) the code's factor of all outputs (`sigma`), which changes no
-prediction, is left out.
+nothing (`extractor: frozen`); the paper trains adapters, prompts or scales in it; (3) the fifth is every fifth sample
+that comes, in the code the last fifth of a shuffled pass, and the error on it is computed from sums, so that no feature
+is kept; (4) within a task block predictions use the lambda of the last selection, and before the first one the mean of
+G's diagonal: the code predicts at the ends of tasks alone; (5) sums are in double precision, in the code in single; (6)
+a class that has not come is not predicted, in the code it has no output; (7) the code's factor of all outputs
+(`sigma`), which changes no prediction, is left out.
 In an online stream the selection is made once for the pieces of one experience; without boundaries at the end alone.
 """
 

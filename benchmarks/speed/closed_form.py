@@ -4,7 +4,7 @@
 
 Both project the features, which takes the same time in both, and end with the weights of all classes:
 
-ours, float64    batches of 1,000 through `Ranpac.step`, as in a run: sums in double precision, one solution at the end
+ours, float64    batches of 4,096 through `Ranpac.step`, as in a run: sums in double precision, one solution at the end
 ridge, float64   `Ridge(fit_intercept=False, solver="cholesky").fit` on the projected matrix in double precision
 ours, float32    the same with `products: float32`
 ridge, float32   on the projected matrix in single precision
@@ -32,7 +32,7 @@ from clbench.strategies.ranpac import Ranpac, selected
 from clbench.strategies.shared.ridge import RidgeSums
 from clbench.strategy import Batch, Setup
 
-PENALTY, CLASSES, BATCH = 1e4, 100, 1000
+PENALTY, CLASSES, BATCH = 1e4, 100, 4096
 
 
 def strategy(features: int, projections: int, products: str) -> Ranpac:
