@@ -215,7 +215,7 @@ def main() -> int:
             if str(repetition) not in {line["repetition"] for line in lines}:
                 lines += measured(repetition, UPDATES, folder)
                 write(VALUES, COLUMNS, lines)
-    PAGE.write(tables(lines))
+    PAGE.write(f"\n{tables(lines)}\n")
     return 0
 
 

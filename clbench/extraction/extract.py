@@ -110,15 +110,21 @@ def extract(
                 return told
             raise UserError(f"-o {output}: holds other data (they differ in {difference}); --force replaces the file.")
         parts = Parts(output)
+        parts.make()
         try:
             with Lock(parts.folder):
-                parts.begin({"provenance": told, "beside": [data.sha256 for data, _ in earlier]})
-                work = _Work(extraction, source, [data for data, _ in earlier], extractors, device, parts)
-                work.run(output, progress or _Unshown())
-                _write(output, source.stored, {part: parts.whole(part) for part in _PARTS}, told)
-                parts.remove()
+                try:
+                    parts.begin({"provenance": told, "beside": [data.sha256 for data, _ in earlier]})
+                    work = _Work(extraction, source, [data for data, _ in earlier], extractors, device, parts)
+                    work.run(output, progress or _Unshown())
+                    _write(output, source.stored, {part: parts.whole(part) for part in _PARTS}, told)
+                    parts.remove()
+                finally:
+                    parts.tidy()
         except Busy as holder:
-            raise UserError(f"{parts.folder}: {holder} is already at it.") from None
+            raise UserError(f"{parts.folder}: {holder} is already running this extraction.") from None
+        finally:
+            parts.close()
     return told
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +89,31 @@ class Parts:
                 other.path.unlink()
         return chain
 
+    def make(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made a folder: {error.strerror}.") from None
+
     def remove(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the parts."""
+        for path in self.folder.glob("*.npy"):
+            path.unlink()
+
+    def tidy(self) -> None:
+        """Removes the plan if there is no part. Call it with the lock of the folder."""
+        if not any(self.folder.glob("*.npy")):
+            (self.folder / _PLAN).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Removes the folder if it is empty. Call it without the lock."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 def _chain(held: dict[int, Part]) -> Iterator[Part]:

@@ -22,6 +22,7 @@ from clbench.errors import UserError
 from clbench.extraction import extract as module
 from clbench.extraction.extract import extract
 from clbench.extraction.settings import Extraction, data_of, network_of, networks_of
+from clbench.runner.lock import Lock
 from clbench.runner.signals import Interrupted
 from clbench.streams.compile import compile_stream
 from clbench.streams.datasets import load
@@ -344,6 +345,17 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
     assert not Path("f.npz").exists()
 
 
+def test_one_process_at_a_time_and_a_folder_that_cannot_be_made() -> None:
+    save("a.pt")
+    with Lock(Path("f.npz.parts")), pytest.raises(UserError) as refused:
+        extract(of("digits", "a.pt"), Path("f.npz"))
+    assert str(refused.value).startswith("f.npz.parts: process ")
+    assert str(refused.value).endswith(" is already running this extraction.")
+    with pytest.raises(UserError) as refused:
+        extract(of("digits", "a.pt"), Path("a.pt/f.npz"))
+    assert str(refused.value) == "a.pt/f.npz.parts: cannot be made a folder: Not a directory."
+
+
 def test_what_is_not_finite_is_refused() -> None:
     network = save("a.pt")
     state = network.state_dict()
@@ -352,6 +364,7 @@ def test_what_is_not_finite_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         extract(of("digits", "a.pt", dtype="float16"), Path("f.npz"))
     assert str(refused.value) == "features of train sample 0 of 'digits' are not finite in float16."
+    assert not Path("f.npz.parts").exists()
     extract(of("digits", "a.pt", dtype="float32"), Path("f.npz"))  # the first attempt left nothing in its way
 
 
