@@ -235,8 +235,8 @@ class _Work:
         with StopRequest() as request, closing(progress), torch.inference_mode():
             progress.start(total, before)
             for part in _PARTS:
-                for done in self._batches(part, begun[part], counts[part], lambda: request.to_stop is not None):
-                    progress.update(before + done)
+                for n in self._batches(part, begun[part], counts[part], lambda: request.to_stop is not None):
+                    progress.update(before + n)
                 before += counts[part] - begun[part]
                 if request.to_stop is not None:
                     reached = sum(held[-1].last for name in _PARTS if (held := self.parts.whole(name)))

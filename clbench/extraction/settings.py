@@ -62,7 +62,9 @@ def data_of(text: str, size: int | None = None, normalise: str | None = None) ->
         content["data"] = registry.dataset_name(content["data"])
     elif isinstance(content.get("data"), list):
         content["data"] = [registry.dataset_name(d) if isinstance(d, str) else d for d in content["data"]]
-    config, problems = messages.check_section("DATA", "stream", StreamConfig, content, [("DATA", {"stream": raw})])
+    layers: list[messages.Layer] = [("DATA", {"stream": raw})]
+    config: StreamConfig
+    config, problems = messages.check_section("DATA", "stream", StreamConfig, content, layers)
     if problems:
         raise UserError(*problems)
     registry.datasets().require(config.data, **config.reading)
@@ -87,6 +89,7 @@ def network_of(text: str, weights: str | None = None) -> Network:
     tags = [tag for model in messages.member_models(Network) for tag in messages.tags(model)]
     if isinstance(raw.get("name"), str):
         raw["name"] = names.match(raw["name"], tags) or raw["name"]
+    network: Network
     network, problems = messages.check_section("--model", "model", Network, raw, [])
     if problems:
         raise UserError(*problems)

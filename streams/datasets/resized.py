@@ -34,7 +34,8 @@ def level_table(data: DataSet) -> NDArray[np.uint8] | None:
         raise UserError(f"data set '{data.name}' holds images of floats; a size, and a list, need uint8.")
     if data.top == 255:
         return None
-    return np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(np.arange(256) * (255 / data.top)).clip(0, 255).astype(np.uint8)
+    return levels
 
 
 class Resized:

@@ -315,8 +315,11 @@ def read_npz(path: Path) -> Arrays:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
         held = _called(_names(archive))
         arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
-        texts = {name: _texts(archive, path, name) for name in ("class_names", "target_names") if name in held}
-    return replace(arrays, fresh=True, **texts)
+        classes = len(np.unique(arrays.train_y)) if arrays.train_target is None else 0
+        numbers = 0 if arrays.train_target is None else int(arrays.train_target[0].size)
+        class_names = _texts(archive, path, "class_names", held, classes)
+        target_names = _texts(archive, path, "target_names", held, numbers)
+    return replace(arrays, fresh=True, class_names=class_names, target_names=target_names)
 
 
 def npz_facts(path: Path) -> Facts:
@@ -350,10 +353,20 @@ def _array(
     return array[:, 0]
 
 
-def _texts(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
-    """Names in a file; none where the array of that name is something else."""
+def _texts(archive: zipfile.ZipFile, path: Path, name: str, held: Collection[str], wanted: int) -> tuple[str, ...]:
+    """Names in a file; none where there is no such array, or it is no list of texts.
+
+    Raises:
+        UserError: too few or too many.
+    """
+    if name not in held or not wanted:
+        return ()
     array = _member(archive, path, name)
-    return tuple(array.tolist()) if array.ndim == 1 and array.dtype.kind == "U" else ()
+    if array.ndim != 1 or array.dtype.kind != "U":
+        return ()
+    if len(array) != wanted:
+        raise UserError(f"{path}: {name} has {len(array)} names; the data have {wanted}.")
+    return tuple(map(str, array))
 
 
 def _facts(

@@ -141,6 +141,17 @@ def test_labels_tasks_and_names_go_along() -> None:
         assert np.array_equal(getattr(data, name), getattr(source, name))
 
 
+def test_a_file_names_its_classes_all_of_them_or_none() -> None:
+    x, y = np.zeros((20, 4), np.float32), np.arange(20) % 2
+    for texts, names in ((["cat", "dog"], ("cat", "dog")), ([1, 2], ())):
+        np.savez("named.npz", x=x, y=y, class_names=np.array(texts))
+        assert load.load("npz:named.npz").class_names == names
+    np.savez("named.npz", x=x, y=y, class_names=np.array(["cat", "dog", "fox"]))
+    with pytest.raises(UserError) as refused:
+        load.load("npz:named.npz")
+    assert str(refused.value) == "named.npz: class_names has 3 names; the data have 2."
+
+
 def test_numbers_to_predict_go_along() -> None:
     source = load.load("concepts")
     model = "{name: mlp, hidden: [6]}"
