@@ -198,6 +198,19 @@ class KappaTune(Strategy):
             self.adapters.train(_ADAPTER)
             activate(model, [_ADAPTER])
         super().__init__(config, setup)
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        """
+        Raises:
+            UserError: the optimiser of another part of a composition, made before the adapters, does not know them.
+        """
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if self.adapters is not None and not all(id(p) in known for p in self.adapters.parameters(_ADAPTER)):
+            raise UserError(
+                "strategy.kappatune.rank: adapters do not compose with a part that defines the training objective. "
+                "Allowed: null."
+            )
 
     def _select(self) -> None:
         """Chooses the tensors that learn."""

@@ -87,4 +87,4 @@ def _images(points: NDArray[np.float64], parameters: GlyphsData, generator: Gene
         nearest = np.minimum(nearest, qx * qx + qy * qy)
     ink = np.clip((width[:, None, None] - np.sqrt(nearest)) * (size / 2) + 0.5, 0, 1)
     grey = ink + parameters.noise * (2 * generator.uniform(n * size * size).reshape(ink.shape) - 1)
-    return np.rint(255 * np.clip(grey, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(grey, 0, 1)), np.uint8)

@@ -201,6 +201,18 @@ def test_a_budget_that_selects_nothing_or_more_than_there_is(pretrained: list[st
     assert str(caught.value) == "strategy.tensors: got 99, and the network has 10 candidates."
 
 
+def test_adapters_do_not_compose_with_another_parts_optimiser() -> None:
+    """They would stay as they are without a word: the optimiser is made before them."""
+    pytest.importorskip("peft")
+    adapted = "strategy={er: {memory: 20}, kappatune: {rank: 2, tensors: 1}}"
+    with pytest.raises(UserError) as caught:
+        assembled(make_run("er+kappatune", adapted, "model.hidden=[8, 8]"))
+    assert str(caught.value) == (
+        "strategy.kappatune.rank: adapters do not compose with a part that defines the training objective. "
+        "Allowed: null."
+    )
+
+
 # ------------------------------------------------------------------------------------------------ laws
 @pytest.mark.parametrize(
     "override", ["strategy={select: last, share: 0.17}", "strategy={at: experience, select: random}"]
