@@ -127,11 +127,11 @@ def _show(options: argparse.Namespace) -> int:
         allowed = [*known, *_SECTIONS, "model", "schedule", "strategy"]
         more = "a strategy's import path like package.module:Name, or a run's folder or row_id"
         raise UserError(registry.unknown_strategy("name", name, allowed, more))
-    model = next((m for m in messages.member_models(networks.Network) if name in messages.tags(m)), None)
-    if model is None:
+    network = next((m for m in messages.member_models(networks.Network) if name in messages.tags(m)), None)
+    if network is None:
         print(f"{name}: {known[name]}")
     else:
-        print(f"{name}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
+        print(f"{name}: {inspect.cleandoc(network.__doc__ or '')}\n{_fields(network)}")
     return 0
 
 

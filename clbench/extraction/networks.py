@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clbench.config.networks import Network
 from clbench.errors import UserError
@@ -65,10 +65,10 @@ def _outputs(network: Network, shape: tuple[int, ...], classes: int) -> int:
     """Number of outputs that the weights of a network have; that of the classes where its last layer is missing."""
     assert network.weights is not None
     try:
-        held = weights.read(network.weights)
+        held = weights.read(network.weights).tensors
     except UserError as error:
         raise UserError(f"--weights: {error}") from None
     model = models.build(network.model_copy(update={"weights": None, "tensors_sha256": None}), shape, classes)
     last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     tensor = held.get(f"{last[0]}.weight") if last else None
-    return len(tensor) if isinstance(tensor, Tensor) and tensor.ndim == 2 else classes
+    return len(tensor) if tensor is not None and tensor.ndim == 2 else classes

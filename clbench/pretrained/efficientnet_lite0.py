@@ -78,8 +78,8 @@ class Block(nn.Module):
         self.project, self.norm2 = Convolution(inner, outputs, 1), _norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self.norm0(self.expand(x))) if self.expanded else x
-        y = self.norm2(self.project(F.relu6(self.norm1(self.depthwise(y)))))
+        inner = F.relu6(self.norm0(self.expand(x))) if self.expanded else x
+        y: Tensor = self.norm2(self.project(F.relu6(self.norm1(self.depthwise(inner)))))
         return x + y if self.residual else y
 
 

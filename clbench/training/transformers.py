@@ -104,7 +104,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, prefix: Prefix | None = None) -> Tensor:
         x = x + self.out(attend(self.qkv(self.norm1(x)), self.heads, prefix))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        y: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return y
 
 
 class VisionTransformer(nn.Module):
