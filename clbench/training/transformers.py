@@ -84,7 +84,8 @@ def attend(qkv: Tensor, heads: int, prefix: Prefix | None = None, keep: Tensor |
     q, k, v = qkv.view(n, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
     mask = None if keep is None else keep[:, None, None]
     if prefix is not None:
-        keys, values = (part.expand(n, *part.shape[-2:]).unflatten(-1, (heads, -1)).transpose(1, 2) for part in prefix)
+        more = prefix[0].shape[-2]
+        keys, values = (part.expand(n, more, -1).reshape(n, more, heads, -1).transpose(1, 2) for part in prefix)
         k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
         mask = None if mask is None else F.pad(mask, (keys.shape[2], 0), value=True)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
