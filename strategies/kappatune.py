@@ -13,8 +13,9 @@ token, are none: their kappa is 1, whatever they hold. The head always learns; b
     select   `lowest` is the method. `highest`, `random` and `last` (the layers nearest to the head) are its controls at
              an equal number of parameters: without them a gain may be that of training less
     share    the budget is a share of the candidates' parameters. Tensors are taken in the order of `select` while they
-             fit; the one that does not fit any more learns in its first rows alone, as many as fit. So all four
-             selections train equally many parameters, but for less than a row of one tensor
+             fit; the one that does not fit any more learns in its first rows alone, as many as fit (of the first
+             tensor one row at least). So all four selections train equally many parameters, but for less than a row of
+             one tensor
     tensors  the budget is a number of whole tensors, as in the paper, of whatever size
     rank     low-rank adapters (LoRA) learn in the layers of the selected tensors, which are frozen too: the paper's
              variant for large models. Adapters are whole: the budget is `tensors`, or a share of the parameters that
@@ -221,8 +222,7 @@ class KappaTune(Strategy):
         self.rows = self._rows(names, shapes)
         if not self.rows:
             raise UserError(
-                f"strategy.share: {self._share:g} of the weights is less than "
-                + (f"one adapter of rank {self.config.rank}." if self.config.rank else "one row of a weight.")
+                f"strategy.share: {self._share:g} of all adapters is less than one, of rank {self.config.rank}."
             )
         if self.config.rank is None:
             self._learn()
@@ -241,6 +241,7 @@ class KappaTune(Strategy):
             return {name: rank or shapes[name][0] for name in names[: self.config.tensors]}
         if rank is None:
             budget = round(self._share * sum(rows * columns for rows, columns in shapes.values()))
+            budget = max(budget, shapes[names[0]][1])  # a row at least
             taken = rows_within([shapes[name] for name in names], budget)
             return {name: rows for name, rows in zip(names, taken, strict=True) if rows}
         sizes = {name: rank * sum(shapes[name]) for name in names}

@@ -192,10 +192,11 @@ def test_settings_that_do_not_go_together(override: str, message: str) -> None:
         make_run("kappatune", override)
 
 
-def test_a_budget_that_selects_nothing_or_more_than_there_is(pretrained: list[str]) -> None:
+def test_budgets_of_less_and_of_more_than_there_is(pretrained: list[str]) -> None:
+    assert list(method_of(components(pretrained, "strategy.share=1e-5")).rows.values()) == [1], "a row at least"
     with pytest.raises(UserError) as caught:
-        components(pretrained, "strategy.share=1e-5")
-    assert str(caught.value) == "strategy.share: 1e-05 of the weights is less than one row of a weight."
+        components(pretrained, "strategy={share: 1e-5, rank: 2}")
+    assert str(caught.value) == "strategy.share: 1e-05 of all adapters is less than one, of rank 2."
     with pytest.raises(UserError) as caught:
         components(pretrained, "strategy.tensors=99")
     assert str(caught.value) == "strategy.tensors: got 99, and the network has 10 candidates."
