@@ -110,8 +110,8 @@ def _show(options: argparse.Namespace) -> int:
         return 0
     if name == "schedule":
         print("training.schedule: a factor on the learning rate, one of these.")
-        for model in messages.member_models(schedules.Schedule):
-            print(f"\n{' or '.join(messages.tags(model))}: {inspect.cleandoc(model.__doc__ or '')}\n{_fields(model)}")
+        for kind in messages.member_models(schedules.Schedule):
+            print(f"\n{' or '.join(messages.tags(kind))}: {inspect.cleandoc(kind.__doc__ or '')}\n{_fields(kind)}")
         return 0
     if name == "strategy":
         print(
