@@ -34,5 +34,8 @@ STRATEGIES = {
     "fetril": "clbench.strategies.fetril:Fetril",
     "pass": "clbench.strategies.pass_:Pass",
     "napa_vq": "clbench.strategies.napa_vq:NapaVq",
+    "l2p": "clbench.strategies.l2p:L2P",
+    "dualprompt": "clbench.strategies.dualprompt:DualPrompt",
+    "coda_prompt": "clbench.strategies.coda_prompt:CodaPrompt",
 }
 """name -> "module:Class"."""
