@@ -26,6 +26,7 @@ COMMANDS = (
     "speed/long_stream.py recurrence",
     "speed/memory.py --quick --strategies naive",
     "studies/optimisers.py --quick",
+    "speed/prompting.py --quick",
     "studies/rich_features.py --quick",
     "speed/report.py --runs 10 --evaluations 100",
     "speed/seeds_together.py --quick --only digits --seeds 2",

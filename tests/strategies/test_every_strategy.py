@@ -9,6 +9,10 @@ import pytest
 from clbench.testing.strategies import check_strategy
 from support import CLASSIFIERS
 
+PROMPTS = (
+    ["model={name: transformer, patch: 4, width: 16, depth: 3, heads: 2}", "training.optimizer={name: adam, lr: 0.005}"],
+    {},
+)
 MEMORY = ["strategy.memory=60"]
 TASK = ["stream.setting=task"]
 NAIVE: dict[str, Any] = {"better_than": ("naive",)}
@@ -42,6 +46,9 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "fetril": ([], NAIVE),
     "pass": (["strategy.optimizer={name: adam}"], NAIVE),  # the rate that its temperature and weights are made for
     "napa_vq": ([], NAIVE),
+    "l2p": PROMPTS,
+    "dualprompt": PROMPTS,
+    "coda_prompt": PROMPTS,
 }
 """name -> overrides, and other arguments of `check_strategy` than its defaults."""
 
