@@ -14,13 +14,13 @@ continual decomposed attention-based prompting for rehearsal-free continual lear
 `experiences` is a hyper-parameter, because a learner does not know how many will come; one more is an error. The pieces
 of an experience that was cut (an online stream) share its components; a task that comes again gets new ones.
 
-Differs from the paper and the codes: (1) as in the authors' current code, an experience's components, keys and attention
-vectors start orthonormal and orthogonal to the older ones, as they are then (the paper: the whole pool at the start);
-where pool > features they cannot be and start with length 1, in random directions; (2) the penalty is the squared
-Frobenius norm of the paper, at its 0.1; the authors' code takes the mean over the elements, a factor of 1 / M^2, in an
-earlier version times 1e-6, and its scripts set it to 0; a re-implementation's default multiplies it by 0; (3) older
-components are parameters without a gradient, so that momentum and weight decay leave them; in the codes that holds
-because each task makes a new optimiser.
+Differs from the paper and the codes: (1) as in the authors' current code, an experience's components, keys and
+attention vectors start orthonormal and orthogonal to the older ones, as they are then (the paper: the whole pool at
+the start); where pool > features they cannot be and start with length 1, in random directions; (2) the penalty is the
+squared Frobenius norm of the paper, at its 0.1; the authors' code takes the mean over the elements, a factor of 1 /
+M^2, in an earlier version times 1e-6, and its scripts set it to 0; a re-implementation's default multiplies it by 0;
+(3) older components are parameters without a gradient, so that momentum and weight decay leave them; in the codes
+that holds because each task makes a new optimiser.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ experience are -inf (`local`).
 Reference: Wang, Zhang, Ebrahimi, Sun, Zhang, Lee, Ren, Su, Perot, Dy and Pfister 2022, ECCV, "DualPrompt: complementary
 prompting for rehearsal-free continual learning", equations 5 to 7.
 
-`tasks` prefixes exist from the start; tasks take them in the order in which they come, and a task that comes again takes
-its own. A task may be a domain. Where an experience mixes tasks, each sample has those of its task.
+`tasks` prefixes exist from the start; tasks take them in the order in which they come, and a task that comes again
+takes its own. A task may be a domain. Where an experience mixes tasks, each sample has those of its task.
 
 Differs from the paper and the codes: (1) the match is averaged over the batch, with one key for a task (the code of
 CODA-Prompt has a key for each block, and sums over the batch and the blocks); (2) a new task's prefixes start anew

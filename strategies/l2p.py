@@ -12,12 +12,12 @@ gradients; L2P++ of Smith et al. 2023 has pool 30, length 20, top 5.
 
 Differs from the paper and the codes: (1) the head sees the class token (the paper and the re-implementation: the mean
 over the outputs at the prompts); (2) prompts stand behind the class token and have no position of their own; (3) no
-penalty on frequent prompts in training; (4) `selection: majority` takes, as the re-implementation does, the prompts that
-most of a training batch chose, there at test as well, so that a prediction depends on its batch: here each test sample
-chooses for itself; (5) the pull term is over a sample's own keys (the code of CODA-Prompt indexes `cos[:, chosen]`, a
-sum over the keys of all other samples of the batch too); (6) keys and prompts start uniform in -1..1 times
-`prompt_scale` (there 0..1); (7) prompts that no sample chose have a gradient of 0, not none: momentum and weight decay
-move them, as in the codes. The pool is shared, so later experiences change what earlier ones learnt.
+penalty on frequent prompts in training; (4) `selection: majority` takes, as the re-implementation does, the prompts
+that most of a training batch chose, there at test as well, so that a prediction depends on its batch: here each test
+sample chooses for itself; (5) the pull term is over a sample's own keys (the code of CODA-Prompt indexes `cos[:,
+chosen]`, a sum over the keys of all other samples of the batch too); (6) keys and prompts start uniform in -1..1
+times `prompt_scale` (there 0..1); (7) prompts that no sample chose have a gradient of 0, not none: momentum and
+weight decay move them, as in the codes. The pool is shared, so later experiences change what earlier ones learnt.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ TRACES = ROOT / "tests" / "traces"
 FORECASTERS = ("persistence",)
 """Strategies of the table that are refused where classes are told."""
 PROMPTED = ("coda_prompt", "dualprompt", "l2p")
-"""Strategies of the table that need a transformer, which the small runs have not; see tests/strategies/test_prompts.py."""
+"""Strategies of the table that need a transformer, which the small runs have not; see `test_prompts`."""
 CLASSIFIERS = sorted(set(registry.strategies()) - {*FORECASTERS, *PROMPTED})
 SPLIT, DIGITS, DOMAIN = "split_synthetic-v1", "split_digits-v1", "permuted_digits-v1"
 SMALL = {"ranpac": ["strategy.projections=50"], "acil": ["strategy.projections=50"]}

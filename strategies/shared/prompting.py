@@ -3,8 +3,8 @@
     q(x) = f(x), the features by the frozen encoder without prompts, no gradient
     logits = head(f(x; prompts of q(x)))
 
-The network is `nn.Sequential(Prompted(encoder, prompts), head)`: its parameters are named `0.encoder.`, `0.prompts.` and
-`1.`. The encoder is frozen and in evaluation mode. Prediction chooses for each sample by itself.
+The network is `nn.Sequential(Prompted(encoder, prompts), head)`: its parameters are named `0.encoder.`, `0.prompts.`
+and `1.`. The encoder is frozen and in evaluation mode. Prediction chooses for each sample by itself.
 
 Letters: N samples, M components of a pool, F features (the encoder's width), L tokens, B blocks of the encoder.
 """

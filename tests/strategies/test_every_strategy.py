@@ -10,7 +10,10 @@ from clbench.testing.strategies import check_strategy
 from support import CLASSIFIERS
 
 PROMPTS = (
-    ["model={name: transformer, patch: 4, width: 16, depth: 3, heads: 2}", "training.optimizer={name: adam, lr: 0.005}"],
+    [
+        "model={name: transformer, patch: 4, width: 16, depth: 3, heads: 2}",
+        "training.optimizer={name: adam, lr: 0.005}",
+    ],
     {},
 )
 MEMORY = ["strategy.memory=60"]

@@ -241,7 +241,8 @@ def test_more_experiences_than_the_pool_was_divided_for(name: str, key: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("parts", "sentence"), [("er+l2p", "both define the training objective"), ("l2p+ewc", "by which 'l2p' does not learn")]
+    ("parts", "sentence"),
+    [("er+l2p", "both define the training objective"), ("l2p+ewc", "by which 'l2p' does not learn")],
 )
 def test_compositions_are_refused_in_one_sentence(parts: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
