@@ -124,8 +124,8 @@ class TaskPrefixes(_Growing):
 
     def of(self, slot: Tensor | int) -> dict[int, Prefix]:
         """Prefixes where the expert ones are those of one task, or of the task of each sample, (N,)."""
-        one = isinstance(slot, int)
-        expert = self.expert[slot] if one else torch.stack(list(self.expert)[: self.known], 1)[:, slot]
+        known = list(self.expert)[: self.known]
+        expert = self.expert[slot] if isinstance(slot, int) else torch.stack(known, 1)[:, slot]
         return {**prefixes_of(self.general, self.general_blocks), **prefixes_of(expert, self.expert_blocks)}
 
     def forward(self, query: Tensor) -> Chosen:

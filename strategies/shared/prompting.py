@@ -107,7 +107,8 @@ def assembled(weights: Tensor, components: Tensor) -> Tensor:
     >>> assembled(torch.tensor([[1.0, -2.0]]), torch.tensor([[[1.0, 2.0]], [[0.5, 0.0]]])).tolist()
     [[[0.0, 2.0]]]
     """
-    return (weights @ components.flatten(-2)).unflatten(-1, components.shape[-2:])
+    flat = weights @ components.flatten(-2)
+    return flat.view(*flat.shape[:-1], *components.shape[-2:])
 
 
 def orthogonality(rows: Tensor) -> Tensor:

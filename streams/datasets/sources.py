@@ -315,11 +315,11 @@ def read_npz(path: Path) -> Arrays:
         copies = Decompressed(archive, lambda: cache_folder() / "arrays")
         held = _called(_names(archive))
         arrays = arrange(held, lambda name: _array(archive, path, name, held[name], copies), str(path), "the file")
-        classes = len(np.unique(arrays.train_y)) if arrays.train_target is None else 0
-        numbers = 0 if arrays.train_target is None else int(arrays.train_target[0].size)
-        class_names = _texts(archive, path, "class_names", held, classes)
-        target_names = _texts(archive, path, "target_names", held, numbers)
-    return replace(arrays, fresh=True, class_names=class_names, target_names=target_names)
+        if arrays.train_target is None:
+            arrays = replace(arrays, class_names=_texts(archive, path, "class_names", held, np.unique(arrays.train_y)))
+        else:
+            arrays = replace(arrays, target_names=_texts(archive, path, "target_names", held, arrays.train_target[0]))
+    return replace(arrays, fresh=True)
 
 
 def npz_facts(path: Path) -> Facts:
@@ -353,19 +353,13 @@ def _array(
     return array[:, 0]
 
 
-def _texts(archive: zipfile.ZipFile, path: Path, name: str, held: Collection[str], wanted: int) -> tuple[str, ...]:
-    """Names in a file; none where there is no such array, or it is no list of texts.
-
-    Raises:
-        UserError: too few or too many.
-    """
-    if name not in held or not wanted:
+def _texts(archive: zipfile.ZipFile, path: Path, name: str, held: Collection[str], of: Any) -> tuple[str, ...]:
+    """Names in a file, one for each in `of`; none where there is no such array, or it is no list of texts."""
+    array = _member(archive, path, name) if name in held else None
+    if array is None or array.ndim != 1 or array.dtype.kind != "U":
         return ()
-    array = _member(archive, path, name)
-    if array.ndim != 1 or array.dtype.kind != "U":
-        return ()
-    if len(array) != wanted:
-        raise UserError(f"{path}: {name} has {len(array)} names; the data have {wanted}.")
+    if len(array) != np.size(of):
+        raise UserError(f"{path}: {name} has {len(array)} names; the data have {np.size(of)}.")
     return tuple(map(str, array))
 
 

@@ -57,7 +57,8 @@ def test_every_script_is_run() -> None:
         "studies/drift_forecast.py", "studies/environments.py", "studies/prototypes.py", "studies/reproduce.py",
     }  # fmt: skip
     with_other_packages = {"studies/medical_tables.py"}
+    of_real_networks = {"studies/pretrained_gap.py", "studies/pretrained_texts.py"}  # test_pretrained_study.py
     beside_other_code = {"speed/headline.py"}  # tests/benchmarks/test_headline.py
     scripts = {path.relative_to(BENCHMARKS).as_posix() for path in BENCHMARKS.glob("*/*.py")}
-    scripts -= imported | with_other_packages | of_hours | beside_other_code
+    scripts -= imported | with_other_packages | of_real_networks | of_hours | beside_other_code
     assert {command.split()[0] for command in COMMANDS} == scripts

@@ -66,7 +66,7 @@ def test_this_environment_fits() -> None:
     assert findings["torch"].text == f"{metadata.version('torch')} (allowed >=2.6)"
     assert findings["python"].text.endswith(sys.executable)
     assert "ray" not in findings
-    packages = {"tensorboard", "wandb", "optuna", "ray", "submitit", "pyarrow", "ncps", "river", "capymoa"}
+    packages = {"tensorboard", "wandb", "optuna", "ray", "submitit", "pyarrow", "ncps", "river", "peft", "capymoa"}
     assert by_name(doctor.extras()).keys() == packages
 
 

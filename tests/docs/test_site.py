@@ -100,7 +100,7 @@ def test_every_array_of_a_trace_and_every_column_is_listed(generated: dict[str, 
 def test_the_public_modules_are_those_of_the_page_on_python(generated: dict[str, str | bytes]) -> None:
     text = "| `clbench.resolve` | x |\n| `clbench.strategies.*` | y |\n| `other` | z |"
     modules = api.public(text)
-    assert modules[:3] == ["clbench.resolve", "clbench.strategies.agem", "clbench.strategies.chance"]
+    assert modules[:3] == ["clbench.resolve", "clbench.strategies.acil", "clbench.strategies.agem"]
     assert "clbench.strategies.shared.replay" in modules
     page = str(generated["docs/reference/python/clbench.strategy.md"])
     assert "### Learner.before_update" in page

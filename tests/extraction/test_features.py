@@ -328,7 +328,7 @@ def test_a_network_twice_and_a_list_of_different_networks_are_refused() -> None:
         (
             ["digits", "--model", "{name: cnn, hiden: 7}", "--weights", "a.pt"],
             "--model: model.hiden: unknown key. Did you mean 'hidden'? Allowed: name, channels, hidden, weights, "
-            "weights_sha256, tensors_sha256.",
+            "weights_sha256, tensors_sha256, head.",
         ),
         (
             ["digits", "--model", CNN, "--weights", "a.pt", "--size", "6"],

@@ -168,7 +168,7 @@ def test_the_hidden_classes_of_a_prediction_are_not_those_of_training() -> None:
     assert torch.equal(model(x)[:, absent], torch.zeros(4, 8))
 
 
-OWN_HEAD = {"ncm", "fetril", "pass", "napa_vq", "refit"}
+OWN_HEAD = {"ncm", "fetril", "pass", "napa_vq", "refit", "acil", "fecam", "ranpac", "slda"}
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
