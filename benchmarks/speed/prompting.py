@@ -83,7 +83,7 @@ def _dualprompt(q: Tensor, pool: Any) -> tuple[Tensor | None, Any, Tensor]:
 def _coda_prompt(q: Tensor, pool: Any) -> tuple[Tensor | None, Any, Tensor]:
     p, k, a = (torch.cat(list(parts), 1) for parts in (pool.components, pool.keys, pool.attention))
     alpha = (q @ (a * F.normalize(k, dim=2)).mT) / (q.square() @ a.square().mT).sqrt()
-    mixed = (alpha @ p.flatten(2)).unflatten(2, p.shape[2:])
+    mixed = (alpha @ p.flatten(2)).view(*alpha.shape[:2], *p.shape[2:])
     eye, penalty = torch.eye(p.shape[1]), torch.zeros(())
     for rows in (p.flatten(2), k, a):
         penalty = penalty + (rows @ rows.mT - eye).square().sum()
