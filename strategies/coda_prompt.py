@@ -33,7 +33,8 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.lazy import torch
 from clbench.schema import mistake
-from clbench.strategies.shared.prompting import PromptConfig, Prompting, check_blocks, orthogonality, orthonormal
+from clbench.strategies.shared.prompt_rules import orthogonality, orthonormal
+from clbench.strategies.shared.prompting import PromptConfig, Prompting, check_blocks
 from clbench.strategy import Batch, Experience, Knowledge, Setup
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class CodaPrompt(Prompting):
                     new[block] = orthonormal(drawn, older[block].flatten(1)).view_as(new[block])
 
     def _open(self) -> None:
-        self.prompts.open(self.task_blocks, (self.task_blocks - 1,))
+        self.prompts.admit(self.task_blocks, (self.task_blocks - 1,))
 
     def choose(self, query: Tensor, batch: Batch) -> tuple[None, dict[int, Prefix], Tensor | None]:
         p, k, a = self.prompts.in_use()

@@ -32,7 +32,8 @@ from pydantic import Field
 from clbench.errors import UserError
 from clbench.lazy import torch
 from clbench.schema import mistake
-from clbench.strategies.shared.prompting import PromptConfig, Prompting, check_blocks, pull
+from clbench.strategies.shared.prompt_rules import pull
+from clbench.strategies.shared.prompting import PromptConfig, Prompting, check_blocks
 from clbench.strategy import Batch, Experience, Knowledge, Setup
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class DualPrompt(Prompting):
 
     def _open(self) -> None:
         self._slot_of = self._table()
-        self.prompts.open(len(self._slots), self._learning)
+        self.prompts.admit(len(self._slots), self._learning)
 
     def _table(self) -> Tensor:
         """Task -> prefix, int64."""

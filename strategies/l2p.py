@@ -28,7 +28,8 @@ import pydantic
 from pydantic import Field
 
 from clbench.schema import mistake
-from clbench.strategies.shared.prompting import PromptConfig, Prompting, closest, majority, pull, similarity
+from clbench.strategies.shared.prompt_rules import closest, majority, pull, similarity
+from clbench.strategies.shared.prompting import PromptConfig, Prompting
 from clbench.strategy import Batch, Setup
 
 if TYPE_CHECKING:

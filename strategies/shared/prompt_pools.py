@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clbench.strategies.shared.prompting import assembled, attention, closest, prefixes_of, similarity
+from clbench.strategies.shared.prompt_rules import assembled, attention, closest, prefixes_of, similarity
 from clbench.training.transformers import Prefix
 
 Chosen = tuple[Tensor | None, Mapping[int, Prefix] | None]
@@ -79,7 +79,7 @@ class _Growing(nn.Module):
 
     parts: Sequence[nn.ParameterList]
 
-    def open(self, known: int, learning: Sequence[int]) -> None:
+    def admit(self, known: int, learning: Sequence[int]) -> None:
         """Puts the first parts in use and trains some of them."""
         self.known = known
         for parameters in self.parts:
@@ -112,7 +112,7 @@ class TaskPrefixes(_Growing):
         self.expert = nn.ParameterList(expert.clone().unbind())
         self.keys = nn.ParameterList(keys.clone().unbind())
         self.general_blocks, self.expert_blocks = tuple(general_blocks), tuple(expert_blocks)
-        self.open(0, ())
+        self.admit(0, ())
 
     @property
     def parts(self) -> Sequence[nn.ParameterList]:  # type: ignore[override]
@@ -153,7 +153,7 @@ class AttendedPrefixes(_Growing):
             nn.ParameterList(torch.zeros(shape) for _ in range(parts)) for shape in shapes
         )
         self.blocks = tuple(blocks)
-        self.open(0, ())
+        self.admit(0, ())
 
     @property
     def parts(self) -> Sequence[nn.ParameterList]:  # type: ignore[override]

@@ -14,7 +14,7 @@ import support
 from clbench.errors import UserError
 from clbench.evaluation.twin import is_ordinary
 from clbench.runner import observer, training_loop
-from clbench.strategies.shared import prompting
+from clbench.strategies.shared import prompt_rules
 from clbench.testing.resume import check_resume
 
 NAMES = ("l2p", "dualprompt", "coda_prompt")
@@ -55,8 +55,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def test_attention_and_assembly_are_those_of_a_loop() -> None:
     """Double precision: sums of some tens of terms agree to 1e-12."""
     q, a, k, p = random(5, 7), random(2, 3, 7, seed=1), random(2, 3, 7, seed=2), random(2, 3, 4, 7, seed=3)
-    weights = prompting.attention(q, a, k)
-    whole = prompting.assembled(weights, p)
+    weights = prompt_rules.attention(q, a, k)
+    whole = prompt_rules.assembled(weights, p)
     for b in range(2):
         for n in range(5):
             expected = torch.zeros(4, 7, dtype=torch.float64)
@@ -65,23 +65,23 @@ def test_attention_and_assembly_are_those_of_a_loop() -> None:
                 torch.testing.assert_close(weights[b, n, m], alpha, rtol=1e-12, atol=1e-12)
                 expected += alpha * p[b, m]
             torch.testing.assert_close(whole[b, n], expected, rtol=1e-12, atol=1e-12)
-    assert prompting.orthogonality(torch.stack([torch.eye(3), 2 * torch.eye(3)])).item() == 27.0
+    assert prompt_rules.orthogonality(torch.stack([torch.eye(3), 2 * torch.eye(3)])).item() == 27.0
 
 
 def test_the_pull_is_over_a_samples_own_keys() -> None:
     similarities = random(6, 5)
-    chosen = prompting.closest(similarities, 2)
+    chosen = prompt_rules.closest(similarities, 2)
     by_hand = [sum(1 - similarities[n, m] for m in chosen[n]) for n in range(6)]
-    torch.testing.assert_close(prompting.pull(similarities, chosen), torch.stack(by_hand).mean(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(prompt_rules.pull(similarities, chosen), torch.stack(by_hand).mean(), rtol=1e-12, atol=0)
     assert [set(row.tolist()) for row in chosen] == [set(np.argsort(-row)[:2].tolist()) for row in similarities.numpy()]
 
 
 def test_new_components_are_orthonormal_and_orthogonal_to_older_ones() -> None:
     older, drawn = random(3, 8), random(4, 8, seed=1)
-    rows = prompting.orthonormal(drawn, older)
+    rows = prompt_rules.orthonormal(drawn, older)
     torch.testing.assert_close(rows @ rows.T, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(rows @ older.T, torch.zeros(4, 3, dtype=torch.float64), rtol=0, atol=1e-12)
-    too_many = prompting.orthonormal(random(6, 8), older)
+    too_many = prompt_rules.orthonormal(random(6, 8), older)
     torch.testing.assert_close(too_many.norm(dim=1), torch.ones(6, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
