@@ -9,7 +9,7 @@ and are never touched again, later ones do not contribute yet. The encoder is no
 classes that are not in the experience are -inf (`local`).
 
 Reference: Smith, Karlinsky, Gutta, Cascante-Bonilla, Kim, Arbelle, Panda, Feris and Kira 2023, CVPR, "CODA-Prompt:
-continual decomposed attention-based prompting for rehearsal-free continual learning", equations 3 to 8.
+continual decomposed attention-based prompting for rehearsal-free continual learning".
 
 `experiences` is a hyper-parameter, because a learner does not know how many will come; one more is an error. The pieces
 of an experience that was cut (an online stream) share its components; a task that comes again gets new ones.

@@ -9,7 +9,7 @@ alone: nothing touches them after it. The encoder is not trained. In training th
 experience are -inf (`local`).
 
 Reference: Wang, Zhang, Ebrahimi, Sun, Zhang, Lee, Ren, Su, Perot, Dy and Pfister 2022, ECCV, "DualPrompt: complementary
-prompting for rehearsal-free continual learning", equations 5 to 7.
+prompting for rehearsal-free continual learning".
 
 `tasks` prefixes exist from the start; tasks take them in the order in which they come, and a task that comes again
 takes its own. A task may be a domain. Where an experience mixes tasks, each sample has those of its task.

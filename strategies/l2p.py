@@ -7,11 +7,11 @@ q is the frozen encoder's feature without prompts; prompts, keys and head are tr
 the logits of classes that are not in the experience are -inf (`local`).
 
 Reference: Wang, Zhang, Lee, Zhang, Sun, Ren, Su, Perot, Dy and Pfister 2022, CVPR, "Learning to prompt for continual
-learning", equations 3 to 5. The re-implementation in PyTorch has pool 10, length 5, top 5, pull 0.1, Adam with clipped
+learning". The re-implementation in PyTorch has pool 10, length 5, top 5, pull 0.1, Adam with clipped
 gradients; L2P++ of Smith et al. 2023 has pool 30, length 20, top 5.
 
-Differs from the paper and the codes: (1) the head sees the class token (the paper and the re-implementation: the mean
-over the outputs at the prompts); (2) prompts stand behind the class token and have no position of their own; (3) no
+Differs from the paper and the codes: (1) the head sees the class token (the re-implementation: the mean over the
+outputs at the prompts); (2) prompts stand behind the class token and have no position of their own; (3) no
 penalty on frequent prompts in training; (4) `selection: majority` takes, as the re-implementation does, the prompts
 that most of a training batch chose, there at test as well, so that a prediction depends on its batch: here each test
 sample chooses for itself; (5) the pull term is over a sample's own keys (the code of CODA-Prompt indexes `cos[:,

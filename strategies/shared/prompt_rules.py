@@ -71,7 +71,7 @@ def attention(query: Tensor, a: Tensor, keys: Tensor) -> Tensor:
         a: attention vectors, (..., M, F).
         keys: (..., M, F).
 
-    Reference: Smith et al. 2023, equations 4 and 5.
+    Reference: Smith et al. 2023.
 
     >>> cosines = attention(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.ones(2, 2))
     >>> cosines.double().round(decimals=4).tolist()
